@@ -22,6 +22,9 @@ export interface LocalAddress {
   readonly prefixLength: number;
 }
 
+/** Limit on remembered answers about addresses. */
+const MAX_ANSWERS = 1024;
+
 /** Time for which a list of interfaces is valid, in milliseconds: interfaces come and go while a daemon runs. */
 const FRESH_MS = 1000;
 
@@ -49,6 +52,8 @@ export class LocalNetworks {
   #interfaces: readonly LocalInterface[] = [];
   #networks = new BlockList();
   #own = new Set<string>();
+  /** Answers of {@link includes} since the interfaces were read: a fetch asks thousands of times a second. */
+  readonly #answers = new Map<string, boolean>();
 
   /**
    * @param read lists the interfaces as node:os does; replaced in tests
@@ -70,13 +75,21 @@ export class LocalNetworks {
    * IPv6 addresses and zones (`fe80::1%eth0`). Returns false for everything else, such as names. Never throws.
    */
   includes(ip: string): boolean {
+    this.#refresh();
+    const known = this.#answers.get(ip);
+    if (known !== undefined) return known;
+    const answer = this.#decide(ip);
+    if (this.#answers.size < MAX_ANSWERS) this.#answers.set(ip, answer);
+    return answer;
+  }
+
+  #decide(ip: string): boolean {
     const [address = '', zone] = ip.split('%', 2);
     const family = isIP(address);
     if (family === 0) return false;
     const type = family === 4 ? 'ipv4' : 'ipv6';
     if (LOOPBACK.check(address, type)) return true;
     if (LINK_LOCAL.check(address, type)) return zone === undefined || !isOfContainers(zone);
-    this.#refresh();
     return this.#networks.check(address, type);
   }
 
@@ -90,6 +103,7 @@ export class LocalNetworks {
     const now = performance.now();
     if (now - this.#readAtMs < FRESH_MS) return;
     this.#readAtMs = now;
+    this.#answers.clear();
     const all = Object.entries(this.#read()).map(([name, addresses = []]) => ({ name, addresses }));
     this.#own = new Set(all.flatMap(({ addresses }) => addresses.map(({ address }) => withoutZone(address))));
     const near = all.filter(

@@ -11,11 +11,11 @@ import { formatDataHead } from './format-message.ts';
 import { keyOf, type Giving, type LeastSent } from './least-sent.ts';
 import type { Candidate, Message, Refusal } from './messages.ts';
 import type { Offer, OfferedFile } from './offer.ts';
-import { MAX_SHORT_BYTES, RequestQueue, type Job, type Request } from './request-queue.ts';
+import { RequestQueue, type Job, type Request } from './request-queue.ts';
 import type { HostRequestsRoom } from './requests-room.ts';
 
-/** Bytes that are read from the disk at a time: a short request takes one read. */
-const READ_BYTES = MAX_SHORT_BYTES;
+/** Bytes that are read from the disk at a time: a piece takes one read. */
+const READ_BYTES = 256 * 1024;
 const MIN_READ_BYTES = 16 * 1024;
 /** Ranges that were last sent to a member. It may not have them yet when it asks for any range. */
 const MAX_RECENT = 16;

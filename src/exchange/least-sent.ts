@@ -1,7 +1,7 @@
 import type { Candidate } from './messages.ts';
 
-/** Limit on counted ranges. A closure of 690 MB has about 1,400. */
-const MAX_COUNTED = 16_384;
+/** Limit on counted ranges. A closure of 690 MB has about 3,300. */
+const MAX_COUNTED = 65_536;
 /** Time for which a range counts as on its way after it was sent. Other members can get it from the receiver after that. */
 const ON_ITS_WAY_MS = 1_500;
 

@@ -7,13 +7,16 @@ const MIB = 1024 * KIB;
 export const SILENT_MS = 1_000;
 /** Limit on bytes in flight from a member whose rate is unknown. */
 const UNKNOWN_WINDOW_BYTES = MIB;
-/** Seconds of a member's rate that may be in flight, within these limits. A round trip must not leave it idle. */
-const WINDOW_SECONDS = 0.5;
-const MIN_WINDOW_BYTES = 256 * KIB;
+/**
+ * Seconds of a member's rate that may be in flight, and the least number of bytes. A round trip must not leave the
+ * member idle. Requests, answers and news wait behind what is in flight, so neighbours, with short round trips, are
+ * asked for less. The seeder of a crowd is asked as late as possible, since it chooses what it sends.
+ */
+const NEIGHBOUR_WINDOW: Window = { seconds: 0.1, seedSeconds: 0.1, leastBytes: 128 * KIB };
+const STRANGER_WINDOW: Window = { seconds: 0.5, seedSeconds: 0.2, leastBytes: 256 * KIB };
+/** Limits on bytes in flight from any member, and from the seeder of a crowd. */
 const MAX_WINDOW_BYTES = 16 * MIB;
-/** The same limits for the seeder of a crowd: what it sends should be chosen as late as possible. */
 const MAX_SEED_WINDOW_BYTES = 2 * MIB;
-const SEED_WINDOW_SECONDS = 0.2;
 /** Assumed rate of a member whose rate is unknown: high enough that all members are asked. */
 const UNKNOWN_RATE = 1_000_000;
 /** Factor of time by which another member must be faster to take over a range. */
@@ -22,6 +25,12 @@ const LATER = 2;
 const SOON_MS = 150;
 /** Time that the others may take before a spared member is asked, too. */
 const PATIENCE_MS = 800;
+
+interface Window {
+  readonly seconds: number;
+  readonly seedSeconds: number;
+  readonly leastBytes: number;
+}
 
 /** The pace of a member. */
 export interface Pace {
@@ -32,12 +41,15 @@ export interface Pace {
 }
 
 /** Returns the limit on bytes in flight from a member. */
-export function windowOf({ rate, silentMs }: Pace, isSpared: boolean): number {
+export function windowOf(
+  { rate, silentMs, isNeighbour }: Pace & { readonly isNeighbour: boolean },
+  isSpared: boolean,
+): number {
   if (silentMs > SILENT_MS) return 0;
   if (rate === undefined) return UNKNOWN_WINDOW_BYTES;
-  const seconds = isSpared ? SEED_WINDOW_SECONDS : WINDOW_SECONDS;
+  const { seconds, seedSeconds, leastBytes } = isNeighbour ? NEIGHBOUR_WINDOW : STRANGER_WINDOW;
   const mostBytes = isSpared ? MAX_SEED_WINDOW_BYTES : MAX_WINDOW_BYTES;
-  return Math.max(MIN_WINDOW_BYTES, Math.min(mostBytes, rate * seconds));
+  return Math.max(leastBytes, Math.min(mostBytes, rate * (isSpared ? seedSeconds : seconds)));
 }
 
 /**

@@ -16,7 +16,7 @@ const MAX_BEGUN = 64;
 /** The same limit including files that no member has any more. */
 const MAX_BEGUN_IN_ALL = 512;
 /** Limit on ranges of a file without piece hashes that come before earlier ones. They wait in memory. */
-const MAX_AHEAD = 8;
+const MAX_AHEAD = 32;
 
 /** Options of a choice. */
 export interface PickOptions {

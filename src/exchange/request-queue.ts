@@ -2,8 +2,8 @@ import { FEW_WAITING_REQUEST_BYTES, MAX_WAITING_REQUEST_BYTES } from '../wire/bo
 import type { Message, Refusal } from './messages.ts';
 import type { HostRequestsRoom } from './requests-room.ts';
 
-/** The longest range of a short request. Short requests overtake long ones. */
-export const MAX_SHORT_BYTES = 256 * 1024;
+/** The longest range of a short request. Short requests overtake long ones, so pieces of a large file come in order. */
+const MAX_SHORT_BYTES = 128 * 1024;
 /** Requests that are answered at a time; only one of them may be long. Each may wait for the disk. */
 const RUNNERS = 4;
 /** Memory of a waiting request, and of each range or hash in it. */

@@ -104,8 +104,8 @@ export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): s
 /**
  * Reads the output of {@link formatManifestText}. Checks neither the owner of `PublicKey` nor the time.
  *
- * @throws NarswarmError `INDEX_INVALID` and nothing else, with the reason. For a format or a piece length of a later
- *   version, the reason is that narswarm needs an update.
+ * @throws NarswarmError `INDEX_INVALID` and nothing else, with the reason. For a format or a piece length of another
+ *   version, the reason says where narswarm needs an update.
  */
 export function parseManifestText(text: string): { readonly manifest: Manifest; readonly publicKeyHex: string } {
   const fields = splitLines(text);

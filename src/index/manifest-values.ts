@@ -29,11 +29,13 @@ export function parseWhole(text: string, min: number, max: number = Number.MAX_S
   throw malformed(text, `a whole number from ${min} to ${max}`);
 }
 
-/** Checks a version. Refuses a later one, with the way out. */
+/** Checks a version. Refuses every other one, with the way out. */
 export function assertVersion(text: string, known: number): void {
-  if (parseWhole(text, 1) !== known) {
+  const version = parseWhole(text, 1);
+  if (version > known)
     throw new NarswarmError('INDEX_INVALID', `version ${text} is newer than this narswarm knows: update narswarm`);
-  }
+  if (version < known)
+    throw new NarswarmError('INDEX_INVALID', `version ${text} is of an older narswarm: update it at the publisher`);
 }
 
 /**

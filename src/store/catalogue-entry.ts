@@ -2,7 +2,7 @@
 import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
+import { narTorrent, PIECE_HASH_BYTES, pieceLengthOf, type NarTorrent } from '../torrent/canonical.ts';
 
 /**
  * The reason why a NAR may be offered to others: it was requested by name. The gate considers no NAR without such
@@ -140,7 +140,7 @@ export function formatEntry({ torrent, ...entry }: CatalogueEntry): string {
   return JSON.stringify({ ...entry, infoHash, pieces });
 }
 
-/** Parses a line of the catalogue. Undefined if it is malformed. */
+/** Parses a line of the catalogue. Leaves out pieces that do not fit. Undefined if the line is malformed. */
 export function parseEntry(line: string): CatalogueEntry | undefined {
   if (line === '') return undefined;
   try {
@@ -155,7 +155,7 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
       typeof mtimeMs === 'number' &&
       (narHash === undefined || typeof narHash === 'string');
     if (!isWhole) return undefined;
-    const torrent = pieces === '' ? undefined : { infoHash, pieces };
+    const torrent = arePiecesOf(sizeBytes, pieces) ? { infoHash, pieces } : undefined;
     // Objects of one shape: a hundred thousand made by spreading take more time and memory.
     if (torrent !== undefined && narHash !== undefined)
       return { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy, torrent, narHash };
@@ -164,6 +164,11 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
   } catch {
     return undefined; // a line torn by a crash
   }
+}
+
+/** Returns true if a text in base64 has one digest for each piece of a file. An older narswarm had longer pieces. */
+function arePiecesOf(sizeBytes: number, pieces: string): boolean {
+  return pieces.length === 4 * Math.ceil((Math.ceil(sizeBytes / pieceLengthOf(sizeBytes)) * PIECE_HASH_BYTES) / 3);
 }
 
 /** Returns true if two entries have the same facts about a file. */

@@ -78,8 +78,9 @@ export class PartialNar implements AsyncDisposable {
     const { sizeBytes } = expected;
     if (sizeBytes <= MEMORY_BYTES) {
       const memory = new BytesInMemory(path, sizeBytes, leftovers, thread);
-      const small = new PartialNar(path, expected, memory);
-      if (leftovers.has(path)) await small.#recover(await memory.takeOver());
+      const isLeft = leftovers.has(path);
+      const small = new PartialNar(path, expected, memory, isLeft ? SavedPieces.read(path, sizeBytes) : undefined);
+      if (isLeft) await small.#recover(await memory.takeOver());
       return small;
     }
     const file = await BytesInFile.open(path, sizeBytes, thread);
@@ -217,7 +218,8 @@ export class PartialNar implements AsyncDisposable {
 
   /** Closes the NAR. If the disk has room, keeps the held bytes for the next process that opens the partial file. */
   close(): Promise<void> {
-    return this.#bytes.close(this.#held.prefixBytes);
+    const { prefixBytes, endBytes } = this.#held;
+    return this.#bytes.close(endBytes > prefixBytes && this.#canSavePieces() ? endBytes : prefixBytes);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -234,9 +236,28 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  /** Saves the hashes of the pieces before bytes at `offset` leave a gap. Without a gap, the file's length is enough. */
+  /**
+   * Saves the hashes of the pieces before bytes at `offset` leave a gap in the file. Without a gap, the file's length is
+   * enough.
+   */
   #savePieces(offset: number): void {
-    if (this.#pieces !== undefined && offset > this.#held.prefixBytes) this.#saved.save(this.#pieces);
+    if (this.#isInMemory || this.#pieces === undefined || offset <= this.#held.prefixBytes) return;
+    this.#saved.save(this.#pieces);
+  }
+
+  /** Saves the hashes of the pieces if the disk takes them. */
+  #canSavePieces(): boolean {
+    if (this.#pieces === undefined) return false;
+    try {
+      this.#saved.save(this.#pieces);
+      return true;
+    } catch {
+      return false; // the bytes after the gap are fetched again
+    }
+  }
+
+  get #isInMemory(): boolean {
+    return this.sizeBytes <= MEMORY_BYTES;
   }
 
   /** Takes over the bytes in the file: pieces with the right SHA-1, or the whole length if no hashes are known. */

@@ -9,7 +9,7 @@ import { IndexDir } from '../../src/index/index-dir.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { formatPublisherAddress } from '../../src/index/address.ts';
 import { toRecord } from '../../src/index/record.ts';
-import { PIECE_HASH_BYTES, extensionOf, narTorrent } from '../../src/torrent/canonical.ts';
+import { PIECE_HASH_BYTES, extensionOf, narTorrent, pieceLengthOf } from '../../src/torrent/canonical.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, assertSound, Lab, mirrorOf, readNarInfos } from '../support/lab.ts';
 
@@ -65,7 +65,7 @@ suite('files other than the hash map’s', () => {
     const made = await lab.closure([2_000_000, 3_000]);
     const key = publisherKeyFromSeed(Buffer.alloc(32, 7));
     const records = [...(await readNarInfos(made.cacheDir)).values()].map((info) => {
-      const count = Math.ceil((info.fileSize ?? 0) / (1 << 20));
+      const count = Math.ceil(info.fileSize! / pieceLengthOf(info.fileSize!));
       const pieces = Buffer.alloc(count * PIECE_HASH_BYTES, 1);
       const torrent = narTorrent({
         fileHash: info.fileHash!,

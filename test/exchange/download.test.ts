@@ -12,7 +12,11 @@ import { encodeNix32 } from '../../src/nix/nix32.ts';
 import { pieceLengthOf } from '../../src/torrent/canonical.ts';
 import { madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
 
-const MIB = 1024 * 1024;
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** Bytes of each piece of a larger file. */
+const PIECE = 256 * KIB;
+const PART = 64 * KIB;
 
 /** A sink in memory. */
 class MadeSink implements Sink {
@@ -132,7 +136,7 @@ function madeHash(bytes: Buffer): FileHash {
 }
 
 suite('Download', () => {
-  const files = [madeFile(5 * MIB + 7, 1), madeFile(300_000, 2), madeFile(10, 3)];
+  const files = [madeFile(5 * PIECE + 7, 1), madeFile(300_000, 2), madeFile(10, 3)];
 
   for (const [hasPieces, leavesUnchecked] of [
     [true, false],
@@ -184,19 +188,19 @@ suite('Download', () => {
   });
 
   test('if two members are lost in the same range at once, the bytes of one are kept', async () => {
-    const file = madeFile(5 * MIB + 7, 4);
+    const file = madeFile(5 * PIECE + 7, 4);
     await using client = await startMember();
-    await using first = await startMember({ files: [file] });
-    await using second = await startMember({ files: [file] });
+    await using first = await startMember({ files: [file], partBytes: PART });
+    await using second = await startMember({ files: [file], partBytes: PART });
     await using third = await startMember({ files: [file] });
-    first.offer.stallsAt = (_, to) => to === 0.75 * MIB;
-    second.offer.stallsAt = (_, to) => to === MIB;
+    first.offer.stallsAt = (_, to) => to >= 3 * PART;
+    second.offer.stallsAt = (_, to) => to === PIECE;
     await using running = startDownload(client);
     const fetched = running.fetch([file], { hasPieces: false });
     client.meet(first);
-    while (running.received.get(first.port) !== 0.5 * MIB) await new Promise(setImmediate);
+    while (running.received.get(first.port) !== 2 * PART) await new Promise(setImmediate);
     client.meet(second);
-    while (running.received.get(second.port) !== 4.75 * MIB + 7) await new Promise(setImmediate);
+    while (running.received.get(second.port) !== 5 * PIECE + 7 - PART) await new Promise(setImmediate);
     for (const member of client.members.open) member.drop();
     client.meet(third);
     const [sink] = await fetched;
@@ -204,17 +208,17 @@ suite('Download', () => {
   });
 
   test('a piece is written only after a beginning of it from another member', async () => {
-    const file = madeFile(3 * MIB, 8);
+    const file = madeFile(3 * PIECE, 8);
     await using client = await startMember();
-    await using liar = await startMember({ files: [file] });
+    await using liar = await startMember({ files: [file], partBytes: PART });
     await using honest = await startMember({ files: [file] });
     liar.offer.lies = true;
-    liar.offer.stallsAt = (_, to) => to === 0.75 * MIB;
+    liar.offer.stallsAt = (_, to) => to >= 3 * PART;
     const disk = Promise.withResolvers<void>();
     await using running = startDownload(client, { gate: disk.promise });
     const fetched = running.fetch([file]);
     client.meet(liar);
-    while (running.received.get(liar.port) !== 0.5 * MIB) await new Promise(setImmediate);
+    while (running.received.get(liar.port) !== 2 * PART) await new Promise(setImmediate);
     client.meet(honest);
     while (client.members.open.size < 2) await new Promise(setImmediate);
     for (const member of client.members.open) if (member.peer.endpoint.port === liar.port) member.drop();
@@ -227,7 +231,7 @@ suite('Download', () => {
   });
 
   suite('a file without piece hashes that a member is fetching itself', () => {
-    const file = madeFile(3 * MIB, 9);
+    const file = madeFile(3 * PIECE, 9);
     const wrong = { file: file.file, bytes: Buffer.from(file.bytes).fill(7, 0, 5) };
 
     test('comes part by part, as it arrives there', async () => {
@@ -266,7 +270,7 @@ suite('Download', () => {
       await using client = await startMember();
       await using misled = await startMember({ host: '127.0.0.2' });
       await using holder = await startMember();
-      const second = madeFile(3 * MIB, 10);
+      const second = madeFile(3 * PIECE, 10);
       await using running = startDownload(client);
       const fetched = running.fetch([file, second], { hasPieces: false });
       client.find(misled, '127.0.0.2');
@@ -283,17 +287,17 @@ suite('Download', () => {
       client.meet(holder);
       holder.offer.add(file);
       await fetched;
-      assert.ok(running.received.get(misled.port)! >= 6 * MIB);
+      assert.ok(running.received.get(misled.port)! >= 6 * PIECE);
     });
   });
 
   test('a member is not blamed for bytes that another one sent before a pause', async () => {
-    const file = madeFile(3 * MIB, 5);
+    const file = madeFile(3 * PIECE, 5);
     await using client = await startMember();
     await using liar = await startMember({ files: [file] });
     await using honest = await startMember({ files: [file] });
     liar.offer.lies = true;
-    liar.offer.stallsAt = (_, to) => to > MIB;
+    liar.offer.stallsAt = (_, to) => to > PIECE;
     await using running = startDownload(client);
     const fetched = running.fetch([file], { hasPieces: false });
     const { address } = client.meet(liar);
@@ -308,11 +312,11 @@ suite('Download', () => {
   });
 
   test('the single sender after a wrong mixture is replaced if it falls silent', async () => {
-    const file = madeFile(3 * MIB, 6);
+    const file = madeFile(3 * PIECE, 6);
     await using client = await startMember();
     await using silent = await startMember({ files: [file] });
     await using other = await startMember({ files: [file] });
-    silent.offer.stallsAt = (_, to) => to > MIB;
+    silent.offer.stallsAt = (_, to) => to > PIECE;
     await using running = startDownload(client);
     const fetched = running.fetch([file], { hasPieces: false });
     client.meet(silent);
@@ -320,7 +324,7 @@ suite('Download', () => {
     running.download.doubt(file.file, true);
     client.meet(other);
     await fetched;
-    assert.ok(running.received.get(other.port)! >= 2 * MIB);
+    assert.ok(running.received.get(other.port)! >= 2 * PIECE);
   });
 
   test('on a slow disk, ranges without piece hashes take bounded memory', async () => {
@@ -387,6 +391,6 @@ suite('Download', () => {
       await new Promise(setImmediate);
     }
     await running.fetch([third]);
-    assert.equal(pieces(third), 5);
+    assert.equal(pieces(third), third.bytes.length / PIECE);
   });
 });

@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events';
 import { hash } from 'node:crypto';
 import { BlockList } from 'node:net';
-import type { RateLimit } from '../../src/bytes/rate-limit.ts';
+import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { Members } from '../../src/exchange/members.ts';
 import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages.ts';
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../../src/exchange/offer.ts';
@@ -105,6 +105,17 @@ export interface MadeMember extends AsyncDisposable {
   uploadedBytes: number;
 }
 
+/** A limit that makes parts small and never waits. */
+class SmallParts extends RateLimit {
+  constructor(partBytes: number) {
+    super(partBytes * 8);
+  }
+
+  override async pace(): Promise<void> {
+    // no waiting
+  }
+}
+
 /** Starts a member on loopback. */
 export async function startMember(
   options: {
@@ -122,6 +133,8 @@ export async function startMember(
     readonly host?: string;
     readonly downloadLimit?: RateLimit;
     readonly uploadLimit?: RateLimit;
+    /** Bytes that are read and sent at a time. Default: as without a limit. */
+    readonly partBytes?: number;
   } = {},
 ): Promise<MadeMember> {
   const { group = GROUP, files = [], mayHave = () => true, budget = new SendBudget() } = options;
@@ -133,7 +146,7 @@ export async function startMember(
     ...(options.narInfos === undefined ? {} : { narInfos: options.narInfos }),
     ...(options.peerId === undefined ? {} : { peerId: options.peerId }),
     downloadLimit: () => options.downloadLimit,
-    uploadLimit: () => options.uploadLimit,
+    uploadLimit: () => (options.partBytes === undefined ? options.uploadLimit : new SmallParts(options.partBytes)),
     port: () => port,
     peers,
     networks: { includes: () => options.isNear ?? true },

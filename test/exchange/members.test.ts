@@ -133,7 +133,7 @@ suite('the exchange', () => {
   });
 
   test('pieces of an arriving file are announced, first together and then one by one', LIMIT, async () => {
-    const made = madeFile(3_500_000);
+    const made = madeFile(900_000);
     const set = new PieceSet(made.bytes.length);
     await using seeder = await startMember();
     seeder.offer.addPiece(made, set, 2);

@@ -10,8 +10,9 @@ import { HeldNars } from '../../src/serve/held-nars.ts';
 import type { PartialNar } from '../../src/store/partial.ts';
 import { infoOf } from './narinfos.ts';
 
-const MIB = 1024 * 1024;
-const SIZE = 3 * MIB + 5;
+/** Bytes of each piece. */
+const PIECE = 256 * 1024;
+const SIZE = 3 * PIECE + 5;
 const namedBy = parseUpstream('http://cache.example');
 
 /** A NAR of which the first bytes are here. */
@@ -40,7 +41,7 @@ suite('ArrivingNars', () => {
     const nars = new ArrivingNars(held, pathOf);
     const made = arriving();
     const given: number[][] = [];
-    for (const front of [MIB - 1, MIB, 2 * MIB + 1, SIZE - 1]) {
+    for (const front of [PIECE - 1, PIECE, 2 * PIECE + 1, SIZE - 1]) {
       made.front = front;
       nars.giveFront(made.task);
       given.push(await givenOf(held, made.task));
@@ -54,7 +55,7 @@ suite('ArrivingNars', () => {
     await using held = new HeldNars(shared);
     const nars = new ArrivingNars(held, pathOf);
     const made = arriving();
-    made.front = 2 * MIB;
+    made.front = 2 * PIECE;
     nars.giveFront(made.task);
     nars.end(made.task.job.fileHash);
     assert.deepEqual(await givenOf(held, made.task), []);
@@ -63,7 +64,7 @@ suite('ArrivingNars', () => {
   test('gives nothing of a file that no configured cache has named', async () => {
     await using held = new HeldNars(shared);
     const made = arriving({ namedBy: undefined });
-    made.front = 2 * MIB;
+    made.front = 2 * PIECE;
     new ArrivingNars(held, pathOf).giveFront(made.task);
     assert.deepEqual(await givenOf(held, made.task), []);
   });
@@ -71,7 +72,7 @@ suite('ArrivingNars', () => {
   test('gives nothing of a NAR that is not shared', async () => {
     await using held = new HeldNars({ includes: async () => false });
     const made = arriving();
-    made.front = 2 * MIB;
+    made.front = 2 * PIECE;
     new ArrivingNars(held, pathOf).giveFront(made.task);
     assert.deepEqual(await givenOf(held, made.task), []);
   });
@@ -80,7 +81,7 @@ suite('ArrivingNars', () => {
     await using held = new HeldNars(shared);
     const made = arriving();
     made.task.lies.set(namedBy.name, 1);
-    made.front = 2 * MIB;
+    made.front = 2 * PIECE;
     new ArrivingNars(held, pathOf).giveFront(made.task);
     assert.deepEqual(await givenOf(held, made.task), []);
   });

@@ -31,10 +31,12 @@ test('parse reads back the output of format, with the key', () => {
   );
 });
 
-test('refuses a later version, with the way out', () => {
+test('refuses another version, with the way out', () => {
   for (const key of ['Narswarm', 'PieceLengthVersion']) {
-    assert.throws(() => parse(altered(key, '2')), failsWith('INDEX_INVALID', /update narswarm/));
+    assert.throws(() => parse(altered(key, '3')), failsWith('INDEX_INVALID', /: update narswarm$/));
   }
+  const older = altered('PieceLengthVersion', '1');
+  assert.throws(() => parse(older), failsWith('INDEX_INVALID', /of an older narswarm: update it at the publisher$/));
   const strange = `Narswarm: 2\nNews: all of it\n`;
   assert.throws(() => parse(strange), failsWith('INDEX_INVALID', /update narswarm/));
 });

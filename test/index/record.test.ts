@@ -70,7 +70,7 @@ test('refuses added fields that do not fit the narinfo', () => {
     [extra('Pieces', Buffer.alloc(40).toString('base64')), /needs 20 bytes of piece hashes, not 40/],
     [extra('Pieces', Buffer.alloc(20).toString('base64')), /InfoHash is/],
     [extra('InfoHash', '0'.repeat(40)), /InfoHash is "0{40}", but its other fields give [0-9a-f]{40}/],
-    [{ ...RECORD, fileSize: 2 ** 21 }, /needs 40 bytes/],
+    [{ ...RECORD, fileSize: 2 ** 19 }, /needs 40 bytes/],
     [{ ...RECORD, fileHash: RECORDS[1]!.fileHash! }, /InfoHash is/],
     [{ ...RECORD, compression: 'zstd' }, /InfoHash is/],
     [{ ...RECORD, compression: '../../x' }, /not a compression/],
@@ -154,7 +154,7 @@ test('refuses garbage with a NarswarmError', () => {
 test('a NAR of many pieces keeps them all', () => {
   const pieces = Buffer.from(Array.from({ length: 20 * 3000 }, (_, index) => index & 0xff));
   const { fileHash } = RECORD;
-  const info = { ...RECORD, fileSize: 3000 * 2 ** 20 - 5, extra: [] };
+  const info = { ...RECORD, fileSize: 3000 * 2 ** 18 - 5, extra: [] };
   const torrent = narTorrent({ fileHash: fileHash!, extension: 'xz', sizeBytes: info.fileSize, pieces });
   const [record] = infosIn(formatRecords([toRecord(info, torrent)]));
   assert.deepEqual(torrentOfRecord(record!), { ...torrent, pieces });

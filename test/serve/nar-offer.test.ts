@@ -202,13 +202,13 @@ test('announces and serves verified pieces of an arriving NAR, if it is shared',
     const read = async (offset: number, length: number): Promise<Uint8Array> => Buffer.alloc(length, offset);
     const told: number[] = [];
     forMembers.on('piece', (_prefix, index) => told.push(index));
-    const sizeBytes = 3_000_000;
+    const sizeBytes = 750_000;
     const begun = held.begin({ fileHash: one.entry.fileHash, sizeBytes, info: one.info, read });
     const first = shareKeys.length === 0 ? held.isShared(one.info) : once(forMembers, 'piece');
     begun.add(1);
     await first;
     begun.add(0);
-    const range = { address: '', from: 1_048_576, length: 1000 };
+    const range = { address: '', from: 262_144, length: 1000 };
     const opened = await forMembers.open(one.prefix, range);
     if (shareKeys.length === 0) {
       assert.deepEqual([told, opened], [[], 'absent']);
@@ -220,7 +220,7 @@ test('announces and serves verified pieces of an arriving NAR, if it is shared',
     const target = Buffer.alloc(1000);
     await opened.read(target, 7);
     assert.deepEqual(target, Buffer.alloc(1000, 7));
-    assert.equal(await forMembers.open(one.prefix, { ...range, length: 1_048_577 }), 'absent');
+    assert.equal(await forMembers.open(one.prefix, { ...range, length: 262_145 }), 'absent');
     begun.end();
     assert.equal(forMembers.holds(one.prefix), undefined);
     assert.equal(await forMembers.open(one.prefix, range), 'absent');

@@ -49,6 +49,18 @@ test('reads entries that others have added since', async (t) => {
   assert.equal(other.size, 3);
 });
 
+test('pieces of another length are left out, as a store of an older version has them', async (t) => {
+  const store = await filledStore(t);
+  const entry = await entryFor(store, LEAF);
+  const older = { ...entry, torrent: { ...entry.torrent!, pieces: Buffer.alloc(40).toString('base64') } };
+  await (await Catalogue.open(store)).add([older]);
+  const { torrent, ...rest } = entry;
+  const catalogue = await Catalogue.open(store);
+  assert.deepEqual(catalogue.byStorePath(entry.storePath), rest);
+  await catalogue.add([entry]); // the file was hashed again
+  assert.deepEqual((await Catalogue.open(store)).byStorePath(entry.storePath)?.torrent, torrent);
+});
+
 test('a torn last line costs one entry', async (t) => {
   const store = await filledStore(t);
   const catalogue = await Catalogue.open(store);

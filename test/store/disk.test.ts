@@ -14,7 +14,7 @@ import { inNamespace } from '../support/namespace.ts';
 import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { failureOf, prepare } from './partial-fixture.ts';
 
-const MIB = 1024 * 1024;
+const PIECE = 256 * 1024;
 
 /** A file system of its own, which can be full or read-only even for root. */
 async function mount(t: TestContext, options: string): Promise<string> {
@@ -38,18 +38,18 @@ if (process.getuid?.() !== 0) {
   });
 } else {
   test('reports a full disk, for large and for small NARs, and leaves nothing at the target', async (t) => {
-    const dir = await mount(t, 'size=1536k');
-    const large = await prepare(t, 3 * MIB, dir);
+    const dir = await mount(t, 'size=384k');
+    const large = await prepare(t, 5 * PIECE, dir);
     const partial = await large.begin();
     await partial.putPiece(0, large.piece(0), 'a peer');
     assert.equal((await failureOf(partial.putPiece(1, large.piece(1), 'a peer'))).code, 'STORE_FULL');
     assert.equal(partial.has(1), false);
-    assert.equal((await failureOf(partial.write(MIB, [large.piece(1)], 'a server'))).code, 'STORE_FULL');
+    assert.equal((await failureOf(partial.write(PIECE, [large.piece(1)], 'a server'))).code, 'STORE_FULL');
 
-    const small = { ...(await prepare(t, 900_000)), target: join(dir, 'small') };
+    const small = { ...(await prepare(t, 250_000)), target: join(dir, 'small') };
     const path = join(dir, 'small.partial');
     const torrent = torrentOf(small.bytes);
-    await using one = await PartialNar.open(path, { sizeBytes: 900_000, fileHash: torrent.fileHash, torrent });
+    await using one = await PartialNar.open(path, { sizeBytes: 250_000, fileHash: torrent.fileHash, torrent });
     await one.putPiece(0, small.bytes, 'a peer');
     assert.equal((await failureOf(one.settle(small.target))).code, 'STORE_FULL');
     await assert.rejects(access(small.target));
@@ -67,7 +67,7 @@ if (process.getuid?.() !== 0) {
 
   test('reports a folder that cannot be written', async (t) => {
     const dir = await mount(t, 'ro');
-    const large = await prepare(t, 2 * MIB, dir);
+    const large = await prepare(t, 5 * PIECE, dir);
     const failure = await failureOf(large.begin());
     assert.deepEqual([failure.code, failure.facts['path']], ['STORE_UNWRITABLE', large.path]);
     const small = await prepare(t, 1000, dir);

@@ -10,14 +10,15 @@ import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { failureOf, hashThread, prepare } from './partial-fixture.ts';
 import { tempDir } from './store-fixture.ts';
 
-const MIB = 1024 * 1024;
+/** Bytes of each piece of a larger NAR. A NAR of more than four is in a file from the first byte on. */
+const PIECE = 256 * 1024;
 
-/** The first few MiB as `missing` returns them. */
-function mib(...ranges: readonly (readonly [from: number, to: number])[]): Range[] {
-  return ranges.map(([from, to]) => ({ from: from * MIB, to: to * MIB }));
+/** Some pieces as `missing` returns them. */
+function pieces(...ranges: readonly (readonly [from: number, to: number])[]): Range[] {
+  return ranges.map(([from, to]) => ({ from: from * PIECE, to: to * PIECE }));
 }
 
-for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
+for (const sizeBytes of [1, 70_000, PIECE, PIECE + 1, 4 * PIECE, 4 * PIECE + 1, 7 * PIECE]) {
   test(`a NAR of ${sizeBytes} bytes is in place once it is complete, and not before`, async (t) => {
     const { bytes, path, target, begin, piece } = await prepare(t, sizeBytes);
     const partial = await begin();
@@ -35,15 +36,15 @@ for (const sizeBytes of [1, 70_000, MIB, MIB + 1, 3 * MIB]) {
 }
 
 test('continues after a crash with the pieces whose SHA-1 is right', async (t) => {
-  const { bytes, target, begin, piece, path } = await prepare(t, 4 * MIB + 100);
+  const { bytes, target, begin, piece, path } = await prepare(t, 4 * PIECE + 100);
   const before = await begin();
   await before.putPiece(0, piece(0), 'a peer');
   await before.putPiece(2, piece(2), 'a peer');
   await before.putPiece(4, piece(4), 'a peer');
-  await before.write(3 * MIB, [piece(3).subarray(0, 500)], 'a server'); // torn: half a piece is worth nothing
+  await before.write(3 * PIECE, [piece(3).subarray(0, 500)], 'a server'); // torn: half a piece is worth nothing
   await before.close();
   const after = await begin();
-  assert.deepEqual(after.missing(), mib([1, 2], [3, 4]));
+  assert.deepEqual(after.missing(), pieces([1, 2], [3, 4]));
   await after.putPiece(1, piece(1), 'a peer');
   await after.putPiece(3, piece(3), 'a peer');
   await after.settle(target);
@@ -52,18 +53,18 @@ test('continues after a crash with the pieces whose SHA-1 is right', async (t) =
 });
 
 test('continues with the pieces of an earlier run if nobody knows the torrent this time', async (t) => {
-  const { bytes, target, begin, piece, path } = await prepare(t, 4 * MIB + 100);
+  const { bytes, target, begin, piece, path } = await prepare(t, 4 * PIECE + 100);
   const before = await begin();
   await before.putPiece(2, piece(2), 'a peer');
   await before.putPiece(4, piece(4), 'a peer');
   await before.close();
   const second = await begin({ pieceless: true });
-  assert.deepEqual(second.missing(), mib([0, 2], [3, 4]));
-  await second.write(0, [bytes.subarray(0, MIB + 500)], 'a server');
+  assert.deepEqual(second.missing(), pieces([0, 2], [3, 4]));
+  await second.write(0, [bytes.subarray(0, PIECE + 500)], 'a server');
   await second.close();
-  assert.deepEqual((await begin()).missing(), mib([1, 2], [3, 4]), 'the torrent is known again');
+  assert.deepEqual((await begin()).missing(), pieces([1, 2], [3, 4]), 'the torrent is known again');
   const after = await begin({ pieceless: true });
-  await after.write(MIB, [bytes.subarray(MIB, 2 * MIB)], 'a server');
+  await after.write(PIECE, [bytes.subarray(PIECE, 2 * PIECE)], 'a server');
   await after.putPiece(3, piece(3), 'a peer');
   await after.settle(target);
   assert.ok(bytes.equals(await readFile(target)));
@@ -71,7 +72,7 @@ test('continues with the pieces of an earlier run if nobody knows the torrent th
 });
 
 test('saves the hashes of pieces before the first gap, and not for bytes in order', async (t) => {
-  const { begin, piece, path } = await prepare(t, 3 * MIB);
+  const { begin, piece, path } = await prepare(t, 7 * PIECE);
   const partial = await begin();
   await partial.putPiece(0, piece(0), 'a peer');
   await assert.rejects(access(`${path}.pieces`));
@@ -83,12 +84,12 @@ test('saves the hashes of pieces before the first gap, and not for bytes in orde
 });
 
 test('takes saved hashes of pieces for what a stranger said', async (t) => {
-  const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
-  for (const saved of [Buffer.alloc(0), randomBytes(7), randomBytes(60)]) {
-    await writeFile(path, bytes.subarray(0, 2 * MIB));
+  const { bytes, path, target, begin } = await prepare(t, 7 * PIECE);
+  for (const saved of [Buffer.alloc(0), randomBytes(7), randomBytes(140)]) {
+    await writeFile(path, bytes.subarray(0, 2 * PIECE));
     await writeFile(`${path}.pieces`, saved);
     const partial = await begin({ pieceless: true });
-    const heldBytes = saved.length === 60 ? 0 : 2 * MIB; // a file without a digest for each piece is ignored
+    const heldBytes = saved.length === 140 ? 0 : 2 * PIECE; // a file without a digest for each piece is ignored
     assert.equal(partial.heldBytes, heldBytes);
     await partial.write(heldBytes, [bytes.subarray(heldBytes)], 'a server');
     await partial.settle(target);
@@ -98,22 +99,26 @@ test('takes saved hashes of pieces for what a stranger said', async (t) => {
 });
 
 test('the torrent decides if other hashes of pieces are saved', async (t) => {
-  const { path, begin, piece } = await prepare(t, 3 * MIB);
-  await writeFile(path, Buffer.concat([piece(0), Buffer.alloc(MIB), piece(2)]));
-  await writeFile(`${path}.pieces`, randomBytes(60));
+  const { path, begin, piece } = await prepare(t, 7 * PIECE);
+  await writeFile(path, Buffer.concat([piece(0), Buffer.alloc(PIECE), piece(2)]));
+  await writeFile(`${path}.pieces`, randomBytes(140));
   await (await begin()).close();
-  assert.deepEqual((await begin({ pieceless: true })).missing(), mib([1, 2]), 'the right ones are saved by now');
+  assert.deepEqual(
+    (await begin({ pieceless: true })).missing(),
+    pieces([1, 2], [3, 7]),
+    'the right ones are saved by now',
+  );
 });
 
 test('a damaged file loses only the damaged piece', async (t) => {
-  const { bytes, path, begin } = await prepare(t, 3 * MIB);
+  const { bytes, path, begin } = await prepare(t, 7 * PIECE);
   const damaged = Buffer.from(bytes);
-  damaged.writeUInt8(damaged.readUInt8(MIB + 5) ^ 1, MIB + 5);
+  damaged.writeUInt8(damaged.readUInt8(PIECE + 5) ^ 1, PIECE + 5);
   await writeFile(path, damaged);
-  assert.deepEqual((await begin()).missing(), mib([1, 2]));
+  assert.deepEqual((await begin()).missing(), pieces([1, 2]));
 });
 
-for (const sizeBytes of [70_000, 3 * MIB]) {
+for (const sizeBytes of [70_000, 7 * PIECE]) {
   test(`a NAR of ${sizeBytes} bytes with an unchecked piece is not known to fit its torrent, and its liar is named`, async (t) => {
     const { bytes, target, begin, piece } = await prepare(t, sizeBytes);
     const partial = await begin();
@@ -131,7 +136,7 @@ for (const sizeBytes of [70_000, 3 * MIB]) {
 }
 
 test('cuts a file that is longer than the NAR', async (t) => {
-  const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
+  const { bytes, path, target, begin } = await prepare(t, 7 * PIECE);
   await writeFile(path, Buffer.concat([bytes, randomBytes(1000)]));
   const partial = await begin();
   assert.deepEqual(partial.missing(), []);
@@ -140,10 +145,10 @@ test('cuts a file that is longer than the NAR', async (t) => {
 });
 
 test('without a torrent, the length of the file says how many bytes are there', async (t) => {
-  const { bytes, path, target, begin } = await prepare(t, 3 * MIB);
+  const { bytes, path, target, begin } = await prepare(t, 7 * PIECE);
   await writeFile(path, bytes.subarray(0, 1_500_000));
   const partial = await begin({ pieceless: true });
-  assert.deepEqual(partial.missing(), [{ from: 1_500_000, to: 3 * MIB }]);
+  assert.deepEqual(partial.missing(), [{ from: 1_500_000, to: 7 * PIECE }]);
   await partial.write(1_500_000, [bytes.subarray(1_500_000)], 'a server');
   await partial.settle(target);
   assert.ok(bytes.equals(await readFile(target)));
@@ -162,18 +167,18 @@ test('without a torrent, a NAR may have more than 4 GiB', async (t) => {
 });
 
 test('a peer may finish a NAR begun by HTTP, and HTTP one begun by peers', async (t) => {
-  const { bytes, target, begin, piece } = await prepare(t, 3 * MIB);
+  const { bytes, target, begin, piece } = await prepare(t, 7 * PIECE);
   const partial = await begin();
-  await partial.write(0, [bytes.subarray(0, 1000), bytes.subarray(1000, MIB + 1000)], 'a server');
-  assert.deepEqual(partial.missing(), [{ from: MIB + 1000, to: 3 * MIB }]);
+  await partial.write(0, [bytes.subarray(0, 1000), bytes.subarray(1000, PIECE + 1000)], 'a server');
+  assert.deepEqual(partial.missing(), [{ from: PIECE + 1000, to: 7 * PIECE }]);
   await partial.putPiece(1, piece(1), 'a peer');
-  assert.deepEqual(partial.missing(), mib([2, 3]));
-  await partial.write(2 * MIB, [piece(2)], 'a server');
+  assert.deepEqual(partial.missing(), pieces([2, 7]));
+  await partial.write(2 * PIECE, [bytes.subarray(2 * PIECE)], 'a server');
   await partial.settle(target);
   assert.ok(bytes.equals(await readFile(target)));
 });
 
-for (const sizeBytes of [50_000, 2 * MIB]) {
+for (const sizeBytes of [50_000, 5 * PIECE]) {
   test(`of ${sizeBytes} bytes, a peer replaces wrong bytes of a server, and the whole is good`, async (t) => {
     const { bytes, target, begin, piece } = await prepare(t, sizeBytes);
     const partial = await begin();
@@ -185,7 +190,7 @@ for (const sizeBytes of [50_000, 2 * MIB]) {
 }
 
 test('refuses bytes beyond the end, and keeps none of them', async (t) => {
-  for (const sizeBytes of [1000, 3 * MIB]) {
+  for (const sizeBytes of [1000, 7 * PIECE]) {
     const { begin } = await prepare(t, sizeBytes);
     const partial = await begin({ pieceless: true });
     for (const [offset, length] of [
@@ -200,16 +205,17 @@ test('refuses bytes beyond the end, and keeps none of them', async (t) => {
 });
 
 test('blames wrong bytes on their sender, and fetches only them again', async (t) => {
-  const { bytes, target, begin, piece } = await prepare(t, 4 * MIB);
+  const { bytes, target, begin, piece } = await prepare(t, 4 * PIECE + 100);
   const partial = await begin();
+  await partial.putPiece(4, piece(4), 'peer 1');
   await partial.putPiece(0, piece(0), 'peer 1');
-  await partial.write(MIB, [randomBytes(MIB)], 'server 1');
+  await partial.write(PIECE, [randomBytes(PIECE)], 'server 1');
   await partial.putPiece(2, piece(2), 'peer 2');
-  await partial.write(3 * MIB, [randomBytes(MIB)], 'server 2');
+  await partial.write(3 * PIECE, [randomBytes(PIECE)], 'server 2');
   const { code, facts } = await failureOf(partial.settle(target));
   assert.deepEqual([code, facts['mapLied'], facts['origins']], ['HASH_MISMATCH', false, ['server 1', 'server 2']]);
   await assert.rejects(access(target));
-  assert.deepEqual(partial.missing(), mib([1, 2], [3, 4]));
+  assert.deepEqual(partial.missing(), pieces([1, 2], [3, 4]));
   await partial.putPiece(1, piece(1), 'peer 1');
   await partial.putPiece(3, piece(3), 'peer 1');
   await partial.settle(target);
@@ -217,7 +223,7 @@ test('blames wrong bytes on their sender, and fetches only them again', async (t
 });
 
 test('if every piece fits the torrent, the hash map lied, and no source is blamed', async (t) => {
-  for (const sizeBytes of [1000, 2 * MIB]) {
+  for (const sizeBytes of [1000, 5 * PIECE]) {
     const other = randomBytes(sizeBytes);
     const torrent = torrentOf(other);
     const dir = await tempDir(t);
@@ -229,7 +235,7 @@ test('if every piece fits the torrent, the hash map lied, and no source is blame
       hashThread,
     );
     for (let index = 0; index < partial.pieceCount; index++) {
-      await partial.putPiece(index, other.subarray(index * MIB, (index + 1) * MIB), 'a peer');
+      await partial.putPiece(index, other.subarray(index * PIECE, (index + 1) * PIECE), 'a peer');
     }
     const { code, facts } = await failureOf(partial.settle(join(dir, 'target')));
     assert.deepEqual([code, facts['mapLied'], facts['origins']], ['HASH_MISMATCH', true, []]);
@@ -239,9 +245,9 @@ test('if every piece fits the torrent, the hash map lied, and no source is blame
 });
 
 test('without a torrent, drops all bytes if they are wrong, and accepts the right ones afterwards', async (t) => {
-  const { bytes, target, begin } = await prepare(t, 2 * MIB);
+  const { bytes, target, begin } = await prepare(t, 5 * PIECE);
   const partial = await begin({ pieceless: true });
-  await partial.write(0, [randomBytes(2 * MIB)], 'a server');
+  await partial.write(0, [randomBytes(5 * PIECE)], 'a server');
   const { code, facts } = await failureOf(partial.settle(target));
   assert.deepEqual([code, facts['mapLied'], facts['origins']], ['HASH_MISMATCH', false, ['a server']]);
   assert.equal(partial.heldBytes, 0);
@@ -251,39 +257,38 @@ test('without a torrent, drops all bytes if they are wrong, and accepts the righ
 });
 
 test('names an earlier run and a server if each sent a part', async (t) => {
-  const { bytes, path, target, begin } = await prepare(t, 2 * MIB);
-  await writeFile(path, randomBytes(MIB));
+  const { bytes, path, target, begin } = await prepare(t, 5 * PIECE);
+  await writeFile(path, randomBytes(PIECE));
   const partial = await begin({ pieceless: true });
-  await partial.write(MIB, [bytes.subarray(MIB)], 'a server');
+  await partial.write(PIECE, [bytes.subarray(PIECE)], 'a server');
   const { facts } = await failureOf(partial.settle(target));
   assert.deepEqual(facts['origins'], ['an earlier run', 'a server']);
 });
 
 test('does not accept a file that somebody cuts short meanwhile', async (t) => {
-  const { path, target, begin, piece } = await prepare(t, 2 * MIB);
+  const { path, target, begin, piece } = await prepare(t, 5 * PIECE);
   const partial = await begin();
-  await partial.putPiece(1, piece(1), 'a peer');
-  await partial.putPiece(0, piece(0), 'a peer');
+  for (let index = 4; index >= 0; index--) await partial.putPiece(index, piece(index), 'a peer');
   await truncate(path, 100);
   assert.equal((await failureOf(partial.settle(target))).code, 'STORE_UNWRITABLE');
 });
 
 test('waits for a piece on its way to the disk after its source is stopped', async (t) => {
-  const one = await prepare(t, 3 * MIB);
+  const one = await prepare(t, 5 * PIECE);
   const partial = await one.begin();
-  const pieces = [0, 1, 2].map((index) => partial.putPiece(index, one.piece(index), 'peer'));
+  const putting = [0, 1, 2, 3, 4].map((index) => partial.putPiece(index, one.piece(index), 'peer'));
   assert.equal(partial.missing().length, 1, 'none is written yet');
   await partial.drain();
   assert.deepEqual(partial.missing(), []);
-  await Promise.all(pieces);
+  await Promise.all(putting);
 });
 
 test('settle returns whether the pieces of the torrent are those of the NAR', async (t) => {
-  const one = await prepare(t, 2 * MIB + 5);
+  const one = await prepare(t, 5 * PIECE + 5);
   const good = await one.begin();
   await good.write(0, [one.bytes], 'upstream');
   assert.equal(await good.settle(one.target), true);
-  const other = await prepare(t, 2 * MIB + 5);
+  const other = await prepare(t, 5 * PIECE + 5);
   const expected = {
     sizeBytes: other.bytes.length,
     fileHash: torrentOf(other.bytes).fileHash,
@@ -296,7 +301,7 @@ test('settle returns whether the pieces of the torrent are those of the NAR', as
 });
 
 test('discard leaves nothing', async (t) => {
-  const { path, begin, piece } = await prepare(t, 2 * MIB);
+  const { path, begin, piece } = await prepare(t, 5 * PIECE);
   const partial = await begin();
   await partial.putPiece(0, piece(0), 'a peer');
   await partial.discard();
@@ -304,19 +309,19 @@ test('discard leaves nothing', async (t) => {
 });
 
 test('gives the NAR for any order of peers and servers', async (t) => {
-  const { bytes, begin, target, piece } = await prepare(t, 3 * MIB + 77);
-  const step = fc.record({ index: fc.integer({ min: 0, max: 3 }), part: fc.double({ min: 0, max: 1, noNaN: true }) });
+  const { bytes, begin, target, piece } = await prepare(t, 4 * PIECE + 77);
+  const step = fc.record({ index: fc.integer({ min: 0, max: 4 }), part: fc.double({ min: 0, max: 1, noNaN: true }) });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 8 }), async (steps) => {
       const partial = await begin();
       partial.reset();
       for (const { index, part } of steps) {
-        const range = partial.missing().find(({ from, to }) => from <= index * MIB && index * MIB < to);
+        const range = partial.missing().find(({ from, to }) => from <= index * PIECE && index * PIECE < to);
         if (range === undefined) continue;
-        const to = Math.min(range.to, range.from + Math.ceil(part * MIB));
+        const to = Math.min(range.to, range.from + Math.ceil(part * PIECE));
         await partial.write(range.from, [bytes.subarray(range.from, to)], 'a server');
       }
-      for (let index = 0; index < 4; index++) await partial.putPiece(index, piece(index), 'a peer');
+      for (let index = 0; index < 5; index++) await partial.putPiece(index, piece(index), 'a peer');
       await partial.settle(target);
       assert.ok(bytes.equals(await readFile(target)));
     }),
@@ -326,7 +331,7 @@ test('gives the NAR for any order of peers and servers', async (t) => {
 
 for (const pieceless of [true, false]) {
   test(`continues a small NAR that was closed: ${pieceless ? 'a prefix' : 'a piece'}`, async (t) => {
-    const { bytes, path, target, begin } = await prepare(t, 300_000);
+    const { bytes, path, target, begin } = await prepare(t, 200_000);
     const heldBytes = pieceless ? 100_000 : bytes.length;
     const leftovers = new Set<string>();
     const before = await begin({ pieceless, leftovers });
@@ -346,9 +351,29 @@ for (const pieceless of [true, false]) {
   });
 }
 
+test('continues a small NAR that was closed with a gap, without its torrent, too', async (t) => {
+  for (const pieceless of [false, true]) {
+    const { bytes, path, target, begin, piece } = await prepare(t, 4 * PIECE);
+    const leftovers = new Set<string>();
+    const before = await begin({ leftovers });
+    await before.putPiece(0, piece(0), 'a peer');
+    await before.putPiece(2, piece(2), 'a peer');
+    await assert.rejects(access(`${path}.pieces`), 'nothing is written while it is in memory');
+    await before.close();
+    const after = await begin({ pieceless, leftovers });
+    assert.deepEqual(after.missing(), pieces([1, 2], [3, 4]));
+    await after.write(PIECE, [piece(1)], 'a server');
+    await after.putPiece(3, piece(3), 'a peer');
+    await after.settle(target);
+    await after.close();
+    assert.ok(bytes.equals(await readFile(target)));
+    assert.deepEqual(await readdir(dirname(path)), ['target'], 'nothing is left beside it');
+  }
+});
+
 test('begins a small NAR again if its leftover does not fit the torrent', async (t) => {
   const { bytes, path, target, begin } = await prepare(t, 300_000);
-  for (const leftover of [randomBytes(300_000), randomBytes(MIB)]) {
+  for (const leftover of [randomBytes(300_000), randomBytes(PIECE)]) {
     await writeFile(path, leftover);
     const partial = await begin({ leftovers: new Set([path]) });
     assert.equal(partial.heldBytes, 0);
@@ -359,12 +384,12 @@ test('begins a small NAR again if its leftover does not fit the torrent', async 
   }
 });
 
-for (const sizeBytes of [300_000, 2 * MIB]) {
+for (const sizeBytes of [300_000, 5 * PIECE]) {
   test(`continues a NAR of ${sizeBytes} bytes in the middle of a piece, and begins the piece again if that was wrong`, async (t) => {
     for (const isRight of [true, false]) {
       const { bytes, path, target, begin } = await prepare(t, sizeBytes);
       const heldBytes = sizeBytes - 1000;
-      const start = sizeBytes > MIB ? MIB : 0;
+      const start = Math.floor((sizeBytes - 1) / PIECE) * PIECE;
       const torn = isRight ? bytes.subarray(start, heldBytes) : randomBytes(heldBytes - start);
       await writeFile(path, Buffer.concat([bytes.subarray(0, start), torn]));
       const partial = await begin({ leftovers: new Set([path]) });

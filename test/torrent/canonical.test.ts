@@ -35,9 +35,9 @@ const GOLDEN: readonly (readonly [sizeBytes: number, extension: string, infoHash
   [16 * KIB, 'xz', '48d3a089f9ebac13ece5dfc95feda8610b13036d'],
   [16 * KIB + 1, 'xz', '51451ba129d6842b3436f51c1b5a6ff0f44f9a78'],
   [100_000, 'zst', '2848795f48756cb7c57c6be0e989cd4b68d274c8'],
-  [MIB, '', '4199ef628ab2841c4bead8f5c7bcd81453e12a34'],
-  [MIB + 1, 'xz', 'abb229d0401f19882696d71568f5152eea00a4c5'],
-  [5_000_000, 'xz', 'f23b51cb3bfef3dfd2d8fb7226e6cee6f706a99b'],
+  [MIB, '', 'f9ed3a3ef5ca23dcc498e754f87d95b11a7a5543'],
+  [MIB + 1, 'xz', '88048719d0ee58f491e5cd78752c948c3419766a'],
+  [5_000_000, 'xz', '2c4cf9a91323e496b17104046013459bc95204e9'],
 ];
 
 /** Makes bytes by arithmetic, so that they are the same everywhere. No two pieces are equal. */
@@ -58,7 +58,7 @@ function torrentOf(sizeBytes: number, extension = 'xz'): NarTorrent {
 }
 
 test('the infohash of the same bytes never changes', () => {
-  assert.equal(PIECE_LENGTH_VERSION, 1);
+  assert.equal(PIECE_LENGTH_VERSION, 2);
   for (const [sizeBytes, extension, infoHash] of GOLDEN) {
     assert.equal(torrentOf(sizeBytes, extension).infoHash, infoHash, `${sizeBytes} bytes`);
   }
@@ -107,26 +107,33 @@ print(p.info_hashes.v1, p.name)`;
   });
 });
 
-test('piece lengths are powers of two that hold the file, within 16 KiB and 1 MiB', () => {
+test('piece lengths are powers of two that hold the file, within 16 KiB and 256 KiB', () => {
   const expected = [
     [1, 16 * KIB],
     [16 * KIB, 16 * KIB],
     [16 * KIB + 1, 32 * KIB],
-    [512 * KIB, 512 * KIB],
-    [512 * KIB + 1, MIB],
-    [MIB, MIB],
-    [MIB + 1, MIB],
-    [Number.MAX_SAFE_INTEGER, MIB],
+    [128 * KIB, 128 * KIB],
+    [128 * KIB + 1, 256 * KIB],
+    [256 * KIB, 256 * KIB],
+    [256 * KIB + 1, 256 * KIB],
+    [Number.MAX_SAFE_INTEGER, 256 * KIB],
   ] as const;
   for (const [sizeBytes, pieceLength] of expected) assert.equal(pieceLengthOf(sizeBytes), pieceLength);
   fc.assert(
-    fc.property(fc.integer({ min: 1, max: 2 * MIB }), (sizeBytes) => {
+    fc.property(fc.integer({ min: 1, max: MIB }), (sizeBytes) => {
       const pieceLength = pieceLengthOf(sizeBytes);
       assert.ok(Number.isInteger(Math.log2(pieceLength)));
-      assert.ok(pieceLength >= Math.min(sizeBytes, MIB));
+      assert.ok(pieceLength >= Math.min(sizeBytes, 256 * KIB));
       assert.ok(pieceLength === 16 * KIB || pieceLength / 2 < sizeBytes);
     }),
   );
+});
+
+test('info is encoded as the library for bencoding does', () => {
+  for (const [sizeBytes, extension] of GOLDEN) {
+    const torrent = torrentOf(sizeBytes, extension);
+    assert.deepEqual(Buffer.from(encodeInfo(torrent)), Buffer.from(bencode.encode(infoOf(torrent))));
+  }
 });
 
 test('info has exactly four keys, in one encoding', () => {
@@ -141,7 +148,7 @@ test('info has exactly four keys, in one encoding', () => {
     Buffer.from(torrentFile(torrent)).toString('latin1'),
     `d4:info${Buffer.from(encoded).toString('latin1')}e`,
   );
-  assert.deepEqual(bencode.encode(bencode.decode(encoded)), encoded);
+  assert.deepEqual(Buffer.from(bencode.encode(bencode.decode(encoded))), Buffer.from(encoded));
 });
 
 test('names are the hash, .nar and the ending of the compression', () => {
@@ -163,9 +170,9 @@ test('refuses pieces that do not fit the size', () => {
   const torrent = (sizeBytes: number, pieceBytes: number) =>
     narTorrent({ fileHash, extension: 'xz', sizeBytes, pieces: new Uint8Array(pieceBytes) });
   for (const pieceBytes of [0, 19, 21, 40]) {
-    assert.throws(() => torrent(MIB, pieceBytes), failsWith('INDEX_INVALID', /needs 20 bytes of piece hashes/));
+    assert.throws(() => torrent(256 * KIB, pieceBytes), failsWith('INDEX_INVALID', /needs 20 bytes of piece hashes/));
   }
-  assert.throws(() => torrent(MIB + 1, 20), failsWith('INDEX_INVALID', /needs 40 bytes/));
+  assert.throws(() => torrent(256 * KIB + 1, 20), failsWith('INDEX_INVALID', /needs 40 bytes/));
   for (const [sizeBytes, pieceBytes] of [
     [0, 0],
     [-1, 0],

@@ -24,6 +24,9 @@ export class HeldPieces {
   readonly #origins: ReadonlySet<Origin>[] = [];
   /** Pieces whose SHA-1 is known to be right. */
   readonly #checked = new Set<number>();
+  #bytes = 0;
+  /** A piece before which all are held. */
+  #front = 0;
 
   /** @param pieceBytes bytes of every piece; the last one may be shorter */
   constructor(sizeBytes: number, pieceBytes: number) {
@@ -40,13 +43,19 @@ export class HeldPieces {
 
   /** Held bytes of all pieces. */
   get bytes(): number {
-    return this.#held.reduce((sum, bytes) => sum + bytes, 0);
+    return this.#bytes;
   }
 
   /** Held bytes from the front without a gap. */
   get prefixBytes(): number {
-    const index = this.#held.findIndex((_, piece) => !this.has(piece));
-    return index === -1 ? this.#sizeBytes : this.startOf(index) + (this.#held[index] ?? 0);
+    while (this.#front < this.count && this.has(this.#front)) this.#front++;
+    return this.#front === this.count ? this.#sizeBytes : this.startOf(this.#front) + (this.#held[this.#front] ?? 0);
+  }
+
+  /** Offset after the last held byte. */
+  get endBytes(): number {
+    const last = this.#held.findLastIndex((bytes) => bytes > 0);
+    return last === -1 ? 0 : this.startOf(last) + (this.#held[last] ?? 0);
   }
 
   /** Returns the offset of piece `index`. */
@@ -85,7 +94,7 @@ export class HeldPieces {
 
   /** Records a whole piece. @param isChecked true if its SHA-1 was checked */
   addPiece(index: number, origin: Origin, isChecked = true): void {
-    this.#held[index] = this.lengthOf(index);
+    this.#hold(index, this.lengthOf(index));
     this.#origins[index] = new Set([origin]);
     if (isChecked) this.#checked.add(index);
     else this.#checked.delete(index);
@@ -99,7 +108,7 @@ export class HeldPieces {
       const end = Math.min(start + this.lengthOf(index), offset + length);
       const before = this.#held[index] === 0 ? NOBODY : this.#originsAt(index);
       if (!before.has(origin)) this.#origins[index] = new Set([...before, origin]);
-      this.#held[index] = Math.max(this.#held[index] ?? 0, end - start);
+      this.#hold(index, Math.max(this.#held[index] ?? 0, end - start));
       this.#checked.delete(index);
       at = end;
     }
@@ -112,15 +121,23 @@ export class HeldPieces {
 
   /** Drops one piece. */
   forget(index: number): void {
-    this.#held[index] = 0;
+    this.#hold(index, 0);
     this.#checked.delete(index);
   }
 
   /** Drops all pieces. */
   clear(): void {
     this.#held.fill(0);
+    this.#bytes = 0;
+    this.#front = 0;
     this.#origins.length = 0;
     this.#checked.clear();
+  }
+
+  #hold(index: number, bytes: number): void {
+    this.#bytes += bytes - (this.#held[index] ?? 0);
+    this.#held[index] = bytes;
+    if (bytes < this.lengthOf(index)) this.#front = Math.min(this.#front, index);
   }
 
   #originsAt(index: number): ReadonlySet<Origin> {
