@@ -6,12 +6,12 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Swarm } from '../../src/swarm/swarm.ts';
 import { ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
-import { makeNar, MIB, peersAt, startDownload, startSeeder, startSwarm, type TestNar } from './swarm-fixture.ts';
+import { makeNar, MIB, PIECE, peersAt, startDownload, startSeeder, startSwarm, type TestNar } from './swarm-fixture.ts';
 
 const LIMIT = { timeout: 20_000 };
 const BLOCK = 16 * 1024;
 
-async function seeding(t: TestContext, sizeBytes = 3 * MIB): Promise<{ nar: TestNar; seeder: Swarm }> {
+async function seeding(t: TestContext, sizeBytes = 3 * PIECE): Promise<{ nar: TestNar; seeder: Swarm }> {
   const nar = await makeNar(t, sizeBytes);
   return { nar, seeder: await startSeeder(t, [nar.seed]) };
 }
@@ -108,8 +108,8 @@ const BAD_REQUESTS: Readonly<Record<string, readonly [number, number, number]>> 
   'a negative piece': [-1, 0, BLOCK],
   'more than a client may ask for': [0, 0, 129 * 1024],
   'a piece beyond the last': [3, 0, BLOCK],
-  'bytes beyond the end of a piece': [0, MIB - 1, BLOCK],
-  'bytes beyond the end of the torrent': [2, MIB - 1, BLOCK],
+  'bytes beyond the end of a piece': [0, PIECE - 1, BLOCK],
+  'bytes beyond the end of the torrent': [2, PIECE - 1, BLOCK],
 };
 
 for (const [name, request] of Object.entries(BAD_REQUESTS)) {
@@ -129,8 +129,8 @@ test('a peer that does not read gets no more than the window into memory', LIMIT
   const peer = await unchoked(t, seeder, nar);
   peer.socket.pause();
   const before = process.memoryUsage().arrayBuffers;
-  for (let index = 0; index < 60; index++) {
-    for (let at = 0; at < MIB; at += 128 * 1024) peer.send(ID.REQUEST, numbers(index, at, 128 * 1024));
+  for (let index = 0; index < 240; index++) {
+    for (let at = 0; at < PIECE; at += 128 * 1024) peer.send(ID.REQUEST, numbers(index, at, 128 * 1024));
   }
   // Once the socket's own buffers are full, nothing is sent any more.
   for (let last = -1; last !== uploadedBytes;) {
@@ -187,7 +187,7 @@ const UNSOUND_MESSAGES: Readonly<Record<string, readonly [id: number, payload: U
   'a CANCEL beyond the end': [8, numbers(9, 0, BLOCK)],
   'a REJECT beyond the end': [ID.REJECT, numbers(0, 0x7f_ff_ff_ff, BLOCK)],
   'a PIECE without a block': [ID.PIECE, numbers(0, 0)],
-  'a PIECE beyond the end': [ID.PIECE, Buffer.concat([numbers(2, MIB), Buffer.alloc(9)])],
+  'a PIECE beyond the end': [ID.PIECE, Buffer.concat([numbers(2, PIECE), Buffer.alloc(9)])],
   'an extension without a number': [ID.EXTENDED, Buffer.alloc(0)],
   'a don’t have of a piece beyond the last': [ID.EXTENDED, Buffer.concat([Buffer.of(2), numbers(0x0f_ff_ff_ff)])],
   'metadata of ten megabytes': [ID.EXTENDED, Buffer.from('\0d13:metadata_sizei10000000ee')],
@@ -215,7 +215,7 @@ test('messages too short for their kind do no harm', LIMIT, async (t) => {
 });
 
 test('messages right after a handshake are read', LIMIT, async (t) => {
-  const nar = await makeNar(t, 3 * MIB);
+  const nar = await makeNar(t, 3 * PIECE);
   const seeds = async (): Promise<typeof nar.seed> => {
     await sleep(50); // the gate reads a narinfo
     return nar.seed;

@@ -14,6 +14,8 @@ import type { SwarmDownload } from '../../src/swarm/swarm-download.ts';
 
 export const HOST = '127.0.0.1';
 export const MIB = 1024 * 1024;
+/** Bytes of each piece of a larger NAR. */
+export const PIECE = 256 * 1024;
 
 /** A NAR file of random bytes and its torrent. */
 export interface TestNar {

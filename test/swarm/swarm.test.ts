@@ -8,7 +8,7 @@ import { ID, numbers, RawPeer, startRawSeed, type RawSeed } from '../support/raw
 import {
   HOST,
   makeNar,
-  MIB,
+  PIECE,
   peersAt,
   poisoned,
   startDownload,
@@ -22,8 +22,8 @@ const LIMIT = { timeout: 30_000 };
 for (const [name, sizeBytes] of Object.entries({
   'of one byte': 1,
   'of a block and a byte': 16 * 1024 + 1,
-  'of exactly one piece': MIB,
-  'of many pieces, the last one short': 5 * MIB + 12_345,
+  'of exactly one piece': PIECE,
+  'of many pieces, the last one short': 5 * PIECE + 12_345,
 })) {
   test(`downloads a NAR ${name} from a file`, LIMIT, async (t) => {
     const nar = await makeNar(t, sizeBytes);
@@ -37,27 +37,27 @@ for (const [name, sizeBytes] of Object.entries({
 }
 
 test('downloads only the missing pieces', LIMIT, async (t) => {
-  const nar = await makeNar(t, 4 * MIB);
+  const nar = await makeNar(t, 4 * PIECE);
   const seeder = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
-  const storage = new MemoryStorage(MIB);
+  const storage = new MemoryStorage(PIECE);
   const held = new Set([0, 2]);
-  for (const index of held) await storage.write(index, nar.bytes.subarray(index * MIB, (index + 1) * MIB));
+  for (const index of held) await storage.write(index, nar.bytes.subarray(index * PIECE, (index + 1) * PIECE));
   const { download, done } = await startDownload(t, client, nar.torrent, { storage, have: (index) => held.has(index) });
   await download.addPeers(peersAt(client, seeder.port));
   assert.ok(nar.bytes.equals(await done));
-  assert.equal(download.bytes, 2 * MIB);
+  assert.equal(download.bytes, 2 * PIECE);
 });
 
 test('assembles a NAR from two peers with a half each', LIMIT, async (t) => {
-  const nar = await makeNar(t, 6 * MIB);
+  const nar = await makeNar(t, 6 * PIECE);
   const client = await startSwarm(t);
   const ports: number[] = [];
   for (const isMine of [(index: number) => index < 3, (index: number) => index >= 3]) {
     const half = await startSwarm(t);
-    const storage = new MemoryStorage(MIB);
+    const storage = new MemoryStorage(PIECE);
     for (let index = 0; index < 6; index++) {
-      if (isMine(index)) await storage.write(index, nar.bytes.subarray(index * MIB, (index + 1) * MIB));
+      if (isMine(index)) await storage.write(index, nar.bytes.subarray(index * PIECE, (index + 1) * PIECE));
     }
     await startDownload(t, half, nar.torrent, { storage, have: isMine });
     ports.push(half.port);
@@ -65,30 +65,30 @@ test('assembles a NAR from two peers with a half each', LIMIT, async (t) => {
   const { download, done, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, ...ports));
   assert.ok(nar.bytes.equals(await done));
-  assert.deepEqual([...from.values()], [3 * MIB, 3 * MIB]);
+  assert.deepEqual([...from.values()], [3 * PIECE, 3 * PIECE]);
 });
 
 test('a private download gives nothing', LIMIT, async (t) => {
-  const nar = await makeNar(t, 2 * MIB);
+  const nar = await makeNar(t, 2 * PIECE);
   const [holder, other, client] = [await startSwarm(t), await startSwarm(t), await startSwarm(t)];
-  const storage = new MemoryStorage(MIB);
-  await storage.write(0, nar.bytes.subarray(0, MIB));
+  const storage = new MemoryStorage(PIECE);
+  await storage.write(0, nar.bytes.subarray(0, PIECE));
   await startDownload(t, holder, nar.torrent, { storage, have: (index) => index === 0, gives: false });
-  const second = new MemoryStorage(MIB);
-  await second.write(1, nar.bytes.subarray(MIB));
+  const second = new MemoryStorage(PIECE);
+  await second.write(1, nar.bytes.subarray(PIECE));
   await startDownload(t, other, nar.torrent, { storage: second, have: (index) => index === 1 });
   const { download, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, holder.port, other.port));
-  while (download.bytes < MIB || download.connected < 2) await sleep(20);
+  while (download.bytes < PIECE || download.connected < 2) await sleep(20);
   await sleep(500); // no event tells that a peer stays choked
-  assert.deepEqual([...from], [[`${HOST}:${other.port}`, MIB]]);
+  assert.deepEqual([...from], [[`${HOST}:${other.port}`, PIECE]]);
 });
 
 test('continues with another peer if one dies midway', LIMIT, async (t) => {
-  const nar = await makeNar(t, 8 * MIB);
+  const nar = await makeNar(t, 8 * PIECE);
   const first = await startSeeder(t, [nar.seed]);
   const second = await startSeeder(t, [nar.seed]);
-  const client = await startSwarm(t, { downloadLimit: new RateLimit(6 * MIB) });
+  const client = await startSwarm(t, { downloadLimit: new RateLimit(6 * PIECE) });
   const { download, done, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, first.port));
   await once(download, 'bytes');
@@ -101,7 +101,7 @@ test('continues with another peer if one dies midway', LIMIT, async (t) => {
 });
 
 test('a peer that sends wrong bytes is named and banned', LIMIT, async (t) => {
-  const nar = await makeNar(t, 3 * MIB);
+  const nar = await makeNar(t, 3 * PIECE);
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
   const honest = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
@@ -119,7 +119,7 @@ test('a peer that sends wrong bytes is named and banned', LIMIT, async (t) => {
 
 test('if two peers sent parts of a bad piece, only the liar is banned', LIMIT, async (t) => {
   // One piece of 64 blocks: both peers are asked for parts of it.
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
   const honest = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
@@ -132,7 +132,7 @@ test('if two peers sent parts of a bad piece, only the liar is banned', LIMIT, a
 });
 
 test('a liar that connected to us cannot connect again', LIMIT, async (t) => {
-  const nar = await makeNar(t, 2 * MIB);
+  const nar = await makeNar(t, 2 * PIECE);
   const client = await startSwarm(t);
   const { download, lies } = await startDownload(t, client, nar.torrent);
   const liar = await startSwarm(t);
@@ -141,7 +141,7 @@ test('a liar that connected to us cannot connect again', LIMIT, async (t) => {
       // WebTorrent itself reads a whole piece, to check it; peers ask for less.
       read: (targets, offset) => {
         const [whole] = targets;
-        if (whole?.length === MIB) nar.bytes.copy(whole, 0, offset);
+        if (whole?.length === PIECE) nar.bytes.copy(whole, 0, offset);
         else for (const target of targets) target.fill(0);
         return Promise.resolve();
       },
@@ -191,7 +191,7 @@ async function downloadBesideStaller(t: TestContext, sizeBytes: number): Promise
 /** Both tests wait more than they work. */
 suite('in its time', { concurrency: 2 }, () => {
   test('a peer that promises everything and sends nothing does not delay the others', LIMIT, async (t) => {
-    await using staller = await downloadBesideStaller(t, MIB);
+    await using staller = await downloadBesideStaller(t, PIECE);
     assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
     await staller.peers[0].receive(ID.CANCEL);
   });
@@ -202,8 +202,8 @@ suite('in its time', { concurrency: 2 }, () => {
   });
 
   test('keeps the download limit', LIMIT, async (t) => {
-    const rate = 2 * MIB;
-    const nar = await makeNar(t, 8 * MIB);
+    const rate = 2 * PIECE;
+    const nar = await makeNar(t, 8 * PIECE);
     const seeder = await startSeeder(t, [nar.seed]);
     const client = await startSwarm(t, { downloadLimit: new RateLimit(rate) });
     const { download, done } = await startDownload(t, client, nar.torrent);
@@ -217,8 +217,8 @@ suite('in its time', { concurrency: 2 }, () => {
 });
 
 test('keeps the upload limit', LIMIT, async (t) => {
-  const rate = 4 * MIB;
-  const nar = await makeNar(t, 4 * MIB);
+  const rate = 4 * PIECE;
+  const nar = await makeNar(t, 4 * PIECE);
   const seeder = await startSeeder(t, [nar.seed], { uploadLimit: new RateLimit(rate) });
   const client = await startSwarm(t);
   const { download, done } = await startDownload(t, client, nar.torrent);
@@ -230,7 +230,7 @@ test('keeps the upload limit', LIMIT, async (t) => {
 });
 
 test('a peer that rejects every request is left alone', LIMIT, async (t) => {
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   await using refuser = await startRawSeed(
     nar.torrent.infoHash,
     promise((peer, request) => peer.send(ID.REJECT, request)),
@@ -243,7 +243,7 @@ test('a peer that rejects every request is left alone', LIMIT, async (t) => {
 });
 
 test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   const empty = await startSwarm(t);
   const client = await startSwarm(t);
   const { download } = await startDownload(t, client, nar.torrent);
@@ -259,7 +259,7 @@ test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
 });
 
 test('serves nobody if it should not', LIMIT, async (t) => {
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   const closed = await startSeeder(t, [nar.seed], { serves: 'nobody' });
   const client = await startSwarm(t);
   const { download } = await startDownload(t, client, nar.torrent);
@@ -308,7 +308,7 @@ function storageOf(bytes: Buffer): PieceStorage {
 }
 
 test('if the disk is slower than the network, peers wait and memory does not grow', LIMIT, async (t) => {
-  const nar = await makeNar(t, 96 * MIB);
+  const nar = await makeNar(t, 96 * PIECE);
   const seeder = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
   const stuck = Promise.withResolvers<void>();
@@ -320,15 +320,15 @@ test('if the disk is slower than the network, peers wait and memory does not gro
   };
   const { download, done } = await startDownload(t, client, nar.torrent, { storage });
   await download.addPeers(peersAt(client, seeder.port));
-  while (download.bytes < 32 * MIB) await sleep(10);
+  while (download.bytes < 32 * PIECE) await sleep(10);
   await sleep(200); // time for much more to come
-  assert.ok(download.bytes < 40 * MIB, `${download.bytes} bytes wait for the disk`);
+  assert.ok(download.bytes < 40 * PIECE, `${download.bytes} bytes wait for the disk`);
   stuck.resolve();
   assert.ok(nar.bytes.equals(await done));
 });
 
 test('opens a seed for its first peer, and closes it when nobody uses it', LIMIT, async (t) => {
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200 });
   assert.equal(seeder.openTorrents, 0);
   for (let round = 0; round < 2; round++) {
@@ -343,7 +343,7 @@ test('opens a seed for its first peer, and closes it when nobody uses it', LIMIT
 });
 
 test('an open seed that may no longer be served is closed when another peer names it', LIMIT, async (t) => {
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   let mayServe = true;
   const seeder = await startSeeder(t, [], { seeds: () => Promise.resolve(mayServe ? nar.seed : undefined) });
   const first = await RawPeer.connect(seeder.port, nar.torrent.infoHash);
@@ -355,7 +355,7 @@ test('an open seed that may no longer be served is closed when another peer name
 });
 
 test('disconnects a peer that requests nothing', LIMIT, async (t) => {
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200, idlePeerMs: 400 });
   const idler = await RawPeer.connect(seeder.port, nar.torrent.infoHash);
   await idler.closed();
@@ -363,7 +363,7 @@ test('disconnects a peer that requests nothing', LIMIT, async (t) => {
 });
 
 test('peers that stay and ask for nothing keep only so many seeds open', LIMIT, async (t) => {
-  const nars = await Promise.all(Array.from({ length: 4 }, () => makeNar(t, MIB)));
+  const nars = await Promise.all(Array.from({ length: 4 }, () => makeNar(t, PIECE)));
   const seeder = await startSeeder(
     t,
     nars.map(({ seed }) => seed),
@@ -379,10 +379,10 @@ test('peers that stay and ask for nothing keep only so many seeds open', LIMIT, 
 });
 
 test('a missing file ends its own seed only', LIMIT, async (t) => {
-  const nar = await makeNar(t, MIB);
+  const nar = await makeNar(t, PIECE);
   const gone = {
-    torrent: (await makeNar(t, MIB)).torrent,
-    files: [{ path: `${await tempDir(t)}/gone`, sizeBytes: MIB }],
+    torrent: (await makeNar(t, PIECE)).torrent,
+    files: [{ path: `${await tempDir(t)}/gone`, sizeBytes: PIECE }],
   };
   const seeder = await startSeeder(t, [nar.seed, gone]);
   const client = await startSwarm(t);
