@@ -121,19 +121,12 @@ export function updateCommand(): Command {
           output.result('forgotten', { name });
           output.note(`${name} is no longer subscribed to: paths that only it kept may be collected`);
         },
-        onYielded: ({ keeper, paths, bytes }) => {
-          output.result('yielded', { name: keeper, paths, bytes });
-          output.note(
-            `${keeper} gives up ${formatCount(paths, 'path')} (${formatSize(bytes)}) for other subscriptions, within --max-size`,
-          );
-        },
         onPublished: (built) => tellBuilt(output, built),
         onCollected: ({ removed, kept }) => {
           output.result('collected', { removed, kept });
           if (options.maxSize !== undefined && kept.bytes > options.maxSize)
             output.warn(
-              `the kept paths take ${formatSize(kept.bytes)}, more than --max-size ${formatSize(options.maxSize)}: raise it, keep fewer generations, or unsubscribe or unpin paths`,
-              { code: 'STORE_OVER_BUDGET', keptBytes: kept.bytes, maxBytes: options.maxSize },
+              `the kept paths take ${formatSize(kept.bytes)}, more than --max-size ${formatSize(options.maxSize)}: raise it, keep fewer generations or unpin paths`,
             );
           if (removed.paths > 0)
             output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);

@@ -26,7 +26,6 @@ export class Committer {
   /** Narinfos in the store; read once. */
   #present: Set<StoreHash> | undefined;
   #catalogue: Catalogue | undefined;
-  #committing: Promise<unknown> = Promise.resolve();
 
   constructor(store: FileStore) {
     this.#store = store;
@@ -34,18 +33,11 @@ export class Committer {
 
   /**
    * Commits the narinfos of a closure, references first. Their NARs are in the store. Does not write earlier ones again.
-   * Commits one closure after another.
    *
    * @param jobs fetched NARs, with their torrents
    * @throws STORE_FULL, STORE_UNWRITABLE
    */
-  commit(closure: Closure, jobs: readonly NarJob[]): Promise<void> {
-    const committing = this.#committing.then(() => this.#commit(closure, jobs));
-    this.#committing = committing.catch(() => undefined);
-    return committing;
-  }
-
-  async #commit(closure: Closure, jobs: readonly NarJob[]): Promise<void> {
+  async commit(closure: Closure, jobs: readonly NarJob[]): Promise<void> {
     const store = this.#store;
     const infos = referencesFirst(closure);
     const locals = new Map(infos.map((info) => [info, asLocal(info)]));

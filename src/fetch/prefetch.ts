@@ -59,7 +59,7 @@ export interface PrefetchOptions {
   readonly wholeMaps?: boolean;
   /** Limit on what is taken from each of those hash maps. Default: none. */
   readonly mapBudget?: MapBudget | undefined;
-  /** The room for NARs. Default: unlimited. */
+  /** The room for NARs. Only without an import. Default: unlimited. */
   readonly room?: StoreRoom | undefined;
   /**
    * True to continue without missing paths and their referrers. {@link PrefetchResult.missing} lists them, also after

@@ -11,8 +11,6 @@ import type { Plan } from './plan.ts';
 export interface Room {
   /** Limit on the bytes of NARs in flight while the store is full: the most by which it exceeds its budget. */
   readonly inFlightBytes: number;
-  /** True to fetch what has no room all the same, once no more room can be made. */
-  readonly goesBeyond: boolean;
   /** Returns the bytes that the budget leaves. Negative if the store exceeds it. */
   readonly free: () => Promise<number>;
 }
@@ -84,8 +82,6 @@ export interface SteppedFetch {
  * Fetches a plan into a store with a budget: at once if it fits, otherwise step after step. Other paths go only after
  * their replacement has arrived.
  *
- * If no more room can be made, ends; if the room goes beyond its budget, fetches the rest at once.
- *
  * @returns the results of all steps, of which only those that were not settled are in `checked`. Paths without room are
  *   failures
  * @throws as `fetch` and `settle`
@@ -104,9 +100,9 @@ export async function fetchWithinRoom(
   let free = await room.free();
   if (free < 0) free = await settle(undefined, steps.later);
   for (let isFirst = true; ; isFirst = false) {
-    const mayTake = (free >= 0 || room.goesBeyond) && !signal.aborted;
-    const limitBytes = free < 0 ? Infinity : free + room.inFlightBytes;
-    const step = (mayTake ? steps.next(limitBytes) : undefined) ?? (isFirst ? nothingOf(plan) : undefined);
+    const mayTake = free >= 0 && !signal.aborted;
+    const step =
+      (mayTake ? steps.next(free + room.inFlightBytes) : undefined) ?? (isFirst ? nothingOf(plan) : undefined);
     if (step === undefined) break;
     const fetched = await fetch(step, found, isFruitless);
     isFruitless = fetched.jobs.length + fetched.checked.length === 0;

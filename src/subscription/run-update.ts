@@ -5,25 +5,23 @@ import type { PublisherIdentity } from '../index/publisher-key.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { Root } from '../store/collect/keep.ts';
-import type { Yield } from '../store/collect/yields.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
-import { generationsToKeep, mirrored } from './mirror.ts';
+import { generationsToKeep } from './mirror.ts';
 import { publishedContents } from './published.ts';
 import { publishersOf } from './source.ts';
 import { keptGenerations, listStates, removeState, rootsOf, writeState } from './state.ts';
 import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
 import { publishersOfGone, unfollow } from './unfollow.ts';
-import { yieldingMirrors } from './yielding.ts';
 import { failedOf, updateSubscription, type UpdateContext, type Updated } from './update.ts';
 import { buildPublication, type Built } from '../publish/build-publication.ts';
 
 export interface RunUpdateOptions
   extends
     WorkplaceOptions,
-    Omit<UpdateContext, 'workplace' | 'publishers' | 'rootsBeside' | 'yielding' | 'now' | 'onWarning' | 'dryRun'> {
+    Omit<UpdateContext, 'workplace' | 'publishers' | 'rootsBeside' | 'now' | 'onWarning' | 'dryRun'> {
   readonly dryRun: boolean;
   /** Aborts at the end of the time window: then fetching stops, but the rest of the run continues. */
   readonly window?: AbortSignal | undefined;
@@ -53,8 +51,6 @@ export interface RunUpdateOptions
   readonly onBegin?: (subscription: Subscription) => void;
   readonly onUpdated?: (updated: Updated) => void;
   readonly onForgotten?: (name: string) => void;
-  /** Called when a mirror gives paths up for other subscriptions. */
-  readonly onYielded?: (given: Yield) => void;
   readonly onPublished?: (built: Built) => void;
   readonly onCollected?: (result: GcResult) => void;
 }
@@ -121,7 +117,6 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
     maxBytes,
     rankFiles,
     rootsBeside: (name) => rootsBeside(name, workplace.store, options),
-    yielding: () => yieldingMirrors(workplace.store, options.configured, options.onYielded),
     onWarning,
     tell,
     signal: window === undefined ? options.signal : AbortSignal.any([options.signal, window]),
@@ -129,7 +124,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
     publishers,
     now: () => new Date(),
   };
-  for (const subscription of inOrder(options)) {
+  for (const subscription of options.subscriptions) {
     onBegin?.(subscription);
     try {
       const result = await updateSubscription(subscription, context);
@@ -148,24 +143,13 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
   return { updated, ending: undefined };
 }
 
-/** Under a budget, mirrors come last: they take the space that the other subscriptions leave. */
-function inOrder({ subscriptions, maxBytes }: RunUpdateOptions): readonly Subscription[] {
-  if (maxBytes === undefined) return subscriptions;
-  const isLast = (subscription: Subscription): boolean => mirrored(subscription) !== undefined;
-  return [...subscriptions.filter((one) => !isLast(one)), ...subscriptions.filter(isLast)];
-}
-
-/** Returns the roots to keep, for everything except the subscription of that name. @throws as {@link storeRoots} */
-async function rootsBeside(
-  name: string | undefined,
-  store: FileStore,
-  options: RunUpdateOptions,
-): Promise<readonly Root[]> {
+/** Returns the roots to keep for everything except one subscription. @throws as {@link storeRoots} */
+async function rootsBeside(name: string, store: FileStore, options: RunUpdateOptions): Promise<readonly Root[]> {
   const gone = options.forgetOthers ? goneFrom(await listStates(store), options) : [];
   return storeRoots(
     store,
     generationsToKeep(options.keepGenerations, options),
-    new Set([...gone.map((state) => state.name), ...(name === undefined ? [] : [name])]),
+    new Set([...gone.map((state) => state.name), name]),
   );
 }
 

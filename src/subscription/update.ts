@@ -9,10 +9,10 @@ import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
-import type { MapBudget, RankFiles } from '../index/within-budget.ts';
+import type { RankFiles } from '../index/within-budget.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
 import { lostPaths, summaryOf } from './lost.ts';
-import { mirrored } from './mirror.ts';
+import { MirrorRoom } from './mirror-room.ts';
 import { lackError, type Lack } from './missing.ts';
 import type { Note } from './note.ts';
 import { nextState, type Outcome } from './next-state.ts';
@@ -20,11 +20,8 @@ import { resolveSource } from './resolve-source.ts';
 import { parseSource } from './source.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
-import { unlessCorrupt, UpdateRoom } from './update-room.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { Root } from '../store/collect/keep.ts';
-import { keptNars } from '../store/collect/kept-nars.ts';
-import type { Yielding } from '../store/gc.ts';
 import type { Warn } from '../warning.ts';
 
 /** The parts of a run that all updates share. */
@@ -42,10 +39,8 @@ export interface UpdateContext {
   readonly dryRun: boolean;
   /** The budget of the store. Not more than this is fetched of a whole map. Undefined: no limit. */
   readonly maxBytes: number | undefined;
-  /** Returns the roots that the store keeps, for everything except the subscription of that name. */
-  readonly rootsBeside: (name?: string) => Promise<readonly Root[]>;
-  /** Returns the subscriptions that give paths up for others under a budget. */
-  readonly yielding: () => Promise<Yielding>;
+  /** Returns the roots that the store keeps for everything except the subscription of that name. */
+  readonly rootsBeside: (name: string) => Promise<readonly Root[]>;
   /** Ranks the NARs of a map that is larger than the budget. Default: the order of the map. */
   readonly rankFiles?: RankFiles | undefined;
   /** The config file of the subscriptions. Undefined if there is none. */
@@ -119,8 +114,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
     return nextState(subscription, known, result, run, context.configPath);
   };
   const record = async (held: PrefetchResult): Promise<void> => {
-    const so = stateAfter({ parts: [...parts, held], error: unfinished(), main: undefined, notes: [] });
-    known = mirrored(subscription) === undefined ? so : withoutOlder(so);
+    known = withoutOlder(stateAfter({ parts: [held], error: unfinished(), main: undefined, notes: [] }));
     await writeState(store, known);
   };
   let outcome: ToldOutcome;
@@ -166,7 +160,7 @@ async function withLost(
 
 /**
  * @param to.parts receives the results of fetches, even if something fails afterwards
- * @param to.record records what the subscription holds so far, before anything is removed
+ * @param to.record records what a mirror holds so far, before older editions are removed
  */
 async function fetchSubscription(
   subscription: Subscription,
@@ -176,14 +170,12 @@ async function fetchSubscription(
 ): Promise<Omit<ToldOutcome, 'parts'>> {
   const { workplace, publishers, signal } = context;
   const source = parseSource(subscription.source, { file: subscription.file });
-  const room = await roomFor(subscription, record, context);
   const fetch = async (
-    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'mapBudget' | 'publishers'>,
+    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'mapBudget' | 'room' | 'publishers'>,
   ): Promise<PrefetchResult> => {
     const part = await workplace.prefetch(
       {
         ...what,
-        room,
         upstreams: context.upstreams,
         trustedPublicKeys: context.trustedPublicKeys,
         publisherTimeoutMs: context.publisherTimeoutMs,
@@ -204,7 +196,7 @@ async function fetchSubscription(
     const { address, root } = source;
     const part = await fetch(
       root === undefined
-        ? { roots: [], wholeMaps: true, publishers: [address], mapBudget: await budgetOf(subscription, context) }
+        ? { roots: [], wholeMaps: true, publishers: [address], ...(await budgetOf(subscription, record, context)) }
         : { roots: [root], publishers: [address] },
     );
     const main = root === undefined ? undefined : part.roots[0];
@@ -239,35 +231,17 @@ async function fetchSubscription(
   return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
 }
 
-/**
- * Returns the room of a subscription in a store with a budget. A mirror stays within it, and gives up older editions.
- * Any other subscription is fetched in any case, and mirrors give paths up for it.
- */
-async function roomFor(
-  subscription: Subscription,
-  record: (held: PrefetchResult) => Promise<void>,
-  { workplace: { store }, maxBytes, rootsBeside, yielding, dryRun, signal, onWarning }: UpdateContext,
-): Promise<UpdateRoom | undefined> {
-  if (maxBytes === undefined || dryRun) return undefined;
-  const shared = { store, maxBytes, record, signal, onWarning };
-  return mirrored(subscription) === undefined
-    ? new UpdateRoom({ ...shared, goesBeyond: true, roots: () => rootsBeside(), yielding: await yielding() })
-    : new UpdateRoom({ ...shared, goesBeyond: false, roots: () => rootsBeside(subscription.name) });
-}
-
-/** Returns the limit on what is taken of a whole map: the budget, without what the store keeps for others. */
+/** Returns what limits the fetch of a whole map. An import needs all of it at once. */
 async function budgetOf(
-  { name }: Subscription,
-  { workplace: { store }, maxBytes, rankFiles, rootsBeside, signal }: UpdateContext,
-): Promise<MapBudget | undefined> {
-  if (maxBytes === undefined) return undefined;
-  const roots = (await rootsBeside(name).catch(unlessCorrupt)) ?? [];
-  const kept = await keptNars(
-    store,
-    roots.map(({ storePath }) => storePath),
-    signal,
-  );
-  return { maxBytes, rankFiles, kept };
+  { name, import: imports }: Subscription,
+  record: (held: PrefetchResult) => Promise<void>,
+  { workplace, maxBytes, rankFiles, rootsBeside, dryRun, signal, onWarning }: UpdateContext,
+): Promise<Pick<PrefetchOptions, 'mapBudget' | 'room'>> {
+  if (maxBytes === undefined) return {};
+  const { store } = workplace;
+  const room = new MirrorRoom({ store, maxBytes, rootsBeside: () => rootsBeside(name), record, signal, onWarning });
+  const mapBudget = { maxBytes, rankFiles, kept: await room.kept() };
+  return dryRun || imports ? { mapBudget } : { mapBudget, room };
 }
 
 /** Returns a state that keeps only the newest generation. */

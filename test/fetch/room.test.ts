@@ -51,7 +51,7 @@ suite('a fetch within the room of a store', () => {
   /** Fetches into a store of some free bytes, which gets `madeBytes` back when it is full. */
   const fetchInto = async (
     freeBytes: number,
-    { madeBytes = 0, goesBeyond = false, holds = (_name: string) => true },
+    { madeBytes = 0, holds = (_name: string) => true },
   ): Promise<{ steps: string[]; failures: string[]; brief: string[]; settled: number }> => {
     let free = freeBytes;
     let settled = 0;
@@ -60,7 +60,7 @@ suite('a fetch within the room of a store', () => {
     const { failures } = await fetchWithinRoom(
       plan,
       closure,
-      { inFlightBytes: BYTES, goesBeyond, free: () => Promise.resolve(free) },
+      { inFlightBytes: BYTES, free: () => Promise.resolve(free) },
       {
         roots,
         fetch: (step, found, isFruitless): Promise<FetchedNars> => {
@@ -100,11 +100,6 @@ suite('a fetch within the room of a store', () => {
   test('ends if no room can be made, and names the paths that are left out', async () => {
     const { steps, failures } = await fetchInto(BYTES, { madeBytes: 0 });
     assert.deepEqual([steps, failures], [['dc'], ['b no room', 'a no room']]);
-  });
-
-  test('fetches the rest at once if no room can be made and it goes beyond its budget', async () => {
-    const { steps, failures, settled } = await fetchInto(0, { madeBytes: 0, goesBeyond: true });
-    assert.deepEqual([steps, failures, settled], [['d', 'cba'], [], 2]);
   });
 
   test('waits less after a step in which nothing arrived, and goes on', async () => {

@@ -1,51 +1,63 @@
 import { isNarswarmError } from '../errors.ts';
 import type { PrefetchResult, StoreRoom } from '../fetch/prefetch.ts';
-import { narBytes } from '../store/collect/kept-nars.ts';
+import { keptNars, narBytes } from '../store/collect/kept-nars.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { collectGarbage, type Yielding } from '../store/gc.ts';
+import { collectGarbage } from '../store/gc.ts';
 import { untilNobody } from '../store/turn.ts';
 import type { Warn } from '../warning.ts';
 
 /** Part of the budget that may be in flight while the store is full. */
 const IN_FLIGHT = 1 / 16;
 
-export interface UpdateRoomOptions {
+export interface MirrorRoomOptions {
   readonly store: FileStore;
   readonly maxBytes: number;
-  /** True to fetch everything even if the budget cannot be met. */
-  readonly goesBeyond: boolean;
-  /** Returns the roots that the store keeps, besides the paths of this update. */
-  readonly roots: () => Promise<readonly Root[]>;
-  /** Subscriptions that give paths up for this update. Default: none. */
-  readonly yielding?: Yielding | undefined;
-  /** Records what has arrived, and which generations are given up. Called before anything is removed. */
+  /** Returns the roots that the store keeps for others. */
+  readonly rootsBeside: () => Promise<readonly Root[]>;
+  /** Records what has arrived, and that the editions before are given up. Called before anything is removed. */
   readonly record: (held: PrefetchResult) => Promise<void>;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
 }
 
-/** The room of an update in a store with a budget. What arrives takes the place of what nothing keeps. */
-export class UpdateRoom implements StoreRoom {
+/**
+ * The room of a mirror in a store with a budget. A new edition takes the place of the ones before, and of what nothing
+ * keeps; the roots of others stay.
+ */
+export class MirrorRoom implements StoreRoom {
   readonly inFlightBytes: number;
-  readonly goesBeyond: boolean;
-  readonly #options: UpdateRoomOptions;
+  readonly #options: MirrorRoomOptions;
 
-  constructor(options: UpdateRoomOptions) {
+  constructor(options: MirrorRoomOptions) {
     this.#options = options;
     this.inFlightBytes = options.maxBytes * IN_FLIGHT;
-    this.goesBeyond = options.goesBeyond;
+  }
+
+  /**
+   * Returns the bytes of the NARs that the store keeps for others, by FileHash.
+   *
+   * @throws STORE_UNWRITABLE; the signal's reason
+   */
+  async kept(): Promise<ReadonlyMap<string, number>> {
+    const { store, rootsBeside, signal } = this.#options;
+    const roots = await rootsBeside().catch(unlessCorrupt);
+    return keptNars(
+      store,
+      (roots ?? []).map(({ storePath }) => storePath),
+      signal,
+    );
   }
 
   readonly free = async (): Promise<number> => this.#options.maxBytes - (await narBytes(this.#options.store));
 
   readonly make = async (held: PrefetchResult): Promise<void> => {
-    const { store, maxBytes, roots, yielding, record, signal, onWarning } = this.#options;
+    const { store, maxBytes, rootsBeside: roots, record, signal, onWarning } = this.#options;
     await record(held);
     for (let isDone = false; !isDone;) {
       await untilNobody(store, 'collecting', { signal });
       try {
-        await collectGarbage({ store, roots, yielding, maxBytes, dryRun: false, now: new Date(), signal, onWarning });
+        await collectGarbage({ store, roots, maxBytes, dryRun: false, now: new Date(), signal, onWarning });
         isDone = true;
       } catch (error) {
         if (!isNarswarmError(error, 'STORE_BUSY')) return unlessCorrupt(error); // otherwise another one began just now
@@ -55,7 +67,7 @@ export class UpdateRoom implements StoreRoom {
 }
 
 /** Ignores damaged states and pins: the collection at the end of the run names them. */
-export function unlessCorrupt(error: unknown): undefined {
+function unlessCorrupt(error: unknown): undefined {
   if (!isNarswarmError(error, 'STORE_CORRUPT')) throw error;
   return undefined;
 }
