@@ -8,6 +8,7 @@ import { ID, numbers, RawPeer, startRawSeed, type RawSeed } from '../support/raw
 import {
   HOST,
   makeNar,
+  MIB,
   PIECE,
   peersAt,
   poisoned,
@@ -23,7 +24,7 @@ for (const [name, sizeBytes] of Object.entries({
   'of one byte': 1,
   'of a block and a byte': 16 * 1024 + 1,
   'of exactly one piece': PIECE,
-  'of many pieces, the last one short': 5 * PIECE + 12_345,
+  'of many pieces, the last one short': 5 * MIB + 12_345,
 })) {
   test(`downloads a NAR ${name} from a file`, LIMIT, async (t) => {
     const nar = await makeNar(t, sizeBytes);
@@ -85,10 +86,10 @@ test('a private download gives nothing', LIMIT, async (t) => {
 });
 
 test('continues with another peer if one dies midway', LIMIT, async (t) => {
-  const nar = await makeNar(t, 8 * PIECE);
+  const nar = await makeNar(t, 8 * MIB);
   const first = await startSeeder(t, [nar.seed]);
   const second = await startSeeder(t, [nar.seed]);
-  const client = await startSwarm(t, { downloadLimit: new RateLimit(6 * PIECE) });
+  const client = await startSwarm(t, { downloadLimit: new RateLimit(6 * MIB) });
   const { download, done, from } = await startDownload(t, client, nar.torrent);
   await download.addPeers(peersAt(client, first.port));
   await once(download, 'bytes');
@@ -101,7 +102,7 @@ test('continues with another peer if one dies midway', LIMIT, async (t) => {
 });
 
 test('a peer that sends wrong bytes is named and banned', LIMIT, async (t) => {
-  const nar = await makeNar(t, 3 * PIECE);
+  const nar = await makeNar(t, 3 * MIB);
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
   const honest = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
@@ -118,7 +119,7 @@ test('a peer that sends wrong bytes is named and banned', LIMIT, async (t) => {
 });
 
 test('if two peers sent parts of a bad piece, only the liar is banned', LIMIT, async (t) => {
-  // One piece of 64 blocks: both peers are asked for parts of it.
+  // One piece of 16 blocks: both peers are asked for parts of it.
   const nar = await makeNar(t, PIECE);
   const liar = await startSeeder(t, [await poisoned(t, nar)]);
   const honest = await startSeeder(t, [nar.seed]);
@@ -191,7 +192,7 @@ async function downloadBesideStaller(t: TestContext, sizeBytes: number): Promise
 /** Both tests wait more than they work. */
 suite('in its time', { concurrency: 2 }, () => {
   test('a peer that promises everything and sends nothing does not delay the others', LIMIT, async (t) => {
-    await using staller = await downloadBesideStaller(t, PIECE);
+    await using staller = await downloadBesideStaller(t, MIB);
     assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
     await staller.peers[0].receive(ID.CANCEL);
   });
@@ -202,8 +203,8 @@ suite('in its time', { concurrency: 2 }, () => {
   });
 
   test('keeps the download limit', LIMIT, async (t) => {
-    const rate = 2 * PIECE;
-    const nar = await makeNar(t, 8 * PIECE);
+    const rate = 2 * MIB;
+    const nar = await makeNar(t, 8 * MIB);
     const seeder = await startSeeder(t, [nar.seed]);
     const client = await startSwarm(t, { downloadLimit: new RateLimit(rate) });
     const { download, done } = await startDownload(t, client, nar.torrent);
@@ -217,8 +218,8 @@ suite('in its time', { concurrency: 2 }, () => {
 });
 
 test('keeps the upload limit', LIMIT, async (t) => {
-  const rate = 4 * PIECE;
-  const nar = await makeNar(t, 4 * PIECE);
+  const rate = 4 * MIB;
+  const nar = await makeNar(t, 4 * MIB);
   const seeder = await startSeeder(t, [nar.seed], { uploadLimit: new RateLimit(rate) });
   const client = await startSwarm(t);
   const { download, done } = await startDownload(t, client, nar.torrent);
@@ -230,7 +231,7 @@ test('keeps the upload limit', LIMIT, async (t) => {
 });
 
 test('a peer that rejects every request is left alone', LIMIT, async (t) => {
-  const nar = await makeNar(t, PIECE);
+  const nar = await makeNar(t, MIB);
   await using refuser = await startRawSeed(
     nar.torrent.infoHash,
     promise((peer, request) => peer.send(ID.REJECT, request)),
@@ -243,7 +244,7 @@ test('a peer that rejects every request is left alone', LIMIT, async (t) => {
 });
 
 test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
-  const nar = await makeNar(t, PIECE);
+  const nar = await makeNar(t, MIB);
   const empty = await startSwarm(t);
   const client = await startSwarm(t);
   const { download } = await startDownload(t, client, nar.torrent);
@@ -259,7 +260,7 @@ test('a peer that lacks the torrent says so at once', LIMIT, async (t) => {
 });
 
 test('serves nobody if it should not', LIMIT, async (t) => {
-  const nar = await makeNar(t, PIECE);
+  const nar = await makeNar(t, MIB);
   const closed = await startSeeder(t, [nar.seed], { serves: 'nobody' });
   const client = await startSwarm(t);
   const { download } = await startDownload(t, client, nar.torrent);
@@ -308,7 +309,7 @@ function storageOf(bytes: Buffer): PieceStorage {
 }
 
 test('if the disk is slower than the network, peers wait and memory does not grow', LIMIT, async (t) => {
-  const nar = await makeNar(t, 96 * PIECE);
+  const nar = await makeNar(t, 96 * MIB);
   const seeder = await startSeeder(t, [nar.seed]);
   const client = await startSwarm(t);
   const stuck = Promise.withResolvers<void>();
@@ -320,15 +321,15 @@ test('if the disk is slower than the network, peers wait and memory does not gro
   };
   const { download, done } = await startDownload(t, client, nar.torrent, { storage });
   await download.addPeers(peersAt(client, seeder.port));
-  while (download.bytes < 32 * PIECE) await sleep(10);
+  while (download.bytes < 32 * MIB) await sleep(10);
   await sleep(200); // time for much more to come
-  assert.ok(download.bytes < 40 * PIECE, `${download.bytes} bytes wait for the disk`);
+  assert.ok(download.bytes < 40 * MIB, `${download.bytes} bytes wait for the disk`);
   stuck.resolve();
   assert.ok(nar.bytes.equals(await done));
 });
 
 test('opens a seed for its first peer, and closes it when nobody uses it', LIMIT, async (t) => {
-  const nar = await makeNar(t, PIECE);
+  const nar = await makeNar(t, MIB);
   const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200 });
   assert.equal(seeder.openTorrents, 0);
   for (let round = 0; round < 2; round++) {
@@ -343,7 +344,7 @@ test('opens a seed for its first peer, and closes it when nobody uses it', LIMIT
 });
 
 test('an open seed that may no longer be served is closed when another peer names it', LIMIT, async (t) => {
-  const nar = await makeNar(t, PIECE);
+  const nar = await makeNar(t, MIB);
   let mayServe = true;
   const seeder = await startSeeder(t, [], { seeds: () => Promise.resolve(mayServe ? nar.seed : undefined) });
   const first = await RawPeer.connect(seeder.port, nar.torrent.infoHash);
@@ -355,7 +356,7 @@ test('an open seed that may no longer be served is closed when another peer name
 });
 
 test('disconnects a peer that requests nothing', LIMIT, async (t) => {
-  const nar = await makeNar(t, PIECE);
+  const nar = await makeNar(t, MIB);
   const seeder = await startSeeder(t, [nar.seed], { idleSeedMs: 200, idlePeerMs: 400 });
   const idler = await RawPeer.connect(seeder.port, nar.torrent.infoHash);
   await idler.closed();
@@ -363,7 +364,7 @@ test('disconnects a peer that requests nothing', LIMIT, async (t) => {
 });
 
 test('peers that stay and ask for nothing keep only so many seeds open', LIMIT, async (t) => {
-  const nars = await Promise.all(Array.from({ length: 4 }, () => makeNar(t, PIECE)));
+  const nars = await Promise.all(Array.from({ length: 4 }, () => makeNar(t, MIB)));
   const seeder = await startSeeder(
     t,
     nars.map(({ seed }) => seed),
@@ -379,10 +380,10 @@ test('peers that stay and ask for nothing keep only so many seeds open', LIMIT, 
 });
 
 test('a missing file ends its own seed only', LIMIT, async (t) => {
-  const nar = await makeNar(t, PIECE);
+  const nar = await makeNar(t, MIB);
   const gone = {
-    torrent: (await makeNar(t, PIECE)).torrent,
-    files: [{ path: `${await tempDir(t)}/gone`, sizeBytes: PIECE }],
+    torrent: (await makeNar(t, MIB)).torrent,
+    files: [{ path: `${await tempDir(t)}/gone`, sizeBytes: MIB }],
   };
   const seeder = await startSeeder(t, [nar.seed, gone]);
   const client = await startSwarm(t);
