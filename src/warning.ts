@@ -43,8 +43,10 @@ export type Warning =
   | { readonly kind: 'other-description'; readonly failure: Failure; readonly source: string }
   | { readonly kind: 'not-repaired'; readonly failure: Failure }
   | { readonly kind: 'nothing-evicted'; readonly obstacle: Obstacle }
-  /** A publisher does not answer; the hash map signed at `created` (ISO 8601) is used. */
+  /** A publisher does not answer; the kept hash map, signed at `created` (ISO 8601), is used. */
   | { readonly kind: 'kept-map'; readonly error: Error; readonly created: string }
+  /** A publisher's mirror fails; the hash map that a member holds, signed at `created` (ISO 8601), is used. */
+  | { readonly kind: 'member-map'; readonly error: Error; readonly created: string }
   /** This machine's own hash map no longer has contents. */
   | { readonly kind: 'map-withdrawn' }
   | { readonly kind: 'map-not-renewed'; readonly error: Error }

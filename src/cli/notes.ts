@@ -11,6 +11,8 @@ export function noteSentence(note: Note | string): string {
   switch (note.kind) {
     case 'kept-map':
       return `${note.failure.reason}; the hash map of ${note.created} is used`;
+    case 'member-map':
+      return `${note.failure.reason}; the hash map of ${note.created} is used, which a peer holds`;
     case 'outsized':
       return outsizedInWords(note);
     case 'kept-list':

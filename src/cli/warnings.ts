@@ -82,6 +82,8 @@ export function warningSentence(warning: Warning): string {
       return `nothing is evicted, since kept paths may need it: ${obstacleSentence(warning.obstacle)}`;
     case 'kept-map':
       return `${errorSentence(warning.error)}; using the kept edition of ${warning.created}`;
+    case 'member-map':
+      return `${errorSentence(warning.error)}; using the edition of ${warning.created}, which a peer holds`;
     case 'map-withdrawn':
       return 'nothing is published any more, so this machine’s hash map is no longer offered';
     case 'map-not-renewed':

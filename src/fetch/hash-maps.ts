@@ -38,7 +38,9 @@ export interface HashMapsOptions {
 
 /** A hash map that may not be the newest of its publisher. */
 export interface MapDoubt {
-  /** The reason why a kept edition is used. */
+  /** `member`: newer than the kept edition. */
+  readonly from: 'member' | 'kept';
+  /** The reason why the publisher did not confirm it. */
   readonly failure: NarswarmError;
   /** Time of signing of that edition. */
   readonly created: Date;
@@ -165,12 +167,12 @@ export class HashMaps implements AsyncDisposable {
     return undefined;
   }
 
-  /** The hash maps so far that are kept editions, with the reasons. */
+  /** The hash maps so far that their publishers did not confirm, with the reasons. */
   get doubts(): MapDoubt[] {
     return this.#answered.flatMap((resolved) => {
       const failure = resolved?.failure;
-      return resolved !== undefined && isNarswarmError(failure)
-        ? { failure, created: resolved.map.manifest.created }
+      return resolved !== undefined && resolved.from !== 'network' && isNarswarmError(failure)
+        ? { from: resolved.from, failure, created: resolved.map.manifest.created }
         : [];
     });
   }

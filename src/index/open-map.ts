@@ -26,9 +26,12 @@ export interface Lookup {
 /** A resolved hash map, and the resources of its source. */
 export interface Resolved extends AsyncDisposable {
   readonly map: HashMap;
-  /** `network`: just fetched or confirmed. `kept`: an earlier edition that has not expired. */
-  readonly from: 'network' | 'kept';
-  /** The reason why it is a kept edition and not the newest. */
+  /**
+   * `network`: just fetched or confirmed. Otherwise the mirror or the DHT failed: `member`: a newer edition than the kept
+   * one, from a member; `kept`: an earlier edition that has not expired.
+   */
+  readonly from: 'network' | 'member' | 'kept';
+  /** The reason why it is not from the network, and so may not be the newest. */
   readonly failure?: unknown;
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Network } from '../swarm/network.ts';
+import { withinMs } from '../within.ts';
 import { cohortInfoHash } from './cohort-key.ts';
 import { EditionClaims, type EditionClaim } from './edition-claims.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
@@ -15,6 +16,13 @@ const DHT_PART = 0.7;
 const MEMBER_TIMEOUT_MS = 5_000;
 /** The same while an edition of the mirror is at hand. This is all that false claims can delay a run. */
 const NEWER_TIMEOUT_MS = 1_000;
+/** Time for a mirror to answer before an edition is read that a member claims to hold, and part of the whole time. */
+const SILENT_MIRROR_MS = 5_000;
+const MIRROR_PART = 0.5;
+/** Time since the start of a look-up in which members are met, if its mirror fails at once. */
+const MEETING_MS = 2_000;
+/** The same if an edition of an earlier look-up is at hand. */
+const MEETING_IF_KEPT_MS = 1_000;
 
 /**
  * Opens the newest edition that a member of the cohort claims to hold, if it is newer than the kept one. Waits for
@@ -23,21 +31,56 @@ const NEWER_TIMEOUT_MS = 1_000;
  * @throws the signal's reason
  */
 export async function resolveByMembers(lookup: Lookup, network: Network): Promise<Resolved> {
-  const { address, kept, signal, lifetime, timeoutMs } = lookup;
-  const group = cohortInfoHash(address.publicKey, address.salt);
-  using claims = new EditionClaims(network.members, group, kept?.manifest.seq ?? 0);
+  const { signal, timeoutMs } = lookup;
+  using claims = claimsOf(lookup, network);
   await sleep(ISOLATED_MS, undefined, { signal });
   const dht = await network.openDht();
   if (dht !== undefined && dht.nodeCount() > 0) await sleep(timeoutMs * DHT_PART - ISOLATED_MS, undefined, { signal });
+  return await openNewest(lookup, network, claims, signal);
+}
+
+/**
+ * Returns what the mirror answers. If it fails or is silent, opens the newest edition that a member of the cohort claims
+ * to hold, if it is newer than the kept one. After a failure, waits for claims only as long as it takes to meet members.
+ *
+ * @param mirror the look-up at the mirror. Returned as it is, if it answers soon
+ * @throws the signal's reason, or an AbortError if no member claims to hold one
+ */
+export async function insteadOfMirror(lookup: Lookup, network: Network, mirror: Promise<Resolved>): Promise<Resolved> {
+  const { kept, now, signal, timeoutMs } = lookup;
+  using claims = claimsOf(lookup, network);
+  const meetingMs = kept === undefined || kept.manifest.expires <= now ? MEETING_MS : MEETING_IF_KEPT_MS;
+  const over = new AbortController();
+  void Promise.allSettled([mirror, sleep(meetingMs, undefined, { signal })]).then(() => over.abort());
+  const silentMs = Math.min(SILENT_MIRROR_MS, timeoutMs * MIRROR_PART);
+  const answer = await withinMs(silentMs, mirror).catch(() => signal.throwIfAborted());
+  if (answer !== undefined) return answer;
+  const found = await openNewest(lookup, network, claims, AbortSignal.any([signal, over.signal]));
+  return { ...found, from: 'member' };
+}
+
+/** Opens the newest claimed edition that is sound. @param waiting ends the wait for claims */
+async function openNewest(
+  lookup: Lookup,
+  network: Network,
+  claims: EditionClaims,
+  waiting: AbortSignal,
+): Promise<Resolved> {
   for (;;) {
-    const claim = await claims.take(signal);
-    const ends = AbortSignal.any([lifetime, AbortSignal.timeout(MEMBER_TIMEOUT_MS)]);
+    const claim = await claims.take(waiting);
+    const ends = AbortSignal.any([lookup.lifetime, AbortSignal.timeout(MEMBER_TIMEOUT_MS)]);
     try {
       return await openClaimed({ ...lookup, signal: ends }, network, claim);
     } catch {
-      signal.throwIfAborted(); // another member may be right
+      lookup.signal.throwIfAborted(); // another member may be right
     }
   }
+}
+
+/** Collects claims of editions that are newer than the kept one. */
+function claimsOf({ address, kept }: Lookup, network: Network): EditionClaims {
+  const group = cohortInfoHash(address.publicKey, address.salt);
+  return new EditionClaims(network.members, group, kept?.manifest.seq ?? 0);
 }
 
 /**

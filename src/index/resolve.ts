@@ -8,7 +8,7 @@ import { indexDirOf } from './index-dir.ts';
 import type { Manifest } from './manifest.ts';
 import { openKept, type Lookup, type Resolved } from './open-map.ts';
 import { resolveByDht } from './resolve-by-dht.ts';
-import { openClaimed, orNewer, resolveByMembers } from './resolve-by-members.ts';
+import { insteadOfMirror, openClaimed, orNewer, resolveByMembers } from './resolve-by-members.ts';
 import { resolveByMirror, type GetBytes } from './resolve-by-mirror.ts';
 import { readKept } from './verified-manifest.ts';
 
@@ -25,13 +25,13 @@ export interface ResolveContext {
   readonly shardTimeoutMs?: number;
   readonly signal: AbortSignal;
   readonly onWarning?: Warn;
-  /** True to read the edition of a member if the DHT does not answer, or if the mirror is behind. A daemon listens to members by itself. */
+  /** True to read the edition of a member if the DHT does not answer, or if the mirror fails or is behind. */
   readonly asksMembers?: boolean;
 }
 
 /**
  * Finds the newest edition of a publisher's hash map, by the DHT (BEP 46) or from an HTTP mirror. If neither answers
- * in time, uses the kept edition unless it has expired.
+ * in time, uses the edition of a member, or else the kept edition unless it has expired.
  *
  * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
  */
@@ -45,8 +45,10 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   try {
     const members = context.asksMembers === true ? network : undefined;
     if (address.baseUrl !== undefined) {
-      const ofMirror = await resolveByMirror(lookup, address.baseUrl, getBytes);
-      return members === undefined ? ofMirror : await orNewer(ofMirror, lookup, members);
+      if (members === undefined) return await resolveByMirror(lookup, address.baseUrl, getBytes);
+      const resolved = await resolveByMirrorOrMembers(lookup, address.baseUrl, getBytes, members);
+      if (resolved.from === 'member') warnOf('member-map', resolved, context);
+      return resolved;
     }
     if (network === undefined || members === undefined) return await resolveByDht(lookup);
     return await resolveByDhtOrMembers(lookup, network);
@@ -54,9 +56,9 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
     context.signal.throwIfAborted();
     const failure = failureOf(error, lookup);
     if (kept === undefined || kept.manifest.expires <= now) throw expiredOr(failure, kept?.manifest, now);
-    const created = kept.manifest.created.toISOString();
-    context.onWarning?.({ kind: 'kept-map', error: asError(failure), created });
-    return openKept(lookup, kept, failure);
+    const resolved = openKept(lookup, kept, failure);
+    warnOf('kept-map', resolved, context);
+    return resolved;
   }
 }
 
@@ -90,10 +92,46 @@ async function begin(address: PublisherAddress, context: ResolveContext): Promis
 }
 
 /** Asks the DHT, and follows a member of the cohort if the DHT does not answer. @throws the error of the DHT */
-async function resolveByDhtOrMembers(lookup: Lookup, network: Network): Promise<Resolved> {
+function resolveByDhtOrMembers(lookup: Lookup, network: Network): Promise<Resolved> {
+  return firstOf(lookup, (inner) => [resolveByDht(inner), resolveByMembers(inner, network)]);
+}
+
+/**
+ * Asks the mirror, and reads the edition of a member if the mirror is behind, fails or is silent.
+ *
+ * @throws the error of the mirror
+ */
+async function resolveByMirrorOrMembers(
+  lookup: Lookup,
+  baseUrl: string,
+  getBytes: GetBytes,
+  network: Network,
+): Promise<Resolved> {
+  let failure: unknown = new NarswarmError(
+    'INDEX_UNREACHABLE',
+    `no hash map from its mirror so far: ${baseUrl} is silent`,
+    { facts: { url: baseUrl } },
+  );
+  return await firstOf(lookup, (inner) => {
+    const mirror = resolveByMirror(inner, baseUrl, getBytes).then((found) => orNewer(found, lookup, network));
+    mirror.catch((error: unknown) => (failure = error));
+    const instead = insteadOfMirror(inner, network, mirror);
+    return [mirror, instead.then((resolved) => (resolved.from === 'member' ? { ...resolved, failure } : resolved))];
+  });
+}
+
+/**
+ * Returns what the first of two ways finds. Ends the other.
+ *
+ * @param beginBoth begins both ways. They end with the signal of their look-up
+ * @throws the error of the first way, if both fail
+ */
+async function firstOf(
+  lookup: Lookup,
+  beginBoth: (inner: Lookup) => readonly [Promise<Resolved>, Promise<Resolved>],
+): Promise<Resolved> {
   const stop = new AbortController();
-  const inner = { ...lookup, signal: AbortSignal.any([lookup.signal, stop.signal]) };
-  const ways = [resolveByDht(inner), resolveByMembers(inner, network)] as const;
+  const ways = beginBoth({ ...lookup, signal: AbortSignal.any([lookup.signal, stop.signal]) });
   let first: Resolved | undefined;
   try {
     first = await Promise.any(ways);
@@ -109,6 +147,10 @@ async function resolveByDhtOrMembers(lookup: Lookup, network: Network): Promise<
         () => undefined,
       );
   }
+}
+
+function warnOf(kind: 'member-map' | 'kept-map', { map, failure }: Resolved, { onWarning }: ResolveContext): void {
+  onWarning?.({ kind, error: asError(failure), created: map.manifest.created.toISOString() });
 }
 
 /** Returns the error of a look-up that the signal has not ended: that nobody answers, if its time is over. */

@@ -4,6 +4,8 @@ import type { Failure } from '../failure.ts';
 export type Note =
   /** The publisher did not answer; the hash map signed at `created` (ISO 8601) was used. */
   | { readonly kind: 'kept-map'; readonly failure: Failure; readonly created: string }
+  /** The publisher's mirror failed; the hash map that a member holds, signed at `created` (ISO 8601), was used. */
+  | { readonly kind: 'member-map'; readonly failure: Failure; readonly created: string }
   /**
    * Paths of a hash map that do not fit into `max-size`, the bytes of their NARs, and the roots that are held only in
    * part. States of earlier versions have only the roots.

@@ -23,6 +23,7 @@ const NOTE: v.GenericSchema<unknown, Note | string> = v.union([
   v.string(),
   v.variant('kind', [
     v.object({ kind: v.literal('kept-map'), failure: FAILURE, created: v.string() }),
+    v.object({ kind: v.literal('member-map'), failure: FAILURE, created: v.string() }),
     v.object({
       kind: v.literal('outsized'),
       roots: v.array(v.string()),

@@ -201,19 +201,23 @@ async function fetchSubscription(
     );
     const main = root === undefined ? undefined : part.roots[0];
     const { error: lackOrImport, lack } = lackOf(part.missing, parts);
-    const [silent, wrong] = partition(part.doubts, ({ failure }) => failure.code === 'INDEX_UNREACHABLE');
+    const [usable, wrong] = partition(
+      part.doubts,
+      ({ from, failure }) => from === 'member' || failure.code === 'INDEX_UNREACHABLE',
+    );
+    const [silent] = usable;
     return {
       main,
       notes: [
-        ...silent.map(({ failure, created }) => ({
-          kind: 'kept-map' as const,
+        ...usable.map(({ from, failure, created }) => ({
+          kind: `${from}-map` as const,
           failure: failureOf(failure),
           created: created.toISOString(),
         })),
         ...(part.outsized === undefined ? [] : [{ kind: 'outsized' as const, ...part.outsized }]),
       ],
-      silence: silent[0] && { reason: failureOf(silent[0].failure).reason, created: silent[0].created },
-      // A malformed hash map does not count as today's map, whatever is held of the previous one.
+      silence: silent && { reason: failureOf(silent.failure).reason, created: silent.created },
+      // A malformed hash map does not count as today's map, whatever is held of the previous one. A member's does.
       ...(wrong[0] === undefined || lackOrImport?.code === 'INTERRUPTED'
         ? { error: lackOrImport, lack }
         : { error: wrong[0].failure }),

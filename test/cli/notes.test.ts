@@ -10,6 +10,10 @@ test('puts notes of a run into words', () => {
     'it broke; the hash map of 2026-01-01 is used',
   );
   assert.equal(
+    noteSentence({ kind: 'member-map', failure, created: '2026-01-01' }),
+    'it broke; the hash map of 2026-01-01 is used, which a peer holds',
+  );
+  assert.equal(
     noteSentence({ kind: 'kept-list', failure, at: '2026-01-01' }),
     'it broke; the list of 2026-01-01 is used',
   );

@@ -39,6 +39,10 @@ test('warnings name the thing, what happened and the way out', () => {
     ],
     [{ kind: 'peers-again', failures: [failure, failure] }, 'it broke; it broke; trying peers again'],
     [{ kind: 'kept-map', error, created: '2026-01-01' }, 'it broke; using the kept edition of 2026-01-01'],
+    [
+      { kind: 'member-map', error, created: '2026-01-01' },
+      'it broke; using the edition of 2026-01-01, which a peer holds',
+    ],
     [{ kind: 'failed-seed', infoHash, error: asError('no file') }, `cannot seed ${infoHash}: no file`],
     [
       { kind: 'nothing-evicted', obstacle: { kind: 'lost-root', path, keeper: 'laptop' } },

@@ -1,21 +1,28 @@
 /** Finds the newest edition of a hash map with a real publisher, over the DHT and from members. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { describe, test, type TestContext } from 'node:test';
+import { warningSentence } from '../../src/cli/warnings.ts';
+import { isNarswarmError, NarswarmError, type ErrorCode } from '../../src/errors.ts';
 import { Publisher } from '../../src/publish/publisher.ts';
+import type { PublisherAddress } from '../../src/index/address.ts';
 import { buildIndex } from '../../src/index/build.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
-import { EditionClaims } from '../../src/index/edition-claims.ts';
+import { EditionClaims, type EditionClaim } from '../../src/index/edition-claims.ts';
 import { indexDirOf } from '../../src/index/index-dir.ts';
 import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../../src/index/limits.ts';
+import type { PublisherKey } from '../../src/index/publisher-key.ts';
+import type { GetBytes } from '../../src/index/resolve-by-mirror.ts';
 import { PeerSource } from '../../src/index/peer-source.ts';
 import { resolveHashMap, resolveNamed, type ResolveContext } from '../../src/index/resolve.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { Network } from '../../src/swarm/network.ts';
-import { GOLDEN, KEY, NOW } from './fixtures.ts';
+import { GOLDEN, KEY, NOW, OTHER_KEY } from './fixtures.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { Lab } from '../support/lab.ts';
+import type { Warning } from '../../src/warning.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 
 interface Scene extends AsyncDisposable {
@@ -62,6 +69,29 @@ async function scene(t: TestContext, { dhtNodes }: { readonly dhtNodes: number }
   return { publisher, follower, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
+/** The address of the publisher's mirror, and other editions of its hash map. */
+function mirrored({ publisher }: Scene): {
+  readonly address: PublisherAddress;
+  readonly editionOf: (seq: number, key?: PublisherKey) => Uint8Array;
+} {
+  const { publicKey, publicKeyHex, salt } = publisher.built.publication.address;
+  const created = new Date();
+  const expires = new Date(created.getTime() + 3_600_000);
+  return {
+    address: { publicKey, publicKeyHex, salt, baseUrl: 'http://mirror.invalid' },
+    editionOf: (seq, key = KEY) => buildIndex({ ...GOLDEN, key, salt, seq, created, expires }).manifest,
+  };
+}
+
+/** Waits until the follower hears which edition the publisher holds. */
+async function claimed({ publisher, follower }: Scene, signal: AbortSignal): Promise<EditionClaim> {
+  const { publicKey, salt } = publisher.built.publication.address;
+  const group = cohortInfoHash(publicKey, salt);
+  using claims = new EditionClaims(follower.members, group, 0);
+  follower.joinCohort(group);
+  return await claims.take(signal);
+}
+
 describe('resolveHashMap', () => {
   test('joins the swarm of a hash map only for missing files that no member gives', async (t) => {
     await using made = await scene(t, { dhtNodes: 3 });
@@ -88,22 +118,93 @@ describe('resolveHashMap', () => {
 
   test('reads the newer edition of a member if the mirror is behind', async (t) => {
     await using made = await scene(t, { dhtNodes: 0 });
-    const { publisher, follower, context } = made;
-    const { publicKey, publicKeyHex, salt } = publisher.built.publication.address;
-    const address = { publicKey, publicKeyHex, salt, baseUrl: 'http://mirror.invalid' };
-    const created = new Date();
-    const expires = new Date(created.getTime() + 3_600_000);
-    const behind = buildIndex({ ...GOLDEN, salt, seq: 1, created, expires }).manifest;
+    const { follower, context } = made;
+    const { address, editionOf } = mirrored(made);
     const getBytes = async (): Promise<Uint8Array> => {
-      const group = cohortInfoHash(publicKey, salt);
+      const group = cohortInfoHash(address.publicKey, address.salt);
       while (follower.members.editionsOf(group).length === 0) await new Promise(setImmediate);
-      return behind;
+      return editionOf(1);
     };
     for (const asksMembers of [true, false]) {
       const dir = await tempDir(t);
       await using resolved = await resolveHashMap(address, { ...context, dir, getBytes, asksMembers });
       assert.equal(resolved.map.manifest.seq > 1, asksMembers);
     }
+  });
+
+  test('reads the newer edition of a member if the mirror fails', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { address, editionOf } = mirrored(made);
+    await claimed(made, t.signal);
+    const failed = new NarswarmError('HTTP_FAILED', 'connection refused');
+    const answers: [GetBytes, ErrorCode][] = [
+      [() => Promise.reject(failed), 'INDEX_UNREACHABLE'],
+      [() => Promise.resolve(undefined), 'INDEX_UNREACHABLE'],
+      [() => Promise.resolve(Buffer.from('<html>not found</html>')), 'INDEX_SIGNATURE'],
+      [() => Promise.resolve(editionOf(3, OTHER_KEY)), 'INDEX_SIGNATURE'],
+      [() => Promise.resolve(editionOf(1)), 'INDEX_ROLLBACK'],
+    ];
+    for (const [getBytes, code] of answers) {
+      for (const kept of [editionOf(2), undefined]) {
+        if (kept === undefined && code === 'INDEX_ROLLBACK') continue; // then it is the newest so far
+        const dir = await tempDir(t);
+        if (kept !== undefined) await indexDirOf(dir, address).writeManifest(kept);
+        const warnings: Warning[] = [];
+        const onWarning = (warning: Warning): void => void warnings.push(warning);
+        const asking = { ...made.context, dir, getBytes, asksMembers: true, onWarning };
+        await using resolved = await resolveHashMap(address, asking);
+        assert.ok(resolved.map.manifest.seq > 3, 'the edition of the member');
+        assert.equal(resolved.from, 'member');
+        assert.ok(isNarswarmError(resolved.failure, code), String(resolved.failure));
+        const created = resolved.map.manifest.created.toISOString();
+        assert.deepEqual(warnings, [{ kind: 'member-map', error: resolved.failure, created }]);
+        await resolved.map.fetchAll(t.signal);
+      }
+    }
+  });
+
+  test('does not wait for the end of the time if the mirror is silent and a member has an edition', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { address } = mirrored(made);
+    await claimed(made, t.signal);
+    const getBytes: GetBytes = async (_, { signal }) => {
+      await once(signal, 'abort');
+      throw signal.reason;
+    };
+    const warnings: Warning[] = [];
+    const onWarning = (warning: Warning): void => void warnings.push(warning);
+    const asking = { ...made.context, getBytes, asksMembers: true, onWarning, timeoutMs: 4_000 };
+    await using resolved = await resolveHashMap(address, asking);
+    assert.equal(resolved.from, 'member');
+    assert.match(
+      warnings.map(warningSentence).join('\n'),
+      /^no hash map from its mirror so far: .* is silent; using the edition of [^\n]+$/,
+    );
+  });
+
+  test('a member without a newer edition does not take the place of a failed mirror', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { address, editionOf } = mirrored(made);
+    await claimed(made, t.signal);
+    const { seq } = made.publisher.built.publication.manifest;
+    const asking = { ...made.context, getBytes: () => Promise.resolve(undefined), asksMembers: true };
+    for (const keptSeq of [seq, seq + 1]) {
+      const dir = await tempDir(t);
+      await indexDirOf(dir, address).writeManifest(editionOf(keptSeq));
+      const warnings: Warning[] = [];
+      const onWarning = (warning: Warning): void => void warnings.push(warning);
+      await using resolved = await resolveHashMap(address, { ...asking, dir, onWarning });
+      assert.deepEqual([resolved.from, resolved.map.manifest.seq], ['kept', keptSeq]);
+      assert.deepEqual(
+        warnings.map(({ kind }) => kind),
+        ['kept-map'],
+      );
+    }
+    await made.publisher[Symbol.asyncDispose]();
+    await assert.rejects(resolveHashMap(address, asking), {
+      code: 'INDEX_UNREACHABLE',
+      message: /does not exist: check/,
+    });
   });
 
   test('never replaces a newer manifest of another process', async (t) => {
@@ -132,10 +233,7 @@ describe('resolveNamed', () => {
     await using made = await scene(t, { dhtNodes: 0 });
     const { publisher, follower, context } = made;
     const { address, torrent } = publisher.built.publication;
-    const group = cohortInfoHash(address.publicKey, address.salt);
-    using claims = new EditionClaims(follower.members, group, 0);
-    follower.joinCohort(group);
-    const claim = await claims.take(t.signal);
+    const claim = await claimed(made, t.signal);
     assert.equal(claim.infoHash, torrent.infoHash);
     await using resolved = await resolveNamed(address, claim, context);
     await resolved.map.fetchAll(t.signal);
@@ -148,10 +246,7 @@ describe('resolveNamed', () => {
     await using made = await scene(t, { dhtNodes: 0 });
     const { publisher, follower, context } = made;
     const { address } = publisher.built.publication;
-    const group = cohortInfoHash(address.publicKey, address.salt);
-    using claims = new EditionClaims(follower.members, group, 0);
-    follower.joinCohort(group);
-    const { teller, infoHash, seq } = await claims.take(t.signal);
+    const { teller, infoHash, seq } = await claimed(made, t.signal);
     await using resolved = await resolveNamed(address, { teller, infoHash, seq: seq + 1 }, context);
     assert.deepEqual(resolved.map.manifest.seq, seq);
     assert.equal(follower.swarm.openTorrents, 1);
