@@ -15,6 +15,7 @@ import { Machine, updated } from '../support/update-lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const PATIENCE_MS = 20_000;
+const CLEAR_LINE = '\r\u001B[K';
 
 describe('lost terminals and readers', { concurrency: 3 }, () => {
   let lab: Lab;
@@ -65,7 +66,13 @@ describe('lost terminals and readers', { concurrency: 3 }, () => {
     terminal.stdout.on('data', (data: Buffer) => (shown += data.toString()));
     const ended = endOf(terminal);
     while (!(await readFile(pidFile, 'utf8').catch(() => '')).endsWith('\n')) await sleep(20);
-    return { pid: Number(await readFile(pidFile, 'utf8')), shown: () => shown.replaceAll('\r\u001B[K', ''), ended };
+    // As a person sees it: a cleared line is gone.
+    const seen = (): string =>
+      shown
+        .split('\n')
+        .map((line) => line.split(CLEAR_LINE).at(-1))
+        .join('\n');
+    return { pid: Number(await readFile(pidFile, 'utf8')), shown: seen, ended };
   };
   const untilAsked = async (cache: HttpCache, isFar: (request: { bytes: number }) => boolean): Promise<void> => {
     const deadlineMs = performance.now() + PATIENCE_MS;
