@@ -9,7 +9,7 @@ import {
 } from '../wire/bounds.ts';
 import { formatDataHead } from './format-message.ts';
 import { keyOf, type Giving, type LeastSent } from './least-sent.ts';
-import type { Candidate, Message, Refusal } from './messages.ts';
+import type { Candidate, Refusal, ServingMessage } from './messages.ts';
 import type { Offer, OfferedFile } from './offer.ts';
 import { RequestQueue, type Job, type Request } from './request-queue.ts';
 import type { HostRequestsRoom } from './requests-room.ts';
@@ -46,7 +46,7 @@ export interface AnswersOptions {
   readonly unsentBytes: () => number;
   /** The id that the member uses for the exchange. */
   readonly extensionId: () => number;
-  readonly send: (message: Message) => void;
+  readonly send: (message: ServingMessage) => void;
   readonly sendBytes: (bytes: Uint8Array, onSent?: () => void) => void;
   /** Called with the number of sent payload bytes. */
   readonly onUpload: (bytes: number) => void;

@@ -1,6 +1,6 @@
 import type { FileHash } from '../nix/brands.ts';
 import { MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../wire/bounds.ts';
-import type { FilePrefix, Message } from './messages.ts';
+import type { AskingMessage, FilePrefix } from './messages.ts';
 import { PieceSet } from './piece-set.ts';
 import type { Wanted, WantedFiles } from './wanted.ts';
 
@@ -12,7 +12,7 @@ const MIN_ASKED = 1024;
 /** The wanted files and pieces that one member has. It is asked in batches, and tells later of those that it gets. */
 export class Haves {
   readonly #wanted: WantedFiles;
-  readonly #send: (message: Message) => void;
+  readonly #send: (message: AskingMessage) => void;
   readonly #whole = new Set<FileHash>();
   readonly #partial = new Map<FileHash, PieceSet>();
   /** Files of each question that it has not answered yet, by the number of the question. */
@@ -22,7 +22,7 @@ export class Haves {
   readonly #later = new Map<FileHash, Wanted>();
   #nextBatch = 1;
 
-  constructor(wanted: WantedFiles, send: (message: Message) => void) {
+  constructor(wanted: WantedFiles, send: (message: AskingMessage) => void) {
     this.#wanted = wanted;
     this.#send = send;
   }

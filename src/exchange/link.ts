@@ -6,26 +6,18 @@ import { asIPv4IfMapped } from '../wire/address-range.ts';
 import { WRITE_BYTES } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import type { Receiver } from '../wire/send-budget.ts';
-import { Answers } from './answers.ts';
+import { AskingSide } from './asking-side.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
-import { dispatch, type Handlers } from './dispatch.ts';
-import { Haves } from './haves.ts';
 import type { LinkContext } from './link-context.ts';
 import { formatMessage } from './format-message.ts';
 import type { Member, OnBytes, Outcome } from './member.ts';
-import { prefixOf, type Edition, type Fetch, type FilePrefix, type FileRange, type Message } from './messages.ts';
+import { prefixOf, type Edition, type FilePrefix, type FileRange, type Message } from './messages.ts';
 import { Opening } from './opening.ts';
 import type { PieceSet } from './piece-set.ts';
-import { Requests } from './requests.ts';
-import { Silence } from './silence.ts';
+import { ServingSide } from './serving-side.ts';
 import { Telling } from './telling.ts';
-import { TheirEditions } from './their-editions.ts';
-import { TheirFetches, type Claim } from './their-fetches.ts';
-import { TheirWants } from './their-wants.ts';
-import type { Wanted } from './wanted.ts';
-
-/** Interval of keep-alives to a member that waits for us, since others may be served first. */
-const KEEP_ALIVE_MS = 2_000;
+import type { TheirEditions } from './their-editions.ts';
+import type { Claim } from './their-fetches.ts';
 
 export interface LinkEvents {
   /** Both handshakes are done: the member may be asked. */
@@ -37,27 +29,21 @@ export interface LinkEvents {
   readonly closed: (link: Link) => void;
 }
 
-/** One connection to one member, in both roles: it is asked, and it is answered. */
+/** One connection to one member: its opening, the side that asks, and the side that serves. */
 export class Link implements Member, Receiver {
-  readonly editions = new TheirEditions();
   readonly group: InfoHash;
   readonly isOutgoing: boolean;
+  readonly host: string;
+  peer: PeerRecord;
   /** When it became idle, in milliseconds of `performance.now()`. Undefined if it is not idle. */
   idleSinceMs: number | undefined;
-  peer: PeerRecord;
+  readonly telling: Telling;
   readonly #context: LinkContext;
   readonly #events: LinkEvents;
   readonly #connection: Connection;
-  readonly #requests: Requests;
-  readonly #answers: Answers;
-  readonly #haves: Haves;
-  readonly #fetches: TheirFetches;
-  readonly #theirs: TheirWants;
   readonly #opening: Opening;
-  readonly #silence: Silence;
-  readonly #telling: Telling;
-  readonly #handlers: Handlers;
-  #keptAliveAtMs = 0;
+  readonly #asking: AskingSide;
+  readonly #serving: ServingSide;
 
   private constructor(
     connect: (events: ConnectionEvents) => Connection,
@@ -70,73 +56,49 @@ export class Link implements Member, Receiver {
     this.isOutgoing = options.isOutgoing;
     this.#context = context;
     this.#events = events;
+    const connection = connect({
+      connected: () => this.#onConnected(),
+      handshake: (bytes) => this.#opening.onHandshake(bytes),
+      extended: (payload) => this.#onExtended(payload),
+      message: (message) => this.isOpen && this.#onMessage(message),
+      data: (id, bytes) => this.isOpen && this.#asking.requests.onData(id, bytes),
+      isFull: () => this.#serving.answers.isFull,
+      room: () => this.#serving.answers.onRoom(),
+      closed: () => this.#onClosed(),
+    });
+    this.#connection = connection;
+    this.host = asIPv4IfMapped(connection.remote.host);
     this.#opening = new Opening({
       group: this.group,
       isOutgoing: this.isOutgoing,
       ownPeerId: context.peerId,
       port: context.port,
-      send: (bytes) => this.#connection.send(bytes),
+      send: (bytes) => connection.send(bytes),
       onLate: () => this.drop(),
     });
-    this.#silence = new Silence(() => this.#connection, context.peers.line);
     const send = (message: Message): void => this.#send(message);
-    this.#requests = new Requests({
-      send,
-      onPayload: (bytes) => this.#onPayload(bytes),
-      onBusy: (isBusy) => this.#onBusy(isBusy),
-    });
-    this.#haves = new Haves(context.wanted, send);
-    this.#fetches = new TheirFetches(context.wanted);
     const mayHave = (): boolean => context.mayHave(this.host);
-    this.#theirs = new TheirWants({ offer: context.offer, room: context.wantsRoom, mayHave, send });
-    this.#telling = new Telling({
+    this.#asking = new AskingSide({
+      wanted: context.wanted,
+      peer: () => this.peer,
+      connection,
+      line: context.peers.line,
+      send,
+      onHave: (file) => events.have(this, file),
+      onPiece: (file) => events.piece(this, file),
+      onEdition: (edition) => events.edition(this, edition),
+    });
+    const extensionId = (): number => this.#opening.extensionId;
+    const { address } = this.peer;
+    this.#serving = new ServingSide({ receiver: this, address, connection, extensionId, mayHave, send }, context);
+    this.telling = new Telling({
       group: this.group,
       mayHave,
       isNeighbour: () => this.isNeighbour,
-      haves: this.#haves,
-      theirs: this.#theirs,
+      asking: this.#asking,
+      theirs: this.#serving.wants,
       send,
     });
-    this.#connection = connect({
-      connected: () => this.#onConnected(),
-      handshake: (bytes) => this.#opening.onHandshake(bytes),
-      extended: (payload) => this.#onExtended(payload),
-      message: (message) => this.isOpen && dispatch(message, this.#handlers),
-      isFull: () => this.#answers.isFull,
-      data: (id, bytes) => this.isOpen && this.#requests.onData(id, bytes),
-      room: () => this.#answers.onRoom(),
-      closed: () => this.#onClosed(),
-    });
-    this.#answers = new Answers({
-      offer: context.offer,
-      address: this.peer.address,
-      mayHave,
-      takeTurn: (answer) => context.budget.turns.take(this, answer),
-      leastSent: context.leastSent,
-      uploadLimit: context.uploadLimit(this.host),
-      takeRoom: (bytes, resume) => context.budget.take(this, bytes, resume),
-      admitNarInfo: () => context.narInfos.admit(this.host),
-      requestsRoom: context.requestsRoom.of(this.host),
-      readOn: () => this.#connection.readOn(),
-      unsentBytes: () => this.#connection.unsentBytes,
-      extensionId: () => this.#opening.extensionId,
-      send,
-      sendBytes: (bytes, onSent) => this.#connection.send(bytes, onSent),
-      onUpload: context.onUpload,
-    });
-    this.#handlers = {
-      theirs: this.#theirs,
-      haves: this.#haves,
-      fetches: this.#fetches,
-      answers: this.#answers,
-      requests: this.#requests,
-      onHave: (file) => events.have(this, file),
-      onPiece: (file) => events.piece(this, file),
-      onEdition: (edition) => {
-        this.editions.note(edition);
-        events.edition(this, edition);
-      },
-    };
     context.budget.add(this);
   }
 
@@ -166,11 +128,6 @@ export class Link implements Member, Receiver {
     return link;
   }
 
-  /** Address of the other side's host, in the form of node:net. */
-  get host(): string {
-    return asIPv4IfMapped(this.#connection.remote.host);
-  }
-
   /** True once there is a connection. The handshakes follow. */
   get hasConnected(): boolean {
     return this.#opening.hasConnected;
@@ -179,6 +136,11 @@ export class Link implements Member, Receiver {
   /** The peer id of the other side, in hex. Empty until it is known. */
   get peerId(): string {
     return this.#opening.peerId;
+  }
+
+  /** The editions of hash maps that the member says it holds. */
+  get editions(): TheirEditions {
+    return this.#asking.editions;
   }
 
   get isOurselves(): boolean {
@@ -199,31 +161,32 @@ export class Link implements Member, Receiver {
   }
 
   get openRequests(): number {
-    return this.#requests.size;
+    return this.#asking.requests.size;
   }
 
   get inFlightBytes(): number {
-    return this.#requests.inFlightBytes;
+    return this.#asking.requests.inFlightBytes;
   }
 
   get silentMs(): number {
-    return this.#requests.size === 0 ? 0 : this.#silence.payloadMs(performance.now());
+    return this.#asking.silentMs;
   }
 
   get isKnown(): boolean {
-    return this.isOpen && this.#haves.isKnown;
+    return this.isOpen && this.#asking.haves.isKnown;
   }
 
   /**
    * True if nothing is requested in either direction, and the member has said that it has nothing of what is wanted.
    */
   get isIdle(): boolean {
-    const isUsed = this.#requests.size > 0 || this.#answers.size > 0;
-    return this.isKnown && !isUsed && this.#context.wanted.size > 0 && this.#haves.isEmpty;
+    const { haves, requests } = this.#asking;
+    const isUsed = requests.size > 0 || this.#serving.answers.size > 0;
+    return this.isKnown && !isUsed && this.#context.wanted.size > 0 && haves.isEmpty;
   }
 
   get heldBytes(): number {
-    return this.#connection.unsentBytes + this.#connection.unreadBytes + this.#answers.heldBytes;
+    return this.#connection.unsentBytes + this.#connection.unreadBytes + this.#serving.answers.heldBytes;
   }
 
   get unreadSinceMs(): number | undefined {
@@ -231,7 +194,7 @@ export class Link implements Member, Receiver {
   }
 
   has(file: FileHash): 'whole' | PieceSet | undefined {
-    return this.#haves.get(file);
+    return this.#asking.haves.get(file);
   }
 
   wants(file: FileHash): boolean {
@@ -239,16 +202,16 @@ export class Link implements Member, Receiver {
   }
 
   fetching(file: FileHash): Claim | undefined {
-    return this.#fetches.get(file);
+    return this.#asking.fetches.get(file);
   }
 
   /** Returns true if the member wants a file and was not told that we have it. */
   lacks(prefix: FilePrefix): boolean {
-    return this.#theirs.has(prefix);
+    return this.#serving.wants.has(prefix);
   }
 
   get(range: FileRange, onBytes: OnBytes, signal: AbortSignal): Promise<Outcome> {
-    return this.isOpen ? this.#requests.get(range, onBytes, signal) : Promise.resolve('closed');
+    return this.isOpen ? this.#asking.requests.get(range, onBytes, signal) : Promise.resolve('closed');
   }
 
   any(
@@ -256,11 +219,11 @@ export class Link implements Member, Receiver {
     on: { readonly picked: (index: number) => void; readonly bytes: OnBytes },
     signal: AbortSignal,
   ): Promise<Outcome> {
-    return this.isOpen ? this.#requests.any(candidates, on, signal) : Promise.resolve('closed');
+    return this.isOpen ? this.#asking.requests.any(candidates, on, signal) : Promise.resolve('closed');
   }
 
   narInfos(hashes: readonly StoreHash[], signal: AbortSignal): Promise<(string | undefined)[]> {
-    if (this.isOpen) return this.#requests.narInfos(hashes, signal);
+    if (this.isOpen) return this.#asking.requests.narInfos(hashes, signal);
     return Promise.resolve(Array.from({ length: hashes.length }));
   }
 
@@ -272,47 +235,12 @@ export class Link implements Member, Receiver {
     this.drop();
   }
 
-  /** Tells the member about newly wanted files. */
-  want(files: readonly Wanted[]): void {
-    if (this.isOpen) this.#telling.want(files);
-  }
-
-  unwant(files: readonly Wanted[]): void {
-    this.#fetches.forget(files.map(({ file }) => file));
-    if (this.isOpen) this.#haves.unwant(files);
-  }
-
-  /** Tells the member that a file, or a piece of one, may be given now, if it wants it. */
-  onArrived(prefix: FilePrefix): void {
-    if (this.isOpen) this.#theirs.onArrived(prefix);
-  }
-
-  onPiece(prefix: FilePrefix, index: number): void {
-    if (this.isOpen) this.#theirs.onPiece(prefix, index);
-  }
-
-  /** Tells the member of an edition that is here, if it may hear of it. */
-  tellEdition(edition: Edition): void {
-    if (this.isOpen) this.#telling.edition(edition);
-  }
-
-  /** Tells a neighbour of files that it wants and that we fetch from an upstream. */
-  tellFetching(fetches: readonly Fetch[]): void {
-    if (this.isOpen) this.#telling.fetching(fetches);
-  }
-
   /** Checks the connection, about every second. Closes a dead one, and sends keep-alives to a waiting member. */
   look(nowMs: number, wokeAtMs: number): void {
     if (!this.isOpen) return;
     this.idleSinceMs = this.isIdle ? (this.idleSinceMs ?? nowMs) : undefined;
-    if (this.#requests.size > 0 && this.#silence.isDead(nowMs, wokeAtMs, this.peer.bytes > 0)) {
-      this.drop();
-      return;
-    }
-    if (this.#answers.size === 0 || nowMs - Math.max(this.#keptAliveAtMs, this.#connection.takenAtMs) < KEEP_ALIVE_MS)
-      return;
-    this.#keptAliveAtMs = nowMs;
-    this.#connection.keepAlive();
+    if (this.#asking.isDead(nowMs, wokeAtMs)) this.drop();
+    else this.#serving.keepAlive(nowMs);
   }
 
   #send(message: Message): void {
@@ -333,34 +261,31 @@ export class Link implements Member, Receiver {
       const address = formatEndpoint({ host: this.host, port: handshake.port });
       this.peer = this.#context.peers.get(address) ?? strangerAt(address);
     }
-    this.want([...this.#context.wanted.values()]);
+    this.telling.want([...this.#context.wanted.values()]);
     this.#events.opened(this);
     return true;
   }
 
-  #onBusy(isBusy: boolean): void {
-    const now = performance.now();
-    if (isBusy) {
-      this.#silence.onAsked(now);
-      this.peer.rate.begin(now);
-    } else {
-      this.peer.rate.end(now);
+  /** Passes a message to the side that it is for. @returns false if the member must not send it */
+  #onMessage(message: Exclude<Message, { kind: 'data' }>): boolean {
+    switch (message.kind) {
+      case 'want':
+      case 'unwant':
+      case 'get':
+      case 'any':
+      case 'narinfoGet':
+      case 'cancel':
+        return this.#serving.on(message);
+      default:
+        return this.#asking.on(message);
     }
-  }
-
-  #onPayload(bytes: number): void {
-    const now = performance.now();
-    this.#silence.onPayload(now);
-    this.peer.rate.add(bytes, now);
-    this.#context.peers.line.onBytes(now);
   }
 
   #onClosed(): void {
     this.#opening.close();
     this.#context.budget.remove(this);
-    this.#requests.close();
-    this.#answers.close();
-    this.#theirs.close();
+    this.#asking.close();
+    this.#serving.close();
     this.#events.closed(this);
   }
 }

@@ -171,13 +171,13 @@ export class Members extends EventEmitter<MembersEvents> {
   /** Wants files from all present and later members. */
   want(files: Iterable<WantedFile>): void {
     const news = this.#context.wanted.add(files);
-    for (const link of this.#open) link.want(news);
+    for (const link of this.#open) link.telling.want(news);
   }
 
   /** Stops wanting files: they are here, or no longer needed. */
   unwant(files: Iterable<FileHash>): void {
     const gone = this.#context.wanted.delete(files);
-    for (const link of this.#open) link.unwant(gone);
+    for (const link of this.#open) link.telling.unwant(gone);
   }
 
   /** Returns the editions of the hash map of a group that connected members say they hold. They may have said it before. */
@@ -191,7 +191,7 @@ export class Members extends EventEmitter<MembersEvents> {
   /** Tells present and later members which edition of a hash map is here. */
   tellEdition(edition: Edition): void {
     this.#editions.set(edition.group, edition);
-    for (const link of this.#open) link.tellEdition(edition);
+    for (const link of this.#open) link.telling.edition(edition);
   }
 
   /**
@@ -204,7 +204,7 @@ export class Members extends EventEmitter<MembersEvents> {
       prefix: this.#context.wanted.get(file)?.prefix ?? prefixOf(file),
       heldBytes,
     }));
-    for (const link of this.#open) link.tellFetching(fetches);
+    for (const link of this.#open) link.telling.fetching(fetches);
   }
 
   /** Ends the connection to a member that lied, and never connects to it again in this process. */
@@ -231,11 +231,11 @@ export class Members extends EventEmitter<MembersEvents> {
   readonly #onNews = (prefix: FilePrefix): void => {
     const asking = [...this.#open].filter((link) => link.lacks(prefix));
     if (asking.length === 0 || this.#context.offer.holds(prefix) !== 'whole') return;
-    for (const link of asking) link.onArrived(prefix);
+    for (const link of asking) link.telling.arrived(prefix);
   };
 
   readonly #onPiece = (prefix: FilePrefix, index: number): void => {
-    for (const link of this.#open) link.onPiece(prefix, index);
+    for (const link of this.#open) link.telling.piece(prefix, index);
   };
 
   readonly #events: LinkEvents = {
@@ -255,7 +255,7 @@ export class Members extends EventEmitter<MembersEvents> {
     if (loser !== link) {
       this.#open.add(link);
       this.emit('member', link);
-      for (const edition of this.#editions.values()) link.tellEdition(edition);
+      for (const edition of this.#editions.values()) link.telling.edition(edition);
     }
     if (loser === undefined) return;
     loser.drop();

@@ -86,24 +86,31 @@ export interface Fetch {
   readonly heldBytes: number;
 }
 
-/** A message of the exchange. `id` is the number of a request, chosen by the side that asks. */
-export type Message =
+/** A message of the side that asks. It chooses `id`, the number of a request. */
+export type AskingMessage =
   | { readonly kind: 'want'; readonly batch: number; readonly prefixes: readonly FilePrefix[] }
+  | { readonly kind: 'unwant'; readonly prefixes: readonly FilePrefix[] }
+  | ({ readonly kind: 'get'; readonly id: number } & FileRange)
+  | { readonly kind: 'any'; readonly id: number; readonly candidates: readonly Candidate[] }
+  | { readonly kind: 'narinfoGet'; readonly id: number; readonly hashes: readonly StoreHash[] }
+  | { readonly kind: 'cancel'; readonly id: number };
+
+/** A message of the side that is asked. `id` is that of the request. */
+export type ServingMessage =
   | { readonly kind: 'haveMap'; readonly batch: number; readonly bitmap: Uint8Array }
-  | { readonly kind: 'have' | 'unwant'; readonly prefixes: readonly FilePrefix[] }
+  | { readonly kind: 'have'; readonly prefixes: readonly FilePrefix[] }
   | { readonly kind: 'pieces'; readonly prefix: FilePrefix; readonly count: number; readonly bitmap: Uint8Array }
   | { readonly kind: 'piece'; readonly prefix: FilePrefix; readonly index: number }
-  | ({ readonly kind: 'get'; readonly id: number } & FileRange)
   | { readonly kind: 'data'; readonly id: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'refuse'; readonly id: number; readonly reason: Refusal }
-  | { readonly kind: 'cancel'; readonly id: number }
-  | { readonly kind: 'any'; readonly id: number; readonly candidates: readonly Candidate[] }
   | { readonly kind: 'picked'; readonly id: number; readonly index: number }
-  | { readonly kind: 'fetching'; readonly fetches: readonly Fetch[] }
-  | { readonly kind: 'narinfoGet'; readonly id: number; readonly hashes: readonly StoreHash[] }
   /** `text` is empty if there is none. */
   | { readonly kind: 'narinfo'; readonly id: number; readonly index: number; readonly text: Uint8Array }
+  | { readonly kind: 'refuse'; readonly id: number; readonly reason: Refusal }
+  | { readonly kind: 'fetching'; readonly fetches: readonly Fetch[] }
   | ({ readonly kind: 'edition' } & Edition);
+
+/** A message of the exchange. Each member takes both sides over one connection. */
+export type Message = AskingMessage | ServingMessage;
 
 /** Returns the prefix of a FileHash. */
 export function prefixOf(file: FileHash): FilePrefix {

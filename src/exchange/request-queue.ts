@@ -1,5 +1,5 @@
 import { FEW_WAITING_REQUEST_BYTES, MAX_WAITING_REQUEST_BYTES } from '../wire/bounds.ts';
-import type { Message, Refusal } from './messages.ts';
+import type { AskingMessage, Refusal } from './messages.ts';
 import type { HostRequestsRoom } from './requests-room.ts';
 
 /** The longest range of a short request. Short requests overtake long ones, so pieces of a large file come in order. */
@@ -11,7 +11,7 @@ const REQUEST_BYTES = 400;
 const ENTRY_BYTES = 100;
 
 /** A message that is answered. */
-export type Request = Extract<Message, { kind: 'get' | 'any' | 'narinfoGet' }>;
+export type Request = Extract<AskingMessage, { kind: 'get' | 'any' | 'narinfoGet' }>;
 
 /** A request that waits or is being answered. */
 export interface Job {

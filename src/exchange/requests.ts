@@ -1,7 +1,7 @@
 import type { StoreHash } from '../nix/brands.ts';
 import { MAX_NARINFO_ANSWER_BYTES } from '../wire/bounds.ts';
 import type { Outcome, OnBytes } from './member.ts';
-import { prefixOf, type FileRange, type Message, type Refusal } from './messages.ts';
+import { prefixOf, type AskingMessage, type FileRange, type Refusal } from './messages.ts';
 
 /** A request of ours that has not ended. */
 interface Open {
@@ -21,7 +21,7 @@ interface Open {
 
 /** The parts of a connection that its requests need. */
 export interface RequestsOptions {
-  readonly send: (message: Message) => void;
+  readonly send: (message: AskingMessage) => void;
   /** Called with the number of received payload bytes. */
   readonly onPayload: (bytes: number) => void;
   /** Called when the first request is open, and when the last one has ended. */
@@ -70,7 +70,7 @@ export class Requests {
 
   async narInfos(hashes: readonly StoreHash[], signal: AbortSignal): Promise<(string | undefined)[]> {
     const texts: (Uint8Array | undefined)[] = Array.from({ length: hashes.length });
-    const message: Message = { kind: 'narinfoGet', id: this.#nextId++, hashes };
+    const message: AskingMessage & { readonly id: number } = { kind: 'narinfoGet', id: this.#nextId++, hashes };
     await this.#ask(message, { texts, restBytes: hashes.length }, signal);
     return texts.map((text) =>
       text === undefined || text.length === 0 ? undefined : Buffer.from(text).toString('utf8'),
@@ -126,7 +126,7 @@ export class Requests {
   }
 
   async #ask(
-    message: Message & { readonly id: number },
+    message: AskingMessage & { readonly id: number },
     parts: Partial<Pick<Open, 'restBytes' | 'candidates' | 'texts' | 'onBytes' | 'onPicked'>>,
     signal: AbortSignal,
   ): Promise<Outcome> {

@@ -21,12 +21,12 @@ export interface LineTimes {
 
 /** Tells how long a member that was asked has been silent. Time in which we, or the line, are the reason is not counted. */
 export class Silence {
-  readonly #connection: () => ConnectionTimes;
+  readonly #connection: ConnectionTimes;
   readonly #line: LineTimes;
   #askedAtMs = 0;
   #payloadAtMs = 0;
 
-  constructor(connection: () => ConnectionTimes, line: LineTimes) {
+  constructor(connection: ConnectionTimes, line: LineTimes) {
     this.#connection = connection;
     this.#line = line;
   }
@@ -52,12 +52,12 @@ export class Silence {
    * @param hasSent true if the member has sent payload before
    */
   isDead(nowMs: number, wokeAtMs: number, hasSent: boolean): boolean {
-    const quietMs = nowMs - Math.max(this.#connection().heardAtMs, this.#since, wokeAtMs);
+    const quietMs = nowMs - Math.max(this.#connection.heardAtMs, this.#since, wokeAtMs);
     return quietMs > (hasSent && this.#line.isSilent() ? LINE_OUT_MS : DEAD_MS);
   }
 
   /** Time since which only the member can be the reason for its silence. */
   get #since(): number {
-    return Math.max(this.#askedAtMs, this.#connection().heldUntilMs, this.#line.backAtMs);
+    return Math.max(this.#askedAtMs, this.#connection.heldUntilMs, this.#line.backAtMs);
   }
 }

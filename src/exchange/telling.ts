@@ -1,7 +1,7 @@
 import type { InfoHash } from '../nix/brands.ts';
 import { MAX_FETCHES_PER_MESSAGE } from '../wire/bounds.ts';
-import type { Haves } from './haves.ts';
-import type { Edition, Fetch, Message } from './messages.ts';
+import type { AskingSide } from './asking-side.ts';
+import type { Edition, Fetch, FilePrefix, ServingMessage } from './messages.ts';
 import type { TheirWants } from './their-wants.ts';
 import type { Wanted } from './wanted.ts';
 
@@ -11,9 +11,9 @@ export interface TellingOptions {
   /** Returns true if the scope lets this member have our NARs. */
   readonly mayHave: () => boolean;
   readonly isNeighbour: () => boolean;
-  readonly haves: Haves;
+  readonly asking: AskingSide;
   readonly theirs: TheirWants;
-  readonly send: (message: Message) => void;
+  readonly send: (message: ServingMessage) => void;
 }
 
 /** Tells one member of what we want, hold and fetch, as far as it may hear of it. */
@@ -27,7 +27,21 @@ export class Telling {
   /** Asks for newly wanted files. A member outside the scope is not asked for scoped ones. */
   want(files: readonly Wanted[]): void {
     const isAdmitted = this.#options.mayHave();
-    this.#options.haves.want(isAdmitted ? files : files.filter(({ isScoped }) => isScoped !== true));
+    this.#options.asking.haves.want(isAdmitted ? files : files.filter(({ isScoped }) => isScoped !== true));
+  }
+
+  unwant(files: readonly Wanted[]): void {
+    this.#options.asking.unwant(files);
+  }
+
+  /** Tells that a file may be given now, if the member wants it. */
+  arrived(prefix: FilePrefix): void {
+    this.#options.theirs.onArrived(prefix);
+  }
+
+  /** Tells that a piece of a file may be given now, if the member wants the file. */
+  piece(prefix: FilePrefix, index: number): void {
+    this.#options.theirs.onPiece(prefix, index);
   }
 
   /**

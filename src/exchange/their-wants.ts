@@ -1,5 +1,5 @@
 import { MAX_ALL_WANTS, MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../wire/bounds.ts';
-import type { FilePrefix, Message } from './messages.ts';
+import type { FilePrefix, ServingMessage } from './messages.ts';
 import type { Offer } from './offer.ts';
 import type { PieceSet } from './piece-set.ts';
 
@@ -24,7 +24,7 @@ export interface TheirWantsOptions {
   readonly room: WantsRoom;
   /** True if the scope lets this member have anything. */
   readonly mayHave: () => boolean;
-  readonly send: (message: Message) => void;
+  readonly send: (message: ServingMessage) => void;
 }
 
 /** The files that one member wants and we lack. It is told when one arrives. */
