@@ -4,7 +4,7 @@ import { isAbsentStore } from '../nix/read-derivation.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { HashMaps } from './hash-maps.ts';
-import type { PrefetchContext, PrefetchOptions } from './prefetch.ts';
+import type { PrefetchContext, PrefetchOptions } from './prefetch-options.ts';
 import type { NearSources } from './near-sources.ts';
 import { readRoots } from './roots.ts';
 import { Target } from './target.ts';

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StorePath } from '../nix/brands.ts';
 import type { Plan } from './plan.ts';
-import type { PrefetchOptions, PrefetchResult } from './prefetch.ts';
+import type { PrefetchOptions } from './prefetch-options.ts';
+import type { PrefetchResult } from './prefetch-result.ts';
 import type { FetchEvent, Tell } from './events.ts';
 import { Progress } from './report.ts';
 import { Workplace, type WorkplaceOptions } from './workplace.ts';

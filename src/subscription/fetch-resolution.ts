@@ -2,7 +2,7 @@
 import { NarswarmError, type ErrorCode } from '../errors.ts';
 import { failureOf } from '../failure.ts';
 import type { MissingPath } from '../fetch/closure.ts';
-import type { PrefetchResult } from '../fetch/prefetch.ts';
+import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { lackError, type Lack } from './missing.ts';

@@ -1,5 +1,6 @@
 import { isNarswarmError } from '../errors.ts';
-import type { PrefetchResult, StoreRoom } from '../fetch/prefetch.ts';
+import type { StoreRoom } from '../fetch/prefetch-options.ts';
+import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { keptNars, narBytes } from '../store/collect/kept-nars.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { FileStore } from '../store/file-store.ts';

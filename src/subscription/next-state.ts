@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { NarswarmError } from '../errors.ts';
 import { topsOf } from '../fetch/closure.ts';
-import type { PrefetchResult } from '../fetch/prefetch.ts';
+import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { Lack, Missing } from './missing.ts';
 import type { Note } from './note.ts';

@@ -1,0 +1,81 @@
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import type { MapBudget } from '../index/within-budget.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import type { HeldNars } from '../serve/held-nars.ts';
+import type { FileStore } from '../store/file-store.ts';
+import type { PartialSession } from '../store/session.ts';
+import type { Network } from '../swarm/network.ts';
+import type { Tell } from './events.ts';
+import type { LooksInto } from './fetched-contents.ts';
+import type { NearSources } from './near-sources.ts';
+import type { PrefetchResult } from './prefetch-result.ts';
+import type { Room } from './room.ts';
+
+/** The resources of a fetch. Their creator closes them. */
+export interface PrefetchContext {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  /** Undefined: peers are not asked. */
+  readonly network: Network | undefined;
+  readonly http: HttpClient;
+  readonly keys: readonly PublicKey[];
+  /** Default: no limit. */
+  readonly limit?: DirectionLimit | undefined;
+  /** Sorts the upstreams in the order of asking. Default: as given. */
+  readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
+  /** Sources on the local network. Default: none. */
+  readonly near?: readonly NearSources[];
+  readonly tell: Tell;
+  readonly signal: AbortSignal;
+  /** Receives NARs that are in the store. Peers may want them before their narinfos are written. */
+  readonly held?: HeldNars;
+}
+
+export interface PrefetchOptions {
+  /** Store paths, their hash parts, or names of roots in a hash map. */
+  readonly roots: readonly string[];
+  /** True to include every path of the publishers' hash maps, besides the roots. */
+  readonly wholeMaps?: boolean;
+  /** Limit on what is taken from each of those hash maps. Default: none. */
+  readonly mapBudget?: MapBudget | undefined;
+  /** The room for NARs. Only without an import. Default: unlimited. */
+  readonly room?: StoreRoom | undefined;
+  /**
+   * True to continue without missing paths and their referrers. {@link PrefetchResult.missing} lists them, also after
+   * an interruption, and a failed import is in the result. If false (default), the walk ends with the first path
+   * without a narinfo, and a path whose NAR cannot be fetched or imported ends the fetch after everything else is
+   * imported.
+   */
+  readonly keepGoing?: boolean;
+  readonly publishers: readonly PublisherAddress[];
+  readonly upstreams: readonly Upstream[];
+  /** Target of the import. Undefined: this machine's default store. */
+  readonly to?: string | undefined;
+  /** True to run `nix copy` at the end. */
+  readonly copy: boolean;
+  /** The part of the NARs that is decompressed before the end if there is no import. Default: `small`. */
+  readonly looksInto?: LooksInto;
+  /**
+   * True if the store should also hold paths that the target has, in order to serve them. Default: only paths that the
+   * target lacks.
+   */
+  readonly holdAll?: boolean;
+  /** Keys that the user named, as text, for `nix copy`. */
+  readonly trustedPublicKeys: readonly string[];
+  readonly dryRun?: boolean | undefined;
+  /** True to fetch only the roots, without their references, as far as possible. */
+  readonly onlyRoots?: boolean;
+  /** Milliseconds to look for the publishers. */
+  readonly publisherTimeoutMs: number;
+  /** Without an upstream: time without a byte from any peer until giving up, in milliseconds. Default 60,000. */
+  readonly peerTimeoutMs?: number | undefined;
+}
+
+/** A store with a budget. */
+export interface StoreRoom extends Room {
+  /** Removes paths outside of the fetched closure until the budget is met. @param held what has arrived so far */
+  readonly make: (held: PrefetchResult) => Promise<void>;
+}

@@ -1,0 +1,28 @@
+import type { NarswarmError } from '../errors.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { Closure, MissingPath } from './closure.ts';
+import type { MapDoubt } from './hash-maps.ts';
+import type { Plan } from './plan.ts';
+import type { Outsized } from './roots.ts';
+
+/** The result of a fetch, complete or not. */
+export interface PrefetchResult {
+  /** The complete part of the closure. */
+  readonly closure: Closure;
+  readonly plan: Plan;
+  /** The roots whose closure is complete. */
+  readonly roots: readonly StorePath[];
+  readonly imported: boolean;
+  /** The requested roots, complete or not. */
+  readonly wanted: readonly StoreHash[];
+  /** Missing paths; empty without `keepGoing`. */
+  readonly missing: readonly MissingPath[];
+  /** True if `missing` is the result of an interruption. */
+  readonly isInterrupted: boolean;
+  /** The failure of the import; undefined without `keepGoing`. */
+  readonly importFailure: NarswarmError | undefined;
+  /** The publishers' hash maps that are kept editions. */
+  readonly doubts: readonly MapDoubt[];
+  /** The part of whole hash maps that was left out because it is too large. Undefined if all of them fits. */
+  readonly outsized: Outsized | undefined;
+}
