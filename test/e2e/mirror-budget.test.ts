@@ -115,8 +115,8 @@ suite('a mirror within max-size', () => {
     await size.untilOneIsGone();
     await update.stop('SIGKILL');
     await assertSound(machine.store, first.publicKey, { afterKill: true });
-    const status = await machine.run(['status', 'mirror']);
-    assert.equal(status.event('status')['health'], 'stale');
+    const { health, missing } = (await machine.run(['status', 'mirror'])).event('status');
+    assert.deepEqual([health, missing], ['stale', []], 'a removed path is told as lost');
     const gc = await machine.run(['gc', ...budget]);
     assert.equal(gc.status, 0, gc.stderr);
     assert.doesNotMatch(gc.stderr, /nothing/);
