@@ -147,9 +147,10 @@ export class Download implements AsyncDisposable {
    * it is not banned, but asked for whole files only.
    *
    * @param isMixed true if some of it came from other sources
+   * @returns true if a liar was found and banned
    */
-  doubt(file: FileHash, isMixed: boolean): void {
-    this.#files.get(file)?.doubt(isMixed);
+  doubt(file: FileHash, isMixed: boolean): boolean {
+    return this.#files.get(file)?.doubt(isMixed) ?? false;
   }
 
   /** Stops all requests. Keeps the beginnings of ranges. */
@@ -179,7 +180,7 @@ export class Download implements AsyncDisposable {
     if (source === undefined) return;
     this.#sources.delete(member);
     this.#picker.removeSource(source);
-    for (const { proofs } of this.#files.values()) proofs.onGone(source);
+    for (const { proofs } of this.#files.values()) proofs.onGone(source, this.#sources.values());
     this.#pumpAll();
     this.#options.onNews();
   };

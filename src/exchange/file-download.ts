@@ -101,12 +101,18 @@ export class FileDownload implements PickFile {
     for (const liar of liars) if (!liar.isMisleading) this.#context.onLie(liar, this.file);
   }
 
-  /** Records that the SHA-256 of the complete file is wrong. @param isMixed true if some of it is not from members */
-  doubt(isMixed: boolean): void {
+  /**
+   * Records that the SHA-256 of the complete file is wrong.
+   *
+   * @param isMixed true if some of it is not from members
+   * @returns true if a liar was found
+   */
+  doubt(isMixed: boolean): boolean {
     const liar = this.proofs.doubt(isMixed || this.#unfinished.size > 0, this.#context.sources.values());
     if (liar !== undefined) this.#context.onLie(liar, this.file);
     for (const source of this.#unfinished) source.mislead();
     this.#unfinished.clear();
+    return liar !== undefined;
   }
 
   /** Checks a range as far as possible, and writes it. */

@@ -137,9 +137,9 @@ export class Proofs<S extends Sender> {
     return only;
   }
 
-  /** Records that a member has disconnected. If it was the only sender, all may send. */
-  onGone(source: S): void {
-    if (this.#only === source) this.#only = undefined;
+  /** Records that a member has disconnected. If it was the only sender, another one is chosen: there may be more liars. */
+  onGone(source: S, sources: Iterable<S>): void {
+    if (this.#only === source) this.#chooseOnly(sources);
   }
 
   #isStalled(only: S): boolean {

@@ -12,7 +12,7 @@ import type { Tell } from './events.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { fetcherOf } from './sharing.ts';
 import type { TaskFiles } from './task-files.ts';
-import type { Task } from './task.ts';
+import { isOnlyForUpstreams, type Task } from './task.ts';
 
 export interface MemberLaneOptions {
   readonly members: Members;
@@ -84,13 +84,14 @@ export class MemberLane implements AsyncDisposable {
   }
 
   /**
-   * Fetches these tasks from now on, if they are shared. Begun tasks continue. Members do not hear of unshared tasks.
+   * Fetches these tasks from now on, if they are shared and not only for upstreams. Begun tasks continue. Members do not
+   * hear of unshared tasks.
    */
   add(tasks: readonly Task[]): void {
     const files: DownloadFile[] = [];
     const begun = new Map<FileHash, PartialNar>();
     for (const task of tasks) {
-      if (!task.isShared) continue;
+      if (!task.isShared || isOnlyForUpstreams(task)) continue;
       const { fileHash, sizeBytes, torrent } = task.job;
       const pieces = torrent?.pieces ?? task.partial?.pieces;
       this.#tasks.set(fileHash, task);
@@ -124,11 +125,11 @@ export class MemberLane implements AsyncDisposable {
     }
   }
 
-  /** Records that a NAR had wrong bytes, and who sent them. */
-  doubt({ job: { fileHash } }: Task, origins: readonly Origin[]): void {
+  /** Records that a NAR had wrong bytes, and who sent them. @returns true if a liar was found and banned */
+  doubt({ job: { fileHash } }: Task, origins: readonly Origin[]): boolean {
     this.#arriving.end(fileHash);
     const members = new Set(Array.from(this.#options.members.open, ({ peer }) => peer.address));
-    this.#download.doubt(
+    return this.#download.doubt(
       fileHash,
       origins.some((origin) => !members.has(origin)),
     );
@@ -149,7 +150,7 @@ export class MemberLane implements AsyncDisposable {
    * wants the NAR, too, and is fetching it or should.
    */
   otherFor(task: Task): Rival | undefined {
-    if (!task.isShared) return undefined;
+    if (!task.isShared || task.wrongOfMembers > 0) return undefined;
     const { fileHash } = task.job;
     if (!this.#others.has(fileHash)) {
       const { members, atUpstreams } = this.#options;

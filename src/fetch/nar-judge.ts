@@ -18,8 +18,8 @@ export interface NarJudgeOptions {
   readonly order: UpstreamOrder;
   /** True if peers are asked, too. */
   readonly hasPeers: boolean;
-  /** Called with the senders if a NAR has other bytes than named. */
-  readonly onWrong: (task: Task, origins: readonly Origin[]) => void;
+  /** Called with the senders if a NAR has other bytes than named. Returns true if a liar was found and banned. */
+  readonly onWrong: (task: Task, origins: readonly Origin[]) => boolean;
   readonly tell: Tell;
 }
 
@@ -67,10 +67,13 @@ export class NarJudge {
   /** Blames the senders of wrong bytes, and prepares the next attempt. @throws the error if there is none */
   async #prepareAgain(task: Task, partial: PartialNar, error: unknown): Promise<void> {
     const { files, upstreams, order, hasPeers, onWrong, tell } = this.#options;
-    if (!isNarswarmError(error, 'HASH_MISMATCH') || task.attempts++ >= ATTEMPTS) throw error;
+    if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
     const { origins = [] } = error.facts;
     this.#blame(task, origins);
-    onWrong(task, origins);
+    // An attempt that leaves one liar less does not count: otherwise five liars would make the NAR fail.
+    if (!onWrong(task, origins) && task.attempts++ >= ATTEMPTS) throw error;
+    const isOfMembers = origins.some((origin) => upstreams.every(({ name }) => name !== origin));
+    if (isOfMembers && upstreams.length > 0) task.wrongOfMembers++;
     if (!hasPeers && order.of(task.lies).length === 0) throw error;
     tell({ type: 'warning', warning: { kind: 'fetched-again', error, path: task.job.info.storePath } });
     if (error.facts.mapLied !== true) return;

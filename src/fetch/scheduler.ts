@@ -97,7 +97,7 @@ export class Scheduler {
       upstreams,
       order,
       hasPeers: network !== undefined,
-      onWrong: (task, origins) => this.#members?.doubt(task, origins),
+      onWrong: (task, origins) => this.#members?.doubt(task, origins) ?? false,
       tell,
     });
     const where = (this.#where = new Whereabouts(network, () => this.#members, policy));

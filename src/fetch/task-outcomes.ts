@@ -7,7 +7,7 @@ import type { NarJudge, Verdict } from './nar-judge.ts';
 import type { TakeOvers } from './take-overs.ts';
 import type { TaskFiles } from './task-files.ts';
 import type { TaskQueues } from './task-queues.ts';
-import type { Task } from './task.ts';
+import { isOnlyForUpstreams, type Task } from './task.ts';
 
 export interface TaskOutcomesOptions {
   readonly queues: TaskQueues;
@@ -110,7 +110,8 @@ export class TaskOutcomes {
       }
       takeOvers.end(task, 'left');
       if (task.job.fileHash !== file) members()?.drop({ ...task, files: new Set([file]) }, { isRight: false });
-      members()?.add([task]);
+      if (isOnlyForUpstreams(task)) members()?.drop(task, { isRight: false });
+      else members()?.add([task]);
       queues.queue(task);
     } catch (error) {
       await this.fail(task, error, signal);

@@ -10,8 +10,11 @@ const LARGE_BYTES = 8 * 1024 * 1024;
 /** Largest remaining size of a NAR that stays with its source. */
 export const HAND_OVER_BYTES = 64 * 1024;
 
-/** Limit on attempts for a NAR after wrong bytes, or when no source had more of it. */
+/** Limit on attempts for a NAR after wrong bytes of an unknown sender, or when no source had more of it. */
 export const ATTEMPTS = 4;
+
+/** Wrong NARs of members after which only upstreams are asked for it: there may be any number of liars. */
+const WRONG_OF_MEMBERS = 2;
 
 /** A NAR on its way through the lanes of the scheduler. */
 export interface Task {
@@ -29,6 +32,8 @@ export interface Task {
   heldBytes: number;
   /** How often each upstream, by name, sent wrong bytes of this NAR. */
   readonly lies: Map<string, number>;
+  /** How often bytes of members were wrong although an upstream could have been asked. */
+  wrongOfMembers: number;
   /** True once an upstream has taken it because members were too slow. Then it stays there. */
   isHelped: boolean;
   /** When upstreams were last asked for it. */
@@ -53,6 +58,7 @@ export function newTask(job: NarJob): Task {
     upstreamFailure: undefined,
     heldBytes: 0,
     lies: new Map(),
+    wrongOfMembers: 0,
     isHelped: false,
     atUpstreamsMs: 0,
     timesLeft: 0,
@@ -68,6 +74,11 @@ export function newTask(job: NarJob): Task {
 export function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
   const shuffled = jobs.map((job) => ({ job, key: Math.random() + (job.sizeBytes >= LARGE_BYTES ? -1 : 0) }));
   return shuffled.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
+}
+
+/** Returns true if members may no longer send a NAR, since upstreams can and members have sent wrong bytes of it. */
+export function isOnlyForUpstreams({ wrongOfMembers, upstreamFailure }: Task): boolean {
+  return wrongOfMembers >= WRONG_OF_MEMBERS && upstreamFailure === undefined;
 }
 
 /** Returns the bytes of a NAR that are still missing. */

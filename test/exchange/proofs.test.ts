@@ -163,14 +163,16 @@ suite('Proofs', () => {
     }
   });
 
-  test('if the single sender disconnects, all may send', () => {
+  test('if the single sender disconnects, another one sends; if there is none, all may', () => {
     const { proofs } = startProofs();
-    const only = sender();
+    const [only, other] = [sender(), sender()];
     note(proofs, [[only, 'x']]);
     proofs.doubt(true, [only]);
-    proofs.onGone(sender());
+    proofs.onGone(sender(), [only, other]);
     assert.equal(proofs.only, only);
-    proofs.onGone(only);
+    proofs.onGone(only, [other]);
+    assert.equal(proofs.only, other);
+    proofs.onGone(other, []);
     assert.equal(proofs.only, undefined);
   });
 
