@@ -167,9 +167,9 @@ export class HttpClient implements AsyncDisposable {
   }
 
   async #createSender(pace: 'hasty' | 'patient'): Promise<Sender> {
-    const [options, { createSender }] = await Promise.all([this.#resolvedOptions(), import('./create-sender.ts')]);
+    const [options, { openSender }] = await Promise.all([this.#resolvedOptions(), import('./pool-sender.ts')]);
     const isHasty = pace === 'hasty';
-    return createSender({
+    return openSender(process.env, {
       connectionsPerOrigin: options.connectionsPerOrigin,
       connectTimeoutMs: isHasty ? options.hastyConnectTimeoutMs : options.connectTimeoutMs,
       stallTimeoutMs: isHasty ? options.hastyStallTimeoutMs : options.stallTimeoutMs,

@@ -97,12 +97,13 @@ function isDowngraded({ target, first }: Destination): boolean {
   return first.protocol === 'https:' && target.protocol === 'http:';
 }
 
-function basic(login: string, password: string): string {
+/** Returns the value of a header (RFC 7617). */
+export function basic(login: string, password: string): string {
   return `Basic ${Buffer.from(`${login}:${password}`).toString('base64')}`;
 }
 
 /** Decodes escapes. A `%` that does not begin an escape stays as it is. */
-function decode(text: string): string {
+export function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -31,9 +31,6 @@ export class AttemptFailure extends Error {
   }
 }
 
-/** Codes of undici, which sends requests through proxies. */
-const STALLS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
-
 /** Advice to the user for each error of the system. */
 const WAYS_OUT: ReadonlyMap<string, string> = new Map([
   ['ECONNREFUSED', 'check the address, and that its server is running'],
@@ -50,11 +47,8 @@ const WAYS_OUT: ReadonlyMap<string, string> = new Map([
 export function explainNetworkError(cause: unknown, phase: 'headers' | 'body'): AttemptFailure {
   if (cause instanceof AttemptFailure) return cause;
   const code = readCode(cause);
-  if (STALLS.has(code)) return stalled(phase, cause);
   const said = cause instanceof Error && cause.message !== '' ? cause.message : code;
-  if (code === '' || code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') {
-    return notHttp(said, cause);
-  }
+  if (code === '') return notHttp(said, cause);
   const tls = cause instanceof Error ? explainTls(cause) : undefined;
   if (tls?.mayPass === false) return new AttemptFailure(tls.reason, { code: 'HTTP_FAILED', retry: 'never', cause });
   if (phase === 'body') {
@@ -76,12 +70,13 @@ export function notHttp(reason: string, cause?: unknown): AttemptFailure {
 }
 
 /** Makes the failure of a server that sends nothing. */
-export function stalled(phase: 'headers' | 'body', cause?: unknown): AttemptFailure {
-  return new AttemptFailure(`the server stalled, sending no ${phase}`, {
-    code: 'HTTP_STALLED',
-    retry: 'again',
-    ...(cause === undefined ? {} : { cause }),
-  });
+export function stalled(phase: 'headers' | 'body'): AttemptFailure {
+  return new AttemptFailure(`the server stalled, sending no ${phase}`, { code: 'HTTP_STALLED', retry: 'again' });
+}
+
+/** Makes the error of a connection that the other side has closed. */
+export function hungUp(): Error {
+  return Object.assign(new Error('the server closed the connection'), { code: 'ECONNRESET' });
 }
 
 /** Makes the failure of a server that sends a byte now and then. */
@@ -101,6 +96,21 @@ export function cannotConnect(afterMs: number, isResolved: boolean): AttemptFail
     ? `no connection ${time}: check the network, the address, and firewalls`
     : `no name server tells its address ${time}: check the network and /etc/resolv.conf`;
   return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: 'again' });
+}
+
+/** Explains a 407 of a proxy. */
+export const WANTS_PASSWORD =
+  'the proxy wants another user or password: correct its address in http_proxy, https_proxy or all_proxy';
+
+/** Makes the failure of a proxy that does not lead a connection on. @param isFinal if it would refuse again */
+export function refusedByProxy(reason: string, isFinal: boolean): AttemptFailure {
+  return new AttemptFailure(reason, { code: 'HTTP_FAILED', retry: isFinal ? 'never' : 'again' });
+}
+
+/** Makes the failure of a way through a proxy. It names the proxy without its password. */
+export function throughProxy(proxy: URL, cause: unknown): AttemptFailure {
+  const { message, details } = explainNetworkError(cause, 'headers');
+  return new AttemptFailure(`no way through the proxy ${proxy.protocol}//${proxy.host}: ${message}`, details);
 }
 
 /** Returns true if an attempt failed because the server does not have the file. */

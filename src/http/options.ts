@@ -7,11 +7,11 @@ export interface HttpClientOptions {
    * as in Nix (`http-connections`): narinfos are latency-bound, so the number of sockets sets their rate.
    */
   readonly connectionsPerOrigin?: number | undefined;
-  /** Limit for TCP and TLS to connect. Default 15,000. */
+  /** Limit for TCP, TLS and a proxy to connect. Default 15,000. */
   readonly connectTimeoutMs?: number | undefined;
   /**
    * Time without a byte, before the headers or inside the body, until an attempt counts as stalled. Default 300,000, as
-   * in Nix. Through a proxy it is accurate to about a second, the resolution of undici's timers.
+   * in Nix.
    */
   readonly stallTimeoutMs?: number | undefined;
   /** The connect timeout while another source can be asked. Default 5,000; at most connectTimeoutMs. */

@@ -1,12 +1,6 @@
-import type { LookupAddress } from 'node:dns';
-import { lookup } from 'node:dns/promises';
 import type { Socket } from 'node:net';
-import type { SecureContext } from 'node:tls';
-import { loadAuthorities } from './authorities.ts';
-import { connectToAny } from './connect.ts';
-import type { SenderOptions } from './create-sender.ts';
-import type { DirectSending } from './direct-sending.ts';
-import { cannotConnect } from './failure.ts';
+import type { PoolSending } from './pool-sending.ts';
+import type { Route } from './route.ts';
 
 /** Time for which an unused connection stays open. Many servers close theirs after 5 s. */
 const IDLE_MS = 4_000;
@@ -14,32 +8,28 @@ const IDLE_MS = 4_000;
 /** An open connection, and the request that uses it. */
 interface Connection {
   readonly socket: Socket;
-  sending: DirectSending | undefined;
+  sending: PoolSending | undefined;
   /** True if it has served a request. The server may close it at the same moment as the next one is sent. */
   isUsed: boolean;
 }
 
 /** The connections to one origin. Requests beyond their number wait, the first one first. */
 export class Pool {
-  readonly #origin: URL;
-  readonly #options: SenderOptions;
+  readonly #route: Route;
+  readonly #connectionsAtMost: number;
   readonly #connections = new Set<Connection>();
   /** The connections without a request. The last one was used last, and is open most likely. */
   readonly #idle: Connection[] = [];
-  readonly #waiting: DirectSending[] = [];
+  readonly #waiting: PoolSending[] = [];
   #opening = 0;
   readonly #closing = new AbortController();
-  #lookup: Promise<readonly LookupAddress[]> | undefined;
-  #secureContext: Promise<SecureContext | undefined> | undefined;
-  /** The TLS session of the last connection, which saves the next one a handshake. */
-  #session: Buffer | undefined;
 
-  constructor(origin: URL, options: SenderOptions) {
-    this.#origin = origin;
-    this.#options = options;
+  constructor(route: Route, connectionsAtMost: number) {
+    this.#route = route;
+    this.#connectionsAtMost = connectionsAtMost;
   }
 
-  send(sending: DirectSending): void {
+  send(sending: PoolSending): void {
     const connection = this.#idle.pop();
     if (connection !== undefined) {
       this.#use(connection, sending);
@@ -56,11 +46,11 @@ export class Pool {
 
   #openMore(): void {
     while (this.#waiting.length > 0 && this.#waiting[0]!.hasEnded) this.#waiting.shift();
-    const { connectionsPerOrigin } = this.#options;
     if (this.#closing.signal.aborted || this.#waiting.length <= this.#opening) return;
-    if (this.#connections.size + this.#opening >= connectionsPerOrigin) return;
+    if (this.#connections.size + this.#opening >= this.#connectionsAtMost) return;
     this.#opening++;
-    void this.#open()
+    void this.#route
+      .open(this.#closing.signal)
       .then((socket) => this.#onOpen(socket))
       .catch((error: Error) => {
         this.#opening--;
@@ -127,7 +117,7 @@ export class Pool {
     connection.socket.unref();
   }
 
-  #use(connection: Connection, sending: DirectSending): void {
+  #use(connection: Connection, sending: PoolSending): void {
     connection.sending = sending;
     connection.socket.setTimeout(0);
     connection.socket.ref();
@@ -139,92 +129,9 @@ export class Pool {
     }
   }
 
-  #next(): DirectSending | undefined {
+  #next(): PoolSending | undefined {
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift())
       if (!next.hasEnded) return next;
     return undefined;
-  }
-
-  /** Opens a connection. @throws AttemptFailure if it takes too long; errors of the socket */
-  async #open(): Promise<Socket> {
-    const { connectTimeoutMs } = this.#options;
-    const late = new AbortController();
-    let isResolved = false;
-    const timer = setTimeout(() => late.abort(cannotConnect(connectTimeoutMs, isResolved)), connectTimeoutMs);
-    const signal = AbortSignal.any([late.signal, this.#closing.signal]);
-    const { host, port } = this.#address;
-    try {
-      const secure = this.#origin.protocol === 'https:' ? await orAborted(this.#prepareTls(), signal) : undefined;
-      const addresses = await orAborted(this.#lookUp(host), signal);
-      isResolved = true;
-      const socket = await connectToAny(addresses, port, signal);
-      socket.setNoDelay(true);
-      if (secure === undefined) return socket;
-      try {
-        return await orAborted(secure(socket), signal);
-      } catch (error) {
-        socket.destroy();
-        throw error;
-      }
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  get #address(): { host: string; port: number } {
-    const { hostname, port, protocol } = this.#origin;
-    return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port || (protocol === 'https:' ? 443 : 80)) };
-  }
-
-  /**
-   * Resolves the name once for all connections that are opened at the same time. Without a name server each lookup
-   * takes a thread for seconds, and the names of other caches would wait for them.
-   */
-  #lookUp(host: string): Promise<readonly LookupAddress[]> {
-    this.#lookup ??= lookup(host, { all: true }).finally(() => (this.#lookup = undefined));
-    return this.#lookup;
-  }
-
-  /** Reads the certificates before the first https connection, since plain http does not need them. Returns a handshake. */
-  async #prepareTls(): Promise<(connected: Socket) => Promise<Socket>> {
-    this.#secureContext ??= loadAuthorities(this.#options.caFile);
-    const [tls, { isIP }, secureContext] = await Promise.all([
-      import('node:tls'),
-      import('node:net'),
-      this.#secureContext,
-    ]);
-    const { host } = this.#address;
-    return (connected) => {
-      const { promise, resolve, reject } = Promise.withResolvers<Socket>();
-      const socket = tls.connect({
-        socket: connected,
-        host,
-        ALPNProtocols: ['http/1.1'],
-        ...(isIP(host) === 0 ? { servername: host.replace(/\.$/, '') } : {}),
-        ...(secureContext === undefined ? {} : { secureContext }),
-        ...(this.#session === undefined ? {} : { session: this.#session }),
-      });
-      socket.on('session', (session) => (this.#session = session));
-      socket.on('error', reject).once('close', () => reject(hungUp()));
-      socket.once('secureConnect', () => resolve(socket));
-      return promise;
-    };
-  }
-}
-
-function hungUp(): Error {
-  return Object.assign(new Error('the server closed the connection'), { code: 'ECONNRESET' });
-}
-
-/** Waits for a promise that cannot be aborted, until the signal is. @throws the signal's reason */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', abort);
-  if (signal.aborted) abort();
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }

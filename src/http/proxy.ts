@@ -7,7 +7,7 @@ export interface Proxies {
   readonly http: string | undefined;
   readonly https: string | undefined;
   /** Returns true if a server is asked without a proxy. */
-  passesBy(url: URL): boolean;
+  readonly passesBy: (url: URL) => boolean;
 }
 
 /**
@@ -32,7 +32,7 @@ export function proxiesOf(environment: NodeJS.ProcessEnv): Proxies | undefined {
 
 function proxyUrl(text: string): string {
   const address = text.includes('://') ? text : `http://${text}`;
-  const url = URL.parse(address.replace(/^socks5h:/i, 'socks5:')); // undici leaves names to the proxy with both
+  const url = URL.parse(address.replace(/^socks5h:/i, 'socks5:')); // the proxy resolves names with both
   if (url !== null && ['http:', 'https:', 'socks5:', 'socks:'].includes(url.protocol)) return url.href;
   throw new NarswarmError(
     'HTTP_FAILED',

@@ -2,7 +2,7 @@
 
 import type { Answer } from './answer.ts';
 import type { Credentials, Destination } from './credentials.ts';
-import { AttemptFailure } from './failure.ts';
+import { AttemptFailure, WANTS_PASSWORD } from './failure.ts';
 import { openFile } from './file-answer.ts';
 import { parseContentRange } from './range.ts';
 import { isRedirect, resolveRedirect } from './redirect.ts';
@@ -37,7 +37,7 @@ export interface RequestSettings {
 
 const USEFUL = new Set([200, 206, 304]);
 const ABSENT = new Set([403, 404, 410]);
-const UNAUTHORIZED = new Set([401, 403, 407]);
+const UNAUTHORIZED = new Set([401, 403]);
 const RETRYABLE = new Set([408, 425, 429]);
 /** Server errors that are likely to last. */
 const LASTING = new Set([501, 505, 511]);
@@ -98,6 +98,8 @@ async function rejectStatus(
 ): Promise<AttemptFailure> {
   response.discard();
   const status = response.statusCode;
+  if (status === 407)
+    return new AttemptFailure(`it answered 407: ${WANTS_PASSWORD}`, { code: 'HTTP_FAILED', retry: 'never', status });
   const aside = UNAUTHORIZED.has(status) && !isAnnounced ? `: ${await credentials.explain(destination)}` : '';
   if (ABSENT.has(status)) {
     const reason = status === 403 ? `the server answered 403${aside}` : `the server does not have it (${status})`;

@@ -1,4 +1,13 @@
-/** Sends GETs, directly or through a proxy. The interfaces are a part of undici's Dispatcher. */
+/** The interfaces of GETs, sent directly or through a proxy. */
+
+export interface SenderOptions {
+  readonly connectionsPerOrigin: number;
+  /** Limit for TCP, TLS and proxies until a request can be sent. */
+  readonly connectTimeoutMs: number;
+  readonly stallTimeoutMs: number;
+  /** File of certificate authorities for https. Undefined: those of Node. */
+  readonly caFile: string | undefined;
+}
 
 /** A request on its way, and the body of its answer. */
 export interface Sending {

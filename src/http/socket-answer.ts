@@ -119,8 +119,7 @@ export class SocketAnswer implements Answer {
   }
 
   #onData(chunk: Buffer): void {
-    // Undici's parser reports a chunk of 0 bytes if it is resumed without data. A pause for it would never end.
-    if (this.#end !== undefined || chunk.length === 0) return;
+    if (this.#end !== undefined) return;
     if (this.#take !== undefined && !this.#isBusy && this.#queue.length === 0) {
       this.#give(this.#take, chunk);
       return;

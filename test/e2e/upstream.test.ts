@@ -9,6 +9,7 @@ import type { MadeClosure } from '../../src/demo/closure.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { startHttpCache, type Fault, type HttpCache } from '../support/http-cache.ts';
+import { startHttpProxy, startSocksProxy } from '../support/proxies.ts';
 import { assertFailure, assertSound, Lab, narBytesOf, readNarInfos, requisites, type Run } from '../support/lab.ts';
 
 /** The tests wait more than they work. */
@@ -79,6 +80,26 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     const urls = cache.requests.map(({ url }) => url);
     assert.equal(new Set(urls).size, urls.length, 'one request a path and one a NAR');
   });
+
+  for (const { kind, start } of [
+    { kind: 'HTTP', start: startHttpProxy },
+    { kind: 'SOCKS5', start: startSocksProxy },
+  ])
+    test(`through a proxy of ${kind}, all comes in silence`, async () => {
+      const store = await lab.folder('store');
+      const cache = await cacheWith();
+      const proxy = lab.use(await start());
+      const what = ['--store', store, '--no-copy', '--trusted-public-key', made.publicKey, '--from', cache.url];
+      await succeeds(await lab.run(['fetch', made.root, ...what], { env: { ALL_PROXY: proxy.url } }), store);
+      assert.equal(cache.bytesSent() > totalBytes, true);
+      assert.ok(proxy.targets.length > 0);
+      const person = { env: { ALL_PROXY: proxy.url } };
+      const { stderr } = await lab.runPlain(
+        ['fetch', made.root, ...what, '--store', await lab.folder('other')],
+        person,
+      );
+      assert.doesNotMatch(stderr, /warning/i);
+    });
 
   test('passwords in the address of a cache are used and never shown', async () => {
     const cache = await cacheWith({ kind: 'corrupt', match: new RegExp(large.url), afterBytes: 1000, times: 1 });

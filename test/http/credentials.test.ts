@@ -177,15 +177,16 @@ describe('credentials', { timeout: 20_000 }, () => {
     server.close();
   });
 
-  it('are explained after a 401, 403 or 407', async () => {
-    let status = 401;
+  it('are explained after a 401 or 403, and those of the proxy after a 407', async () => {
+    let status = 407;
     await using server = await serve((_, response) => response.writeHead(status).end());
     const fail = async (options: { netrcFile?: string }, url = server.url): Promise<string> => {
       await using client = new HttpClient({ retries: 0, ...options });
       const error: unknown = await client.download(url, { sink: () => undefined }).catch((reason: unknown) => reason);
       return error instanceof Error ? error.message : '';
     };
-    for (status of [401, 403, 407]) {
+    assert.match(await fail({ netrcFile }), /407: the proxy wants another user or password: correct its address/);
+    for (status of [401, 403]) {
       assert.match(await fail({ netrcFile }), new RegExp(`${status}: with the password of 127.0.0.1 in .*/netrc$`));
     }
     assert.match(await fail({ netrcFile: join(folder, 'none') }), /netrc file .*\/none does not exist$/);

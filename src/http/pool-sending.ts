@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { notHttp, stalled, trickled } from './failure.ts';
+import { hungUp, notHttp, stalled, trickled } from './failure.ts';
 import type { Head } from './response-head.ts';
 import { ResponseParser } from './response-parser.ts';
 import type { Receiver, Sending, SentRequest } from './sender.ts';
@@ -13,7 +13,7 @@ export interface Patience {
 }
 
 /** One GET and its answer on a connection. */
-export class DirectSending implements Sending {
+export class PoolSending implements Sending {
   readonly #request: SentRequest;
   readonly #receiver: Receiver;
   readonly #patience: Patience;
@@ -85,7 +85,7 @@ export class DirectSending implements Sending {
   /** Takes the end of the connection. */
   onClose(error: Error | undefined): void {
     if (this.#hasEnded || (error === undefined && this.#hasHead && this.#parser.close())) return;
-    this.fail(error ?? Object.assign(new Error('the server closed the connection'), { code: 'ECONNRESET' }));
+    this.fail(error ?? hungUp());
   }
 
   pause(): void {
