@@ -10,7 +10,7 @@ import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
-import { formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
+import { alreadyHere, formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
 import { noteSentence } from './notes.ts';
 
 interface FetchOptions extends CommonOptions, SourceFlags {
@@ -142,8 +142,7 @@ function tellPlan(
       ? { missing: [...plan.jobs.flatMap((job) => job.storePaths), ...plan.unsized.map((info) => info.storePath)] }
       : {}),
   };
-  const begun = partialBytes > 0 ? `, ${formatSize(partialBytes)} of it already here` : '';
-  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}${begun}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
+  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}${alreadyHere(partialBytes)}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
   if (dryRun)
     output.result(
       'plan',

@@ -5,7 +5,7 @@ import { checkTimeOfDay, parseBudget, parseCount } from '../config/units.ts';
 import type { UpdateRun } from '../subscription/run-update.ts';
 import { NarswarmError } from '../errors.ts';
 import { sourceInWords } from '../subscription/subscription.ts';
-import type { Updated } from '../subscription/update.ts';
+import type { NarToFetch, Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
@@ -20,7 +20,7 @@ import { addCommon, addNetwork } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { timeWindow } from './time-window.ts';
 import { throwIncomplete } from './incomplete.ts';
-import { formatCount, formatDuration, formatSize, one } from './values.ts';
+import { alreadyHere, formatCount, formatDuration, formatSize, one } from './values.ts';
 
 interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
   readonly store: string;
@@ -145,7 +145,7 @@ export function tellUpdated(
 ): void {
   const { name } = subscription;
   const run = state?.lastRun;
-  const bytes = sumOf(nars);
+  const { sizeBytes, partialBytes } = sumOf(nars);
   const message = error === undefined ? '' : failureSentence(error, lack);
   const facts = {
     name,
@@ -153,7 +153,8 @@ export function tellUpdated(
     generation: state?.generations[0]?.number ?? null,
     paths,
     nars: nars.size,
-    bytes: dryRun ? { total: bytes } : (run?.bytes ?? null),
+    bytes: dryRun ? { total: sizeBytes } : (run?.bytes ?? null),
+    ...(dryRun ? { partialBytes } : {}),
     durationMs: run?.durationMs ?? null,
     missing: (state?.missing ?? []).map(missingFacts),
     missingCount: state?.missingCount ?? 0,
@@ -196,12 +197,13 @@ function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolea
   );
   // A NAR that several subscriptions need is fetched once.
   const all = new Map(updated.flatMap(({ nars }) => [...nars]));
+  const { sizeBytes, partialBytes } = sumOf(all);
   output.result(
     'done',
     {
       subscriptions: updated.length,
       complete: updated.length - failed.length,
-      ...(dryRun ? { nars: all.size, bytes: { total: sumOf(all) } } : {}),
+      ...(dryRun ? { nars: all.size, bytes: { total: sizeBytes }, partialBytes } : {}),
     },
     dryRun && updated.length > 1 ? `in all: ${toFetch(all)}` : undefined,
   );
@@ -215,9 +217,15 @@ function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolea
 }
 
 function toFetch(nars: Updated['nars']): string {
-  return `${formatCount(nars.size, 'NAR')} to fetch (${formatSize(sumOf(nars))})`;
+  const { sizeBytes, partialBytes } = sumOf(nars);
+  return `${formatCount(nars.size, 'NAR')} to fetch (${formatSize(sizeBytes)}${alreadyHere(partialBytes)})`;
 }
 
-function sumOf(nars: Updated['nars']): number {
-  return [...nars.values()].reduce((total, bytes) => total + bytes, 0);
+function sumOf(nars: Updated['nars']): NarToFetch {
+  const sum = { sizeBytes: 0, partialBytes: 0 };
+  for (const { sizeBytes, partialBytes } of nars.values()) {
+    sum.sizeBytes += sizeBytes;
+    sum.partialBytes += partialBytes;
+  }
+  return sum;
 }

@@ -49,6 +49,11 @@ export function formatSize(bytes: number): string {
   return `${unit === 0 ? Math.round(value) : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit] ?? 'TB'}`;
 }
 
+/** Formats the part of a size that is held from earlier runs: `, 1.4 GB of it already here`; nothing for 0. */
+export function alreadyHere(bytes: number): string {
+  return bytes === 0 ? '' : `, ${formatSize(bytes)} of it already here`;
+}
+
 /** Formats a number of things: `1 NAR`, `12 NARs`. */
 export function formatCount(count: number, thing: string): string {
   return `${count} ${thing}${count === 1 ? '' : 's'}`;

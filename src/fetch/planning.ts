@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StorePath } from '../nix/brands.ts';
+import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { Catalogue } from '../store/catalogue.ts';
@@ -43,6 +43,8 @@ export interface PlanningOptions {
 /** A plan and its inputs. */
 export interface Planned {
   readonly plan: Plan;
+  /** Bytes of each planned NAR that are held from earlier runs. */
+  readonly begun: ReadonlyMap<FileHash, number>;
   /** Paths that the target lacks. Undefined: all. */
   readonly needed: ReadonlySet<StorePath> | undefined;
   /** Paths that the target holds, and whose NAR the store has lost. */
@@ -72,9 +74,9 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   attaching.catch(() => undefined); // a late failure is ignored
   const mayBeLate = options.hasUpstream && !options.dryRun && plan.jobs.length > 0;
   isLate = await isSlow(attaching, mayBeLate);
-  const partialBytes = plan.jobs.reduce((sum, job) => sum + session.leftoverBytes(job.fileHash, job.sizeBytes), 0);
-  tell({ type: 'planned', plan, closure, partialBytes });
-  return { plan, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
+  const begun = new Map(plan.jobs.map((job) => [job.fileHash, session.leftoverBytes(job.fileHash, job.sizeBytes)]));
+  tell({ type: 'planned', plan, closure, partialBytes: [...begun.values()].reduce((sum, bytes) => sum + bytes, 0) });
+  return { plan, begun, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { NarswarmError } from '../errors.ts';
-import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import type { Closure, MissingPath } from './closure.ts';
 import type { MapDoubt } from './hash-maps.ts';
 import type { Plan } from './plan.ts';
@@ -10,6 +10,8 @@ export interface PrefetchResult {
   /** The complete part of the closure. */
   readonly closure: Closure;
   readonly plan: Plan;
+  /** Bytes of each planned NAR that were held from earlier runs. */
+  readonly begun: ReadonlyMap<FileHash, number>;
   /** The roots whose closure is complete. */
   readonly roots: readonly StorePath[];
   readonly imported: boolean;

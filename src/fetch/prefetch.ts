@@ -54,6 +54,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const result = (imported: boolean, importFailure?: NarswarmError): PrefetchResult => ({
     closure: gathered.closure,
     plan,
+    begun: planned.begun,
     roots: gathered.wholeRoots,
     imported,
     wanted: [...roots.names.keys()],

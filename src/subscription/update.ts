@@ -2,7 +2,6 @@ import { firstFailure, isNarswarmError, NarswarmError } from '../errors.ts';
 import { failureOf } from '../failure.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { Plan } from '../fetch/plan.ts';
 import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { Tell } from '../fetch/events.ts';
@@ -53,6 +52,13 @@ export interface UpdateContext {
   readonly tell?: Tell | undefined;
 }
 
+export interface NarToFetch {
+  /** 0 if the size is unknown. */
+  readonly sizeBytes: number;
+  /** Bytes that are held from earlier runs. */
+  readonly partialBytes: number;
+}
+
 /** The result of one run for a subscription. */
 export interface Updated {
   readonly subscription: Subscription;
@@ -67,8 +73,8 @@ export interface Updated {
   /** Paths that no cache has and that were left out, at most {@link MAX_MISSING}. This is not a failure. */
   readonly leftOut: readonly string[];
   readonly leftOutCount: number;
-  /** NARs to fetch, each once: its key, and its size in bytes or 0 if the size is unknown. */
-  readonly nars: ReadonlyMap<string, number>;
+  /** NARs to fetch, each once, by a key of its own. */
+  readonly nars: ReadonlyMap<string, NarToFetch>;
   /** Size in bytes of the NARs that no source delivered, by FileHash. */
   readonly lacking: ReadonlyMap<FileHash, number>;
   readonly paths: number;
@@ -80,7 +86,7 @@ export function failedOf(subscription: Subscription, error: NarswarmError): Upda
     notes: [],
     leftOut: [],
     leftOutCount: 0,
-    nars: new Map<string, number>(),
+    nars: new Map<string, NarToFetch>(),
     lacking: new Map(),
     paths: 0,
   };
@@ -272,15 +278,16 @@ function summarise({ error, lack, parts, notes, leftOut }: ToldOutcome): Omit<Up
     notes,
     leftOut: leftOut.slice(0, MAX_MISSING),
     leftOutCount: leftOut.length,
-    nars: new Map(parts.flatMap(({ plan }) => [...narsOf(plan)])),
+    nars: new Map(parts.flatMap((part) => [...narsOf(part)])),
     lacking: new Map(parts.flatMap((part) => [...lackingOf(part)])),
     paths: sum(parts, ({ closure }) => closure.size),
   };
 }
 
-function* narsOf({ jobs, unsized }: Plan): Generator<readonly [key: string, bytes: number]> {
-  for (const { fileHash, sizeBytes } of jobs) yield [fileHash, sizeBytes];
-  for (const { storePath } of unsized) yield [storePath, 0];
+function* narsOf({ plan, begun }: PrefetchResult): Generator<readonly [key: string, nar: NarToFetch]> {
+  for (const { fileHash, sizeBytes } of plan.jobs)
+    yield [fileHash, { sizeBytes, partialBytes: begun.get(fileHash) ?? 0 }];
+  for (const { storePath } of plan.unsized) yield [storePath, { sizeBytes: 0, partialBytes: 0 }];
 }
 
 /** Yields the NARs that no source delivered. Those without room are left out: no source can help. */

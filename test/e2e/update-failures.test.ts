@@ -173,7 +173,7 @@ describe('updates that partly fail', { concurrency: 3 }, () => {
     const [all, part] = ['a', 'b'].map((name) => updated(run, name));
     assert.deepEqual([all?.['nars'], part?.['nars']], [6, 2]);
     const { event: _, ...done } = run.event('done');
-    assert.deepEqual(done, { subscriptions: 3, complete: 2, nars: 6, bytes: all?.['bytes'] });
+    assert.deepEqual(done, { subscriptions: 3, complete: 2, nars: 6, bytes: all?.['bytes'], partialBytes: 0 });
     const plain = await lab.runPlain(machine.updateArgs(['--dry-run']), { env: { NARSWARM_CONFIG: machine.config } });
     assert.match(
       plain.stdout,

@@ -131,6 +131,20 @@ describe('an update killed while it', { concurrency: 3 }, () => {
     const isFar = async (): Promise<boolean> =>
       (await narsOf(machine)).length === PATHS - 1 && (await partialBytes()) >= 2 * BLOCK_BYTES;
     await until(isFar, update);
+    await update.stop('SIGKILL');
+    await machine.subscribe({ desktop: { source: made.root }, again: { source: info.storePath } });
+    const dry = await machine.update(['--dry-run']);
+    const size = { bytes: { total: info.fileSize }, partialBytes: 2 * BLOCK_BYTES };
+    for (const told of [updated(dry, 'desktop'), updated(dry, 'again'), dry.event('done')])
+      assert.deepEqual({ bytes: told['bytes'], partialBytes: told['partialBytes'] }, size);
+    const plain = await lab.runPlain(machine.updateArgs(['--dry-run']), { env: { NARSWARM_CONFIG: machine.config } });
+    const [here, each] = ['1 NAR to fetch (1.30 MB, 1.05 MB of it already here)', /^(?:desktop|again|in all): (.*)$/gm];
+    assert.deepEqual(
+      Array.from(plain.stdout.matchAll(each), ([, text]) => text),
+      [`6 paths, ${here}`, `1 path, ${here}`, here],
+    );
+    await machine.subscribe({ desktop: { source: made.root } });
+    cache.resetCounts();
     const { fetched } = await killAndFinish(machine, cache, update);
     assert.equal(fetched, (info.fileSize ?? 0) - 2 * BLOCK_BYTES, 'the rest of that one alone');
   });
