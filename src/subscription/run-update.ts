@@ -15,7 +15,8 @@ import { keptGenerations, listStates, removeState, rootsOf, writeState } from '.
 import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
 import { publishersOfGone, unfollow } from './unfollow.ts';
-import { failedOf, updateSubscription, type UpdateContext, type Updated } from './update.ts';
+import { failedOf, updateSubscription, type Updated } from './update.ts';
+import type { UpdateContext } from './update-context.ts';
 import { buildPublication, type Built } from '../publish/build-publication.ts';
 
 export interface RunUpdateOptions

@@ -1,56 +1,17 @@
 import { firstFailure, isNarswarmError, NarswarmError } from '../errors.ts';
-import { failureOf } from '../failure.ts';
 import { topsOf } from '../fetch/closure.ts';
-import type { Upstream } from '../http/upstream.ts';
-import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
-import type { Tell } from '../fetch/events.ts';
 import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
-import type { Workplace } from '../fetch/workplace.ts';
-import type { PublisherAddress } from '../index/address.ts';
-import type { RankFiles } from '../index/within-budget.ts';
-import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
+import type { FileHash } from '../nix/brands.ts';
+import { fetchSubscription, type FetchedSource } from './fetch-subscription.ts';
 import { lostPaths, summaryOf } from './lost.ts';
-import { MirrorRoom } from './mirror-room.ts';
 import { lackError, type Lack } from './missing.ts';
 import type { Note } from './note.ts';
 import { nextState, type Outcome } from './next-state.ts';
-import { resolveSource } from './resolve-source.ts';
-import { parseSource } from './source.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
-import type { FileHash } from '../nix/brands.ts';
-import type { Root } from '../store/collect/keep.ts';
-import type { Warn } from '../warning.ts';
-
-/** The parts of a run that all updates share. */
-export interface UpdateContext {
-  readonly workplace: Workplace;
-  /**
-   * Publishers whose hash maps may know the torrent of any path. The publisher of a subscription itself is asked first.
-   */
-  readonly publishers: readonly PublisherAddress[];
-  readonly upstreams: readonly Upstream[];
-  /** Keys that the user named, as text, for `nix copy`. */
-  readonly trustedPublicKeys: readonly string[];
-  readonly publisherTimeoutMs: number;
-  readonly peerTimeoutMs?: number | undefined;
-  readonly dryRun: boolean;
-  /** The budget of the store. Not more than this is fetched of a whole map. Undefined: no limit. */
-  readonly maxBytes: number | undefined;
-  /** Returns the roots that the store keeps for everything except the subscription of that name. */
-  readonly rootsBeside: (name: string) => Promise<readonly Root[]>;
-  /** Ranks the NARs of a map that is larger than the budget. Default: the order of the map. */
-  readonly rankFiles?: RankFiles | undefined;
-  /** The config file of the subscriptions. Undefined if there is none. */
-  readonly configPath?: string | undefined;
-  readonly now: () => Date;
-  readonly signal: AbortSignal;
-  readonly onWarning: Warn;
-  /** Takes the events of the fetches. Each subscription begins with `begun`. */
-  readonly tell?: Tell | undefined;
-}
+import type { UpdateContext } from './update-context.ts';
 
 export interface NarToFetch {
   /** 0 if the size is unknown. */
@@ -94,7 +55,7 @@ export function failedOf(subscription: Subscription, error: NarswarmError): Upda
 }
 
 /** An outcome, with facts that are reported once and not written to the state. */
-type ToldOutcome = Outcome & FetchedResolution;
+type ToldOutcome = Outcome & FetchedSource;
 
 /**
  * Updates one subscription: resolves its source, fetches new paths, imports them if the subscription says so, and
@@ -113,7 +74,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
   const tell = tellBoth(progress, context);
   tell({ type: 'begun' });
   const parts: PrefetchResult[] = [];
-  let known = before;
+  let known = before; // or the state that was recorded since
   const stateAfter = (result: Outcome): SubscriptionState => {
     const { durationMs, peerBytes: peers, upstreamBytes: upstream, doneNars: nars } = progress;
     const bytes = { store: sum(result.parts, ({ plan }) => plan.storeBytes), peers, upstream };
@@ -165,96 +126,6 @@ async function withLost(
   return { ...outcome, lost: missing, error: lackError('STORE_CORRUPT', lack), lack };
 }
 
-/**
- * @param to.parts receives the results of fetches, even if something fails afterwards
- * @param to.record records what a mirror holds so far, before older editions are removed
- */
-async function fetchSubscription(
-  subscription: Subscription,
-  { parts, record }: { parts: PrefetchResult[]; record: (held: PrefetchResult) => Promise<void> },
-  tell: Tell,
-  context: UpdateContext,
-): Promise<Omit<ToldOutcome, 'parts'>> {
-  const { workplace, publishers, signal } = context;
-  const source = parseSource(subscription.source, { file: subscription.file });
-  const fetch = async (
-    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'mapBudget' | 'room' | 'publishers'>,
-  ): Promise<PrefetchResult> => {
-    const part = await workplace.prefetch(
-      {
-        ...what,
-        upstreams: context.upstreams,
-        trustedPublicKeys: context.trustedPublicKeys,
-        publisherTimeoutMs: context.publisherTimeoutMs,
-        peerTimeoutMs: context.peerTimeoutMs,
-        dryRun: context.dryRun,
-        keepGoing: true,
-        copy: subscription.import,
-        looksInto: 'all',
-        to: subscription.import ? subscription.to : undefined,
-        holdAll: subscription.publish, // a hash map lists what the store holds, not what the target has
-      },
-      { tell, signal },
-    );
-    parts.push(part);
-    return part;
-  };
-  if (source.kind === 'publisher') {
-    const { address, root } = source;
-    const part = await fetch(
-      root === undefined
-        ? { roots: [], wholeMaps: true, publishers: [address], ...(await budgetOf(subscription, record, context)) }
-        : { roots: [root], publishers: [address] },
-    );
-    const main = root === undefined ? undefined : part.roots[0];
-    const { error: lackOrImport, lack } = lackOf(part.missing, parts);
-    const [usable, wrong] = partition(
-      part.doubts,
-      ({ from, failure }) => from === 'member' || failure.code === 'INDEX_UNREACHABLE',
-    );
-    const [silent] = usable;
-    return {
-      main,
-      notes: [
-        ...usable.map(({ from, failure, created }) => ({
-          kind: `${from}-map` as const,
-          failure: failureOf(failure),
-          created: created.toISOString(),
-        })),
-        ...(part.outsized === undefined ? [] : [{ kind: 'outsized' as const, ...part.outsized }]),
-      ],
-      silence: silent && { reason: failureOf(silent.failure).reason, created: silent.created },
-      // A malformed hash map does not count as today's map, whatever is held of the previous one. A member's does.
-      ...(wrong[0] === undefined || lackOrImport?.code === 'INTERRUPTED'
-        ? { error: lackOrImport, lack }
-        : { error: wrong[0].failure }),
-      leftOut: [],
-    };
-  }
-  const resolution = await resolveSource(source, {
-    http: workplace.http,
-    files: workplace.store,
-    withSources: subscription.sources,
-    realisedPath: (drvPath, output) =>
-      workplace.realisedPath(drvPath, output, { upstreams: context.upstreams, signal }),
-    signal,
-  });
-  return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
-}
-
-/** Returns what limits the fetch of a whole map. An import needs all of it at once. */
-async function budgetOf(
-  { name, import: imports }: Subscription,
-  record: (held: PrefetchResult) => Promise<void>,
-  { workplace, maxBytes, rankFiles, rootsBeside, dryRun, signal, onWarning }: UpdateContext,
-): Promise<Pick<PrefetchOptions, 'mapBudget' | 'room'>> {
-  if (maxBytes === undefined) return {};
-  const { store } = workplace;
-  const room = new MirrorRoom({ store, maxBytes, rootsBeside: () => rootsBeside(name), record, signal, onWarning });
-  const mapBudget = { maxBytes, rankFiles, kept: await room.kept() };
-  return dryRun || imports ? { mapBudget } : { mapBudget, room };
-}
-
 /** Returns a state that keeps only the newest generation. */
 function withoutOlder(state: SubscriptionState): SubscriptionState {
   return { ...state, generations: state.generations.slice(0, 1) };
@@ -295,10 +166,6 @@ function* lackingOf({ plan, missing }: PrefetchResult): Generator<readonly [file
   const paths = new Set(missing.flatMap(({ path, code }) => (code === 'STORE_OVER_BUDGET' ? [] : path)));
   for (const { fileHash, sizeBytes, storePaths } of plan.jobs)
     if (storePaths.some((path) => paths.has(path))) yield [fileHash, sizeBytes];
-}
-
-function partition<T>(items: readonly T[], fits: (item: T) => boolean): [fitting: T[], rest: T[]] {
-  return [items.filter(fits), items.filter((item) => !fits(item))];
 }
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {

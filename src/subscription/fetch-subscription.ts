@@ -1,0 +1,121 @@
+import { failureOf } from '../failure.ts';
+import type { Tell } from '../fetch/events.ts';
+import type { MapDoubt } from '../fetch/hash-maps.ts';
+import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
+import type { PrefetchResult } from '../fetch/prefetch-result.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
+import { MirrorRoom } from './mirror-room.ts';
+import type { Note } from './note.ts';
+import type { Outcome } from './next-state.ts';
+import { resolveSource } from './resolve-source.ts';
+import { parseSource } from './source.ts';
+import type { Subscription } from './subscription.ts';
+import type { UpdateContext } from './update-context.ts';
+
+/** The result of fetching the source of a subscription. */
+export type FetchedSource = FetchedResolution & Pick<Outcome, 'silence'>;
+
+/** Receives the results of a fetch while it runs. */
+interface FetchedSoFar {
+  /** Takes the result of each prefetch, even if something fails afterwards. */
+  readonly parts: PrefetchResult[];
+  /** Records what a mirror holds so far, before older editions are removed. */
+  readonly record: (held: PrefetchResult) => Promise<void>;
+}
+
+/**
+ * Fetches the source of a subscription as far as possible.
+ *
+ * @throws as {@link parseSource} and {@link resolveSource}; failures of a fetch that concern more than single paths
+ */
+export async function fetchSubscription(
+  subscription: Subscription,
+  { parts, record }: FetchedSoFar,
+  tell: Tell,
+  context: UpdateContext,
+): Promise<FetchedSource> {
+  const { workplace, publishers, upstreams, signal } = context;
+  const source = parseSource(subscription.source, { file: subscription.file });
+  const fetch = async (
+    what: Pick<PrefetchOptions, 'roots' | 'wholeMaps' | 'mapBudget' | 'room' | 'publishers'>,
+  ): Promise<PrefetchResult> => {
+    const part = await workplace.prefetch(
+      {
+        ...what,
+        upstreams,
+        trustedPublicKeys: context.trustedPublicKeys,
+        publisherTimeoutMs: context.publisherTimeoutMs,
+        peerTimeoutMs: context.peerTimeoutMs,
+        dryRun: context.dryRun,
+        keepGoing: true,
+        copy: subscription.import,
+        looksInto: 'all',
+        to: subscription.import ? subscription.to : undefined,
+        holdAll: subscription.publish, // a hash map lists what the store holds, not what the target has
+      },
+      { tell, signal },
+    );
+    parts.push(part);
+    return part;
+  };
+  if (source.kind !== 'publisher') {
+    const resolution = await resolveSource(source, {
+      http: workplace.http,
+      files: workplace.store,
+      withSources: subscription.sources,
+      realisedPath: (drvPath, output) => workplace.realisedPath(drvPath, output, { upstreams, signal }),
+      signal,
+    });
+    return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
+  }
+  const { address, root } = source;
+  if (root === undefined) {
+    const budget = await budgetOf(subscription, record, context);
+    return ofPublisher(await fetch({ roots: [], wholeMaps: true, publishers: [address], ...budget }), undefined);
+  }
+  const part = await fetch({ roots: [root], publishers: [address] });
+  return ofPublisher(part, part.roots[0]);
+}
+
+/**
+ * Returns the limits of the fetch of a whole map. Without an import, its NARs may come step by step; an import needs all
+ * of them at once.
+ */
+async function budgetOf(
+  { name, import: imports }: Subscription,
+  record: FetchedSoFar['record'],
+  { workplace, maxBytes, rankFiles, rootsBeside, dryRun, signal, onWarning }: UpdateContext,
+): Promise<Pick<PrefetchOptions, 'mapBudget' | 'room'>> {
+  if (maxBytes === undefined) return {};
+  const { store } = workplace;
+  const room = new MirrorRoom({ store, maxBytes, rootsBeside: () => rootsBeside(name), record, signal, onWarning });
+  const mapBudget = { maxBytes, rankFiles, kept: await room.kept() };
+  return dryRun || imports ? { mapBudget } : { mapBudget, room };
+}
+
+/** Judges a fetch by the hash map of one publisher. */
+function ofPublisher(part: PrefetchResult, main: StorePath | undefined): FetchedSource {
+  const { error, lack } = lackOf(part.missing, [part]);
+  const unconfirmed = part.doubts.filter((doubt) => !isOfMalformed(doubt));
+  const malformed = part.doubts.find(isOfMalformed);
+  const [silent] = unconfirmed;
+  const outsized: Note[] = part.outsized === undefined ? [] : [{ kind: 'outsized', ...part.outsized }];
+  return {
+    main,
+    // A malformed hash map does not count as today's map, whatever is held of the previous one.
+    ...(malformed === undefined || error?.code === 'INTERRUPTED' ? { error, lack } : { error: malformed.failure }),
+    notes: [...unconfirmed.map(noteOf), ...outsized],
+    silence: silent && { reason: failureOf(silent.failure).reason, created: silent.created },
+    leftOut: [],
+  };
+}
+
+/** Returns true if a kept edition was used since the newest one is malformed. A member's edition counts as today's. */
+function isOfMalformed({ from, failure }: MapDoubt): boolean {
+  return from === 'kept' && failure.code !== 'INDEX_UNREACHABLE';
+}
+
+function noteOf({ from, failure, created }: MapDoubt): Note {
+  return { kind: `${from}-map`, failure: failureOf(failure), created: created.toISOString() };
+}
