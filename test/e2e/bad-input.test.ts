@@ -14,6 +14,7 @@ const { lab, cache, key } = await openFixtureLab();
 after(() => lab[Symbol.asyncDispose]());
 
 describe('bad input', { concurrency: 4 }, () => {
+  const fetching = (): string[] => ['fetch', FIXTURE_ROOT, '--from', cache.url, '--trusted-public-key', key];
   /** Command line and expected stderr; `STORE` stands for a folder that does not exist yet. */
   const malformed: readonly (readonly [name: string, args: readonly string[], says: RegExp])[] = [
     ['a store path', ['fetch', '/nix/store/short-name', '--from', 'http://127.0.0.1:9'], /"?\/nix\/store\/short-name/],
@@ -180,7 +181,7 @@ describe('bad input', { concurrency: 4 }, () => {
     const bin = await lab.folder('bin');
     await symlink('/usr/bin/xz', join(bin, 'xz'));
     const env = { PATH: bin };
-    const what = ['fetch', FIXTURE_ROOT, '--from', cache.url, '--trusted-public-key', key];
+    const what = fetching();
     const to = ['--to', `local?root=${await lab.folder('target')}`];
     const run = await lab.run([...what, '--store', lab.path('store'), ...to], { env });
     assertFailure(run, 8, 'NIX_MISSING', /there is no `nix(-store)?` in PATH/);
@@ -207,17 +208,7 @@ describe('bad input', { concurrency: 4 }, () => {
   test('a limit of too few open files is one sentence with the way out', async () => {
     const store = await lab.folder('store');
     const wrapper = ['sh', '-c', 'ulimit -n 28; exec "$@"', 'sh'];
-    const args = [
-      'fetch',
-      FIXTURE_ROOT,
-      '--from',
-      cache.url,
-      '--trusted-public-key',
-      key,
-      '--no-copy',
-      '--store',
-      store,
-    ];
+    const args = [...fetching(), '--no-copy', '--store', store];
     assertFailure(
       await lab.run(args, { wrapper }),
       7,
@@ -230,17 +221,7 @@ describe('bad input', { concurrency: 4 }, () => {
   test('a store that is a file is refused', async () => {
     const dir = await lab.folder('dir');
     await mkdir(join(dir, 'nar'), { recursive: true });
-    const run = await lab.run([
-      'fetch',
-      FIXTURE_ROOT,
-      '--from',
-      cache.url,
-      '--trusted-public-key',
-      key,
-      '--no-copy',
-      '--store',
-      '/dev/null',
-    ]);
+    const run = await lab.run([...fetching(), '--no-copy', '--store', '/dev/null']);
     assertFailure(run, 7, 'STORE_UNWRITABLE', /\/dev\/null/);
   });
 });

@@ -10,7 +10,7 @@ import { after, before, describe, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import bencode from 'bencode';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess } from '../support/cache-process.ts';
+import { startCacheOn } from '../support/cache-process.ts';
 import { FOREIGN_CLIENTS, ROUTERS, type ForeignClient } from '../support/foreign-clients.ts';
 import { Lab, mirrorOf, readNarInfos, torrentIn } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
@@ -69,8 +69,8 @@ suite('foreign clients', () => {
 
     seeder = lan.host('seeder');
     neighbour = lan.host('neighbour');
-    const map = lab.use(await startCacheProcess(String(published['dir']), seeder.wrapper));
-    mirror = mirrorOf(String(published['address']), `http://${seeder.ipv4}:${map.port}`);
+    const map = lab.use(await startCacheOn(seeder, String(published['dir'])));
+    mirror = mirrorOf(String(published['address']), map.url);
     const where = ['--scope', 'public', '--port', String(PORT), '--dht-bootstrap', `${first.host}:${first.port}`];
     const daemon = ['daemon', '--store', made.cacheDir, ...trust, ...where];
     await lab.service(daemon, { wrapper: seeder.wrapper });
@@ -86,8 +86,8 @@ suite('foreign clients', () => {
     const dir = await lab.folder('tracker');
     const peer = Buffer.from([...seeder.ipv4.split('.').map(Number), PORT >> 8, PORT & 0xff]);
     await writeFile(join(dir, 'announce'), bencode.encode({ complete: 1, incomplete: 0, interval: 3600, peers: peer }));
-    const tracker = lab.use(await startCacheProcess(dir, seeder.wrapper));
-    return `http://${seeder.ipv4}:${tracker.port}/announce`;
+    const tracker = lab.use(await startCacheOn(seeder, dir));
+    return `${tracker.url}/announce`;
   }
 
   /** Starts a client, which ends with its host. @returns where the file goes */

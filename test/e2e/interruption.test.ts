@@ -1,6 +1,6 @@
 /** Killed, interrupted and concurrent fetches keep every verified byte and a sound store. */
 import assert from 'node:assert/strict';
-import { cp, readdir, stat } from 'node:fs/promises';
+import { cp, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +16,7 @@ import {
   requisites,
   type CliProcess,
 } from '../support/lab.ts';
+import { partialBytes } from '../support/partial-bytes.ts';
 
 const MB = 1_000_000;
 
@@ -38,13 +39,6 @@ describe('interruption', { concurrency: 3 }, () => {
 
   const args = (store: string, rest: readonly string[]): string[] => {
     return ['fetch', made.root, '--store', store, '--trusted-public-key', made.publicKey, ...rest];
-  };
-  /** Bytes that lie in partial files. */
-  const partialBytes = async (store: string): Promise<number> => {
-    const parent = join(store, 'narswarm', 'partial');
-    const files = await readdir(parent, { recursive: true }).catch(() => []);
-    const sizes = await Promise.all(files.map((name) => stat(join(parent, name)).catch(() => undefined)));
-    return sizes.reduce((sum, found) => sum + (found?.isFile() === true ? found.blocks * 512 : 0), 0);
   };
   /** Starts a fetch that is slow enough to be caught in the middle of the large NAR, and waits until it is there. */
   const startSlow = async (store: string, rest: readonly string[]): Promise<CliProcess> => {

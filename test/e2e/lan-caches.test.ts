@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess, type CacheProcess } from '../support/cache-process.ts';
-import { assertFailure, assertSound, Lab, narBytesOf, type Run } from '../support/lab.ts';
-import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+import { startCacheOn, type HostCache } from '../support/cache-process.ts';
+import { assertFailure, assertSound, Lab, type Run } from '../support/lab.ts';
+import { openLanLab } from '../support/lan-lab.ts';
+import { Lan, type Host } from '../support/namespaces.ts';
 import { announceCache } from '../support/zeroconf-service.ts';
 
 suite('caches that announce themselves', { concurrency: 2 }, () => {
@@ -13,10 +14,7 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
   let total: number;
 
   before(async () => {
-    requireNamespaces();
-    lab = await Lab.open();
-    made = await lab.closure([600_000, 20_000, 5_000]);
-    total = await narBytesOf(made.cacheDir);
+    ({ lab, made, total } = await openLanLab([600_000, 20_000, 5_000]));
   });
   after(() => lab[Symbol.asyncDispose]());
 
@@ -38,19 +36,19 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     lan: Lan,
     stack: AsyncDisposableStack,
     name = 'nas',
-  ): Promise<{ host: Host; cache: CacheProcess; url: string }> {
+  ): Promise<{ host: Host; cache: HostCache }> {
     const host = lan.host(name);
-    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    const cache = stack.use(await startCacheOn(host, made.cacheDir));
     stack.use(await announceCache(host.wrapper, { name, port: cache.port, addresses: [host.ipv4] }));
-    return { host, cache, url: `http://${host.ipv4}:${cache.port}` };
+    return { host, cache };
   }
 
   test('an announced cache gives everything if it is the only source', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
-    const { url } = await cacheHost(lan, stack);
+    const { cache } = await cacheHost(lan, stack);
     const run = await fetchIn(lan.host('client'), '--config', lab.configFile, '--from', 'http://192.0.2.1');
-    assert.deepEqual(sourcesOf(run), [{ source: url, kind: 'upstream', bytes: total }]);
+    assert.deepEqual(sourcesOf(run), [{ source: cache.url, kind: 'upstream', bytes: total }]);
     await assertSound(run.store, made.publicKey);
   });
 
@@ -61,9 +59,9 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     test(`an announced cache behind a firewall that ${what} is ${isFound ? 'used' : 'not found'}`, async () => {
       await using stack = new AsyncDisposableStack();
       const lan = stack.use(Lan.open());
-      const { url } = await cacheHost(lan, stack);
+      const { cache } = await cacheHost(lan, stack);
       const run = await fetchIn(lan.host('client', { firewall: { udp } }), '--from', 'http://192.0.2.1');
-      if (isFound) assert.deepEqual(sourcesOf(run), [{ source: url, kind: 'upstream', bytes: total }]);
+      if (isFound) assert.deepEqual(sourcesOf(run), [{ source: cache.url, kind: 'upstream', bytes: total }]);
       else assert.notEqual(run.status, 0);
     });
   }
@@ -72,12 +70,11 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('nas6', { addresses: 'ula' });
-    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    const cache = stack.use(await startCacheOn(host, made.cacheDir));
     stack.use(await announceCache(host.wrapper, { name: 'nas6', port: cache.port, addresses: [host.ula] }));
     const run = await fetchIn(lan.host('client6', { addresses: 'ula' }), '--from', 'http://[2001:db8::1]');
-    assert.deepEqual(sourcesOf(run), [
-      { source: `http://[${host.ula}]:${cache.port}`, kind: 'upstream', bytes: total },
-    ]);
+    assert.equal(cache.url, `http://[${host.ula}]:${cache.port}`);
+    assert.deepEqual(sourcesOf(run), [{ source: cache.url, kind: 'upstream', bytes: total }]);
   });
 
   for (const off of [['--no-lan'], ['--scope', 'off'], ['--no-upstream', '--peer-timeout', '1s']]) {
@@ -99,13 +96,11 @@ suite('caches that announce themselves', { concurrency: 2 }, () => {
     const gone = lan.host('gone');
     stack.use(await announceCache(gone.wrapper, { name: 'gone', port: 5000, addresses: [gone.ipv4] }));
     const other = lan.host('other');
-    const empty = stack.use(await startCacheProcess(await lab.folder('none'), other.wrapper));
+    const empty = stack.use(await startCacheOn(other, await lab.folder('none')));
     stack.use(await announceCache(other.wrapper, { name: 'other', port: empty.port, addresses: [other.ipv4] }));
-    const honest = lan.host('honest');
-    const cache = stack.use(await startCacheProcess(made.cacheDir, honest.wrapper));
-    const url = `http://${honest.ipv4}:${cache.port}`;
-    const run = await fetchIn(lan.host('client'), '--from', url);
-    assert.deepEqual(sourcesOf(run), [{ source: url, kind: 'upstream', bytes: total }]);
+    const cache = stack.use(await startCacheOn(lan.host('honest'), made.cacheDir));
+    const run = await fetchIn(lan.host('client'), '--from', cache.url);
+    assert.deepEqual(sourcesOf(run), [{ source: cache.url, kind: 'upstream', bytes: total }]);
     assert.equal(run.stderr, '');
   });
 });

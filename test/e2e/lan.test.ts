@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess } from '../support/cache-process.ts';
+import { startCacheOn, startCacheProcess } from '../support/cache-process.ts';
 import { Lab, type CliProcess, mirrorOf, narBytesOf } from '../support/lab.ts';
-import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+import { openLanLab } from '../support/lan-lab.ts';
+import { Lan, type Host } from '../support/namespaces.ts';
 
 /** Ports to open in a firewall: those that these tests name, and the default ones (README). */
 const OPEN = { tcp: [6881, 8081], udp: [6771] };
@@ -24,9 +25,7 @@ suite('machines on one local network', { concurrency: 3 }, () => {
   let map: MadeMap;
 
   before(async () => {
-    requireNamespaces();
-    lab = await Lab.open();
-    made = await lab.closure([600_000, 20_000, 5_000]);
+    ({ lab, made } = await openLanLab([600_000, 20_000, 5_000]));
     map = await makeMap(made);
   });
   after(() => lab[Symbol.asyncDispose]());
@@ -128,13 +127,13 @@ suite('machines on one local network', { concurrency: 3 }, () => {
       await using stack = new AsyncDisposableStack();
       const lan = stack.use(Lan.open({ subnet }));
       const slow = lan.host('cache', { upKbit: 500 });
-      const cache = stack.use(await startCacheProcess(made.cacheDir, slow.wrapper));
+      const cache = stack.use(await startCacheOn(slow, made.cacheDir));
       const options = firewall === undefined ? {} : { firewall };
       const server = lan.host('server', options);
       await lab.service(['publish', ...whatOf(made), '--key', map.key, '--no-dht'], { wrapper: server.wrapper });
       const mirror = mirrorOf(map.address, `http://${server.ipv4}:16276`);
       const client = lan.host('client', options);
-      const from = await fetchIn(client, 'lab', '--publisher', mirror, '--from', `http://${slow.ipv4}:${cache.port}`);
+      const from = await fetchIn(client, 'lab', '--publisher', mirror, '--from', cache.url);
       // A cache may be first with what is asked for first.
       assert.ok((from[server.ipv4] ?? 0) >= 0.9 * (await narBytesOf(made.cacheDir)), JSON.stringify(from));
     });
@@ -144,8 +143,9 @@ suite('machines on one local network', { concurrency: 3 }, () => {
     await using lan = Lan.open();
     const server = lan.host('cache6', { addresses: 'ula' });
     const client = lan.host('client6', { addresses: 'ula' });
-    await using cache = await startCacheProcess(made.cacheDir, server.wrapper);
-    const url = `http://[${server.ula}]:${cache.port}`;
+    await using cache = await startCacheOn(server, made.cacheDir);
+    const { url } = cache;
+    assert.equal(url, `http://[${server.ula}]:${cache.port}`);
     assert.deepEqual(await fetchIn(client, made.root, '--from', url), { [url]: await narBytesOf(made.cacheDir) });
     assert.notEqual((await cache.requests()).length, 0);
   });
@@ -195,11 +195,11 @@ suite('machines on one local network', { concurrency: 3 }, () => {
         'many',
       ),
     );
-    await using cache = await startCacheProcess(many.made.cacheDir, slow.wrapper);
+    await using cache = await startCacheOn(slow, many.made.cacheDir);
     await publish(server, many);
     await using mirror = await startCacheProcess(many.dir, client.wrapper);
     const publisher = mirrorOf(many.address, `http://127.0.0.1:${mirror.port}`);
-    const from = ['--from', `http://${slow.ipv4}:${cache.port}`, '--trusted-public-key', many.made.publicKey];
+    const from = ['--from', cache.url, '--trusted-public-key', many.made.publicKey];
     const into = ['--store', await lab.folder('store'), '--no-copy', '--no-dht'];
     const fetching = lab.start(['fetch', 'lab', '--publisher', publisher, ...from, ...into], {
       wrapper: client.wrapper,

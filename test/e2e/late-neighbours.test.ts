@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess } from '../support/cache-process.ts';
+import { startCacheOn } from '../support/cache-process.ts';
 import { assertSound, Lab, narBytesOf } from '../support/lab.ts';
-import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
-import { Lan, requireNamespaces } from '../support/namespaces.ts';
+import { bytesOf, DEAD_CACHE, fullUser, LanUser, startHolder } from '../support/lan-user.ts';
+import { openLanLab } from '../support/lan-lab.ts';
+import { Lan } from '../support/namespaces.ts';
 
 /** Longer than a walk waits for neighbours that are there, and for a cache that fails. */
 const LATE_MS = 5_000;
@@ -19,10 +20,7 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
   let total: number;
 
   before(async () => {
-    requireNamespaces();
-    lab = await Lab.open();
-    made = await lab.closure([2_500_000, 600_000, 60_000, 20_000, 5_000], 'cache.nixos.org');
-    total = await narBytesOf(made.cacheDir);
+    ({ lab, made, total } = await openLanLab([2_500_000, 600_000, 60_000, 20_000, 5_000], 'cache.nixos.org'));
   });
   after(() => lab[Symbol.asyncDispose]());
 
@@ -32,13 +30,6 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
     await sleep(LATE_MS);
   }
 
-  /** A machine that has the closure, and no daemon yet. */
-  async function silentHolder(lan: Lan): Promise<LanUser> {
-    const user = await LanUser.of(lab, lan.host('holder'), { made, cache: `file://${made.cacheDir}` });
-    assert.equal((await user.fetch('--no-lan')).status, 0);
-    return user;
-  }
-
   for (const [what, cache] of [
     ['a cache’s key and no cache', ''],
     ['a cache that cannot be reached', DEAD_CACHE],
@@ -46,7 +37,7 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
     test(`a subscription with ${what} waits for a neighbour that appears later`, async () => {
       await using stack = new AsyncDisposableStack();
       const lan = stack.use(Lan.open());
-      const holder = await silentHolder(lan);
+      const holder = await fullUser(lab, lan.host('holder'), { made });
       const client = await LanUser.of(lab, lan.host('client'), { made, cache });
       assert.equal((await client.run('subscribe', 'sys', made.root)).status, 0);
       const updating = client.start('update', '--store', client.store);
@@ -61,7 +52,7 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
   test('a subscription with a publisher’s key alone waits for the publisher, which appears later', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
-    const holder = await silentHolder(lan);
+    const holder = await fullUser(lab, lan.host('holder'), { made });
     const publish = ['publish', '--store', holder.store, '--root', `lab=${made.root}`, '--key', lab.path('key')];
     const published = await holder.run(...publish, '--once');
     assert.equal(published.status, 0, published.stderr);
@@ -81,13 +72,10 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const two = await lab.closure([60_000], 'cache.nixos.org');
-    const host = lan.host('cache');
-    const cache = stack.use(await startCacheProcess(two.cacheDir, host.wrapper));
+    const cache = stack.use(await startCacheOn(lan.host('cache'), two.cacheDir));
     await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
-    const holder = await LanUser.of(lab, lan.host('holder'), { made: two, cache: `file://${two.cacheDir}` });
-    assert.equal((await holder.fetch('--no-lan')).status, 0);
-    const url = `http://${host.ipv4}:${cache.port}`;
-    const client = await LanUser.of(lab, lan.host('client'), { made: two, cache: url });
+    const holder = await fullUser(lab, lan.host('holder'), { made: two });
+    const client = await LanUser.of(lab, lan.host('client'), { made: two, cache: cache.url });
     const fetching = client.startFetch();
     while ((await cache.requests()).filter(({ url: asked }) => asked.includes('.nar.')).length < 2) await sleep(50);
     await holder.daemon();

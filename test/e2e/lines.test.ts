@@ -7,7 +7,7 @@ import { cp } from 'node:fs/promises';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess } from '../support/cache-process.ts';
+import { startCacheOn } from '../support/cache-process.ts';
 import { assertSound, Lab, mirrorOf, type Run } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
@@ -102,8 +102,8 @@ suite('real lines and members', { concurrency: true }, () => {
     assert.ok(off.ms < alone.ms + 1_500, `${off.ms} ms with sixty that are off, ${alone.ms} ms without`);
     assert.equal(off.bytes.peers, off.bytes.total);
 
-    await using cache = await startCacheProcess(made.cacheDir, seeder.wrapper);
-    const from = ['--from', `http://${seeder.ipv4}:${cache.port}`, '--publisher', publisher];
+    await using cache = await startCacheOn(seeder, made.cacheDir);
+    const from = ['--from', cache.url, '--publisher', publisher];
     const withCache = await fetch(client(), [...from, '--peer', atSlow]);
     assert.ok(withCache.ms < alone.ms * 1.5 + 3_000, `${withCache.ms} ms with a cache and a slow member alone`);
   });
@@ -113,8 +113,8 @@ suite('real lines and members', { concurrency: true }, () => {
     const copy = await lab.folder('copy');
     await cp(made.cacheDir, copy, { recursive: true });
     await publishAt(source, copy);
-    await using cache = await startCacheProcess(made.cacheDir, source.wrapper);
-    const sources = [fromPeers(`${source.ipv4}:${PORT}`), ['--from', `http://${source.ipv4}:${cache.port}`]];
+    await using cache = await startCacheOn(source, made.cacheDir);
+    const sources = [fromPeers(`${source.ipv4}:${PORT}`), ['--from', cache.url]];
     /** @returns the share of the bytes that the line could have carried */
     const shareOver = async (from: readonly string[]): Promise<number> => {
       const host = client(LINE_KBIT);

@@ -8,10 +8,11 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess } from '../support/cache-process.ts';
+import { startCacheOn } from '../support/cache-process.ts';
 import { assertSound, Lab, narBytesOf, type CliProcess } from '../support/lab.ts';
 import { LanUser } from '../support/lan-user.ts';
-import { Lan, requireNamespaces } from '../support/namespaces.ts';
+import { openLanLab } from '../support/lan-lab.ts';
+import { Lan } from '../support/namespaces.ts';
 
 const LINE_KBIT = 8_000;
 const LOOK_EVERY_MS = 20;
@@ -22,30 +23,22 @@ suite('a long NAR that two neighbours need at the same time', { concurrency: 2 }
   let bytes: number;
 
   before(async () => {
-    requireNamespaces();
-    lab = await Lab.open();
-    made = await lab.closure([7_000_000], 'cache.nixos.org');
-    bytes = await narBytesOf(made.cacheDir);
+    ({ lab, made, total: bytes } = await openLanLab([7_000_000], 'cache.nixos.org'));
   });
   after(() => lab[Symbol.asyncDispose]());
 
   /** Starts the first machine, and the second one when a part of the NAR has reached the first. */
   async function pair(stack: AsyncDisposableStack, meanwhile?: (first: LanUser) => Promise<void>) {
     const lan = stack.use(Lan.open());
-    const host = lan.host('cache', { upKbit: LINE_KBIT });
-    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
-    const options = { made, cache: `http://${host.ipv4}:${cache.port}` };
+    const cache = stack.use(await startCacheOn(lan.host('cache', { upKbit: LINE_KBIT }), made.cacheDir));
+    const options = { made, cache: cache.url };
     const first = await LanUser.of(lab, lan.host('first'), options);
     const second = await LanUser.of(lab, lan.host('second'), options);
     const firstFetch = stack.use(first.startFetch('--seed-for', '60s'));
     while ((await arrivedAt(first)) < 0.15 * bytes) await sleep(LOOK_EVERY_MS);
     await meanwhile?.(first);
     const secondFetch = stack.use(second.startFetch('--seed-for', '60s'));
-    const served = async (): Promise<number> => {
-      const nars = (await cache.requests()).filter(({ url }) => url.startsWith('/nar/'));
-      return nars.reduce((sum, one) => sum + one.bytes, 0);
-    };
-    return { first, second, firstFetch, secondFetch, served };
+    return { first, second, firstFetch, secondFetch, served: () => cache.narBytes() };
   }
 
   /** Returns the file in which the long NAR arrives, if it has been begun. */

@@ -9,11 +9,12 @@ import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
-import { startCacheProcess, type CacheProcess } from '../support/cache-process.ts';
+import { startCacheOn, type CacheProcess } from '../support/cache-process.ts';
 import { assertSound, Lab, mirrorOf, narBytesOf, requisites, type Run } from '../support/lab.ts';
-import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
+import { bytesOf, DEAD_CACHE, fullUser, LanUser, startHolder } from '../support/lan-user.ts';
 import { wrongClock } from '../support/wrong-clock.ts';
-import { Lan, requireNamespaces, type Host, type HostOptions } from '../support/namespaces.ts';
+import { openLanLab } from '../support/lan-lab.ts';
+import { Lan, type Host, type HostOptions } from '../support/namespaces.ts';
 
 /** Default ports to open in a firewall (README). */
 const FIREWALL = { tcp: [16_277], udp: [6771] };
@@ -24,10 +25,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
   let total: number;
 
   before(async () => {
-    requireNamespaces();
-    lab = await Lab.open();
-    made = await lab.closure([2_500_000, 600_000, 60_000, 20_000, 5_000], 'cache.nixos.org');
-    total = await narBytesOf(made.cacheDir);
+    ({ lab, made, total } = await openLanLab([2_500_000, 600_000, 60_000, 20_000, 5_000], 'cache.nixos.org'));
   });
   after(() => lab[Symbol.asyncDispose]());
 
@@ -45,9 +43,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
 
   /** A cache with a slow line. */
   async function cacheOn(lan: Lan, stack: AsyncDisposableStack, options: HostOptions = {}): Promise<string> {
-    const host = lan.host('cache', { upKbit: 500, ...options });
-    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
-    return `http://${options.addresses === 'ula' ? `[${host.ula}]` : host.ipv4}:${cache.port}`;
+    return stack.use(await startCacheOn(lan.host('cache', { upKbit: 500, ...options }), made.cacheDir)).url;
   }
 
   /** Somebody who can fetch everything, and one who must ask a cache that never answers a request for a NAR. */
@@ -59,11 +55,10 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     readonly isAsked: () => Promise<void>;
   }> {
     const lan = stack.use(Lan.open());
-    const host = lan.host('cache');
-    const cache = stack.use(await startCacheProcess(made.cacheDir, host.wrapper));
+    const cache = stack.use(await startCacheOn(lan.host('cache'), made.cacheDir));
     await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
     const holds = await userOf(lan.host('holder'), `file://${made.cacheDir}`);
-    const client = await userOf(lan.host('client'), `http://${host.ipv4}:${cache.port}`);
+    const client = await userOf(lan.host('client'), cache.url);
     const isAsked = async (): Promise<void> => {
       while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
     };
@@ -74,10 +69,10 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('cache');
-    await using cache = await startCacheProcess(made.cacheDir, host.wrapper);
+    await using cache = await startCacheOn(host, made.cacheDir);
     const [first, second] = await Promise.all(
       ['first', 'second'].map(async (name) => {
-        const user = await userOf(lan.host(name, { firewall: FIREWALL }), `http://${host.ipv4}:${cache.port}`);
+        const user = await userOf(lan.host(name, { firewall: FIREWALL }), cache.url);
         assert.equal((await user.run('subscribe', 'sys', made.root)).status, 0);
         return user;
       }),
@@ -133,8 +128,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     for (const [index, name] of ['even', 'odd'].entries()) {
-      const user = await userOf(lan.host(name), `file://${made.cacheDir}`);
-      assert.equal((await user.fetch('--no-lan')).status, 0);
+      const user = await fullUser(lab, lan.host(name), { made });
       const narInfos = (await readdir(user.store)).filter((file) => file.endsWith('.narinfo')).toSorted();
       for (const file of narInfos.filter((_, at) => at % 2 === index)) {
         const { url } = parseNarInfo(await readFile(join(user.store, file), 'utf8'));
@@ -183,13 +177,9 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
       Array.from({ length: 40 }, () => 1_000),
       'cache.nixos.org',
     );
-    const host = lan.host('cache');
-    const cache = stack.use(await startCacheProcess(many.cacheDir, host.wrapper));
+    const cache = stack.use(await startCacheOn(lan.host('cache'), many.cacheDir));
     await cache.setFaults([{ kind: 'stall-headers', match: /\.nar\./ }]);
-    const client = await LanUser.of(lab, lan.host('client'), {
-      made: many,
-      cache: `http://${host.ipv4}:${cache.port}`,
-    });
+    const client = await LanUser.of(lab, lan.host('client'), { made: many, cache: cache.url });
     const fetching = client.startFetch('--peer-timeout', '1s');
     while (!(await cache.requests()).some(({ url }) => url.includes('.nar.'))) await sleep(50);
     await cache.stop();
@@ -203,17 +193,14 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const large = await lab.closure([6_000_000, 4_000_000, 2_000_000], 'cache.nixos.org');
-    const cacheHost = lan.host('cache', { upKbit: 100_000 });
-    await using cache = await startCacheProcess(large.cacheDir, cacheHost.wrapper);
-    const what = ['fetch', large.root, '--no-copy'];
-    const holds = await userOf(lan.host('holder'), `file://${large.cacheDir}`, large.publicKey);
-    assert.equal((await holds.run(...what, '--store', holds.store, '--no-lan')).status, 0);
+    await using cache = await startCacheOn(lan.host('cache', { upKbit: 100_000 }), large.cacheDir);
+    const holds = await fullUser(lab, lan.host('holder'), { made: large });
     // The limit is tested, not the time in which the daemon checks contents.
     assert.equal((await holds.run('verify', '--deep', '--store', holds.store)).status, 0);
     await holds.daemon();
-    const client = await userOf(lan.host('client'), `http://${cacheHost.ipv4}:${cache.port}`, large.publicKey);
+    const client = await LanUser.of(lab, lan.host('client'), { made: large, cache: cache.url });
     const limited = ['--max-download-rate', '2MB/s', '--peer', `${holds.host.ipv4}:16277`];
-    const bytes = bytesOf(await client.run(...what, '--store', client.store, ...limited));
+    const bytes = bytesOf(await client.fetch(...limited));
     assert.ok(bytes.peers > 0.8 * (await narBytesOf(large.cacheDir)), JSON.stringify(bytes));
   });
 
@@ -221,9 +208,7 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const host = lan.host('shared', { firewall: { ...FIREWALL, tcp: [16_277, 16_278] } });
-    const first = await userOf(host, `file://${made.cacheDir}`);
-    assert.equal((await first.fetch('--no-lan')).status, 0);
-    const daemon = await first.daemon();
+    const { daemon } = await startHolder(lab, host, { made });
     const second = await userOf(host, DEAD_CACHE);
     assert.equal(bytesOf(await second.fetch()).peers, total);
     await second.daemon();
@@ -277,16 +262,11 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const company = await lab.closure([5_000], 'company');
-    const inHouse = async (name: string): Promise<LanUser> => {
-      const user = await userOf(lan.host(name), `file://${company.cacheDir}`, company.publicKey);
-      assert.equal((await user.run('fetch', company.root, '--no-copy', '--store', user.store, '--no-lan')).status, 0);
-      return user;
-    };
+    const inHouse = (name: string): Promise<LanUser> => fullUser(lab, lan.host(name), { made: company });
     await (await inHouse('silent')).daemon();
     const asking = async (name: string): Promise<Run> => {
-      const client = await userOf(lan.host(name), DEAD_CACHE, company.publicKey);
-      const shares = ['--share-keys', 'company-1'];
-      return client.run('fetch', company.root, '--no-copy', '--store', client.store, ...shares);
+      const client = await LanUser.of(lab, lan.host(name), { made: company, cache: DEAD_CACHE });
+      return client.fetch('--share-keys', 'company-1');
     };
     assert.notEqual((await asking('before')).status, 0);
     await (await inHouse('sharing')).daemon('--share-keys', 'company-1');
@@ -301,10 +281,9 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     const what = ['--store', company.cacheDir, '--root', `lab=${company.root}`, '--key', lab.path('key')];
     const published = await lab.run(['publish', '--once', ...what, '--trusted-public-key', company.publicKey]);
     const { address, dir } = published.event('published') as unknown as { address: string; dir: string };
-    const site = lan.host('site');
-    const mirror = stack.use(await startCacheProcess(dir, site.wrapper));
+    const mirror = stack.use(await startCacheOn(lan.host('site'), dir));
     const holds = await LanUser.of(lab, lan.host('holder'), { made: company, cache: `file://${company.cacheDir}` });
-    const source = mirrorOf(address, `http://${site.ipv4}:${mirror.port}`);
+    const source = mirrorOf(address, mirror.url);
     assert.equal((await holds.run('subscribe', 'company', source)).status, 0);
     const daemon = await holds.daemon('--no-dht');
     await daemon.event('subscription', ({ outcome }) => outcome === 'complete');

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { Lab, mirrorOf, narBytesOf } from '../support/lab.ts';
-import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
+import { openLanLab } from '../support/lan-lab.ts';
+import { Lan, type Host } from '../support/namespaces.ts';
 import { startCacheProcess } from '../support/cache-process.ts';
 
 /** Ports that README opens in a firewall. */
@@ -14,9 +15,7 @@ suite('default ports', { concurrency: 3 }, () => {
   let made: MadeClosure;
 
   before(async () => {
-    requireNamespaces();
-    lab = await Lab.open();
-    made = await lab.closure([300_000, 20_000, 5_000]);
+    ({ lab, made } = await openLanLab([300_000, 20_000, 5_000]));
   });
   after(() => lab[Symbol.asyncDispose]());
 

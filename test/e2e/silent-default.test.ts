@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess } from '../support/cache-process.ts';
+import { startCacheOn } from '../support/cache-process.ts';
 import { Lab } from '../support/lab.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
 
@@ -49,8 +49,8 @@ suite('packets beyond the local network', () => {
 
   test('fetch and update of a path of a local cache send none', async () => {
     const { host, sent } = withWayOut('plain');
-    await using cache = await startCacheProcess(made.cacheDir, gateway.wrapper);
-    const from = ['--from', `http://${gateway.ipv4}:${cache.port}`, '--trusted-public-key', made.publicKey];
+    await using cache = await startCacheOn(gateway, made.cacheDir);
+    const from = ['--from', cache.url, '--trusted-public-key', made.publicKey];
     for (const args of [
       ['fetch', made.root, ...from, '--no-copy', ...(await store())],
       ['subscribe', 'lab', made.root],

@@ -9,7 +9,7 @@ import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheProcess, type CacheProcess } from '../support/cache-process.ts';
+import { startCacheOn, type HostCache } from '../support/cache-process.ts';
 import { assertSound, Lab, mirrorOf, narBytesOf, type CliProcess } from '../support/lab.ts';
 import { bytesOf, DEAD_CACHE, LanUser, startHolder } from '../support/lan-user.ts';
 import { Lan, requireNamespaces, type Host } from '../support/namespaces.ts';
@@ -58,15 +58,9 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     stack: AsyncDisposableStack,
     { cacheDir }: MadeClosure,
     upKbit: number,
-  ): Promise<{ readonly url: string; readonly served: () => Promise<number>; readonly host: Host }> {
+  ): Promise<HostCache & { readonly host: Host }> {
     const host = lan.host('cache', { upKbit });
-    const cache = stack.use(await startCacheProcess(cacheDir, host.wrapper));
-    return { url: `http://${host.ipv4}:${cache.port}`, served: () => narBytesServed(cache), host };
-  }
-
-  async function narBytesServed(cache: CacheProcess): Promise<number> {
-    const nars = (await cache.requests()).filter(({ url }) => url.startsWith('/nar/'));
-    return nars.reduce((sum, { bytes }) => sum + bytes, 0);
+    return { ...stack.use(await startCacheOn(host, cacheDir)), host };
   }
 
   /** Two machines that begin to fetch the same closure at the same time, and their cache. */
@@ -95,25 +89,25 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const { cache, users, fetching } = await pair(stack);
     await Promise.all(fetching.map((process, index) => assertDone(process, users[index] ?? assert.fail())));
-    const served = await cache.served();
+    const served = await cache.narBytes();
     assert.ok(served < 1.4 * manyBytes, `${served} of ${manyBytes} bytes from the cache`);
   });
 
   test('if one is killed midway, the other continues from the cache', async () => {
     await using stack = new AsyncDisposableStack();
     const { cache, users, fetching } = await pair(stack);
-    await until(async () => (await cache.served()) > 0.4 * manyBytes);
+    await until(async () => (await cache.narBytes()) > 0.4 * manyBytes);
     await fetching[0].stop('SIGKILL');
     await assertDone(fetching[1], users[1]);
     // What the first one gave before is not fetched again.
-    const served = await cache.served();
+    const served = await cache.narBytes();
     assert.ok(served < 1.8 * manyBytes, `${served} of ${manyBytes} bytes from the cache`);
   });
 
   test('if one falls asleep midway, the other continues, and the sleeper does when it wakes', async () => {
     await using stack = new AsyncDisposableStack();
     const { cache, users, fetching } = await pair(stack);
-    await until(async () => (await cache.served()) > 0.4 * manyBytes);
+    await until(async () => (await cache.narBytes()) > 0.4 * manyBytes);
     process.kill(fetching[0].pid, 'SIGSTOP');
     await assertDone(fetching[1], users[1]);
     process.kill(fetching[0].pid, 'SIGCONT');
@@ -128,7 +122,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     process.kill(daemon.pid, 'SIGSTOP');
     const client = await LanUser.of(lab, lan.host('client'), { made: many, cache: cache.url });
     const fetching = client.startFetch();
-    await until(async () => (await cache.served()) > 0.1 * manyBytes);
+    await until(async () => (await cache.narBytes()) > 0.1 * manyBytes);
     process.kill(daemon.pid, 'SIGCONT');
     const { peers, upstream } = bytesOf(await fetching.end());
     assert.ok(peers > 0.5 * manyBytes && upstream > 0, `${peers} bytes from the neighbour, ${upstream} from the cache`);
@@ -142,7 +136,7 @@ suite('neighbours at the same time', { concurrency: 2 }, () => {
     await startHolder(lab, host, { made: large });
     const client = await LanUser.of(lab, lan.host('client'), { made: large, cache: cache.url });
     const fetching = client.startFetch();
-    await until(async () => (await cache.served()) > 0.2 * largeBytes);
+    await until(async () => (await cache.narBytes()) > 0.2 * largeBytes);
     host.addAddresses('v4');
     const { peers, upstream } = bytesOf(await fetching.end());
     assert.ok(peers > 0.4 * largeBytes, `${peers} of ${largeBytes} bytes from the neighbour`);

@@ -1,6 +1,6 @@
 /** An update that is killed with SIGKILL in each of its phases: the next one continues from there. */
 import assert from 'node:assert/strict';
-import { readdir, stat, writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -16,6 +16,7 @@ import {
   type StoreContents,
 } from '../support/lab.ts';
 import { hangingProgram } from '../support/hanging-program.ts';
+import { partialBytes } from '../support/partial-bytes.ts';
 import { stallAt } from '../support/stall-at.ts';
 import { machineWithCache, Machine, until, updated, type Subscribed } from '../support/update-lab.ts';
 
@@ -122,14 +123,8 @@ describe('an update killed while it', { concurrency: 3 }, () => {
     const info = await narInfoOf(made, 'lab-blob-0');
     cache.faults = [{ match: new RegExp(`^/${info.url}$`), kind: 'stall', afterBytes: 2 * BLOCK_BYTES + 1000 }];
     const update = machine.start();
-    const partialBytes = async (): Promise<number> => {
-      const parent = join(machine.store, 'narswarm', 'partial');
-      const files = await readdir(parent, { recursive: true }).catch(() => []);
-      const found = await Promise.all(files.map((name) => stat(join(parent, name)).catch(() => undefined)));
-      return found.reduce((sum, file) => sum + (file?.isFile() === true ? file.blocks * 512 : 0), 0);
-    };
     const isFar = async (): Promise<boolean> =>
-      (await narsOf(machine)).length === PATHS - 1 && (await partialBytes()) >= 2 * BLOCK_BYTES;
+      (await narsOf(machine)).length === PATHS - 1 && (await partialBytes(machine.store)) >= 2 * BLOCK_BYTES;
     await until(isFar, update);
     await update.stop('SIGKILL');
     await machine.subscribe({ desktop: { source: made.root }, again: { source: info.storePath } });

@@ -1,7 +1,6 @@
 /** The rest of a NAR whose transfer from an upstream ends early. */
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
@@ -12,10 +11,8 @@ import { fetchFromUpstreams, type UpstreamContext } from '../../src/fetch/upstre
 import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
-import { tempDir } from '../store/store-fixture.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { torrentOf } from '../swarm/swarm-fixture.ts';
-import { infoOf } from './narinfos.ts';
+import { makeCachedNar } from './cached-nar.ts';
 
 const LIMIT = { timeout: 20_000 };
 
@@ -34,13 +31,8 @@ interface Scene {
 
 /** A NAR in a cache, on its way into a partial file. */
 async function scene(t: TestContext, sizeBytes: number): Promise<Scene> {
-  const dir = await tempDir(t);
-  const bytes = randomBytes(sizeBytes);
-  const { fileHash } = torrentOf(bytes);
-  const info = infoOf('blob', [], { fileHash, fileSize: sizeBytes });
-  await mkdir(join(dir, 'cache', 'nar'), { recursive: true });
-  await writeFile(join(dir, 'cache', info.url), bytes);
-  const cache = await startHttpCache(join(dir, 'cache'));
+  const { dir, cacheDir, bytes, job } = await makeCachedNar(t, sizeBytes);
+  const cache = await startHttpCache(cacheDir);
   const http = new HttpClient({ retries: 0 });
   t.after(async () => {
     await http.close();
@@ -48,19 +40,18 @@ async function scene(t: TestContext, sizeBytes: number): Promise<Scene> {
   });
   const path = join(dir, 'partial');
   const leftovers = new Set<string>();
-  const job = { fileHash, sizeBytes, extension: 'xz', info, storePaths: [info.storePath], torrent: undefined };
   return {
     bytes,
     cache,
     path,
     target: join(dir, 'target'),
-    open: () => PartialNar.open(path, { sizeBytes, fileHash }, leftovers),
+    open: () => PartialNar.open(path, job, leftovers),
     fetch: (partial, { signal = new AbortController().signal, limit = new RateLimit(), tell = () => undefined } = {}) =>
       fetchFromUpstreams(job, partial, {
         ...asked([cache]),
         http,
         limit,
-        tried: new Set([fileHash]),
+        tried: new Set([job.fileHash]),
         tell,
         signal,
       }),

@@ -1,7 +1,6 @@
 /** Two caches and one NAR: each cache is judged by the bytes that it has sent. */
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import { fetchFromUpstreams } from '../../src/fetch/upstream-lane.ts';
@@ -11,10 +10,8 @@ import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
-import { tempDir } from '../store/store-fixture.ts';
 import { startHttpCache, type Fault, type HttpCache } from '../support/http-cache.ts';
-import { torrentOf } from '../swarm/swarm-fixture.ts';
-import { infoOf } from './narinfos.ts';
+import { makeCachedNar } from './cached-nar.ts';
 
 interface Scene {
   readonly first: HttpCache;
@@ -24,13 +21,8 @@ interface Scene {
 }
 
 async function scene(t: TestContext, sizeBytes: number, faults: readonly (readonly Fault[])[]): Promise<Scene> {
-  const dir = await tempDir(t);
-  const bytes = randomBytes(sizeBytes);
-  const { fileHash } = torrentOf(bytes);
-  const info = infoOf('blob', [], { fileHash, fileSize: sizeBytes });
-  await mkdir(join(dir, 'cache', 'nar'), { recursive: true });
-  await writeFile(join(dir, 'cache', info.url), bytes);
-  const caches = await Promise.all(faults.map(() => startHttpCache(join(dir, 'cache'))));
+  const { dir, cacheDir, bytes, job } = await makeCachedNar(t, sizeBytes);
+  const caches = await Promise.all(faults.map(() => startHttpCache(cacheDir)));
   for (const [index, cache] of caches.entries()) cache.faults = [...(faults[index] ?? [])];
   const http = new HttpClient({ retries: 0 });
   t.after(async () => {
@@ -38,21 +30,20 @@ async function scene(t: TestContext, sizeBytes: number, faults: readonly (readon
     await Promise.all(caches.map((cache) => cache.stop()));
   });
   const upstreams = caches.map(({ url }) => parseUpstream(url));
-  const job = { fileHash, sizeBytes, extension: 'xz', info, storePaths: [info.storePath], torrent: undefined };
   const [first, second] = caches;
   assert.ok(first !== undefined && second !== undefined);
   return {
     first,
     second,
     async fetch({ limit = new RateLimit(), isLineSilent = () => false } = {}) {
-      await using partial = await PartialNar.open(join(dir, 'partial'), { sizeBytes, fileHash });
+      await using partial = await PartialNar.open(join(dir, 'partial'), job);
       const nothing = (): void => undefined;
       await fetchFromUpstreams(job, partial, {
         upstreams,
         order: new UpstreamOrder(upstreams),
         http,
         limit,
-        tried: new Set([fileHash]),
+        tried: new Set([job.fileHash]),
         tell: nothing,
         signal: new AbortController().signal,
         isLineSilent,

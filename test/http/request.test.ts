@@ -1,23 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
 import { readPort } from '../support/http-cache.ts';
+import { serve } from '../support/odd-server.ts';
 import { CACHE_INFO, Collector, NAR, startFixture } from './fixture.ts';
-
-async function serve(listener: RequestListener): Promise<{ url: string } & AsyncDisposable> {
-  const server = createServer(listener).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    url: `http://127.0.0.1:${readPort(server)}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
-}
 
 describe('a request', { timeout: 20_000 }, () => {
   it('asks for identity, names itself, and sends the credentials of its URL', async () => {

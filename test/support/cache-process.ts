@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { startHttpCache, type Fault, type ServedRequest } from './http-cache.ts';
+import type { Host } from './namespaces.ts';
 
 /** Parent to child: an order. Child to parent: its port, then an answer to each message. */
 type Order = { readonly faults: readonly Fault[] } | { readonly count: true };
@@ -52,6 +53,26 @@ export async function startCacheProcess(
     },
     stop,
     [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** A cache on a host. */
+export interface HostCache extends CacheProcess {
+  readonly url: string;
+  /** Bytes of NARs that it has sent so far. */
+  narBytes(): Promise<number>;
+}
+
+/** Serves a folder from a host of a network. */
+export async function startCacheOn(host: Host, root: string): Promise<HostCache> {
+  const cache = await startCacheProcess(root, host.wrapper);
+  return {
+    ...cache,
+    url: `http://${host.inUrl}:${cache.port}`,
+    async narBytes() {
+      const nars = (await cache.requests()).filter(({ url }) => url.startsWith('/nar/'));
+      return nars.reduce((sum, { bytes }) => sum + bytes, 0);
+    },
   };
 }
 

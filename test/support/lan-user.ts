@@ -78,15 +78,21 @@ export class LanUser {
   }
 }
 
+/** Makes a machine that has the closure, and no daemon yet. */
+export async function fullUser(lab: Lab, host: Host, options: Omit<LanUserOptions, 'cache'>): Promise<LanUser> {
+  const user = await LanUser.of(lab, host, { ...options, cache: `file://${options.made.cacheDir}` });
+  const run = await user.fetch('--no-lan');
+  assert.equal(run.status, 0, run.stderr);
+  return user;
+}
+
 /** Makes a machine that has the closure and gives it to others. */
 export async function startHolder(
   lab: Lab,
   host: Host,
   options: Omit<LanUserOptions, 'cache'>,
 ): Promise<{ readonly user: LanUser; readonly daemon: CliProcess }> {
-  const user = await LanUser.of(lab, host, { ...options, cache: `file://${options.made.cacheDir}` });
-  const run = await user.fetch('--no-lan');
-  assert.equal(run.status, 0, run.stderr);
+  const user = await fullUser(lab, host, options);
   return { user, daemon: await user.daemon() };
 }
 

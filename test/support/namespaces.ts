@@ -118,6 +118,11 @@ export class Host {
     this.ula = `${ULA_PREFIX}${number.toString(16)}`;
   }
 
+  /** Its address as a part of a URL. */
+  get inUrl(): string {
+    return this.#options.addresses === 'ula' ? `[${this.ula}]` : this.ipv4;
+  }
+
   /** Words before a command that run it in here; the process keeps its pid. */
   get wrapper(): readonly [string, ...string[]] {
     return ['ip', 'netns', 'exec', this.namespace];
