@@ -10,6 +10,11 @@ export const MDNS_PORT = 5353;
 /** The service type with which nix-cache-beacon announces a cache. Others use the same. */
 export const CACHE_SERVICE = '_nix_binary_cache._tcp.local';
 
+/**
+ * The longest packet that is read (RFC 6762, 17). dns-packet follows a chain of compressed names again for each record:
+ * 64 KiB take 100 ms.
+ */
+const MAX_PACKET_BYTES = 9000;
 /** Limits on remembered services and hosts, and on their time to live. */
 const MAX_RECORDS = 64;
 const MAX_TTL_S = 75 * 60;
@@ -131,6 +136,7 @@ function put<T>(records: Map<string, Fresh<T>>, key: string, record: Fresh<T>, n
 }
 
 function answersOf(packet: Buffer): Answer[] {
+  if (packet.length > MAX_PACKET_BYTES) return [];
   try {
     const { type, answers = [], additionals = [] } = decode(packet);
     return type === 'response' ? [...answers, ...additionals] : [];

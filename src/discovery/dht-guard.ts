@@ -84,7 +84,7 @@ export class GuardedSocket extends EventEmitter {
   }
 
   #receive(packet: Buffer, from: RemoteInfo): void {
-    if (!this.#isOpen || !this.#budget.admit(from.address)) return;
+    if (!this.#isOpen || !this.#budget.admit(from.address, packet.length)) return;
     const message = soundMessage(packet);
     if (message === undefined) return;
     const bounded = boundedAnswer(message, (host) => this.#addresses.admitsForeign(host));

@@ -117,7 +117,7 @@ export class LanDiscovery implements AsyncDisposable {
   }
 
   #receive(packet: Buffer, address: string, family: 'ipv4' | 'ipv6'): void {
-    if (!this.#budget.admit(address)) return;
+    if (!this.#budget.admit(address, packet.length)) return;
     // Refuses spoofed packets and routed multicast.
     if (!this.#networks.includes(address)) return;
     if (packet.toString('latin1', 0, QUESTION.length) === QUESTION)

@@ -82,7 +82,7 @@ export class CacheBrowser implements AsyncDisposable {
   }
 
   #receive(packet: Buffer, from: string): void {
-    if (this.#isClosed || !this.#budget.admit(from) || !this.#networks.includes(from)) return;
+    if (this.#isClosed || !this.#budget.admit(from, packet.length) || !this.#networks.includes(from)) return;
     const now = performance.now();
     this.#services.take(packet, now);
     const services = this.#reachable(now);

@@ -1,6 +1,6 @@
 import { rangeOf } from './address-range.ts';
 
-/** Limits on packets: per second on average, and at once after a quiet time. */
+/** Limits on packets of up to 1500 bytes: per second on average, and at once after a quiet time. */
 export interface PacketRates {
   readonly total: number;
   /** Limits for one network of {@link rangeOf}. */
@@ -11,6 +11,9 @@ export interface PacketRates {
 
 /** Limit on networks that are counted at the same time. */
 const MAX_RANGES = 1024;
+
+/** Bytes of the longest packet that most networks carry in one piece. A longer one takes longer to read, and counts more. */
+const FRAME_BYTES = 1500;
 
 /** Limits the packets that strangers can make us read per second. One network cannot use up the share of all others. */
 export class PacketBudget {
@@ -31,10 +34,11 @@ export class PacketBudget {
     this.#all = { tokens: rates.burst, atMs: now() };
   }
 
-  /** Returns true if a packet from this address may be read, and counts it. */
-  admit(host: string): boolean {
+  /** Returns true if a packet from this address may be read, and counts it. @param bytes its length. Default: a short one */
+  admit(host: string, bytes = 0): boolean {
     const { total, perRange, burst, burstPerRange } = this.#rates;
     const now = this.#now();
+    const tokens = Math.max(1, Math.ceil(bytes / FRAME_BYTES));
     const range = this.#keyOf(host);
     let bucket = this.#ranges.get(range);
     if (bucket === undefined) {
@@ -43,9 +47,9 @@ export class PacketBudget {
     }
     refill(bucket, perRange, burstPerRange, now);
     refill(this.#all, total, burst, now);
-    if (bucket.tokens < 1 || this.#all.tokens < 1) return false;
-    bucket.tokens--;
-    this.#all.tokens--;
+    if (bucket.tokens < tokens || this.#all.tokens < tokens) return false;
+    bucket.tokens -= tokens;
+    this.#all.tokens -= tokens;
     return true;
   }
 

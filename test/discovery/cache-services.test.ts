@@ -83,6 +83,15 @@ suite('caches that announce themselves by mDNS', () => {
     assert.equal(list[0]?.endpoints.length, 64);
   });
 
+  test('a packet that is longer than mDNS allows is not read, since its names may take long', () => {
+    const base = response([PTR], [SRV, ...ADDRESSES]);
+    const services = new CacheServices();
+    services.take(Buffer.concat([base, Buffer.alloc(9001 - base.length)]), 0);
+    assert.deepEqual(services.list(0), []);
+    services.take(Buffer.concat([base, Buffer.alloc(9000 - base.length)]), 0);
+    assert.equal(services.list(0).length, 1);
+  });
+
   test('a cache is found among any number of other hosts, with its records in any order', () => {
     const services = new CacheServices();
     for (let index = 0; index < 100; index++)

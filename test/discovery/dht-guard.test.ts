@@ -59,6 +59,15 @@ test('a flooding network is read up to its share, and others are heard', LIMIT, 
   assert.deepEqual(await passed(t, [...flood, last], rates), [...flood.slice(0, 3), last]);
 });
 
+test('a long packet counts as several, since it takes longer to read', LIMIT, async (t) => {
+  const padding = Buffer.alloc(3000);
+  const long = Buffer.from(bencode.encode({ r: { id: ID, padding }, t: 'aa', y: 'r' }));
+  const flood = Array.from({ length: 9 }, () => ({ packet: long, from: '127.0.0.1' }));
+  const last = { packet: PING, from: '127.0.1.1' };
+  const rates = { total: 1, perRange: 1, burst: 100, burstPerRange: 7 };
+  assert.deepEqual(await passed(t, [...flood, last], rates), [...flood.slice(0, 2), last]);
+});
+
 test('no answer leads the library to loopback or to this machine', LIMIT, async (t) => {
   const values = ['127.0.0.1', '198.51.100.7'].map((host) => Buffer.from([...host.split('.').map(Number), 26, 225]));
   const answer = (peers: readonly Buffer[]): Buffer =>
