@@ -12,7 +12,7 @@ import { relabelNar } from '../store/relabel-nar.ts';
 import { storeError } from '../disk/store-error.ts';
 import { completePart, topsOf, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
-import { fetchInstead, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';
+import { fetchInstead, type FetchNarsContext } from './fetch-nars.ts';
 import { namedFile } from './named-file.ts';
 import type { Plan } from './plan.ts';
 import { fetchEach } from './fetch-nar.ts';
@@ -41,13 +41,6 @@ export interface Imported {
   readonly failures: ReadonlyMap<StorePath, NarswarmError>;
 }
 
-interface Run extends ImportOptions {
-  /** Means of fetching refused NARs again. */
-  readonly download: FetchNarsContext;
-  /** True if `nix copy` checks signatures. */
-  readonly checkSignatures: boolean;
-}
-
 /**
  * Imports with `nix copy`. If Nix refuses a NAR, fetches it again. If the file is not the verified one, the disk is to
  * blame. Otherwise its narinfo lied about FileHash, and the descriptions of other sources are tried. Leaves out paths
@@ -56,109 +49,170 @@ interface Run extends ImportOptions {
  *
  * @throws IMPORT_FAILED in Nix's own words if no single path is to blame; NIX_MISSING; the signal's reason
  */
-export async function importRoots(
+export function importRoots(
   roots: readonly StorePath[],
   fetched: Fetched,
   download: FetchNarsContext,
   options: ImportOptions,
 ): Promise<Imported> {
-  const { signal, store } = download;
-  const { to, trustedPublicKeys, onNixLine } = options;
-  // Nix repeats our check, except for unsigned paths of a trusted cache.
-  const mayBeUnsigned = download.upstreams.some((upstream) => upstream.isTrusted);
-  const checkSignatures =
-    !mayBeUnsigned || Array.from(fetched.closure.values()).every((info) => isTrusted(info, download.keys));
-  const run: Run = { download, to, trustedPublicKeys, onNixLine, checkSignatures };
-  const failures = new Map<StorePath, NarswarmError>();
-  const damaged = new Set<StorePath>();
-  let { closure } = fetched;
-  let lacking = Infinity;
-  for (;;) {
-    const sound = completePart(closure, new Set([...failures.keys()].map(storeHashOf)));
-    const wanted = failures.size === 0 ? roots : topsOf(sound);
-    if (wanted.length === 0) return { closure, failures };
-    try {
-      await copy(wanted, run);
-      return { closure, failures };
-    } catch (error) {
-      signal.throwIfAborted(); // Ctrl-C also ends Nix, before us
-      if (!isNarswarmError(error, 'IMPORT_FAILED') || error.facts.isOfTarget === true) throw error;
-      const again = await refetchDamaged(fetched, damaged, download);
-      for (const [path, failure] of again.failures) failures.set(path, asRefusal(path, failure, download));
-      if (again.closure.size > 0) {
-        closure = new Map([...closure, ...again.closure]);
-        continue;
+  return new Import(fetched, download, options).run(roots);
+}
+
+/** One import, with the repairs so far. */
+class Import {
+  /** NARs that were in the store before the fetch. */
+  readonly #inStore: readonly NarInfo[];
+  readonly #download: FetchNarsContext;
+  readonly #options: ImportOptions;
+  /** True if `nix copy` checks signatures. */
+  readonly #checkSignatures: boolean;
+  #closure: Closure;
+  readonly #failures = new Map<StorePath, NarswarmError>();
+  /** Paths whose NAR in the store was found damaged. */
+  readonly #damaged = new Set<StorePath>();
+  /** Number of paths that the target lacked after the last refusal. With fewer, an import has got further. */
+  #lacking = Infinity;
+
+  constructor({ closure, plan }: Fetched, download: FetchNarsContext, options: ImportOptions) {
+    this.#inStore = plan.inStore;
+    this.#download = download;
+    this.#options = options;
+    this.#closure = closure;
+    // Nix repeats our check, except for unsigned paths of a trusted cache.
+    const mayBeUnsigned = download.upstreams.some((upstream) => upstream.isTrusted);
+    this.#checkSignatures =
+      !mayBeUnsigned || Array.from(closure.values()).every((info) => isTrusted(info, download.keys));
+  }
+
+  async run(roots: readonly StorePath[]): Promise<Imported> {
+    for (;;) {
+      const sound = without(this.#closure, this.#failures);
+      const wanted = this.#failures.size === 0 ? roots : topsOf(sound);
+      if (wanted.length === 0) break;
+      try {
+        await this.#copy(wanted);
+        break;
+      } catch (error) {
+        this.#download.signal.throwIfAborted(); // Ctrl-C also ends Nix, before us
+        if (!isNarswarmError(error, 'IMPORT_FAILED') || error.facts.isOfTarget === true) throw error;
+        await this.#repair(sound, error);
       }
-      const paths = Array.from(sound.values(), ({ storePath }) => storePath);
-      const invalid = await queryInvalidPaths(paths, to, { signal }).catch(() => Promise.reject(error));
-      const isFurther = invalid.size < lacking;
-      lacking = invalid.size;
-      const relabelled = await relabel(invalid, sound, store);
-      if (relabelled.size > 0) {
-        closure = new Map([...closure, ...relabelled]);
-        continue;
-      }
-      const { refused, isSure } = await whatIsRefused(error, sound, invalid, isFurther, run);
-      if (refused.size === 0 && !isFurther) throw error;
-      const instead = await fetchInstead(refused, closure, download);
-      if (!isSure && instead.failures.size === refused.size) throw error; // no source has another file
-      if (refused.size > 0) lacking = Infinity;
-      for (const [path, failure] of instead.failures) failures.set(path, asRefusal(path, failure, download));
-      closure = instead.closure;
-      const kept = completePart(closure, new Set([...failures.keys()].map(storeHashOf)));
-      await commit(kept, instead.jobs, store);
     }
+    return { closure: this.#closure, failures: this.#failures };
+  }
+
+  #copy(paths: readonly StorePath[]): Promise<void> {
+    const { store, signal } = this.#download;
+    const { to, trustedPublicKeys, onNixLine: onLine } = this.#options;
+    const checkSignatures = this.#checkSignatures;
+    return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
+  }
+
+  /**
+   * Repairs what made Nix fail, or records the paths that cannot be repaired.
+   *
+   * @param sound the paths that were to be imported
+   * @throws `error` if another import would fail in the same way
+   */
+  async #repair(sound: Closure, error: NarswarmError<'IMPORT_FAILED'>): Promise<void> {
+    if (await this.#refetchDamaged()) return;
+    const { store, signal } = this.#download;
+    const paths = Array.from(sound.values(), ({ storePath }) => storePath);
+    const invalid = await queryInvalidPaths(paths, this.#options.to, { signal }).catch(() => Promise.reject(error));
+    const isFurther = invalid.size < this.#lacking;
+    this.#lacking = invalid.size;
+    if (await this.#relabel(invalid, sound)) return;
+    const { refused, isSure } = await this.#findRefused(error, sound, invalid, isFurther);
+    if (refused.size === 0 && !isFurther) throw error;
+    const instead = await fetchInstead(refused, this.#closure, this.#download);
+    if (!isSure && instead.failures.size === refused.size) throw error; // no source has another file
+    if (refused.size > 0) this.#lacking = Infinity;
+    this.#closure = instead.closure;
+    this.#noteFailures(instead.failures);
+    await commit(without(this.#closure, this.#failures), instead.jobs, store);
+  }
+
+  /** Fetches NARs again that were in the store before and are not the verified ones. @returns false if all are right */
+  async #refetchDamaged(): Promise<boolean> {
+    const damaged = await this.#removeDamaged();
+    if (damaged.size === 0) return false;
+    const { closure, jobs, failures } = await fetchEach(damaged, this.#download);
+    await commit(without(closure, failures), jobs, this.#download.store);
+    this.#closure = new Map([...this.#closure, ...closure]);
+    this.#noteFailures(failures);
+    return true;
+  }
+
+  /** Removes NARs from the store that are not the verified ones. @returns those that were not known to be damaged */
+  async #removeDamaged(): Promise<Map<StoreHash, NarInfo>> {
+    const { store, tell } = this.#download;
+    const damaged = new Map<StoreHash, NarInfo>();
+    for (const info of this.#inStore) {
+      const file = namedFile(info);
+      if (file === undefined || this.#damaged.has(info.storePath)) continue;
+      const path = store.narPath({ ...info, url: FileStore.narUrl(file.fileHash, file.extension) });
+      if (await isSameNar(path, file)) continue;
+      this.#damaged.add(info.storePath);
+      damaged.set(storeHashOf(info.storePath), info);
+      // `narswarm verify` may have quarantined it meanwhile.
+      await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
+      tell({ type: 'warning', warning: { kind: 'damaged-file', file: path, path: info.storePath } });
+    }
+    return damaged;
+  }
+
+  /**
+   * Corrects narinfos of the store that name another compression than their file has. Some versions of Nix look at the
+   * file, others believe the narinfo.
+   *
+   * @returns false if all name the right one
+   */
+  async #relabel(paths: ReadonlySet<StorePath>, closure: Closure): Promise<boolean> {
+    const relabelled = new Map<StoreHash, NarInfo>();
+    for (const [hash, info] of closure) {
+      if (!paths.has(info.storePath)) continue;
+      const own = await relabelNar(info, this.#download.store);
+      if (own !== undefined) relabelled.set(hash, own);
+    }
+    this.#closure = new Map([...this.#closure, ...relabelled]);
+    return relabelled.size > 0;
+  }
+
+  /**
+   * Finds the paths that Nix refuses: the one that it names, or those with other contents, or those that fail alone. If
+   * nothing can be imported, it is not certain that they are to blame.
+   *
+   * @param isFurther true if this import got further than the one before
+   */
+  async #findRefused(
+    error: NarswarmError<'IMPORT_FAILED'>,
+    closure: Closure,
+    invalid: ReadonlySet<StorePath>,
+    isFurther: boolean,
+  ): Promise<{ readonly refused: ReadonlyMap<StorePath, NarswarmError>; readonly isSure: boolean }> {
+    const { store, candidates, order, signal } = this.#download;
+    const named = error.facts.path;
+    // Another process may have imported the same paths: then running Nix again is enough.
+    if (named === undefined && isFurther) return { refused: new Map(), isSure: true };
+    const next = nextToImport(closure, invalid);
+    const wrong = named !== undefined ? [parseStorePath(named)] : await refusedOf(next, store, signal);
+    if (wrong.length > 0) {
+      for (const path of wrong) order.noteLie(candidates.originOf(storeHashOf(path))?.upstream);
+      const refused = new Map(wrong.map((path) => [path, wrongContents(path, error, this.#download)]));
+      return { refused, isSure: true };
+    }
+    const { refused, imported } = await refusedAlone(next, (path) => this.#copy([path]), signal);
+    return { refused, isSure: imported > 0 };
+  }
+
+  #noteFailures(failures: ReadonlyMap<StorePath, unknown>): void {
+    for (const [path, failure] of failures) this.#failures.set(path, asRefusal(path, failure, this.#download));
   }
 }
 
-function copy(paths: readonly StorePath[], run: Run): Promise<void> {
-  const { store, signal } = run.download;
-  const { to, trustedPublicKeys, checkSignatures, onNixLine: onLine } = run;
-  return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
-}
-
-/**
- * Finds the paths that Nix refuses: the one that it names, or those with other contents, or those that fail alone. If
- * nothing can be imported, it is not certain that they are to blame.
- */
-async function whatIsRefused(
-  error: NarswarmError<'IMPORT_FAILED'>,
-  closure: Closure,
-  invalid: ReadonlySet<StorePath>,
-  isFurther: boolean,
-  run: Run,
-): Promise<{ readonly refused: ReadonlyMap<StorePath, NarswarmError>; readonly isSure: boolean }> {
-  const { store, signal } = run.download;
-  const named = error.facts.path;
-  if (named === undefined && isFurther) return { refused: new Map(), isSure: true };
-  const next = nextToImport(closure, invalid);
-  const wrong = named !== undefined ? [parseStorePath(named)] : await refusedOf(next, store, signal);
-  if (wrong.length > 0) {
-    const { candidates, order } = run.download;
-    for (const path of wrong) order.noteLie(candidates.originOf(storeHashOf(path))?.upstream);
-    const refused = new Map(wrong.map((path) => [path, wrongContents(path, error, run.download)]));
-    return { refused, isSure: true };
-  }
-  const { refused, imported } = await refusedAlone(next, (path) => copy([path], run), signal);
-  return { refused, isSure: imported > 0 };
-}
-
-/**
- * Corrects narinfos of the store that name another compression than their file has. Some versions of Nix look at the
- * file, others believe the narinfo.
- */
-async function relabel(
-  paths: ReadonlySet<StorePath>,
-  closure: Closure,
-  store: FileStore,
-): Promise<Map<StoreHash, NarInfo>> {
-  const relabelled = new Map<StoreHash, NarInfo>();
-  for (const [hash, info] of closure) {
-    if (!paths.has(info.storePath)) continue;
-    const own = await relabelNar(info, store);
-    if (own !== undefined) relabelled.set(hash, own);
-  }
-  return relabelled;
+/** Returns the part of a closure that is complete without failed paths. */
+function without(closure: Closure, failures: ReadonlyMap<StorePath, unknown>): Closure {
+  return completePart(closure, new Set([...failures.keys()].map(storeHashOf)));
 }
 
 function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: FetchNarsContext): NarswarmError {
@@ -174,34 +228,4 @@ function wrongContents(path: StorePath, cause: NarswarmError, { candidates }: Fe
 function asRefusal(path: StorePath, failure: unknown, download: FetchNarsContext): NarswarmError {
   if (isNarswarmError(failure)) return failure;
   return wrongContents(path, new NarswarmError('IMPORT_FAILED', String(failure), { cause: failure }), download);
-}
-
-/**
- * Fetches NARs again that were already in the store and are not the verified ones.
- *
- * @param known NARs found to be damaged before; new ones are added
- * @returns an empty closure if all are right
- */
-async function refetchDamaged(
-  { plan }: Fetched,
-  known: Set<StorePath>,
-  download: FetchNarsContext,
-): Promise<Pick<FetchedNars, 'closure' | 'failures'>> {
-  const { store, tell } = download;
-  const damaged = new Map<StoreHash, NarInfo>();
-  for (const info of plan.inStore) {
-    const file = namedFile(info);
-    if (file === undefined || known.has(info.storePath)) continue;
-    const path = store.narPath({ ...info, url: FileStore.narUrl(file.fileHash, file.extension) });
-    if (await isSameNar(path, file)) continue;
-    known.add(info.storePath);
-    damaged.set(storeHashOf(info.storePath), info);
-    // `narswarm verify` may have quarantined it meanwhile.
-    await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
-    tell({ type: 'warning', warning: { kind: 'damaged-file', file: path, path: info.storePath } });
-  }
-  if (damaged.size === 0) return { closure: damaged, failures: new Map() };
-  const { closure, jobs, failures } = await fetchEach(damaged, download);
-  await commit(completePart(closure, new Set([...failures.keys()].map(storeHashOf))), jobs, store);
-  return { closure, failures };
 }
