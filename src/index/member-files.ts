@@ -1,12 +1,11 @@
 import { once } from 'node:events';
-import { hash } from 'node:crypto';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { Member } from '../exchange/member.ts';
 import type { Members } from '../exchange/members.ts';
 import type { InfoHash, StoreHash } from '../nix/brands.ts';
-import { asFileHash, fileHashOf } from '../nix/hash.ts';
 import { encodeNix32 } from '../nix/nix32.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
+import { ShardReading } from './member-shards.ts';
 
 /** Time that members have for a file, before the peers of its torrent are asked. */
 const PATIENCE_MS = 2_000;
@@ -53,15 +52,8 @@ export class MemberFiles {
   /** Returns a shard. Undefined if no member gives the right one. @param sha256 52 nix32 characters */
   shard(sha256: string, sizeBytes: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
     return this.#ask(signal, async (member, ends) => {
-      const bytes = Buffer.allocUnsafe(sizeBytes);
-      let at = 0;
-      const take = (part: Uint8Array): void => {
-        bytes.set(part, at);
-        at += part.length;
-      };
-      const range = { file: asFileHash(`sha256:${sha256}`), from: 0, length: sizeBytes };
-      if ((await member.get(range, take, ends)) !== 'complete') return undefined;
-      return fileHashOf(hash('sha256', bytes, 'buffer')) === sha256 ? bytes : undefined;
+      const given = await new ShardReading(member, { sha256, sizeBytes }).continue(ends);
+      return given instanceof Uint8Array ? given : undefined;
     });
   }
 

@@ -3,6 +3,7 @@ import { formatPublisherAddress, type PublisherAddress } from './address.ts';
 import { HashMap, type IndexSource } from './hash-map.ts';
 import type { IndexDir } from './index-dir.ts';
 import type { Manifest } from './manifest.ts';
+import { orMembers } from './or-members.ts';
 import { acceptManifest, type Verified } from './verified-manifest.ts';
 
 /** One look-up of a publisher's hash map, in whatever way. */
@@ -76,11 +77,11 @@ export async function openFetched(
   }
 }
 
-/** Opens the kept edition, since nobody answers. Its shards are read from its folder alone. */
+/** Opens the kept edition, since nobody answers. Shards that its folder lacks are read from members. */
 export function openKept(lookup: Lookup, kept: Verified, failure: unknown): Resolved {
   const offline: IndexSource = { readFile: () => Promise.reject(failure) };
   return {
-    map: mapOf(lookup, { ...kept, fetchedBytes: 0 }, offline),
+    map: mapOf(lookup, { ...kept, fetchedBytes: 0 }, orMembers(offline, lookup)),
     from: 'kept',
     failure,
     [Symbol.asyncDispose]: () => Promise.resolve(),

@@ -3,6 +3,7 @@ import type { IndexSource } from './hash-map.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from './limits.ts';
 import { openFetched, type Lookup, type Resolved } from './open-map.ts';
+import { orMembers } from './or-members.ts';
 
 /** Fetches a small file over HTTP. Undefined if it does not exist. */
 export type GetBytes = (
@@ -11,12 +12,12 @@ export type GetBytes = (
 ) => Promise<Uint8Array | undefined>;
 
 /**
- * Opens the edition of a publisher's HTTP mirror.
+ * Opens the edition of a publisher's HTTP mirror. Members give the shards that the mirror does not.
  *
  * @throws INDEX_UNREACHABLE, INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK; the signal's reason
  */
 export async function resolveByMirror(lookup: Lookup, baseUrl: string, getBytes: GetBytes): Promise<Resolved> {
-  const source = new Mirror(baseUrl, getBytes);
+  const source = orMembers(new Mirror(baseUrl, getBytes), lookup);
   const bytes = await source.readFile(MANIFEST_NAME, { maxBytes: MAX_MANIFEST_BYTES, signal: lookup.signal });
   return await openFetched(lookup, bytes, source, new URL(baseUrl).hostname);
 }

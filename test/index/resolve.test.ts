@@ -13,6 +13,7 @@ import { indexDirOf } from '../../src/index/index-dir.ts';
 import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../../src/index/limits.ts';
 import type { PublisherKey } from '../../src/index/publisher-key.ts';
+import type { Resolved } from '../../src/index/open-map.ts';
 import type { GetBytes } from '../../src/index/resolve-by-mirror.ts';
 import { PeerSource } from '../../src/index/peer-source.ts';
 import { resolveHashMap, resolveNamed, type ResolveContext } from '../../src/index/resolve.ts';
@@ -81,6 +82,13 @@ function mirrored({ publisher }: Scene): {
     address: { publicKey, publicKeyHex, salt, baseUrl: 'http://mirror.invalid' },
     editionOf: (seq, key = KEY) => buildIndex({ ...GOLDEN, key, salt, seq, created, expires }).manifest,
   };
+}
+
+/** Reads a file of the publisher's edition at its mirror. */
+async function published({ publisher }: Scene, name: string): Promise<Uint8Array> {
+  const answer = await fetch(`http://127.0.0.1:${publisher.http.port}/${name}`);
+  assert.ok(answer.ok, name);
+  return Buffer.from(await answer.arrayBuffer());
 }
 
 /** Waits until the follower hears which edition the publisher holds. */
@@ -205,6 +213,63 @@ describe('resolveHashMap', () => {
       code: 'INDEX_UNREACHABLE',
       message: /does not exist: check/,
     });
+  });
+
+  test('completes the kept edition from a member if the mirror fails', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { address } = mirrored(made);
+    await claimed(made, t.signal);
+    const dir = indexDirOf(made.context.dir, address);
+    const manifest = await published(made, MANIFEST_NAME);
+    await dir.writeManifest(manifest);
+    const right = await published(made, 'shards/all.zst');
+    const asking = { ...made.context, getBytes: () => Promise.resolve(undefined), asksMembers: true };
+    for (const there of [undefined, Buffer.from('damaged'), Buffer.concat([right, Buffer.of(0)])]) {
+      if (there !== undefined) await dir.writeShard('', there);
+      await using resolved = await resolveHashMap(address, asking);
+      assert.deepEqual([resolved.from, resolved.map.manifestBytes], ['kept', manifest]);
+      await resolved.map.fetchAll(t.signal);
+      assert.deepEqual(await dir.readShard(''), right);
+    }
+    await made.publisher[Symbol.asyncDispose]();
+    await dir.writeShard('', Buffer.from('damaged'));
+    await using alone = await resolveHashMap(address, asking);
+    await assert.rejects(alone.map.fetchAll(t.signal), { code: 'INDEX_UNREACHABLE', message: /does not exist: check/ });
+  });
+
+  test('reads the shards of a member if the mirror gives the manifest alone', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { address } = mirrored(made);
+    await claimed(made, t.signal);
+    const manifest = await published(made, MANIFEST_NAME);
+    const right = await published(made, 'shards/all.zst');
+    const wrong = Buffer.from(right);
+    wrong.writeUInt8(wrong.readUInt8(20) ^ 1, 20);
+    const silent = async (signal: AbortSignal): Promise<never> => {
+      await once(signal, 'abort');
+      throw signal.reason;
+    };
+    const answers: ((signal: AbortSignal) => Promise<Uint8Array | undefined>)[] = [
+      () => Promise.resolve(undefined),
+      () => Promise.reject(new NarswarmError('HTTP_TRUNCATED', 'cut')),
+      () => Promise.resolve(wrong),
+      () => Promise.resolve(right.subarray(0, 10)),
+      silent,
+    ];
+    const resolvedWith = async (answer: (typeof answers)[number]): Promise<Resolved> => {
+      const getBytes: GetBytes = async (url, { signal }) =>
+        url.endsWith(MANIFEST_NAME) ? manifest : await answer(signal);
+      return await resolveHashMap(address, { ...made.context, dir: await tempDir(t), getBytes });
+    };
+    for (const answer of answers) {
+      await using resolved = await resolvedWith(answer);
+      assert.equal(resolved.from, 'network');
+      await resolved.map.fetchAll(t.signal);
+      assert.equal(resolved.map.fetchedBytes, manifest.length + right.length);
+    }
+    await made.publisher[Symbol.asyncDispose]();
+    await using alone = await resolvedWith(() => Promise.resolve(wrong));
+    await assert.rejects(alone.map.fetchAll(t.signal), { code: 'INDEX_INVALID', message: /shards\/all\.zst/ });
   });
 
   test('never replaces a newer manifest of another process', async (t) => {
