@@ -25,6 +25,9 @@ import { tellUpdated } from './update.ts';
 import { one } from './values.ts';
 import { warningsTo } from './warnings.ts';
 
+/** Time to look for a newer edition of a mirror than the one that the daemon holds. */
+const MIRROR_PUBLISHER_TIMEOUT_MS = 10_000;
+
 interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags {
   readonly publish?: boolean;
   readonly httpPort?: number;
@@ -110,6 +113,7 @@ export function daemonCommand(): Command {
           const sources = await readSources(options, { output, signal: stop, originOf, seeds: true });
           const { updated } = await runUpdate({
             ...sources,
+            publisherTimeoutMs: options.publisherTimeout ?? MIRROR_PUBLISHER_TIMEOUT_MS,
             // The configured ports are the daemon's own. Its rate limits hold for the updates, too.
             network: sources.network && { ...sources.network, ports: RUN_PORTS.peers, dhtPorts: RUN_PORTS.dht },
             limits: network.limits,

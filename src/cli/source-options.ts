@@ -56,7 +56,7 @@ export function addSources(command: Command): Command {
   return command
     .option(
       '--publisher-timeout <duration>',
-      'time to look for hash maps (default: 10s, or 60s without a cache)',
+      'time to look for hash maps (default: 10s, or 60s for a run without a cache)',
       parseTimeout,
     )
     .option(

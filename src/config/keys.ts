@@ -166,7 +166,7 @@ export const KEYS = {
     parse: parseTimeout,
     placeholder: 'duration',
     description: 'time to look for hash maps',
-    initial: () => '10s, or 60s without a cache',
+    initial: () => '10s, or 60s for a run without a cache',
   },
   'peer-timeout': {
     shape: 'text',

@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { PeerRecord } from '../discovery/peer-table.ts';
@@ -52,7 +53,8 @@ export interface FollowContext {
 
 /**
  * Follows a hash map. Offers the edition that is here at once, and each newer one soon after it appears. Members of the
- * cohort tell of newer editions that they have; the publisher is also asked from time to time.
+ * cohort tell of newer editions that they have; the publisher is also asked from time to time. Neither waits for the
+ * other: a publisher may be silent for long.
  */
 export class FollowedMap {
   readonly group: InfoHash;
@@ -66,7 +68,9 @@ export class FollowedMap {
   readonly #stop = new AbortController();
   /** The last claim of each member. */
   readonly #claims = new Map<PeerRecord, Edition>();
-  #pause = new AbortController();
+  readonly #news = new EventEmitter<{ claim: [] }>();
+  /** The edition that is being taken. Two at a time would overwrite each other's shards. */
+  #taking: Promise<unknown> = Promise.resolve();
   #isFound = false;
   #misses = 0;
   /** The facts of the last warning. */
@@ -83,18 +87,9 @@ export class FollowedMap {
 
   /** Follows until it is stopped or the signal aborts. Never rejects. */
   async run(): Promise<void> {
-    const { network, signal } = this.#context;
-    network.joinCohort(this.group);
+    this.#context.network.joinCohort(this.group);
     await this.#try(() => this.#offerKept());
-    while (!signal.aborted) {
-      if (!(await this.#try(() => this.#takeTold()))) await this.#try(() => this.#look());
-      await this.#try(() => this.#keepPointerAlive());
-      const waitMs = this.#isFound
-        ? this.#checkMs
-        : Math.min(this.#checkMs, RETRY_MS * 2 ** Math.max(0, this.#misses - 1));
-      const stop = AbortSignal.any([signal, this.#pause.signal]);
-      if (this.#newestClaim() === undefined) await sleep(waitMs, undefined, { signal: stop }).catch(() => undefined);
-    }
+    await Promise.all([this.#askMembers(), this.#askPublisher()]);
   }
 
   /** Stops following. */
@@ -108,17 +103,38 @@ export class FollowedMap {
     const [oldest] = this.#claims.keys();
     if (oldest !== undefined && this.#claims.size >= MAX_CLAIMS) this.#claims.delete(oldest);
     this.#claims.set(teller, edition);
-    this.#pause.abort();
-    this.#pause = new AbortController();
+    this.#news.emit('claim');
   }
 
-  /** @returns false if the work failed, which causes a warning */
-  async #try(work: () => Promise<boolean | void>): Promise<boolean> {
+  /** Fetches the editions that members claim to hold. */
+  async #askMembers(): Promise<void> {
+    const { signal } = this.#context;
+    while (!signal.aborted) {
+      const claim = this.#newestClaim();
+      if (claim === undefined) await once(this.#news, 'claim', { signal }).catch(() => undefined);
+      else await this.#try(() => this.#takeTold(...claim));
+    }
+  }
+
+  /** Asks the publisher from time to time. */
+  async #askPublisher(): Promise<void> {
+    const { signal } = this.#context;
+    while (!signal.aborted) {
+      await this.#try(() => this.#look());
+      await this.#try(() => this.#keepPointerAlive());
+      const waitMs = this.#isFound
+        ? this.#checkMs
+        : Math.min(this.#checkMs, RETRY_MS * 2 ** Math.max(0, this.#misses - 1));
+      await sleep(waitMs, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  /** A failure of the work causes a warning. */
+  async #try(work: () => Promise<void>): Promise<void> {
     try {
-      return (await work()) !== false;
+      await work();
     } catch (error) {
       if (!this.#context.signal.aborted) this.#warn({ kind: 'failed', error: asError(error) });
-      return false;
     }
   }
 
@@ -137,11 +153,8 @@ export class FollowedMap {
     await this.#offer(kept).catch(() => undefined); // the edition is not complete here
   }
 
-  /** Fetches the newest claimed edition. @returns false if there is none, or if it could not be fetched */
-  async #takeTold(): Promise<boolean> {
-    const claim = this.#newestClaim();
-    if (claim === undefined) return false;
-    const [teller, edition] = claim;
+  /** Fetches an edition that a member claims to hold. */
+  async #takeTold(teller: PeerRecord, edition: Edition): Promise<void> {
     this.#claims.delete(teller);
     try {
       await using resolved = await resolveNamed(
@@ -150,12 +163,11 @@ export class FollowedMap {
         { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS },
       );
       await this.#take(resolved);
-      if (this.#seq >= edition.seq) return true;
+      if (this.#seq >= edition.seq) return;
     } catch {
       this.#context.signal.throwIfAborted();
     }
     this.#falseClaims.set(teller, (this.#falseClaims.get(teller) ?? 0) + 1);
-    return false;
   }
 
   /** Returns the highest claim above the edition that is here. Forgets the others. */
@@ -170,7 +182,8 @@ export class FollowedMap {
     this.#isFound = false;
     this.#misses++;
     const onWarning = (warning: Warning): void => this.#warn(warning);
-    await using resolved = await resolveHashMap(this.address, { ...this.#resolving, onWarning });
+    const asksMembers = this.address.baseUrl !== undefined; // so that its failure is told with the edition that is used
+    await using resolved = await resolveHashMap(this.address, { ...this.#resolving, asksMembers, onWarning });
     await this.#take(resolved);
     if (resolved.from !== 'network') return;
     this.#isFound = true;
@@ -178,9 +191,15 @@ export class FollowedMap {
     this.#lastWarning = undefined;
   }
 
+  /** Fetches and offers an edition, unless it is here already. */
   async #take({ map }: Resolved): Promise<void> {
-    await map.fetchAll(this.#context.signal);
-    await this.#offer({ manifest: map.manifest, bytes: map.manifestBytes });
+    const taking = this.#taking.then(async () => {
+      if (map.manifest.seq <= this.#seq) return;
+      await map.fetchAll(this.#context.signal);
+      await this.#offer({ manifest: map.manifest, bytes: map.manifestBytes });
+    });
+    this.#taking = taking.catch(() => undefined);
+    await taking;
   }
 
   async #offer({ manifest, bytes }: Verified): Promise<void> {

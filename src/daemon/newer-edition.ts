@@ -7,36 +7,44 @@ import { MANIFEST_NAME } from '../index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
 import { parseManifest } from '../index/manifest.ts';
 
+/** Time for an answer. A mirror that sends a byte a second would be read for days. */
+const ANSWER_MS = 60_000;
+
+/** The means of asking a publisher. */
+export interface NewerEditionContext {
+  readonly http: Pick<HttpClient, 'getIfChanged'>;
+  readonly openDht: () => Promise<DhtNode | undefined>;
+  /** Milliseconds for an answer. Default: a minute. */
+  readonly answerMs?: number;
+}
+
 /** Asks a publisher repeatedly for a newer edition. */
 export class NewerEdition {
   readonly #address: PublisherAddress;
-  readonly #http: Pick<HttpClient, 'getIfChanged'>;
-  readonly #openDht: () => Promise<DhtNode | undefined>;
+  readonly #context: NewerEditionContext;
   /** Validators of the last manifest from the mirror. */
   #validators: Validators | undefined;
 
-  constructor(
-    address: PublisherAddress,
-    context: { readonly http: Pick<HttpClient, 'getIfChanged'>; readonly openDht: () => Promise<DhtNode | undefined> },
-  ) {
+  constructor(address: PublisherAddress, context: NewerEditionContext) {
     this.#address = address;
-    this.#http = context.http;
-    this.#openDht = context.openDht;
+    this.#context = context;
   }
 
   /**
    * Asks the publisher's mirror for its manifest, if it has changed. Without a mirror, asks the DHT for the pointer.
    *
-   * @returns false if nothing above `seq` was found, or nothing answered
+   * @returns false if nothing above `seq` was found, or nothing answered in time
    * @throws the signal's reason
    */
   async isAbove(seq: number, signal: AbortSignal): Promise<boolean> {
     const { baseUrl } = this.#address;
+    const isLate = AbortSignal.timeout(this.#context.answerMs ?? ANSWER_MS);
+    const ends = AbortSignal.any([signal, isLate]);
     try {
-      return (baseUrl === undefined ? await this.#pointed(seq, signal) : await this.#mirrored(baseUrl, signal)) > seq;
+      return (baseUrl === undefined ? await this.#pointed(seq, ends) : await this.#mirrored(baseUrl, ends)) > seq;
     } catch (error) {
       signal.throwIfAborted();
-      if (!isNarswarmError(error)) throw error;
+      if (!isLate.aborted && !isNarswarmError(error)) throw error;
       return false;
     }
   }
@@ -44,7 +52,7 @@ export class NewerEdition {
   async #mirrored(baseUrl: string, signal: AbortSignal): Promise<number> {
     const { publicKey, salt } = this.#address;
     const options = { maxBytes: MAX_MANIFEST_BYTES, validators: this.#validators, retries: 0, signal };
-    const answer = await this.#http.getIfChanged(`${baseUrl}/${MANIFEST_NAME}`, options);
+    const answer = await this.#context.http.getIfChanged(`${baseUrl}/${MANIFEST_NAME}`, options);
     if (answer.kind !== 'changed') return 0;
     const { seq } = parseManifest(answer.bytes, { publicKey, salt, now: new Date() });
     this.#validators = answer.validators;
@@ -53,7 +61,7 @@ export class NewerEdition {
 
   async #pointed(seq: number, signal: AbortSignal): Promise<number> {
     const { publicKey, salt } = this.#address;
-    const dht = await this.#openDht();
+    const dht = await this.#context.openDht();
     const item = await dht?.getMutable(publicKey, saltBytes(salt), { signal, lowestSeq: seq });
     return item?.seq ?? 0;
   }

@@ -18,6 +18,7 @@ import { Network } from '../../src/swarm/network.ts';
 import { KEY } from '../index/fixtures.ts';
 import { emptyStore } from '../store/store-fixture.ts';
 import { Lab } from '../support/lab.ts';
+import { serve } from '../support/odd-server.ts';
 
 const ALONE = { scope: 'lan', listen: '127.0.0.1', dht: false, lan: false } as const;
 const LONG_MS = 3_600_000;
@@ -52,10 +53,16 @@ describe('a followed map', () => {
     };
   }
 
-  /** Follows it, by the peer port of the publisher alone unless `address` has its mirror. */
-  async function follow(t: TestContext, publisher: Publisher, address: PublisherAddress, checkMs: number) {
+  /** Follows it, by the peer port of the publisher alone unless `address` has its mirror. @param byPeer by both */
+  async function follow(
+    t: TestContext,
+    publisher: Publisher,
+    address: PublisherAddress,
+    checkMs: number,
+    { byPeer = address.baseUrl === undefined } = {},
+  ) {
     const peers = [{ host: '127.0.0.1', port: publisher.network.swarm.port }];
-    const network = await Network.join({ ...ALONE, peers: address.baseUrl === undefined ? peers : [] });
+    const network = await Network.join({ ...ALONE, peers: byPeer ? peers : [] });
     const http = new HttpClient();
     t.after(() => Promise.all([network.close(), http.close()]));
     const news = new EventEmitter<{ edition: [Manifest] }>();
@@ -72,7 +79,7 @@ describe('a followed map', () => {
     network.members.on('edition', ({ peer }, edition) => map.onTold(peer, edition));
     const next = async (): Promise<Manifest> =>
       (await once(news, 'edition', { signal: AbortSignal.any([t.signal, AbortSignal.timeout(60_000)]) }))[0];
-    return { map, network, next };
+    return { map, network, news, next };
   }
 
   test('is fetched, edition by edition, from a member that announces it, without DHT or mirror', async (t) => {
@@ -100,6 +107,112 @@ describe('a followed map', () => {
     const second = next();
     await addAnother();
     assert.ok((await second).seq > seq);
+  });
+
+  /** A mirror of the edition that was published when it started. It can fall silent. */
+  class HeldMirror {
+    readonly url: string;
+    readonly #news = new EventEmitter<{ request: [] }>();
+    #voice = Promise.withResolvers<void>();
+    /** Number of answered requests. */
+    answered = 0;
+    readonly #waiting = new Set<unknown>();
+
+    private constructor(url: string) {
+      this.url = url;
+      this.speak();
+    }
+
+    static async start(t: TestContext, publisher: Publisher): Promise<HeldMirror> {
+      const files = new Map<string | undefined, Buffer>();
+      for (const name of ['/manifest', '/shards/all.zst']) {
+        const answer = await fetch(`http://127.0.0.1:${publisher.http.port}${name}`);
+        files.set(name, Buffer.from(await answer.arrayBuffer()));
+      }
+      const server = await serve((request, response) => {
+        mirror.#waiting.add(response);
+        response.on('close', () => mirror.#waiting.delete(response));
+        mirror.#news.emit('request');
+        void mirror.#voice.promise.then(() => {
+          mirror.#waiting.delete(response);
+          response.end(files.get(request.url));
+          mirror.answered++;
+          mirror.#news.emit('request');
+        });
+      });
+      t.after(() => server[Symbol.asyncDispose]());
+      const mirror = new HeldMirror(server.url);
+      return mirror;
+    }
+
+    /** Number of requests that wait for an answer. */
+    get waiting(): number {
+      return this.#waiting.size;
+    }
+
+    silence(): void {
+      this.#voice = Promise.withResolvers();
+    }
+
+    speak(): void {
+      this.#voice.resolve();
+    }
+
+    async until(holds: () => boolean): Promise<void> {
+      while (!holds()) await once(this.#news, 'request');
+    }
+  }
+
+  test('is fetched from a member while the mirror accepts a request and says nothing', async (t) => {
+    const { publisher } = await publish(t);
+    const mirror = await HeldMirror.start(t, publisher);
+    mirror.silence();
+    const address = { ...publisher.built.publication.address, baseUrl: mirror.url };
+    const { map, next } = await follow(t, publisher, address, 50, { byPeer: true });
+    const first = next();
+    void map.run();
+    await mirror.until(() => mirror.waiting > 0);
+    assert.equal((await first).seq, publisher.built.publication.manifest.seq);
+    assert.deepEqual([mirror.waiting, mirror.answered], [1, 0], 'the first look-up is not over');
+  });
+
+  test('is fetched from a member while a mirror that has answered before says nothing', async (t) => {
+    const { publisher, addAnother } = await publish(t);
+    const mirror = await HeldMirror.start(t, publisher);
+    const address = { ...publisher.built.publication.address, baseUrl: mirror.url };
+    const { map, next } = await follow(t, publisher, address, 50, { byPeer: true });
+    const first = next();
+    void map.run();
+    const { seq } = await first;
+    await mirror.until(() => mirror.answered > 2); // a look-up reads two files at most
+    mirror.silence();
+    const { answered } = mirror;
+    await mirror.until(() => mirror.waiting > 0);
+    const second = next();
+    await addAnother();
+    assert.ok((await second).seq > seq);
+    assert.deepEqual([mirror.waiting, mirror.answered], [1, answered], 'the question is not over');
+  });
+
+  test('stays at the edition of a member if the mirror then answers with an older one', async (t) => {
+    const { publisher, addAnother } = await publish(t);
+    const mirror = await HeldMirror.start(t, publisher);
+    mirror.silence();
+    const address = { ...publisher.built.publication.address, baseUrl: mirror.url };
+    await addAnother();
+    const { map, network, news, next } = await follow(t, publisher, address, 50, { byPeer: true });
+    const seqs: number[] = [];
+    news.on('edition', ({ seq }) => seqs.push(seq));
+    const first = next();
+    void map.run();
+    await mirror.until(() => mirror.waiting > 0);
+    const { seq } = await first;
+    const gone = once(network.members, 'gone');
+    await publisher.close();
+    await gone;
+    mirror.speak();
+    await mirror.until(() => mirror.answered > 3);
+    assert.deepEqual(seqs, [seq]);
   });
 
   test('is fetched even if a member announces an edition that it does not have', async (t) => {
