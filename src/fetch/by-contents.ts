@@ -16,7 +16,7 @@ import { extensionOf } from '../torrent/canonical.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import { RETRIES_WITH_ALTERNATIVE } from './find-narinfo.ts';
+import { RETRIES_WITH_ALTERNATIVE } from './narinfo-sources.ts';
 import type { Tell } from './events.ts';
 import { reasonsOf } from './task.ts';
 

@@ -4,7 +4,8 @@ import type { StoreHash } from '../nix/brands.ts';
 import { extraOf, type NarInfo } from '../nix/narinfo.ts';
 import { fingerprint, type PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { ask, type NarInfoSource } from './find-narinfo.ts';
+import { ask } from './find-narinfo.ts';
+import type { NarInfoSource } from './narinfo-sources.ts';
 import { namedFile, withoutName } from './named-file.ts';
 
 /** State of one path: its present source, the descriptions already tried, and the remaining sources. */

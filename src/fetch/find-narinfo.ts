@@ -1,21 +1,11 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
-import { asFileHash } from '../nix/hash.ts';
-import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
-import { isWithoutNar } from '../nix/path-info.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
-import { storeDirOf } from '../nix/store-path.ts';
-import type { FileStore } from '../store/file-store.ts';
-import type { HttpClient } from '../http/client.ts';
-import type { Upstream } from '../http/upstream.ts';
 import { withinMs } from '../within.ts';
 import type { FindNarInfo } from './closure.ts';
-import { withSafeUrl } from './named-file.ts';
-
-const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
-/** Extra attempts at an upstream while another one can be asked. */
-export const RETRIES_WITH_ALTERNATIVE = 1;
+import type { NarInfoSource } from './narinfo-sources.ts';
 
 /** Silence of a source in milliseconds after which the next one is asked, too. */
 const PATIENCE_MS = 2_000;
@@ -28,32 +18,6 @@ const OVERTAKEN = new Error('another source has answered');
 
 /** Errors of a source that would occur for the next path, too. */
 const DOWN = ['HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED', 'INDEX_UNREACHABLE'] as const;
-
-/** A source of narinfos: the file store, a hash map, an upstream cache. */
-export interface NarInfoSource {
-  /** Its name in errors and reports. */
-  readonly name: string;
-  /** True if it is reached over a network: then the next source is asked, too, if this one is silent. */
-  readonly mayStall?: boolean;
-  /**
-   * Milliseconds of silence after which the next source is asked, too. Default: 2,000. With 0 it is asked at the same
-   * time as the next one, and does not count as slow.
-   */
-  readonly patienceMs?: number;
-  /** The cache with the files of its narinfos. Undefined if any upstream may have them. */
-  readonly upstream?: Upstream;
-  /** True for the store that is imported into: its paths need no signature. */
-  readonly isTarget?: boolean;
-  /** True if its narinfos need no signature, since Nix is told to trust it. */
-  readonly isTrusted?: boolean;
-  /**
-   * Returns the narinfo if it is known without asking; `absent` if there is none. Undefined if the source must be
-   * asked.
-   */
-  peek?(hash: StoreHash): NarInfo | 'absent' | undefined;
-  /** @param path the whole path, if known */
-  find(hash: StoreHash, signal: AbortSignal, path?: StorePath): Promise<NarInfo | undefined>;
-}
 
 /**
  * Asks sources in order until one has a narinfo with a trusted signature. An unsigned, wrongly signed or misplaced
@@ -101,7 +65,7 @@ export function firstTrusted(
       if (error === undefined) continue;
       signal.throwIfAborted();
       if (isNarswarmError(error, ...DOWN)) down.add(source);
-      failure ??= named(error, hash, source);
+      failure ??= ofSource(error, hash, source);
     }
     if (failure !== undefined) throw failure;
     return undefined;
@@ -158,68 +122,8 @@ function firstOf<T>(promises: readonly Promise<T>[], patienceMs: number | undefi
   return patienceMs === undefined ? first : withinMs(patienceMs, first);
 }
 
-/** Returns a source of the narinfos in the file store. Lists the store once, since it lacks most of a new closure. */
-export async function storeSource(store: FileStore): Promise<NarInfoSource> {
-  const held = new Set(await store.listStoreHashes());
-  return {
-    name: store.dir,
-    peek: (hash) => (held.has(hash) ? undefined : 'absent'),
-    async find(hash) {
-      const info = held.has(hash) ? await store.readNarInfo(hash) : undefined;
-      return info === undefined || isWithoutNar(info) ? undefined : info; // the target may still have the path
-    },
-  };
-}
-
-/**
- * Returns a source of the narinfos of a binary cache.
- *
- * @param retries limit on retries. Set if another source can be asked: then this one also gets less time
- * @param storeDir the store directory that the paths must be in. Default: any
- */
-export function upstreamSource(
-  upstream: Upstream,
-  http: HttpClient,
-  retries?: number,
-  storeDir?: string,
-): NarInfoSource {
-  return {
-    name: upstream.name,
-    mayStall: true,
-    upstream,
-    isTrusted: upstream.isTrusted,
-    async find(hash, signal) {
-      const givesWay = retries !== undefined;
-      const { isAnnounced } = upstream;
-      const options = { maxBytes: MAX_NARINFO_BYTES, signal, retries, givesWay, isAnnounced };
-      const bytes = await http.getBytes(upstream.narInfoUrl(hash), options);
-      if (bytes === undefined) return undefined;
-      const info = asOfCache(parseNarInfo(new TextDecoder().decode(bytes)));
-      const theirs = storeDirOf(info.storePath);
-      if (storeDir === undefined || theirs === storeDir) return isAnnounced ? withSafeUrl(info) : info;
-      const wayOut = `set NIX_STORE_DIR=${theirs}, with a file store of its own (--store)`;
-      throw new NarswarmError(
-        'CACHE_INFO_INVALID',
-        `${upstream.name} is a cache for the store directory ${theirs}, and ours is ${storeDir}: ${wayOut}`,
-        {
-          facts: { upstream: upstream.name, theirs, ours: storeDir },
-        },
-      );
-    },
-  };
-}
-
-/**
- * Reads the narinfo of a cache, which names no torrents. An uncompressed file is the NAR itself, so FileHash and
- * FileSize are set to NarHash and NarSize: nix-serve and others that compress nothing leave them out.
- */
-function asOfCache(info: NarInfo): NarInfo {
-  if (info.extra.length > 0) return asOfCache({ ...info, extra: [] });
-  if (info.compression !== 'none') return info;
-  return { ...info, fileHash: asFileHash(info.narHash), fileSize: info.narSize };
-}
-
-function named(error: unknown, hash: StoreHash, source: NarInfoSource): unknown {
+/** Names the source of a wrong narinfo. */
+function ofSource(error: unknown, hash: StoreHash, source: NarInfoSource): unknown {
   if (!isNarswarmError(error, 'NARINFO_INVALID', 'NARINFO_UNTRUSTED', 'NARINFO_MISMATCH')) return error;
   // An unreadable narinfo does not name its path.
   const what = error.code === 'NARINFO_INVALID' ? `${hash}.narinfo: ` : '';

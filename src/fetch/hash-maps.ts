@@ -13,7 +13,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
-import type { NarInfoSource } from './find-narinfo.ts';
+import type { NarInfoSource } from './narinfo-sources.ts';
 import { withSafeUrl } from './named-file.ts';
 import type { HttpClient } from '../http/client.ts';
 import { asError, type Warn } from '../warning.ts';

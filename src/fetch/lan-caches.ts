@@ -10,7 +10,7 @@ import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
 import { CacheProbes } from './cache-probes.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
-import { upstreamSource, type NarInfoSource } from './find-narinfo.ts';
+import { upstreamSource, type NarInfoSource } from './narinfo-sources.ts';
 import type { NearSources } from './near-sources.ts';
 
 export interface LanCachesOptions extends Pick<CacheBrowserOptions, 'interfaceAddress' | 'networks' | 'port'> {

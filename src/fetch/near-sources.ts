@@ -1,5 +1,5 @@
 import type { Upstream } from '../http/upstream.ts';
-import type { NarInfoSource } from './find-narinfo.ts';
+import type { NarInfoSource } from './narinfo-sources.ts';
 
 /**
  * Sources on the local network, which come and go during a fetch. Nobody has configured them, so they may only help.

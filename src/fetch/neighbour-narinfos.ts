@@ -4,7 +4,7 @@ import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { withinMs } from '../within.ts';
-import type { NarInfoSource } from './find-narinfo.ts';
+import type { NarInfoSource } from './narinfo-sources.ts';
 import type { NearSources } from './near-sources.ts';
 import { NeighbourQuestions } from './neighbour-questions.ts';
 

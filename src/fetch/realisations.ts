@@ -20,7 +20,7 @@ import { baseNameOf, parseStoreHash, storePathFromBaseName } from '../nix/store-
 import type { FileStore } from '../store/file-store.ts';
 import { readRealisation } from '../store/realisations.ts';
 import type { Closure } from './closure.ts';
-import type { NarInfoSource } from './find-narinfo.ts';
+import type { NarInfoSource } from './narinfo-sources.ts';
 
 /** Files that are requested at the same time. */
 const CONCURRENCY = 16;

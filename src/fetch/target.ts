@@ -4,7 +4,7 @@ import { queryInvalidPaths } from '../nix/nix-queries.ts';
 import { narInfoWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { StoreSession } from '../nix/store-session.ts';
-import type { NarInfoSource } from './find-narinfo.ts';
+import type { NarInfoSource } from './narinfo-sources.ts';
 
 /**
  * The Nix store that is imported into. One process answers for all paths. Its paths and their closures are trusted, so

@@ -8,7 +8,7 @@ import { copyInto, giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './find-narinfo.ts';
+import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './narinfo-sources.ts';
 import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';

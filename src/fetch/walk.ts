@@ -5,13 +5,8 @@ import type { PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Candidates } from './candidates.ts';
 import { walkClosure, type Closure, type FindNarInfo, type MissingPath } from './closure.ts';
-import {
-  firstTrusted,
-  RETRIES_WITH_ALTERNATIVE,
-  storeSource,
-  upstreamSource,
-  type NarInfoSource,
-} from './find-narinfo.ts';
+import { firstTrusted } from './find-narinfo.ts';
+import { RETRIES_WITH_ALTERNATIVE, storeSource, upstreamSource, type NarInfoSource } from './narinfo-sources.ts';
 import type { HashMaps } from './hash-maps.ts';
 import type { NearSources } from './near-sources.ts';
 import type { Roots } from './roots.ts';

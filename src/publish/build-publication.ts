@@ -1,6 +1,7 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
-import { firstTrusted, storeSource } from '../fetch/find-narinfo.ts';
+import { firstTrusted } from '../fetch/find-narinfo.ts';
+import { storeSource } from '../fetch/narinfo-sources.ts';
 import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
 import { lastManifest, publishIndex, type Publication } from './publication.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';

@@ -7,7 +7,7 @@ import { suite, test } from 'node:test';
 import { Candidates } from '../../src/fetch/candidates.ts';
 import { fetchNar } from '../../src/fetch/fetch-nar.ts';
 import type { FetchNarsContext } from '../../src/fetch/fetch-nars.ts';
-import { upstreamSource } from '../../src/fetch/find-narinfo.ts';
+import { upstreamSource } from '../../src/fetch/narinfo-sources.ts';
 import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';

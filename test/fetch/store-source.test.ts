@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { storeSource } from '../../src/fetch/find-narinfo.ts';
+import { storeSource } from '../../src/fetch/narinfo-sources.ts';
 import { narInfoWithoutNar } from '../../src/nix/path-info.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
