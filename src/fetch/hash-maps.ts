@@ -155,8 +155,8 @@ export class HashMaps implements AsyncDisposable {
       if (this.#unreachable.has(map)) continue;
       try {
         const record = await map.find(storeHashOf(info.storePath), signal);
-        const torrent =
-          record?.fileHash === info.fileHash && record !== undefined ? torrentOfRecord(record) : undefined;
+        if (record === undefined || record.fileHash !== info.fileHash) continue;
+        const torrent = torrentOfRecord(record);
         if (torrent?.sizeBytes === info.fileSize) return torrent;
       } catch (error) {
         signal.throwIfAborted();

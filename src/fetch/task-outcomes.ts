@@ -1,5 +1,5 @@
 import { isNarswarmError } from '../errors.ts';
-import type { FileHash, StorePath } from '../nix/brands.ts';
+import type { StorePath } from '../nix/brands.ts';
 import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 import type { MemberLane } from './member-lane.ts';
@@ -58,16 +58,15 @@ export class TaskOutcomes {
 
   /** Lets a lane work on a task that it has taken. */
   async work(task: Task, byLane: () => Promise<Verdict>, signal: AbortSignal): Promise<void> {
-    const file = task.job.fileHash;
     await this.#options.members()?.pause(task);
-    await this.#do(task, byLane, signal, file);
+    await this.#do(task, byLane, signal);
   }
 
   /** Settles a task whose bytes are all here, unless a lane has it. */
   settle(task: Task, signal: AbortSignal): void {
     const { queues, judge } = this.#options;
     if (!queues.take(task)) return;
-    const settling = this.#do(task, () => judge.settle(task, signal), signal, task.job.fileHash).finally(() =>
+    const settling = this.#do(task, () => judge.settle(task, signal), signal).finally(() =>
       this.#settling.delete(settling),
     );
     this.#settling.add(settling);
@@ -100,9 +99,9 @@ export class TaskOutcomes {
     queues.settle();
   }
 
-  /** @param file the name of the task's file for members */
-  async #do(task: Task, work: () => Promise<Verdict>, signal: AbortSignal, file: FileHash): Promise<void> {
+  async #do(task: Task, work: () => Promise<Verdict>, signal: AbortSignal): Promise<void> {
     const { queues, takeOvers, members } = this.#options;
+    const file = task.job.fileHash; // members know the task by it, even if it goes on with another file
     try {
       if ((await work()) === 'fetched' || (await this.#isComplete(task, signal))) {
         this.fetched(task);

@@ -4,10 +4,10 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { fingerprint } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
-import { copyInto, giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
+import { BlockWriter } from './block-writer.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './narinfo-sources.ts';
 import type { Tell } from './events.ts';
 import type { NarJob } from './job.ts';
@@ -152,51 +152,4 @@ async function ownUrlOf(
 /** Returns true if the verified signature of one narinfo also covers the facts of the other. */
 function isSameNar(own: NarInfo, signed: NarInfo): boolean {
   return own.storePath === signed.storePath && fingerprint(own) === fingerprint(signed);
-}
-
-/**
- * Gathers the 64 KiB chunks of a socket into writes of a useful size. Bytes of a slow source wait at most a second,
- * since another source may have to continue after them.
- */
-class BlockWriter {
-  static readonly #blockBytes = 512 * 1024;
-  static readonly #blockMs = 1_000;
-  readonly #nar: SharedNar;
-  readonly #origin: string;
-  #offset: number;
-  #block: Buffer | undefined;
-  #bytes = 0;
-
-  #beganAtMs = 0;
-
-  constructor(nar: SharedNar, offset: number, origin: string) {
-    this.#nar = nar;
-    this.#offset = offset;
-    this.#origin = origin;
-  }
-
-  async write(chunk: Uint8Array): Promise<void> {
-    for (let at = 0; at < chunk.length;) {
-      if (this.#block === undefined) this.#beganAtMs = performance.now();
-      this.#block ??= takeBuffer(BlockWriter.#blockBytes);
-      const part = chunk.subarray(at, at + BlockWriter.#blockBytes - this.#bytes);
-      copyInto(this.#block, part, this.#bytes);
-      this.#bytes += part.length;
-      at += part.length;
-      if (this.#bytes === BlockWriter.#blockBytes) await this.flush();
-    }
-    if (this.#block !== undefined && performance.now() - this.#beganAtMs > BlockWriter.#blockMs) await this.flush();
-  }
-
-  async flush(): Promise<void> {
-    if (this.#block === undefined) return;
-    const block = this.#block;
-    const bytes = block.subarray(0, this.#bytes);
-    const offset = this.#offset;
-    this.#offset += this.#bytes;
-    this.#block = undefined;
-    this.#bytes = 0;
-    await this.#nar.write(offset, bytes, this.#origin);
-    giveBack(block);
-  }
 }
