@@ -15,8 +15,6 @@ import { rivalsOf, type Rival } from './rivals.ts';
 import type { DownloadFile, Sink } from './sink.ts';
 import type { Unit } from './unit.ts';
 
-/** Time at the start in which others may be about to come. All would then request the same from the seeder. */
-const OPENING_MS = 500;
 const LOOK_EVERY_MS = 250;
 
 export interface DownloadOptions extends FileOptions {
@@ -45,7 +43,6 @@ export class Download implements AsyncDisposable {
   readonly #context: FileContext;
   readonly #requests: RangeRequests;
   readonly #timer: NodeJS.Timeout;
-  readonly #beganAtMs = performance.now();
   readonly #soon = new Set<DownloadSource>();
   #isClosed = false;
 
@@ -222,10 +219,9 @@ export class Download implements AsyncDisposable {
     this.#soon.clear();
     if (this.#isClosed) return;
     const nowMs = performance.now();
-    const isOpening = nowMs - this.#beganAtMs < OPENING_MS;
     for (const source of sources) {
       if (!source.member.isOpen || nowMs < source.notBeforeMs || this.#memory.isFull) continue;
-      for (const choice of this.#picker.choices(source, { isOpening, mayWait: this.#mayWait })) {
+      for (const choice of this.#picker.choices(source, { mayWait: this.#mayWait })) {
         if (choice.kind === 'get') void this.#requests.get(source, choice.unit);
         else if (nowMs >= source.notAnyBeforeMs) void this.#requests.any(source, choice.units, choice.bytes);
         else break;

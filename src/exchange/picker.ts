@@ -20,8 +20,6 @@ const MAX_AHEAD = 32;
 
 /** Options of a choice. */
 export interface PickOptions {
-  /** True if a crowd may be gathering, which shows a moment later. Default: false. */
-  readonly isOpening?: boolean;
   /**
    * Returns true if a range of a file that comes in order may be requested although it may have to wait in memory.
    * Default: always true.
@@ -152,12 +150,12 @@ export class Picker {
    * Yields requests to a member until it has nothing that is needed, or has enough requests. Looks through the ranges
    * once for many requests. Begin or offer each before the next.
    */
-  *choices(source: Source, { isOpening = false, mayWait = always }: PickOptions = {}): Generator<Choice, void> {
+  *choices(source: Source, { mayWait = always }: PickOptions = {}): Generator<Choice, void> {
     let seen: Seen | undefined;
     let units: Unit[] = [];
     for (;;) {
       const inFlight = this.inFlightBytes(source);
-      const isSpared = this.#seeds.has(source) && (this.#isCrowd || isOpening);
+      const isSpared = this.#isSpared(source);
       if (isLeft(source) ? inFlight > 0 : inFlight > 0 && inFlight >= windowOf(source, isSpared)) return;
       if ((this.#bySource.get(source)?.size ?? 0) >= MAX_REQUESTS) return;
       units = units.filter((unit) => this.#free.has(unit) && this.#mayAsk(source, unit, mayWait));

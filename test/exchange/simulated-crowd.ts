@@ -141,7 +141,7 @@ class SimulatedHost {
         continue;
       }
       link.isSilent ||= link.silentMs > 1_000;
-      for (const choice of this.picker.choices(link, { isOpening: this.nowMs < 500 })) {
+      for (const choice of this.picker.choices(link)) {
         if (choice.kind === 'any' && this.nowMs < link.notBeforeMs) break;
         if (link.queue.length === 0) {
           link.lastMs = this.nowMs;
