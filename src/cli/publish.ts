@@ -135,7 +135,9 @@ export function publishCommand(): Command {
         );
         return;
       }
-      output.note(options.dht ? 'hashing what is new, and looking for the DHT' : 'hashing what is new');
+      output.note('hashing what is new');
+      if (options.dht)
+        output.note('looking for the DHT; without internet this takes up to a minute (--no-dht leaves it out)');
       keepHeapSmall();
       await using publisher = await Publisher.start({
         ...build,

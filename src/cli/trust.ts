@@ -72,19 +72,20 @@ async function keysOf({ trustedPublicKeys, secretKeyFiles }: NixConfig): Promise
 
 /** @throws KEY_INVALID, without the text: it may be a secret key in the wrong place */
 function namedKey(text: string): PublicKey {
-  return readKey(text, '--trusted-public-key');
+  const wayOut = text.includes(':') ? '' : '; if it is in a file, write "$(cat FILE)"';
+  return readKey(text, '--trusted-public-key', wayOut);
 }
 
 function configuredKey(text: string): PublicKey {
   return readKey(text, 'trusted-public-keys of nix.conf');
 }
 
-function readKey(text: string, where: string): PublicKey {
+function readKey(text: string, where: string, wayOut = ''): PublicKey {
   try {
     return parsePublicKey(text);
   } catch (error) {
     if (!isNarswarmError(error)) throw error;
-    throw new NarswarmError(error.code, `${where}: ${error.message}`, { cause: error });
+    throw new NarswarmError(error.code, `${where}: ${error.message}${wayOut}`, { cause: error });
   }
 }
 

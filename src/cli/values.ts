@@ -18,11 +18,17 @@ export const parseAddress = one(written.checkAddress);
 /** Reads a port; 0 lets the system pick one. */
 export const parsePort = one(written.parsePort);
 
-/** Makes a commander parser from a parser of ours, for an option that may be repeated. */
+/**
+ * Makes a commander parser from a parser of ours, for an option that may be repeated. Refuses the empty text, which
+ * usually comes from an unset variable (`--publisher "$ADDR"`).
+ */
 export function each<T>(
   parse: (text: string) => T,
 ): (text: string, previous: readonly T[] | undefined) => readonly T[] {
-  return (text, previous) => [...(previous ?? []), one(parse)(text)];
+  return (text, previous) => {
+    if (text === '') throw new InvalidArgumentError('It is empty: give it a value, or leave it out');
+    return [...(previous ?? []), one(parse)(text)];
+  };
 }
 
 /** Makes a commander parser from a parser of ours. */

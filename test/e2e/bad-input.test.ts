@@ -23,6 +23,21 @@ describe('bad input', { concurrency: 4 }, () => {
       ['fetch', 'lab', '--trusted-public-key', 'no-colon'],
       /--trusted-public-key.*NAME|--trusted-public-key.*<name>/,
     ],
+    [
+      'a key in a file',
+      ['fetch', 'lab', '--trusted-public-key', 'lab.public'],
+      /"lab\.public".*write "\$\(cat FILE\)"$/,
+    ],
+    [
+      'a key that is the empty text',
+      ['fetch', 'lab', '--trusted-public-key', ''],
+      /--trusted-public-key.*It is empty: give it a value/,
+    ],
+    [
+      'an address that is the empty text',
+      ['fetch', 'lab', '--publisher', ''],
+      /--publisher.*It is empty: give it a value/,
+    ],
     ['an address', ['fetch', 'lab', '--publisher', 'magnet:?xs=urn:btih:00'], /magnet:\?xs=urn:btih:00/],
     ['an address of another scheme', ['fetch', 'lab', '--publisher', `ftp://h/?xs=urn:btpk:${HEX}`], /scheme ftp:/],
     ['a salt', ['fetch', 'lab', '--publisher', `${ADDRESS}&s=xyz`], /s is not the hex/],
