@@ -121,6 +121,12 @@ export function updateCommand(): Command {
           output.result('forgotten', { name });
           output.note(`${name} is no longer subscribed to: paths that only it kept may be collected`);
         },
+        onYielded: ({ keeper, paths, bytes }) => {
+          output.result('yielded', { name: keeper, paths, bytes });
+          output.note(
+            `${keeper} gives up ${formatCount(paths, 'path')} (${formatSize(bytes)}) for other subscriptions, within --max-size`,
+          );
+        },
         onPublished: (built) => tellBuilt(output, built),
         onCollected: ({ removed, kept }) => {
           output.result('collected', { removed, kept });

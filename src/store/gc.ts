@@ -1,4 +1,5 @@
 import { NarswarmError } from '../errors.ts';
+import { storeHashOf } from '../nix/store-path.ts';
 import { readClaims, type Claim } from './claims.ts';
 import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
 import { markKept, reach, type Kept, type Root } from './collect/keep.ts';
@@ -6,6 +7,7 @@ import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
 import { scanStore } from './collect/scan.ts';
 import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
+import { yieldsOf, type Yield } from './collect/yields.ts';
 import { compactCatalogue } from './compact-catalogue.ts';
 import type { FileStore } from './file-store.ts';
 import { readReplicas, soleNars } from './replicas.ts';
@@ -24,6 +26,8 @@ export interface GcOptions {
   readonly forgotten?: readonly string[] | undefined;
   /** Limit for the bytes of all NARs. Undefined: no complete path is removed. */
   readonly maxBytes: number | undefined;
+  /** Keepers whose paths are removed if the budget is not met otherwise, unless something else keeps them. Default: none. */
+  readonly yielding?: Yielding | undefined;
   readonly dryRun: boolean;
   readonly now: Date;
   readonly signal: AbortSignal;
@@ -34,6 +38,14 @@ export interface GcOptions {
   readonly onLeftover?: (file: { readonly path: string; readonly bytes: number }) => void;
   /** Called now and then with the number of files read. */
   readonly onProgress?: (files: number) => void;
+}
+
+/** Keepers that give paths up. */
+export interface Yielding {
+  /** Names of the subscriptions. */
+  readonly keepers: ReadonlySet<string>;
+  /** Called before anything is removed, if some of them give paths up. Records their remaining roots. */
+  readonly record: (yields: readonly Yield[]) => Promise<void>;
 }
 
 /** The result of a collection; with `dryRun`, the result that it would have. */
@@ -53,7 +65,7 @@ export interface GcResult {
 /**
  * Prunes the store to its budget. Keeps closures of roots, claims of running fetches, and NARs served in the last ten
  * minutes. Removes the others until the budget is met, least recently served first. NARs without a known copy on
- * another machine come last. Always removes leftovers of crashes.
+ * another machine come last, followed by paths of yielding keepers. Always removes leftovers of crashes.
  *
  * It is safe to kill this at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks up the
  * store's contents.
@@ -70,6 +82,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const roots = await options.roots();
   const graph = await scanStore(store, signal, options.onProgress);
   const kept = markKept(graph, { roots, claims, now });
+  const [yielding, others] = partition(roots, ({ keeper = '' }) => options.yielding?.keepers.has(keeper) === true);
 
   const leftovers = await removeLeftovers(store, graph, kept, {
     dryRun,
@@ -84,9 +97,14 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const excessBytes = maxBytes === undefined ? 0 : totalBytes - maxBytes;
   const sole = soleNars(await readReplicas(store, now));
   const forgotten = options.forgotten && reach(graph, options.forgotten);
-  const chosen = mayEvict
-    ? chooseEviction(graph, kept, { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined })
-    : noEviction(graph);
+  const aim = { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined };
+  let chosen = mayEvict ? chooseEviction(graph, kept, aim) : noEviction(graph);
+  if (mayEvict && chosen.bytes < excessBytes && yielding.length > 0) {
+    const bare = markKept(graph, { roots: others, claims, now });
+    chosen = chooseEviction(graph, bare, { ...aim, yielding: reach(graph, yielding.map(hashOf)) });
+    const yields = await yieldsOf(yielding, { graph, chosen, store });
+    if (!dryRun && yields.length > 0) await options.yielding?.record(yields);
+  }
   if (!mayEvict && (excessBytes > 0 || forgotten !== undefined)) warnOfObstacles(kept, options);
   try {
     await sweep(store, graph, chosen, { dryRun, sole, signal, onRemoved: (removed) => options.onRemoved?.(removed) });
@@ -103,9 +121,17 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
       bytes: totalBytes - chosen.bytes,
     },
     sole: countSole(graph, chosen, sole),
-    reclaimableBytes: all.bytes - chosen.bytes,
+    reclaimableBytes: Math.max(0, all.bytes - chosen.bytes),
     obstacles: kept.obstacles,
   };
+}
+
+function hashOf({ storePath }: Root): string {
+  return storeHashOf(storePath);
+}
+
+function partition<T>(items: readonly T[], fits: (item: T) => boolean): [fitting: T[], rest: T[]] {
+  return [items.filter(fits), items.filter((item) => !fits(item))];
 }
 
 async function takeTurn(store: FileStore): Promise<Turn> {

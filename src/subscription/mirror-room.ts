@@ -7,9 +7,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { collectGarbage } from '../store/gc.ts';
 import { untilNobody } from '../store/turn.ts';
 import type { Warn } from '../warning.ts';
-
-/** Part of the budget that may be in flight while the store is full. */
-const IN_FLIGHT = 1 / 16;
+import { IN_FLIGHT } from './room-keeper.ts';
 
 export interface MirrorRoomOptions {
   readonly store: FileStore;

@@ -5,10 +5,11 @@ import type { PublisherIdentity } from '../index/publisher-key.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { Root } from '../store/collect/keep.ts';
+import type { Yield } from '../store/collect/yields.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
-import { generationsToKeep } from './mirror.ts';
+import { generationsToKeep, mirrored } from './mirror.ts';
 import { publishedContents } from './published.ts';
 import { publishersOf } from './source.ts';
 import { keptGenerations, listStates, removeState, rootsOf, writeState } from './state.ts';
@@ -17,12 +18,13 @@ import type { Subscription } from './subscription.ts';
 import { publishersOfGone, unfollow } from './unfollow.ts';
 import { failedOf, updateSubscription, type Updated } from './update.ts';
 import type { UpdateContext } from './update-context.ts';
+import { yieldingMirrors } from './yielding.ts';
 import { buildPublication, type Built } from '../publish/build-publication.ts';
 
 export interface RunUpdateOptions
   extends
     WorkplaceOptions,
-    Omit<UpdateContext, 'workplace' | 'publishers' | 'rootsBeside' | 'now' | 'onWarning' | 'dryRun'> {
+    Omit<UpdateContext, 'workplace' | 'publishers' | 'rootsBeside' | 'yielding' | 'now' | 'onWarning' | 'dryRun'> {
   readonly dryRun: boolean;
   /** Aborts at the end of the time window: then fetching stops, but the rest of the run continues. */
   readonly window?: AbortSignal | undefined;
@@ -52,6 +54,8 @@ export interface RunUpdateOptions
   readonly onBegin?: (subscription: Subscription) => void;
   readonly onUpdated?: (updated: Updated) => void;
   readonly onForgotten?: (name: string) => void;
+  /** Called when a mirror gives paths up for other subscriptions. */
+  readonly onYielded?: (given: Yield) => void;
   readonly onPublished?: (built: Built) => void;
   readonly onCollected?: (result: GcResult) => void;
 }
@@ -118,6 +122,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
     maxBytes,
     rankFiles,
     rootsBeside: (name) => rootsBeside(name, workplace.store, options),
+    yielding: () => yieldingMirrors(workplace.store, options.configured, options.onYielded),
     onWarning,
     tell,
     signal: window === undefined ? options.signal : AbortSignal.any([options.signal, window]),
@@ -144,13 +149,17 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
   return { updated, ending: undefined };
 }
 
-/** Returns the roots to keep for everything except one subscription. @throws as {@link storeRoots} */
-async function rootsBeside(name: string, store: FileStore, options: RunUpdateOptions): Promise<readonly Root[]> {
+/** Returns the roots to keep, for everything except the subscription of that name. @throws as {@link storeRoots} */
+async function rootsBeside(
+  name: string | undefined,
+  store: FileStore,
+  options: RunUpdateOptions,
+): Promise<readonly Root[]> {
   const gone = options.forgetOthers ? goneFrom(await listStates(store), options) : [];
   return storeRoots(
     store,
     generationsToKeep(options.keepGenerations, options),
-    new Set([...gone.map((state) => state.name), name]),
+    new Set([...gone.map((state) => state.name), ...(name === undefined ? [] : [name])]),
   );
 }
 
@@ -199,9 +208,12 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
   options.onPublished?.(built);
 }
 
-/** Removes paths that nothing keeps and that exceed the budget. Then forgets removed subscriptions. */
+/**
+ * Removes paths that nothing keeps and that exceed the budget. If that is not enough, mirrors give paths up, unless they
+ * alone were updated. Then forgets removed subscriptions.
+ */
 async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
-  const { maxBytes, signal, onWarning, forgetOthers } = options;
+  const { maxBytes, signal, onWarning, forgetOthers, configured, onYielded } = options;
   const keepGenerations = generationsToKeep(options.keepGenerations, options);
   const states = await listStates(store);
   const others = forgetOthers ? goneFrom(states, options) : [];
@@ -210,10 +222,12 @@ async function collect(store: FileStore, options: RunUpdateOptions): Promise<voi
     const kept = new Set(dropped.has(state.name) ? [] : keptGenerations(state, keepGenerations(state)));
     return state.generations.filter((generation) => !kept.has(generation));
   });
+  const mayYield = options.subscriptions.some((subscription) => mirrored(subscription) === undefined);
   try {
     const result = await collectGarbage({
       store,
       roots: () => storeRoots(store, keepGenerations, dropped),
+      yielding: mayYield ? await yieldingMirrors(store, configured, onYielded) : undefined,
       forgotten: rootsOf(old).map(storeHashOf),
       maxBytes,
       dryRun: false,
@@ -228,7 +242,7 @@ async function collect(store: FileStore, options: RunUpdateOptions): Promise<voi
     onWarning({ kind: 'failed', error }); // the next run collects
     return;
   }
-  for (const state of states) {
+  for (const state of await listStates(store)) {
     if (dropped.has(state.name)) {
       await removeState(store, state.name);
       options.onForgotten?.(state.name);

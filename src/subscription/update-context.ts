@@ -4,6 +4,7 @@ import type { Upstream } from '../http/upstream.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { RankFiles } from '../index/within-budget.ts';
 import type { Root } from '../store/collect/keep.ts';
+import type { Yielding } from '../store/gc.ts';
 import type { Warn } from '../warning.ts';
 
 /** The parts of a run that all updates share. */
@@ -21,8 +22,10 @@ export interface UpdateContext {
   readonly dryRun: boolean;
   /** The budget of the store. Not more than this is fetched of a whole map. Undefined: no limit. */
   readonly maxBytes: number | undefined;
-  /** Returns the roots that the store keeps for everything except the subscription of that name. */
-  readonly rootsBeside: (name: string) => Promise<readonly Root[]>;
+  /** Returns the roots that the store keeps, for everything except the subscription of that name. */
+  readonly rootsBeside: (name?: string) => Promise<readonly Root[]>;
+  /** Returns the subscriptions that give paths up for others under a budget. */
+  readonly yielding: () => Promise<Yielding>;
   /** Ranks the NARs of a map that is larger than the budget. Default: the order of the map. */
   readonly rankFiles?: RankFiles | undefined;
   /** The config file of the subscriptions. Undefined if there is none. */

@@ -1,11 +1,13 @@
 import { firstFailure, isNarswarmError, NarswarmError } from '../errors.ts';
 import { topsOf } from '../fetch/closure.ts';
+import type { Tell } from '../fetch/events.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { fetchSubscription, type FetchedSource } from './fetch-subscription.ts';
 import { lostPaths, summaryOf } from './lost.ts';
+import { keeperFor } from './room-keeper.ts';
 import { lackError, type Lack } from './missing.ts';
 import type { Note } from './note.ts';
 import { nextState, type Outcome } from './next-state.ts';
@@ -71,7 +73,12 @@ export async function updateSubscription(subscription: Subscription, context: Up
   const before = await readState(store, subscription.name);
   const last = before?.source === sourceKey(subscription) ? before : undefined;
   const progress = new Progress();
-  const tell = tellBoth(progress, context);
+  await using keeper = keeperFor(subscription, context);
+  const told = tellBoth(progress, context);
+  const tell: Tell = (event) => {
+    told(event);
+    keeper?.tell(event);
+  };
   tell({ type: 'begun' });
   const parts: PrefetchResult[] = [];
   let known = before; // or the state that was recorded since

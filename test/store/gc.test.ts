@@ -12,6 +12,8 @@ import { Catalogue } from '../../src/store/catalogue.ts';
 import { pendingEntry } from '../../src/store/catalogue-entry.ts';
 import { claim } from '../../src/store/claims.ts';
 import { Turn } from '../../src/store/turn.ts';
+import type { Root } from '../../src/store/collect/keep.ts';
+import type { Yield } from '../../src/store/collect/yields.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { collectGarbage, type GcOptions, type GcResult } from '../../src/store/gc.ts';
 import { addPin, listPins, removePin } from '../../src/store/pins.ts';
@@ -77,6 +79,47 @@ suite('gc', () => {
     assert.deepEqual(result.order, ['old', 'data'], 'referrers go before what they refer to');
     assert.deepEqual(result.removed, { paths: 2, nars: 2, bytes: 2000 });
     assert.deepEqual(result.kept, { paths: 2, nars: 2, bytes: 2000 });
+  });
+
+  test('a yielding keeper loses paths after all others, and its remaining roots are recorded before', async (t) => {
+    const store = await emptyStore(t);
+    const now = new Date();
+    const ago = (hours: number): number => now.getTime() - hours * 3_600_000;
+    const sole = await addPath(store, 'sole', { atMs: ago(9) });
+    await addPath(store, 'low', { atMs: ago(8) });
+    await addPath(store, 'top', { atMs: ago(8), refersTo: ['low', 'lib'] });
+    await addPath(store, 'lib', { atMs: ago(7) });
+    await addPath(store, 'app', { atMs: ago(7), refersTo: ['lib'] });
+    await addPath(store, 'loose', { atMs: ago(1) });
+    await writeReplicas(store, { at: now.toISOString(), machines: 1, roots: [], sole: [basename(sole.url)] });
+    let mirrored = ['top', 'sole'];
+    const rootsOf = (keeper: string, names: readonly string[]): Root[] =>
+      names.map((name) => ({ storePath: pathNamed(name), keeper, isWhole: true }));
+    const removed = async (maxBytes: number): Promise<unknown> => {
+      const yields: Yield[] = [];
+      const order: string[] = [];
+      const yielding = {
+        keepers: new Set(['mirror']),
+        record: async (given: readonly Yield[]) => {
+          assert.deepEqual(order, []);
+          yields.push(...given);
+        },
+      };
+      await collect(store, [], {
+        roots: async () => [...rootsOf('mirror', mirrored), ...rootsOf('own', ['app'])],
+        yielding,
+        maxBytes,
+        now,
+        onRemoved: ({ storePath }) => order.push(storePath.slice(44)),
+      });
+      for (const { roots } of yields) mirrored = roots.map((path) => path.slice(44)).toSorted();
+      return [order, yields.map(({ keeper, paths, bytes }) => ({ keeper, paths, bytes }))];
+    };
+    assert.deepEqual(await removed(6000), [[], []]);
+    assert.deepEqual(await removed(4000), [['loose', 'top'], [{ keeper: 'mirror', paths: 1, bytes: 1000 }]]);
+    assert.deepEqual(mirrored, ['lib', 'low', 'sole']);
+    assert.deepEqual(await removed(0), [['low', 'sole'], [{ keeper: 'mirror', paths: 2, bytes: 2000 }]]);
+    assert.deepEqual([mirrored, (await held(store))[0]], [['lib'], ['app', 'lib']]);
   });
 
   test('forgets a restored damaged file along with its path, and an unneeded damaged narinfo after a week', async (t) => {

@@ -346,10 +346,10 @@ export async function narBytesOf(dir: string): Promise<number> {
  */
 export async function assertSound(
   dir: string,
-  publicKey: string,
+  publicKey: string | readonly string[],
   options: { withoutNar?: readonly string[]; afterKill?: boolean } = {},
 ): Promise<StoreContents> {
-  const keys = [parsePublicKey(publicKey)];
+  const keys = [publicKey].flat().map((key) => parsePublicKey(key));
   const names = await readdir(dir);
   assert.deepEqual(
     names.filter((name) => name.endsWith('.tmp') && options.afterKill !== true),

@@ -25,20 +25,26 @@ export interface EvictionAim {
   readonly sole?: ReadonlySet<string> | undefined;
   /** True to keep forgotten NARs of `sole` as long as enough bytes are free. Default: false. */
   readonly keepsForgottenSole?: boolean;
+  /** 1 for each path that goes only after all others, to free bytes. Default: none. */
+  readonly yielding?: Uint8Array | undefined;
 }
 
 /** Later than any time at which a NAR can have been used. */
 const SPARED_MS = 1e15;
+/** Later than any spared NAR. */
+const YIELDING_MS = 3 * SPARED_MS;
 
 /**
  * Chooses the paths to remove. None is kept or referred to by a remaining narinfo, so closures are removed from the
  * top. Chooses all forgotten paths. Then, until enough bytes are free, chooses in this order: paths without a NAR; NARs
- * by the time since they were last served or arrived, longest first; NARs that no other machine is known to hold.
+ * by the time since they were last served or arrived, longest first; NARs that no other machine is known to hold; then
+ * yielding paths in the same order.
  */
 export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim): Eviction {
-  const { excessBytes, forgotten, sole, keepsForgottenSole = false } = aim;
+  const { excessBytes, forgotten, sole, keepsForgottenSole = false, yielding } = aim;
   const spared = new Set(Array.from(sole ?? [], (name) => graph.narNumberOf(name)));
   const rankOf = (nar: number): number => (spared.has(nar) ? SPARED_MS : 0) + graph.narUsedAtMs(nar);
+  const yields = (path: number): boolean => yielding?.[path] === 1;
   const paths: number[] = [];
   const chosen = { ...noEviction(graph), paths };
   const gone = new Uint8Array(graph.pathCount);
@@ -53,7 +59,8 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim):
     const heap = new Heap();
     const offer = (path: number): void => {
       const isTop = kept.paths[path] !== 1 && graph.state(path) === PRESENT && referrers[path] === 0;
-      if (isTop && gone[path] !== 1 && isWanted(path)) heap.push(path, rankOf(graph.narOf(path)));
+      if (isTop && gone[path] !== 1 && isWanted(path))
+        heap.push(path, (yields(path) ? YIELDING_MS : 0) + rankOf(graph.narOf(path)));
     };
     for (let path = 0; path < graph.pathCount; path++) offer(path);
     for (let path = heap.pop(); path !== undefined; path = heap.pop()) {
@@ -74,7 +81,7 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim):
   };
   if (forgotten !== undefined)
     evict(
-      (path) => forgotten[path] === 1 && !(keepsForgottenSole && spared.has(graph.narOf(path))),
+      (path) => forgotten[path] === 1 && !yields(path) && !(keepsForgottenSole && spared.has(graph.narOf(path))),
       () => false,
     );
   if (excessBytes > chosen.bytes)

@@ -1,0 +1,163 @@
+/** A store with a `max-size` while a subscription grows: other paths give way, and the subscription never does. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { nextGeneration } from '../support/generations.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertSound, Lab, narBytesOf, type Run, type RunningPublisher } from '../support/lab.ts';
+import { Machine } from '../support/machine.ts';
+
+const BLOB_BYTES = 100_000;
+const BLOBS = 6;
+/** Much less than one sixteenth of all NARs. */
+const LITTLE_BYTES = 10_000;
+/** Blobs that differ in the second generation. */
+const NEWS = 4;
+
+suite('a subscription that grows in a store with max-size', { concurrency: 2 }, () => {
+  let lab: Lab;
+  /** The contents of a mirrored hash map. */
+  let shared: MadeClosure;
+  let publisher: RunningPublisher;
+
+  before(async () => {
+    lab = await Lab.open();
+    shared = await lab.closure(Array.from({ length: BLOBS }, () => BLOB_BYTES));
+    publisher = await lab.publisher(shared, ['--key', lab.path('publisher.key'), ...ALONE]);
+  });
+  after(async () => {
+    await publisher.process.stop();
+    await lab[Symbol.asyncDispose]();
+  });
+
+  /** A machine with a subscription to a list, and the cache of its paths. */
+  const scene = async (): Promise<{ own: MadeClosure; cache: HttpCache; machine: Machine; list: string }> => {
+    const own = await lab.closure(Array.from({ length: BLOBS }, () => BLOB_BYTES));
+    const cache = lab.use(await startHttpCache(own.cacheDir));
+    const machine = await Machine.make(lab, { flags: ALONE });
+    const keys = [own.publicKey, shared.publicKey];
+    const [from, trust] = [[cache.url, `file://${shared.cacheDir}`], keys].map((one) => JSON.stringify(one));
+    await machine.configure(`trusted-public-key = ${trust}\nfrom = ${from}`);
+    const list = join(await lab.folder('lists'), 'own');
+    await writeFile(list, own.root);
+    await machine.subscribe('own', list);
+    return { own, cache, machine, list };
+  };
+  /** Lists a second generation, most of which is new. */
+  const grow = async (own: MadeClosure, list: string): Promise<MadeClosure> => {
+    for (let blob = 1; blob < NEWS; blob++)
+      await writeFile(join(dirname(own.cacheDir), 'blobs', `blob-${blob}`), randomBytes(BLOB_BYTES));
+    const next = await nextGeneration(own, 0, BLOB_BYTES);
+    await writeFile(list, next.root);
+    return next;
+  };
+
+  test('paths that nothing keeps make room', async () => {
+    const { own, machine, list } = await scene();
+    await machine.updated();
+    const fetched = await machine.run(['fetch', shared.root, '--no-copy', ...ALONE]);
+    assert.equal(fetched.status, 0, fetched.stderr);
+    const budgetBytes = await narBytesOf(machine.store);
+    const next = await grow(own, list);
+    const done = await machine.updated('--max-size', `${budgetBytes}B`);
+    assert.deepEqual([done['outcome'], done['generation']], ['complete', 2]);
+    assert.ok((await narBytesOf(machine.store)) <= budgetBytes);
+    const { narInfos } = await assertSound(machine.store, [next.publicKey, shared.publicKey]);
+    assert.ok(holdsName(narInfos, next.root) && holdsName(narInfos, own.root));
+    assert.ok(!holdsName(narInfos, shared.root));
+  });
+
+  test('a mirror gives paths up while others arrive, says so, and takes them back when there is space', async () => {
+    const { own, machine, list } = await scene();
+    await machine.subscribe('mirror', publisher.mirror);
+    assert.equal((await machine.update()).status, 0);
+    const whole = new Set(await readdir(join(machine.store, 'nar')));
+    const budgetBytes = await narBytesOf(machine.store);
+    const budget = ['--max-size', `${budgetBytes}B`];
+    await grow(own, list);
+    const run = await machine.update(['own', ...budget]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(orderIn(run)[0], 'yielded', 'no room was made before everything had arrived');
+    assert.equal(run.event('yielded')['name'], 'mirror');
+    assert.ok(!run.events.some(({ event }) => event === 'warning'), run.stdout);
+    assert.ok((await narBytesOf(machine.store)) <= budgetBytes);
+    const status = await machine.status('mirror');
+    assert.equal(status['health'], 'complete');
+    assert.match(String(status['notes']), /does not fit into --max-size.*; without \d+ paths \(\d+/);
+    const { narInfos } = await assertSound(machine.store, [own.publicKey, shared.publicKey]);
+    assert.ok(narInfos.length > 0);
+
+    const gc = await machine.run(['gc', ...budget]);
+    assert.deepEqual([gc.status, gc.event('done')['isOver']], [0, false], gc.stderr);
+    const again = await machine.update(budget);
+    assert.equal(again.status, 0, again.stderr);
+    assert.deepEqual(
+      again.events.filter(({ event }) => event === 'subscription').map(({ name, outcome }) => [name, outcome]),
+      [
+        ['own', 'complete'],
+        ['mirror', 'complete'],
+      ],
+    );
+    assert.ok((await narBytesOf(machine.store)) <= budgetBytes);
+    assert.equal((await machine.update(['--max-size', '1G'])).status, 0);
+    assert.ok(holdsAll(new Set(await readdir(join(machine.store, 'nar'))), whole));
+    assert.deepEqual((await machine.status('mirror'))['notes'], []);
+  });
+
+  test('a mirror gives paths up at the end of a run that brought little', async () => {
+    const { own, machine, list } = await scene();
+    await machine.subscribe('mirror', publisher.mirror);
+    assert.equal((await machine.update()).status, 0);
+    const budgetBytes = await narBytesOf(machine.store);
+    const next = await nextGeneration(own, 0, LITTLE_BYTES);
+    await writeFile(list, next.root);
+    const run = await machine.update(['own', '--max-size', `${budgetBytes}B`]);
+    assert.deepEqual([run.status, orderIn(run)], [0, ['subscription', 'yielded']], run.stderr);
+    assert.ok((await narBytesOf(machine.store)) <= budgetBytes);
+    const { narInfos } = await assertSound(machine.store, [next.publicKey, shared.publicKey]);
+    assert.ok(holdsName(narInfos, next.root) && holdsName(narInfos, own.root));
+    assert.equal((await machine.status('mirror'))['health'], 'complete');
+  });
+
+  test('subscriptions that do not fit are complete, lose nothing, and the update names the way out', async () => {
+    const { own, machine, list } = await scene();
+    await machine.updated();
+    assert.equal((await machine.run(['pin', own.root])).status, 0);
+    const budgetBytes = await narBytesOf(machine.store);
+    const next = await grow(own, list);
+    const run = await machine.update(['--max-size', `${budgetBytes}B`]);
+    assert.deepEqual([run.status, run.event('subscription')['outcome']], [0, 'complete'], run.stderr);
+    assert.match(String(run.event('warning')['message']), /^the kept paths take .*, more than --max-size .*: raise it/);
+    const { narInfos } = await assertSound(machine.store, [next.publicKey, shared.publicKey]);
+    assert.ok(holdsName(narInfos, next.root) && holdsName(narInfos, own.root));
+  });
+
+  test('a mirror gives nothing up for paths that do not come', async () => {
+    const { own, cache, machine, list } = await scene();
+    await machine.subscribe('mirror', publisher.mirror);
+    assert.equal((await machine.update()).status, 0);
+    const earlier = new Set(await readdir(join(machine.store, 'nar')));
+    const budgetBytes = await narBytesOf(machine.store);
+    await grow(own, list);
+    cache.faults = [{ match: /\.nar\.xz$/, kind: 'status', status: 404 }];
+    const run = await machine.update(['own', '--max-size', `${budgetBytes}B`]);
+    assert.equal(run.event('subscription')['outcome'], 'incomplete', run.stdout);
+    assert.ok(holdsAll(new Set(await readdir(join(machine.store, 'nar'))), earlier));
+  });
+});
+
+/** Returns the events that tell when room was made. */
+function orderIn({ events }: Run): unknown[] {
+  return events.map(({ event }) => event).filter((event) => event === 'yielded' || event === 'subscription');
+}
+
+function holdsAll(names: ReadonlySet<string>, others: ReadonlySet<string>): boolean {
+  return [...others].every((name) => names.has(name));
+}
+
+function holdsName(narInfos: readonly string[], path: string): boolean {
+  return narInfos.some((name) => path.endsWith(name));
+}
