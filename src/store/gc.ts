@@ -4,6 +4,7 @@ import { readClaims, type Claim } from './claims.ts';
 import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
 import { markKept, reach, type Kept, type Root } from './collect/keep.ts';
 import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
+import { removeUnwantedPartials } from './collect/partials.ts';
 import { scanStore } from './collect/scan.ts';
 import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
@@ -28,6 +29,11 @@ export interface GcOptions {
   readonly maxBytes: number | undefined;
   /** Keepers whose paths are removed if the budget is not met otherwise, unless something else keeps them. Default: none. */
   readonly yielding?: Yielding | undefined;
+  /**
+   * Names of the partial files that subscriptions want. If NARs and partial files exceed the budget, others are removed.
+   * Undefined: nobody knows, so all are kept for their time.
+   */
+  readonly wantedPartials?: ReadonlySet<string> | undefined;
   readonly dryRun: boolean;
   readonly now: Date;
   readonly signal: AbortSignal;
@@ -65,7 +71,8 @@ export interface GcResult {
 /**
  * Prunes the store to its budget. Keeps closures of roots, claims of running fetches, and NARs served in the last ten
  * minutes. Removes the others until the budget is met, least recently served first. NARs without a known copy on
- * another machine come last, followed by paths of yielding keepers. Always removes leftovers of crashes.
+ * another machine come last, followed by paths of yielding keepers. Always removes leftovers of crashes. Partial files
+ * do not count against NARs: see {@link removeUnwantedPartials}.
  *
  * It is safe to kill this at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks up the
  * store's contents.
@@ -111,19 +118,37 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   } finally {
     if (!dryRun) await compactCatalogue(store);
   }
+  const keptBytes = totalBytes - chosen.bytes;
+  const partials = await removePartials(options, keptBytes);
   if (!dryRun) await removeStrayRealisations(store);
   return {
     removed: { paths: chosen.paths.length, nars: chosen.narCount, bytes: chosen.bytes },
-    leftovers,
-    kept: {
-      paths: held.paths - chosen.paths.length,
-      nars: held.nars - chosen.narCount,
-      bytes: totalBytes - chosen.bytes,
+    leftovers: {
+      files: leftovers.files + partials.files,
+      bytes: leftovers.bytes + partials.bytes,
+      narBytes: leftovers.narBytes,
     },
+    kept: { paths: held.paths - chosen.paths.length, nars: held.nars - chosen.narCount, bytes: keptBytes },
     sole: countSole(graph, chosen, sole),
     reclaimableBytes: Math.max(0, all.bytes - chosen.bytes),
     obstacles: kept.obstacles,
   };
+}
+
+/** Removes unwanted partial files if NARs of this size leave too little of the budget to them. */
+async function removePartials(
+  { store, wantedPartials: wanted, maxBytes, dryRun, now, signal, onLeftover }: GcOptions,
+  narBytes: number,
+): Promise<{ files: number; bytes: number }> {
+  if (wanted === undefined || maxBytes === undefined) return { files: 0, bytes: 0 };
+  return removeUnwantedPartials(store, {
+    wanted,
+    freeBytes: maxBytes - narBytes,
+    dryRun,
+    now,
+    signal,
+    onRemoved: (file) => onLeftover?.(file),
+  });
 }
 
 function hashOf({ storePath }: Root): string {

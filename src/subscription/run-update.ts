@@ -18,6 +18,7 @@ import type { Subscription } from './subscription.ts';
 import { publishersOfGone, unfollow } from './unfollow.ts';
 import { failedOf, updateSubscription, type Updated } from './update.ts';
 import type { UpdateContext } from './update-context.ts';
+import { partialsOfAll } from './wanted-partials.ts';
 import { yieldingMirrors } from './yielding.ts';
 import { buildPublication, type Built } from '../publish/build-publication.ts';
 
@@ -90,7 +91,7 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
   // The disk is full, or the night is over: collecting helps in both cases.
   const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOrTell(store, options);
-  await collect(store, options);
+  await collect(store, updated, options);
   if (ending !== undefined) throw ending;
   return { updated, failure };
 }
@@ -212,7 +213,7 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
  * Removes paths that nothing keeps and that exceed the budget. If that is not enough, mirrors give paths up, unless they
  * alone were updated. Then forgets removed subscriptions.
  */
-async function collect(store: FileStore, options: RunUpdateOptions): Promise<void> {
+async function collect(store: FileStore, updated: readonly Updated[], options: RunUpdateOptions): Promise<void> {
   const { maxBytes, signal, onWarning, forgetOthers, configured, onYielded } = options;
   const keepGenerations = generationsToKeep(options.keepGenerations, options);
   const states = await listStates(store);
@@ -230,6 +231,7 @@ async function collect(store: FileStore, options: RunUpdateOptions): Promise<voi
       yielding: mayYield ? await yieldingMirrors(store, configured, onYielded) : undefined,
       forgotten: rootsOf(old).map(storeHashOf),
       maxBytes,
+      wantedPartials: partialsOfAll(updated, [...configured, ...states.filter(({ name }) => !dropped.has(name))]),
       dryRun: false,
       now: new Date(),
       signal,

@@ -14,6 +14,7 @@ import { nextState, type Outcome } from './next-state.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 import type { UpdateContext } from './update-context.ts';
+import { partialsOf } from './wanted-partials.ts';
 
 export interface NarToFetch {
   /** 0 if the size is unknown. */
@@ -41,6 +42,8 @@ export interface Updated {
   /** Size in bytes of the NARs that no source delivered, by FileHash. */
   readonly lacking: ReadonlyMap<FileHash, number>;
   readonly paths: number;
+  /** Names of the partial files that the next run may continue. Undefined if this one could not plan everything. */
+  readonly wantedPartials: ReadonlySet<string> | undefined;
 }
 
 /** Makes the result of a subscription whose state could not be written. */
@@ -52,6 +55,7 @@ export function failedOf(subscription: Subscription, error: NarswarmError): Upda
     nars: new Map<string, NarToFetch>(),
     lacking: new Map(),
     paths: 0,
+    wantedPartials: undefined,
   };
   return { subscription, state: undefined, error, ...nothing };
 }
@@ -93,8 +97,10 @@ export async function updateSubscription(subscription: Subscription, context: Up
     await writeState(store, known);
   };
   let outcome: ToldOutcome;
+  let wantedPartials: ReadonlySet<string> | undefined;
   try {
     outcome = { parts, ...(await fetchSubscription(subscription, { parts, record }, tell, context)) };
+    wantedPartials = partialsOf(parts);
   } catch (error) {
     outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], leftOut: [] };
   }
@@ -105,7 +111,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
       outcome = { ...outcome, error: asFailure(error, signal) };
     }
   }
-  const summary = summarise(outcome);
+  const summary = { ...summarise(outcome), wantedPartials };
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
   }
@@ -149,7 +155,7 @@ function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
   throw failure;
 }
 
-function summarise({ error, lack, parts, notes, leftOut }: ToldOutcome): Omit<Updated, 'subscription' | 'state'> {
+function summarise({ error, lack, parts, notes, leftOut }: ToldOutcome): Omit<Updated, 'subscription' | 'state' | 'wantedPartials'> {
   return {
     error,
     lack,

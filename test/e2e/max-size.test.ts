@@ -1,17 +1,22 @@
 /** A store with a `max-size` while a subscription grows: other paths give way, and the subscription never does. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { nextGeneration } from '../support/generations.ts';
+import { storeHashOf } from '../../src/nix/store-path.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { PartialSession } from '../../src/store/session.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertSound, Lab, narBytesOf, type Run, type RunningPublisher } from '../support/lab.ts';
+import { ALONE, assertSound, Lab, narBytesOf, type Run, readNarInfos, type RunningPublisher } from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
 
 const BLOB_BYTES = 100_000;
 const BLOBS = 6;
+/** Such a NAR is written to its partial file at once. */
+const LARGE_BYTES = 1_200_000;
 /** Much less than one sixteenth of all NARs. */
 const LITTLE_BYTES = 10_000;
 /** Blobs that differ in the second generation. */
@@ -135,6 +140,42 @@ suite('a subscription that grows in a store with max-size', { concurrency: 2 }, 
     assert.ok(holdsName(narInfos, next.root) && holdsName(narInfos, own.root));
   });
 
+  test('partial files that no subscription wants are removed, as soon as all of them could be planned', async () => {
+    const own = await lab.closure([LARGE_BYTES]);
+    const cache = lab.use(await startHttpCache(own.cacheDir));
+    const machine = await Machine.make(lab, { flags: ALONE });
+    await machine.configure(`trusted-public-key = "${own.publicKey}"\nfrom = "${cache.url}"`);
+    const list = join(await lab.folder('lists'), 'own');
+    await machine.subscribe('own', list);
+    const largest = [...(await readNarInfos(own.cacheDir)).values()].toSorted((a, b) => b.narSize - a.narSize)[0]!;
+    const nar = await readFile(join(own.cacheDir, largest.url));
+    const stray = 'f'.repeat(52);
+    const partials = await leavePartials(
+      machine,
+      new Map([
+        [largest.fileHash!, nar],
+        [stray, nar],
+      ]),
+    );
+    const both = [largest.fileHash!, stray].toSorted();
+    const outcome = async (): Promise<unknown> =>
+      (await machine.update(['--max-size', '0'])).event('subscription')['outcome'];
+    assert.equal(await outcome(), 'failed', 'there is no list yet');
+    assert.deepEqual(await partials(), both);
+    await writeFile(list, own.root);
+    cache.faults = [{ match: new RegExp(storeHashOf(largest.storePath)), kind: 'status', status: 500 }];
+    assert.equal(await outcome(), 'incomplete', 'a narinfo is not there yet');
+    assert.deepEqual(await partials(), both);
+    cache.faults = [{ match: /\.nar\./, kind: 'status', status: 404 }];
+    assert.equal(await outcome(), 'incomplete');
+    assert.deepEqual(await partials(), [largest.fileHash!]);
+    cache.faults = [];
+    cache.resetCounts();
+    assert.equal(await outcome(), 'complete');
+    assert.ok(cache.bytesSent() < nar.length, 'a NAR was fetched again');
+    assert.deepEqual(await partials(), []);
+  });
+
   test('a mirror gives nothing up for paths that do not come', async () => {
     const { own, cache, machine, list } = await scene();
     await machine.subscribe('mirror', publisher.mirror);
@@ -148,6 +189,22 @@ suite('a subscription that grows in a store with max-size', { concurrency: 2 }, 
     assert.ok(holdsAll(new Set(await readdir(join(machine.store, 'nar'))), earlier));
   });
 });
+
+/** Writes the first half of a NAR, as a run that ended two days ago. Returns the names of all such files. */
+async function leavePartials(machine: Machine, files: ReadonlyMap<string, Buffer>): Promise<() => Promise<string[]>> {
+  const store = await FileStore.open(machine.store, { create: true });
+  await using session = await PartialSession.open(store);
+  const at = Date.now() / 1000 - 2 * 86_400;
+  for (const [name, nar] of files) {
+    await writeFile(session.path(name), nar.subarray(0, nar.length / 2));
+    await utimes(session.path(name), at, at);
+  }
+  const parent = dirname(session.dir);
+  return async () => {
+    const owners = await readdir(parent);
+    return (await Promise.all(owners.map((owner) => readdir(join(parent, owner))))).flat().toSorted();
+  };
+}
 
 /** Returns the events that tell when room was made. */
 function orderIn({ events }: Run): unknown[] {

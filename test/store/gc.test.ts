@@ -25,6 +25,7 @@ import type { Warning } from '../../src/warning.ts';
 
 const VICTIM = fileURLToPath(new URL('gc-victim.ts', import.meta.url));
 const DAY_MS = 86_400_000;
+const PARTIAL_BYTES = 4096;
 
 interface Collected extends GcResult {
   readonly order: readonly string[];
@@ -506,5 +507,65 @@ suite('leftovers', () => {
     assert.equal((await stat(session.path('mine'))).size, 10);
     await assert.rejects(access(gone), { code: 'ENOENT' });
     assert.deepEqual(await readdir(join(store.stateDir, 'served')), []);
+  });
+
+  /** A store with a NAR of 1000 bytes, and partial files of `PARTIAL_BYTES`: name, and age in days. */
+  const withPartials = async (
+    t: TestContext,
+    files: readonly (readonly [name: string, days: number])[],
+  ): Promise<{ store: FileStore; left: () => Promise<string[]> }> => {
+    const store = await emptyStore(t);
+    await addPath(store, 'app');
+    const running = await PartialSession.open(store);
+    const gone = running.dir.replace(/-\d+-\w+$/, '-1-1');
+    await mkdir(gone);
+    for (const [name, days] of files) {
+      const path = name === 'mine' ? running.path(name) : join(gone, name);
+      const at = (Date.now() - days * DAY_MS) / 1000;
+      await writeFile(path, Buffer.alloc(PARTIAL_BYTES, 1));
+      await utimes(path, at, at);
+    }
+    const left = async (): Promise<string[]> => (await readdir(gone)).toSorted();
+    return { store, left };
+  };
+
+  test('removes unwanted partial files until the store fits, those written longest ago first', async (t) => {
+    const { store, left } = await withPartials(t, [
+      ['b', 4],
+      ['a', 2],
+      ['b.pieces', 4],
+      ['c', 5],
+      ['wanted', 6],
+      ['young', 0.9],
+      ['mine', 6],
+    ]);
+    const wantedPartials = new Set(['wanted']);
+    const within = (partials: number): Partial<GcOptions> => ({
+      wantedPartials,
+      maxBytes: 1000 + partials * PARTIAL_BYTES,
+    });
+    assert.equal((await collect(store, ['app'], within(6))).leftovers.files, 0);
+    const dry = await collect(store, ['app'], { ...within(4), dryRun: true });
+    assert.deepEqual(dry.leftovers, { files: 2, bytes: 2 * PARTIAL_BYTES, narBytes: 0 });
+    assert.equal((await left()).length, 6);
+    assert.deepEqual((await collect(store, ['app'], within(4))).leftovers, dry.leftovers);
+    assert.deepEqual(await left(), ['a', 'wanted', 'young']);
+    assert.equal((await collect(store, ['app'], within(0))).leftovers.files, 1);
+    assert.deepEqual(await left(), ['wanted', 'young']);
+    assert.deepEqual(await held(store), [['app'], 1]);
+  });
+
+  test('keeps unwanted partial files if nobody knows which are wanted, and without a budget', async (t) => {
+    const { store, left } = await withPartials(t, [['a', 2]]);
+    await collect(store, ['app'], { maxBytes: 0 });
+    await collect(store, ['app'], { maxBytes: undefined, wantedPartials: new Set() });
+    assert.deepEqual(await left(), ['a']);
+  });
+
+  test('keeps all NARs however large the partial files are', async (t) => {
+    const { store } = await withPartials(t, [['wanted', 2]]);
+    await addPath(store, 'loose');
+    const { removed } = await collect(store, ['app'], { maxBytes: 2000, wantedPartials: new Set(['wanted']) });
+    assert.equal(removed.paths, 0);
   });
 });
