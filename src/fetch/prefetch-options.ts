@@ -75,7 +75,13 @@ export interface PrefetchOptions {
 }
 
 /** A store with a budget. */
-export interface StoreRoom extends Room {
-  /** Removes paths outside of the fetched closure until the budget is met. @param held what has arrived so far */
-  readonly make: (held: PrefetchResult) => Promise<void>;
+export interface StoreRoom extends Pick<Room, 'inFlightBytes'> {
+  /** Measures the store. Returns the bytes that the budget leaves. */
+  readonly free: () => Promise<number>;
+  /**
+   * Removes paths outside of the fetched closure until the budget is met. Returns the bytes that it then leaves.
+   *
+   * @param held what has arrived so far
+   */
+  readonly make: (held: PrefetchResult) => Promise<number>;
 }

@@ -7,12 +7,12 @@ import type { FetchedNars } from './fetch-nars.ts';
 import type { NarJob } from './job.ts';
 import type { Plan } from './plan.ts';
 
-/** The room for NARs in a store with a budget. */
+/** The room for NARs in a store with a budget, at the start of a fetch. */
 export interface Room {
   /** Limit on the bytes of NARs in flight while the store is full: the most by which it exceeds its budget. */
   readonly inFlightBytes: number;
-  /** Returns the bytes that the budget leaves. Negative if the store exceeds it. */
-  readonly free: () => Promise<number>;
+  /** The bytes that the budget leaves. Negative if the store exceeds it. */
+  readonly freeBytes: number;
 }
 
 /** A NAR of a plan. */
@@ -97,7 +97,7 @@ export async function fetchWithinRoom(
   const jobs: NarJob[] = [];
   let found = closure;
   let isFruitless = false;
-  let free = await room.free();
+  let free = room.freeBytes;
   if (free < 0) free = await settle(undefined, steps.later);
   for (let isFirst = true; ; isFirst = false) {
     const mayTake = free >= 0 && !signal.aborted;

@@ -50,16 +50,19 @@ export class MirrorRoom implements StoreRoom {
 
   readonly free = async (): Promise<number> => this.#options.maxBytes - (await narBytes(this.#options.store));
 
-  readonly make = async (held: PrefetchResult): Promise<void> => {
+  readonly make = async (held: PrefetchResult): Promise<number> => {
     const { store, maxBytes, rootsBeside: roots, record, signal, onWarning } = this.#options;
     await record(held);
-    for (let isDone = false; !isDone;) {
+    for (;;) {
       await untilNobody(store, 'collecting', { signal });
       try {
-        await collectGarbage({ store, roots, maxBytes, dryRun: false, now: new Date(), signal, onWarning });
-        isDone = true;
+        const now = new Date();
+        const { kept } = await collectGarbage({ store, roots, maxBytes, dryRun: false, now, signal, onWarning });
+        return maxBytes - kept.bytes;
       } catch (error) {
-        if (!isNarswarmError(error, 'STORE_BUSY')) return unlessCorrupt(error); // otherwise another one began just now
+        if (isNarswarmError(error, 'STORE_BUSY')) continue; // another one began just now
+        unlessCorrupt(error);
+        return this.free();
       }
     }
   };

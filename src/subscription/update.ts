@@ -155,7 +155,13 @@ function asFailure(error: unknown, signal: AbortSignal): NarswarmError {
   throw failure;
 }
 
-function summarise({ error, lack, parts, notes, leftOut }: ToldOutcome): Omit<Updated, 'subscription' | 'state' | 'wantedPartials'> {
+function summarise({
+  error,
+  lack,
+  parts,
+  notes,
+  leftOut,
+}: ToldOutcome): Omit<Updated, 'subscription' | 'state' | 'wantedPartials'> {
   return {
     error,
     lack,

@@ -60,7 +60,7 @@ suite('a fetch within the room of a store', () => {
     const { failures } = await fetchWithinRoom(
       plan,
       closure,
-      { inFlightBytes: BYTES, free: () => Promise.resolve(free) },
+      { inFlightBytes: BYTES, freeBytes: free },
       {
         roots,
         fetch: (step, found, isFruitless): Promise<FetchedNars> => {
