@@ -141,6 +141,7 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
   };
 }
 
-function notBegun(path: StorePath): NarswarmError {
+/** The failure of a path whose NAR was still to come when the run was told to stop. */
+export function notBegun(path: StorePath): NarswarmError {
   return new NarswarmError('INTERRUPTED', 'its NAR was not complete before the interruption', { facts: { path } });
 }

@@ -62,7 +62,7 @@ export class Gathered {
 }
 
 /** Makes the error of a fetch that left paths out. All other paths were fetched. */
-export function lackOf(missing: readonly MissingPath[], { jobs, unsized }: Plan): NarswarmError {
+export function lackError(missing: readonly MissingPath[], { jobs, unsized }: Plan): NarswarmError {
   const [first] = missing;
   const { path, reason, code } = first ?? { path: undefined, reason: 'interrupted', code: undefined };
   const isOfNix = code === 'IMPORT_FAILED';

@@ -119,7 +119,7 @@ export async function attachTorrents(
     await Promise.all(jobs.slice(at, at + CHUNK).map(attach));
 }
 
-/** Yields the NARs whose file has the right SHA-256, each with its torrent. */
+/** Reads files. @returns the NARs whose file has the right SHA-256, each with its torrent */
 async function readThrough(nars: readonly NarJob[], store: FileStore, signal: AbortSignal): Promise<NarJob[]> {
   const items = nars.map((nar) => ({ nar, path: store.narPath(localOf(nar)), sizeBytes: nar.sizeBytes }));
   const right: NarJob[] = [];

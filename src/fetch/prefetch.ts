@@ -8,7 +8,7 @@ import { CommitFeed } from './commit-feed.ts';
 import { Committer } from './commit.ts';
 import { FetchSources } from './fetch-sources.ts';
 import { fetchNars, type FetchNarsContext } from './fetch-nars.ts';
-import { Gathered, lackOf } from './gathered.ts';
+import { Gathered, lackError } from './gathered.ts';
 import { importGathered } from './import-gathered.ts';
 import type { Plan } from './plan.ts';
 import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
@@ -91,7 +91,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   await writeRealisations(await realisations.end(), store);
 
   const { imported, importFailure } = await importGathered(roots, planned, gathered, download, options);
-  if (!keepGoing && gathered.missing.length > 0) throw lackOf(gathered.missing, plan);
+  if (!keepGoing && gathered.missing.length > 0) throw lackError(gathered.missing, plan);
   return result(imported, importFailure);
 }
 

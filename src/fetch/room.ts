@@ -4,6 +4,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { NarswarmError } from '../errors.ts';
 import { referencesFirst, type Closure } from './closure.ts';
 import type { FetchedNars } from './fetch-nars.ts';
+import { notBegun } from './fetch-round.ts';
 import type { NarJob } from './job.ts';
 import type { Plan } from './plan.ts';
 
@@ -115,7 +116,7 @@ export async function fetchWithinRoom(
   }
   for (const hash of steps.later) {
     const path = closure.get(hash)?.storePath;
-    if (path !== undefined) failures.set(path, signal.aborted ? interrupted(path) : withoutRoom(path));
+    if (path !== undefined) failures.set(path, signal.aborted ? notBegun(path) : withoutRoom(path));
   }
   return { closure: found, jobs, checked: [], failures };
 }
@@ -147,10 +148,6 @@ function entryOf(hash: StoreHash, closure: Closure): [StoreHash, NarInfo][] {
 
 function bytesOf({ jobBytes, unsized }: Plan): number {
   return unsized.reduce((sum, { narSize }) => sum + narSize, jobBytes);
-}
-
-function interrupted(path: StorePath): NarswarmError {
-  return new NarswarmError('INTERRUPTED', 'its NAR was not complete before the interruption', { facts: { path } });
 }
 
 function withoutRoom(path: StorePath): NarswarmError {

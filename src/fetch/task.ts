@@ -111,16 +111,10 @@ export function unavailable(job: NarJob, reason: string, cause?: unknown): Narsw
   });
 }
 
+/** Makes the error of a run. Each NAR's own failure is what people read. */
 export function summary(failures: readonly unknown[], total: number): NarswarmError {
-  const first = failures[0] instanceof Error ? failures[0].message : String(failures[0]);
-  const more = failures.length > 1 ? ` (and ${failures.length - 1} more)` : '';
-  const kept = failures.length < total ? '; the others are kept' : '';
-  return new NarswarmError(
-    'NAR_UNAVAILABLE',
-    `${failures.length} of ${total} NARs could not be fetched: ${first}${more}${kept}`,
-    {
-      cause: new AggregateError(failures),
-      facts: { failed: failures.length, total },
-    },
-  );
+  return new NarswarmError('NAR_UNAVAILABLE', `${failures.length} of ${total} NARs could not be fetched`, {
+    cause: new AggregateError(failures),
+    facts: { failed: failures.length, total },
+  });
 }
