@@ -47,9 +47,10 @@ export class TheirFetches {
   /** Records the claims of a message. Ignores files that are not wanted. */
   on(fetches: readonly Fetch[]): void {
     const nowMs = this.#now();
-    for (const { prefix, heldBytes } of fetches) {
-      const file = this.#wanted.byPrefix(prefix)?.file;
+    for (const { prefix, heldBytes: claimedBytes } of fetches) {
+      const { file, sizeBytes = Infinity } = this.#wanted.byPrefix(prefix) ?? {};
       if (file === undefined) continue;
+      const heldBytes = Math.min(claimedBytes, sizeBytes); // beyond its end, a file would grow for ever
       const heard = this.#heard.get(file);
       if (heard === undefined || nowMs - heard.saidAtMs > SAID_MS) {
         this.#heard.set(file, { firstAtMs: nowMs, firstBytes: heldBytes, heldBytes, saidAtMs: nowMs, grewAtMs: nowMs });

@@ -33,6 +33,12 @@ const LINE_OUT_FACTOR = 2;
 const SHARE_MS = 2_000;
 /** The same limit as a part of the elapsed time: no other process can slow a run down by more. */
 const SHARE_PART = 0.25;
+/**
+ * The same limits for claims of other processes that they are fetching these NARs: above them nobody is believed. A
+ * liar may repeat its claims under any number of names.
+ */
+const CLAIMS_MS = 10_000;
+const CLAIMS_PART = 0.5;
 /** Time after a delay by our own limit during which no source counts as slow. */
 const HELD_BACK_MS = 2_000;
 /** Time without progress after which NARs are no longer requested from upstreams that do not answer. */
@@ -159,7 +165,17 @@ export class LanePolicy {
 
   /** True while it is worth waiting for a NAR that another process fetches from an upstream. */
   get isSharing(): boolean {
-    return this.#waitedMs < Math.max(SHARE_MS, SHARE_PART * (this.#now() - this.#beganAtMs));
+    return this.#mayWait(SHARE_MS, SHARE_PART);
+  }
+
+  /** True while claims of other processes that they fetch a NAR are believed. */
+  get areClaimsBelieved(): boolean {
+    return this.#mayWait(CLAIMS_MS, CLAIMS_PART);
+  }
+
+  /** Returns true while idle upstreams have waited for less than this time, or this part of the elapsed time. */
+  #mayWait(forMs: number, part: number): boolean {
+    return this.#waitedMs < Math.max(forMs, part * (this.#now() - this.#beganAtMs));
   }
 
   /** True if members send a NAR sooner than an upstream would finish it. */

@@ -56,14 +56,17 @@ export class Whereabouts {
     return this.isAtMembers(task) || (this.#areForeignersThere && task.job.torrent !== undefined);
   }
 
-  /** Returns the claim of another process to be fetching the NAR from an upstream, if it has more of it than we. */
+  /**
+   * Returns the claim of another process to be fetching the NAR from an upstream, if it is believed and has more of it
+   * than we.
+   */
   claimOf(task: Task): Rival['claim'] {
-    return this.#members()?.otherFor(task)?.claim;
+    return this.#policy.areClaimsBelieved ? this.#members()?.otherFor(task)?.claim : undefined;
   }
 
   /** Returns true if another process should fetch the NAR from an upstream, and give it to us. */
   isLeftToOther(task: Task): boolean {
-    const other = this.#members()?.otherFor(task);
-    return other !== undefined && (other.claim !== undefined || this.#policy.isSharing);
+    if (this.claimOf(task) !== undefined) return true;
+    return this.#policy.isSharing && this.#members()?.otherFor(task) !== undefined;
   }
 }

@@ -49,6 +49,17 @@ suite('TheirFetches', () => {
     assert.equal(fetches.get(file)?.heldBytes, 7_001);
   });
 
+  test('a claim does not grow beyond the size of the file', () => {
+    const { clock, fetches, say } = listening();
+    for (let second = 0; second <= 6; second++) {
+      say(SIZE_BYTES + second);
+      assert.equal(fetches.get(file)?.heldBytes, SIZE_BYTES);
+      clock.ms += 1_000;
+    }
+    say(2 * SIZE_BYTES);
+    assert.equal(fetches.get(file), undefined);
+  });
+
   test('a member that holds a file whole and does not give it is not believed again', () => {
     const { clock, fetches, say } = listening();
     say(SIZE_BYTES);

@@ -47,6 +47,22 @@ suite('LanePolicy', () => {
     assert.equal(policy.isSharing, false);
   });
 
+  test('claims of other processes are believed while idle upstreams have waited for ten seconds or half of the run', () => {
+    const { clock, policy } = policyAt();
+    const pass = (seconds: number, upstreams: 'wait' | 'rest'): void => {
+      clock.ms += seconds * 1000;
+      policy.onLook(upstreams);
+    };
+    pass(9, 'wait');
+    assert.equal(policy.areClaimsBelieved, true);
+    pass(2, 'wait');
+    assert.equal(policy.areClaimsBelieved, false);
+    pass(12, 'rest');
+    assert.equal(policy.areClaimsBelieved, true);
+    pass(2, 'wait');
+    assert.equal(policy.areClaimsBelieved, false);
+  });
+
   test('waiting for other processes counts only while members are slower than our upstreams were', () => {
     const { policy, run } = policyAt();
     assert.equal(policy.upstreamBytesPerSec, undefined);
