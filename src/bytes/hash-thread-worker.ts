@@ -1,7 +1,7 @@
 import { createHash, hash, type Hash } from 'node:crypto';
 import { readSync, writeFileSync, writeSync } from 'node:fs';
 import type { HashQuestion, Place } from './hash-thread.ts';
-import { answerQuestions } from './thread.ts';
+import { answerQuestions } from './thread-worker.ts';
 
 /** Bytes of a file that are read at a time. */
 const READ_BYTES = 256 * 1024;

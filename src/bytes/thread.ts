@@ -1,13 +1,13 @@
-import { parentPort, Worker } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
 
 /** A question on its way to a thread. */
-interface Asked<Question> {
+export interface Asked<Question> {
   readonly id: number;
   readonly question: Question;
 }
 
 /** A reply of the thread. Answers to synchronous work come in the order of the questions. */
-type Reply<Answer> =
+export type Reply<Answer> =
   | { readonly id: number; readonly answer: Answer }
   /** An error of the work: its message, and the system's code, such as ENOSPC. */
   | { readonly id: number; readonly failure: { readonly message: string; readonly code: string | undefined } };
@@ -23,7 +23,7 @@ export class Thread<Question, Answer> {
   #end: Error | undefined;
   #nextId = 1;
 
-  /** @param file the file of the worker, which calls {@link answerQuestions} */
+  /** @param file the file of the worker, which calls `answerQuestions` (thread-worker.ts) */
   constructor(file: URL, workerData?: unknown) {
     this.#worker = new Worker(file, { workerData });
     this.#worker.unref();
@@ -72,24 +72,6 @@ export class Thread<Question, Answer> {
 /** Returns the URL of a worker's file beside a module: .ts in a checkout, .js once built. */
 export function workerBeside(moduleUrl: string, name: string): URL {
   return new URL(`./${name}.${moduleUrl.endsWith('.ts') ? 'ts' : 'js'}`, moduleUrl);
-}
-
-/** Answers the questions of this worker's {@link Thread}. Synchronous work keeps their order. */
-export function answerQuestions<Question, Answer>(work: (question: Question) => Answer | Promise<Answer>): void {
-  const reply = (message: Reply<Answer>): void => parentPort?.postMessage(message);
-  parentPort?.on('message', ({ id, question }: Asked<Question>) => {
-    const fail = (error: unknown): void => {
-      const { message, code } = error as NodeJS.ErrnoException;
-      reply({ id, failure: { message, code } });
-    };
-    try {
-      const answer = work(question);
-      if (answer instanceof Promise) answer.then((one: Answer) => reply({ id, answer: one }), fail);
-      else reply({ id, answer });
-    } catch (error) {
-      fail(error);
-    }
-  });
 }
 
 function hasEnded(): Error {

@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { basename } from 'node:path';
 import { workerData } from 'node:worker_threads';
-import { answerQuestions } from '../bytes/thread.ts';
+import { answerQuestions } from '../bytes/thread-worker.ts';
 import { isNarswarmError } from '../errors.ts';
 import { readNar } from './hash-nar.ts';
 import type { ReadAnswer, ReadingThreadData, ReadQuestion } from './reading-thread.ts';

@@ -1,5 +1,5 @@
 /** A worker that doubles numbers, and fails in each way that a worker can. */
-import { answerQuestions } from '../../src/bytes/thread.ts';
+import { answerQuestions } from '../../src/bytes/thread-worker.ts';
 
 answerQuestions((question: number) => {
   if (question === Infinity) return new Promise<number>(() => undefined);

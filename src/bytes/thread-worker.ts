@@ -1,0 +1,23 @@
+import { parentPort } from 'node:worker_threads';
+import type { Asked, Reply } from './thread.ts';
+
+/**
+ * Answers the questions of this worker's thread.ts. Synchronous work keeps their order. It is a module of its own, so
+ * that a worker loads only what it needs: loading what every fetch needs would take longer than starting the worker.
+ */
+export function answerQuestions<Question, Answer>(work: (question: Question) => Answer | Promise<Answer>): void {
+  const reply = (message: Reply<Answer>): void => parentPort?.postMessage(message);
+  parentPort?.on('message', ({ id, question }: Asked<Question>) => {
+    const fail = (error: unknown): void => {
+      const { message, code } = error as NodeJS.ErrnoException;
+      reply({ id, failure: { message, code } });
+    };
+    try {
+      const answer = work(question);
+      if (answer instanceof Promise) answer.then((one: Answer) => reply({ id, answer: one }), fail);
+      else reply({ id, answer });
+    } catch (error) {
+      fail(error);
+    }
+  });
+}
