@@ -8,6 +8,9 @@ import { quote } from './quote.ts';
 /** Digest sizes in bytes of the algorithms of Nix. */
 const DIGEST_BYTES = { md5: 16, sha1: 20, sha256: 32, sha512: 64, blake3: 32 } as const;
 
+/** Characters of a SHA-256 in nix32. No other encoding of it has as many. */
+const NIX32_DIGITS = 52;
+
 /** A hash algorithm, by its name in Nix. */
 export type HashAlgorithm = keyof typeof DIGEST_BYTES;
 
@@ -38,7 +41,8 @@ export function parseHash(text: string): { readonly algorithm: HashAlgorithm; re
 export function parseSha256(text: string): string {
   const { algorithm, digest } = parseHash(text);
   if (algorithm !== 'sha256') throw invalid(text, `expected sha256, not ${algorithm}`);
-  return encodeNix32(digest);
+  const digits = text.slice(text.indexOf(':') + 1);
+  return digits.length === NIX32_DIGITS ? digits : encodeNix32(digest);
 }
 
 /** Reads the SHA-256 of a NAR file as stored and sent. Throws as {@link parseSha256}. */

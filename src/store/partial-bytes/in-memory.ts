@@ -79,7 +79,8 @@ export class BytesInMemory implements PartialBytes {
       const wanted = Buffer.from(decodeNix32(expected)).toString('hex');
       const saved = await this.#thread.save(this.#path, bytes, wanted);
       this.#isSaved = saved === wanted;
-      return fileHashOf(Buffer.from(saved ?? (await this.#thread.sha256(bytes)), 'hex'));
+      const found = saved ?? (await this.#thread.sha256(bytes));
+      return found === wanted ? expected : fileHashOf(Buffer.from(found, 'hex'));
     } catch (error) {
       throw storeError(error, this.#path);
     }
