@@ -6,7 +6,7 @@ import type { SendBudget } from '../wire/send-budget.ts';
 import type { LeastSent } from './least-sent.ts';
 import type { Offer } from './offer.ts';
 import type { RequestsRoom } from './requests-room.ts';
-import type { WantsRoom } from './their-wants.ts';
+import type { WantsRoom } from './wants-room.ts';
 import type { WantedFiles } from './wanted.ts';
 
 /** The parts that all links of a process share. */

@@ -16,7 +16,7 @@ import type { LinkContext } from './link-context.ts';
 import type { Member, WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
 import { RequestsRoom } from './requests-room.ts';
-import { WantsRoom } from './their-wants.ts';
+import { WantsRoom } from './wants-room.ts';
 import { WantedFiles } from './wanted.ts';
 
 /** Interval of checks of each connection. */

@@ -34,7 +34,7 @@ export class ServingSide {
     const { offer, budget, leastSent, onUpload } = context;
     const { host } = receiver;
     this.#connection = connection;
-    this.wants = new TheirWants({ offer, room: context.wantsRoom, mayHave, send });
+    this.wants = new TheirWants({ offer, room: context.wantsRoom.of(host), mayHave, send });
     this.answers = new Answers({
       offer,
       address,

@@ -1,27 +1,13 @@
-import { MAX_ALL_WANTS, MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../wire/bounds.ts';
+import { MAX_PREFIXES_PER_MESSAGE, MAX_WANTS } from '../wire/bounds.ts';
 import type { FilePrefix, ServingMessage } from './messages.ts';
 import type { Offer } from './offer.ts';
 import type { PieceSet } from './piece-set.ts';
-
-/** Limits the files that all members together want. */
-export class WantsRoom {
-  #taken = 0;
-
-  take(): boolean {
-    if (this.#taken >= MAX_ALL_WANTS) return false;
-    this.#taken++;
-    return true;
-  }
-
-  giveBack(count: number): void {
-    this.#taken -= count;
-  }
-}
+import type { HostWantsRoom } from './wants-room.ts';
 
 /** The parts of a connection that its member's wants need. */
 export interface TheirWantsOptions {
   readonly offer: Offer;
-  readonly room: WantsRoom;
+  readonly room: HostWantsRoom;
   /** True if the scope lets this member have anything. */
   readonly mayHave: () => boolean;
   readonly send: (message: ServingMessage) => void;

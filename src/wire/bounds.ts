@@ -85,10 +85,11 @@ export const WRITE_BYTES = 256;
 /** Prefixes of files in one message of the exchange: 32 KiB of them. */
 export const MAX_PREFIXES_PER_MESSAGE = 4096;
 /**
- * Wanted files of one member that we lack, and of all members together, about 100 bytes each. Above it, members learn
+ * Wanted files of one member that we lack, of the members of one host, and of all members, about 100 bytes each. Above it, members learn
  * which files are here now, but not which arrive later.
  */
 export const MAX_WANTS = 32_768;
+export const MAX_HOST_WANTS = 100_000;
 export const MAX_ALL_WANTS = 400_000;
 /** Bytes of one DATA message of the exchange. On a line of 1 Mbit/s, one arrives every second as a sign of life. */
 export const MAX_DATA_BYTES = 128 * 1024;

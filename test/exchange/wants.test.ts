@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Haves } from '../../src/exchange/haves.ts';
 import { prefixOf, type FilePrefix, type Message } from '../../src/exchange/messages.ts';
-import { TheirWants, WantsRoom } from '../../src/exchange/their-wants.ts';
+import { TheirWants } from '../../src/exchange/their-wants.ts';
+import { WantsRoom } from '../../src/exchange/wants-room.ts';
 import { WantedFiles } from '../../src/exchange/wanted.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
@@ -40,7 +41,7 @@ test('files that a member announced make room to want others', () => {
 });
 
 test('strangers outside the scope take no room from a member', async () => {
-  const [room, offer] = [new WantsRoom(), new MadeOffer()];
+  const [room, offer] = [new WantsRoom().of('10.0.0.1'), new MadeOffer()];
   const prefixes = Array.from({ length: MAX_PREFIXES_PER_MESSAGE }, (_, index) => prefixOf(fileAt(index)));
   for (let batch = 0; batch * MAX_PREFIXES_PER_MESSAGE < MAX_ALL_WANTS; batch++)
     new TheirWants({ offer, room, mayHave: () => false, send: () => undefined }).want(batch, prefixes);
@@ -53,6 +54,31 @@ test('strangers outside the scope take no room from a member', async () => {
   assert.ok(member.has(prefixOf(FILE.file)));
   member.onArrived(prefixOf(FILE.file));
   assert.deepEqual(await told, [prefixOf(FILE.file)]);
+});
+
+test('many members at one host take no room from another host', () => {
+  const [room, offer] = [new WantsRoom(), new MadeOffer()];
+  const member = (host: string): TheirWants =>
+    new TheirWants({ offer, room: room.of(host), mayHave: () => true, send: () => undefined });
+  const takeAll = (): TheirWants[] => {
+    const members: TheirWants[] = [];
+    for (let taken = 0; taken < MAX_ALL_WANTS; taken += MAX_PREFIXES_PER_MESSAGE) {
+      const prefixes = Array.from({ length: MAX_PREFIXES_PER_MESSAGE }, (_, index) => prefixOf(fileAt(taken + index)));
+      const one = member('10.0.0.1');
+      one.want(1, prefixes);
+      members.push(one);
+    }
+    return members;
+  };
+  const isRemembered = (host: string): boolean => {
+    const one = member(host);
+    one.want(1, [prefixOf(FILE.file)]);
+    return one.has(prefixOf(FILE.file));
+  };
+  const members = takeAll();
+  assert.deepEqual([isRemembered('10.0.0.1'), isRemembered('10.0.0.2')], [false, true]);
+  for (const one of members) one.close();
+  assert.ok(isRemembered('10.0.0.1'), 'it has its room back');
 });
 
 function fileAt(index: number): FileHash {

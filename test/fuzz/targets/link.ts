@@ -10,7 +10,7 @@ import { formatMessage } from '../../../src/exchange/format-message.ts';
 import { Link, type LinkEvents } from '../../../src/exchange/link.ts';
 import type { LinkContext } from '../../../src/exchange/link-context.ts';
 import { prefixOf, type Message } from '../../../src/exchange/messages.ts';
-import { WantsRoom } from '../../../src/exchange/their-wants.ts';
+import { WantsRoom } from '../../../src/exchange/wants-room.ts';
 import { WantedFiles } from '../../../src/exchange/wanted.ts';
 import type { InfoHash, StoreHash } from '../../../src/nix/brands.ts';
 import { NARINFOS_PER_SECOND } from '../../../src/wire/bounds.ts';
