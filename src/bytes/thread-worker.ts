@@ -2,8 +2,10 @@ import { parentPort } from 'node:worker_threads';
 import type { Asked, Reply } from './thread.ts';
 
 /**
- * Answers the questions of this worker's thread.ts. Synchronous work keeps their order. It is a module of its own, so
- * that a worker loads only what it needs: loading what every fetch needs would take longer than starting the worker.
+ * Answers the questions that this worker gets from its `Thread` (thread.ts). Answers to synchronous work keep their
+ * order.
+ *
+ * This is a module of its own, so that a worker does not load the code of a fetch. That takes longer than its start.
  */
 export function answerQuestions<Question, Answer>(work: (question: Question) => Answer | Promise<Answer>): void {
   const reply = (message: Reply<Answer>): void => parentPort?.postMessage(message);

@@ -79,8 +79,8 @@ export async function fetchSubscription(
 }
 
 /**
- * Returns the limits of the fetch of a whole map. Without an import, its NARs may come step by step; an import needs all
- * of them at once.
+ * Returns the limits of the fetch of a whole map. Its NARs may come step by step, unless they are imported: an import
+ * needs all of them in the store at the same time.
  */
 async function budgetOf(
   { name, import: imports }: Subscription,

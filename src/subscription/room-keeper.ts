@@ -55,7 +55,7 @@ export class RoomKeeper implements AsyncDisposable {
     await this.#making;
   }
 
-  /** Begins no more collections, and waits for a running one. */
+  /** Stops: waits for a running collection, and begins no other. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#hasEnded = true;
     await this.settled();

@@ -41,15 +41,15 @@ export async function playLongNar(say: (line: string) => void): Promise<void> {
   await using lab = await Lab.open();
   const made = await lab.closure([NAR_BYTES], 'cache.nixos.org');
   const rows: string[][] = [];
-  let count = 0;
-  for (const { name, machines, laterMs = 0, mishap } of SCENES) {
+  for (const [index, { name, machines, laterMs = 0, mishap }] of SCENES.entries()) {
+    say(`scene ${index + 1} of ${SCENES.length}: ${name}`);
     await using lan = Lan.open();
     const cacheHost = lan.host('cache', { upKbit: LINE_KBIT });
     await using _cache = await startCacheProcess(made.cacheDir, cacheHost.wrapper, CACHE_PORT);
     const nix: NixSettings = { substituter: `http://${cacheHost.ipv4}:${CACHE_PORT}`, publicKey: made.publicKey };
     const seats: Seat[] = [];
-    for (let index = 1; index <= machines; index++) seats.push(await Seat.make(lab, lan, `m${index}-${count}`, nix));
-    count++;
+    for (let number = 1; number <= machines; number++)
+      seats.push(await Seat.make(lab, lan, `m${number}-${index}`, nix));
 
     const sentBefore = cacheHost.sentBytes();
     const fetches: CliProcess[] = [];
