@@ -9,8 +9,10 @@ export interface AbsoluteSource {
   readonly file: string | undefined;
 }
 
-/** Matches `./flake?dir=x#attribute`, with or without `path:`: the path, and the rest. */
-const RELATIVE_FLAKE = /^(path:)?(\.{1,2}(?:\/[^?#]*)?)([?#].*)$/;
+/** Matches `./flake?dir=x#attribute`: the path, and the rest. Without a path, as in `#attribute`, it is the folder itself. */
+const RELATIVE_FLAKE = /^()((?:\.{1,2}(?:\/[^?#]*)?)?)([?#].*)$/;
+/** Matches the same with `path:` before it, where a path needs no dot. */
+const RELATIVE_PATH_FLAKE = /^(path:)((?!\/)[^?#]*)([?#].*)$/;
 
 /**
  * Makes a source from the folder `cwd` fit for a configuration. Makes relative files, profiles, flakes and the file of
@@ -27,8 +29,9 @@ export function absoluteSource(
   if (source.kind === 'attribute') return { source: source.attribute, file: absoluteFile(source.file, cwd) };
   if (source.kind === 'path') return checkRoundTrip(resolve(cwd, source.path), source.kind);
   if (source.kind !== 'installable') return { source: formatSource(source), file: undefined };
-  const [, scheme = '', path, rest] = RELATIVE_FLAKE.exec(source.installable) ?? [];
-  if (path === undefined || rest === undefined) return { source: source.installable, file: undefined };
+  const { installable } = source;
+  const [, scheme = '', path, rest] = RELATIVE_FLAKE.exec(installable) ?? RELATIVE_PATH_FLAKE.exec(installable) ?? [];
+  if (path === undefined || rest === undefined) return { source: installable, file: undefined };
   const folder = resolve(cwd, path);
   if (/[?#%]/.test(folder)) {
     throw new NarswarmError('USAGE', `${quote(folder)} cannot be named in a flake reference: it has a ? # or %`);
