@@ -100,6 +100,14 @@ interface PublishingFacts {
   readonly unpublished?: Unpublished;
 }
 
+interface IncompleteFacts {
+  /** Set if a fetch has left paths out. The message says why the first of them is missing. */
+  readonly incomplete?: 'fetch' | 'import';
+  /** Number of missing paths, and of all paths that were to be fetched. */
+  readonly failed?: number;
+  readonly total?: number;
+}
+
 /** Facts that code reads. They are declared here, so that throwing and catching code agree. */
 interface FactsByCode {
   NOT_FOUND: PublishingFacts;
@@ -113,7 +121,10 @@ interface FactsByCode {
     /** Program that was to decompress the file. */
     readonly program?: string | undefined;
   };
-  IMPORT_FAILED: {
+  NAR_UNAVAILABLE: IncompleteFacts;
+  NARINFO_MISSING: IncompleteFacts;
+  NIX_MISSING: IncompleteFacts;
+  IMPORT_FAILED: IncompleteFacts & {
     /** Store path whose NAR has another hash or size than its narinfo says. */
     readonly path?: string | undefined;
     /** True if the target accepts nothing, or nothing without another signature: then other bytes do not help. */

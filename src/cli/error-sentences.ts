@@ -1,9 +1,11 @@
 /** Puts errors into words. Most errors have their own message; for some, the facts add the reason. */
-import { isNarswarmError, type Unpublished } from '../errors.ts';
+import { isNarswarmError, type NarswarmError, type Unpublished } from '../errors.ts';
+import { formatCount } from './values.ts';
 
 /** Returns one sentence with the failure and the way out. */
 export function errorSentence(error: Error): string {
   if (isReplacedProgram(error)) return REPLACED_PROGRAM;
+  if (isNarswarmError(error, ...INCOMPLETE)) return incompleteSentence(error);
   if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED')) return error.message;
   const { unpublished, path } = error.facts;
   if (unpublished === undefined) return error.message;
@@ -11,6 +13,21 @@ export function errorSentence(error: Error): string {
   if (isNarswarmError(error, 'ROOT_UNKNOWN')) return `${error.message}: ${why}`;
   const named = typeof path === 'string' ? `${path}: ${why}` : why;
   return `${error.message} (${named})${WAYS_OUT[unpublished] ?? ''}`;
+}
+
+/** Codes of a fetch that has left paths out. */
+const INCOMPLETE = ['NAR_UNAVAILABLE', 'NARINFO_MISSING', 'NIX_MISSING', 'IMPORT_FAILED'] as const;
+
+function incompleteSentence({ message, facts }: NarswarmError<(typeof INCOMPLETE)[number]>): string {
+  const { incomplete, failed = 0, total = 0 } = facts;
+  if (incomplete === undefined) return message;
+  const isImport = incomplete === 'import';
+  const what = isImport
+    ? `${formatCount(failed, 'path')} could not be imported`
+    : `${failed} of ${total} NARs could not be fetched`;
+  const more = failed > 1 ? ` (and ${failed - 1} more)` : '';
+  const rest = failed < total ? `; the others are ${isImport ? 'imported' : 'kept'}` : '';
+  return `${what}: ${message}${more}${rest}`;
 }
 
 /** A long-running process loads some of its code only when needed. An update in place may have removed that code. */

@@ -65,17 +65,12 @@ export class Gathered {
 export function lackError(missing: readonly MissingPath[], { jobs, unsized }: Plan): NarswarmError {
   const [first] = missing;
   const { path, reason, code } = first ?? { path: undefined, reason: 'interrupted', code: undefined };
-  const isOfNix = code === 'IMPORT_FAILED';
   const wanted = [...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map(({ storePath }) => storePath)];
   // Wrong NARs of the store are not in the plan.
   const total = new Set<string>([...wanted, ...missing.map((lack) => lack.path)]).size;
-  const what = isOfNix
-    ? `${missing.length} path${missing.length === 1 ? '' : 's'} could not be imported`
-    : `${missing.length} of ${total} NARs could not be fetched`;
-  const more = missing.length > 1 ? ` (and ${missing.length - 1} more)` : '';
-  const kept = missing.length < total ? (isOfNix ? '; the others are imported' : '; the others are kept') : '';
-  const isOwn = code === 'NIX_MISSING' || code === 'NARINFO_MISSING' || isOfNix;
-  return new NarswarmError(isOwn ? code : 'NAR_UNAVAILABLE', `${what}: ${reason}${more}${kept}`, {
-    facts: { path, failed: missing.length, total },
+  const isOwn = code === 'NIX_MISSING' || code === 'NARINFO_MISSING' || code === 'IMPORT_FAILED';
+  const incomplete = code === 'IMPORT_FAILED' ? 'import' : 'fetch';
+  return new NarswarmError(isOwn ? code : 'NAR_UNAVAILABLE', reason, {
+    facts: { path, incomplete, failed: missing.length, total },
   });
 }

@@ -23,3 +23,16 @@ test('tells why there is no hash map, and the way out', () => {
   });
   assert.equal(errorSentence(root), 'the root r (p) cannot be published: its NAR is not in the store');
 });
+
+test('tells how much a fetch has left out, and why', () => {
+  const says = (code: 'NAR_UNAVAILABLE' | 'IMPORT_FAILED', failed: number): string =>
+    errorSentence(
+      new NarswarmError(code, 'nobody has p', {
+        facts: { path: 'p', incomplete: code === 'IMPORT_FAILED' ? 'import' : 'fetch', failed, total: 3 },
+      }),
+    );
+  assert.equal(says('NAR_UNAVAILABLE', 1), '1 of 3 NARs could not be fetched: nobody has p; the others are kept');
+  assert.equal(says('NAR_UNAVAILABLE', 3), '3 of 3 NARs could not be fetched: nobody has p (and 2 more)');
+  assert.equal(says('IMPORT_FAILED', 1), '1 path could not be imported: nobody has p; the others are imported');
+  assert.equal(says('IMPORT_FAILED', 3), '3 paths could not be imported: nobody has p (and 2 more)');
+});
