@@ -1,13 +1,13 @@
-import { hash } from 'node:crypto';
 import { unlink } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import { HashThread } from '../bytes/hash-thread.ts';
 import type { FileHash } from '../nix/brands.ts';
-import { PIECE_HASH_BYTES, pieceLengthOf, type NarTorrent } from '../torrent/canonical.ts';
+import { pieceLengthOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { PartialBytes } from './partial-bytes/bytes.ts';
 import { EARLIER_RUN, HeldPieces, type Origin, type Range } from './partial-bytes/held-pieces.ts';
 import { BytesInFile } from './partial-bytes/in-file.ts';
 import { BytesInMemory } from './partial-bytes/in-memory.ts';
+import { PieceCheck } from './partial-bytes/piece-check.ts';
 import { SavedPieces } from './partial-bytes/saved-pieces.ts';
 import { storeError } from '../disk/store-error.ts';
 
@@ -41,6 +41,7 @@ export class PartialNar implements AsyncDisposable {
   readonly #saved: SavedPieces;
   readonly #held: HeldPieces;
   readonly #bytes: PartialBytes;
+  readonly #check: PieceCheck;
   readonly #writing = new Set<Promise<void>>();
   /** True once an unchecked piece was written. Then the file is not read again to check it against its torrent. */
   #mayMisfit = false;
@@ -58,6 +59,7 @@ export class PartialNar implements AsyncDisposable {
     this.#saved = saved;
     this.#held = new HeldPieces(sizeBytes, this.#pieces === undefined ? sizeBytes : pieceLengthOf(sizeBytes));
     this.#bytes = bytes;
+    this.#check = new PieceCheck(this.#pieces, this.#held, bytes);
   }
 
   /**
@@ -182,14 +184,14 @@ export class PartialNar implements AsyncDisposable {
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
     const found = await this.#bytes.check(this.#fileHash);
     if (found !== this.#fileHash) {
-      const isWhole = this.#pieces === undefined || (await this.#badPieces()).length === 0;
+      const isWhole = this.#pieces === undefined || (await this.#check.badPieces()).length === 0;
       const other = isWhole ? await judge?.(await this.#bytes.toFile(), found) : undefined;
       if (other === undefined) throw await this.#blame(found);
       await this.#bytes.moveTo(other);
       this.#saved.remove();
       return false;
     }
-    const fitsTorrent = await this.#fitsTorrent();
+    const fitsTorrent = !this.#mayMisfit && (await this.#check.fitsTorrent());
     await this.#bytes.finish(target);
     this.#saved.remove();
     return fitsTorrent;
@@ -273,37 +275,14 @@ export class PartialNar implements AsyncDisposable {
         this.#held.addBytes(start, tornBytes, EARLIER_RUN); // nobody can check it yet
         break;
       }
-      if (!(await this.#fits(index))) continue;
+      if (!(await this.#check.fits(index))) continue;
       this.#savePieces(start);
       this.#held.addPiece(index, EARLIER_RUN);
     }
   }
 
-  async #fits(index: number): Promise<boolean> {
-    if (this.#pieces === undefined) return false;
-    const bytes = await this.#bytes.read(this.#held.startOf(index), this.#held.lengthOf(index));
-    const at = index * PIECE_HASH_BYTES;
-    const expected = this.#pieces.subarray(at, at + PIECE_HASH_BYTES);
-    return hash('sha1', bytes, 'hex') === Buffer.from(expected).toString('hex');
-  }
-
-  async #fitsTorrent(): Promise<boolean> {
-    if (this.#pieces === undefined || this.#mayMisfit) return false;
-    for (let index = 0; index < this.#held.count; index++) {
-      if (!this.#held.isChecked(index) && !(await this.#fits(index))) return false;
-    }
-    return true;
-  }
-
-  /** Returns the pieces that do not match the torrent; all pieces if there is no torrent. */
-  async #badPieces(): Promise<number[]> {
-    const bad: number[] = [];
-    for (let index = 0; index < this.#held.count; index++) if (!(await this.#fits(index))) bad.push(index);
-    return bad;
-  }
-
   async #blame(found: FileHash): Promise<NarswarmError<'HASH_MISMATCH'>> {
-    const bad = await this.#badPieces();
+    const bad = await this.#check.badPieces();
     const mapLied = this.#pieces !== undefined && bad.length === 0;
     const origins = this.#held.originsOf(bad);
     if (mapLied || this.#pieces === undefined) this.reset();
