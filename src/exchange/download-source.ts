@@ -17,6 +17,14 @@ const REFUSED_MS: Readonly<Record<Refusal, number>> = {
 /** Time before a member that had nothing to choose from may choose again, unless it has news. */
 const CHOOSE_AGAIN_MS = 150;
 
+/** What hosts did in this run, whichever of their connections it was. */
+export interface Hosts {
+  /** Hosts that have given wrong parts of files that they did not have completely. */
+  readonly misleading: Set<string>;
+  /** Hosts that have given right bytes. */
+  readonly proven: Set<string>;
+}
+
 /** A member as a source of files, with its refusals. */
 export class DownloadSource implements Source {
   readonly member: Member;
@@ -24,17 +32,16 @@ export class DownloadSource implements Source {
   notBeforeMs = 0;
   notAnyBeforeMs = 0;
   readonly #refused = new Map<FileHash, number>();
-  readonly #misleading: Set<string>;
+  readonly #hosts: Hosts;
 
-  /** @param misleading hosts that have given wrong parts of unfinished files */
-  constructor(member: Member, misleading = new Set<string>()) {
+  constructor(member: Member, hosts: Hosts) {
     this.member = member;
-    this.#misleading = misleading;
+    this.#hosts = hosts;
   }
 
   /** True if its host has given wrong parts of a file that it did not have completely. */
   get isMisleading(): boolean {
-    return this.#misleading.has(this.member.host);
+    return this.#hosts.misleading.has(this.member.host);
   }
 
   get givesUnfinished(): boolean {
@@ -43,7 +50,12 @@ export class DownloadSource implements Source {
 
   /** Records that it has given wrong parts, whose bytes it had not checked, either. */
   mislead(): void {
-    this.#misleading.add(this.member.host);
+    this.#hosts.misleading.add(this.member.host);
+  }
+
+  /** Records that it has given right bytes. */
+  prove(): void {
+    this.#hosts.proven.add(this.member.host);
   }
 
   get isNeighbour(): boolean {

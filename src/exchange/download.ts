@@ -3,7 +3,7 @@ import { isSilent, noteSilence } from '../discovery/peer-table.ts';
 import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { DownloadMemory } from './download-memory.ts';
-import { DownloadSource } from './download-source.ts';
+import { DownloadSource, type Hosts } from './download-source.ts';
 import type { FileContext, FileOptions } from './file-context.ts';
 import { FileDownload } from './file-download.ts';
 import type { Member } from './member.ts';
@@ -36,8 +36,7 @@ export class Download implements AsyncDisposable {
   readonly #options: DownloadOptions;
   readonly #picker = new Picker();
   readonly #sources = new Map<Member, DownloadSource>();
-  /** Hosts that have given wrong parts of files that they did not have completely. */
-  readonly #misleading = new Set<string>();
+  readonly #hosts: Hosts = { misleading: new Set(), proven: new Set() };
   readonly #memory = new DownloadMemory();
   readonly #files = new Map<FileHash, FileDownload>();
   readonly #context: FileContext;
@@ -113,7 +112,14 @@ export class Download implements AsyncDisposable {
 
   /** Returns the neighbours that want a file or fetch it. */
   rivals(file: FileHash): Rival[] {
-    return rivalsOf(this.#sources.values(), file);
+    const arrival = this.#files.get(file)?.arrival;
+    const isBacked = (host: string): boolean => this.#hosts.proven.has(host) || arrival?.isFrom(host) === true;
+    return rivalsOf(this.#sources.values(), file, isBacked);
+  }
+
+  /** Returns the bytes a second at which a file comes from members, or came when it was last requested from them. */
+  arrivalRate(file: FileHash): number | undefined {
+    return this.#files.get(file)?.arrival.bytesPerSec;
   }
 
   /** Number of members that are connected and answer. */
@@ -165,7 +171,7 @@ export class Download implements AsyncDisposable {
   }
 
   readonly #onMember = (member: Member): void => {
-    const source = new DownloadSource(member, this.#misleading);
+    const source = new DownloadSource(member, this.#hosts);
     this.#sources.set(member, source);
     this.#picker.addSource(source);
     this.#picker.look();

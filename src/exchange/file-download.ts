@@ -2,6 +2,7 @@ import { giveBack } from '../bytes/lent-buffers.ts';
 import { noteGoodBytes } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
+import { Arrival } from './arrival.ts';
 import { Beginnings, isWorthKeeping } from './beginnings.ts';
 import type { DownloadSource } from './download-source.ts';
 import type { FileContext } from './file-context.ts';
@@ -21,6 +22,7 @@ export class FileDownload implements PickFile {
   readonly unitBytes: number;
   readonly isCheckable: boolean;
   readonly proofs: Proofs<DownloadSource>;
+  readonly arrival: Arrival;
   readonly #pieces: Uint8Array | undefined;
   readonly #context: FileContext;
   #opening: Promise<Sink> | undefined;
@@ -50,6 +52,7 @@ export class FileDownload implements PickFile {
     this.#context = context;
     this.#ahead = new RangesAhead(context.memory);
     this.#beginnings = new Beginnings(context.picker);
+    this.arrival = before?.arrival ?? new Arrival();
     this.#opening = sink === undefined ? undefined : Promise.resolve(sink);
     this.#sink = sink;
     // The senders of the bytes in the same sink are known.
@@ -70,12 +73,14 @@ export class FileDownload implements PickFile {
   /** Has its missing ranges requested. */
   start(): void {
     this.proofs.noteProgress();
+    this.arrival.start();
     this.#context.picker.add(this, this.#sink?.missing() ?? [{ from: 0, to: this.sizeBytes }]);
   }
 
   /** Stops its requests. Resolves once nothing of it is being written. */
   async pause(): Promise<void> {
     this.#stop();
+    this.arrival.stop();
     await new Promise(setImmediate); // beginnings are kept first
     while (this.#work.size > 0) await Promise.allSettled(this.#work);
     this.#ahead.clear();
@@ -87,6 +92,7 @@ export class FileDownload implements PickFile {
    * @param isWhole false if only the beginning of the range has arrived
    */
   receive(arrived: Arrived, isWhole: boolean): Promise<void> {
+    if (isWhole) this.arrival.onRange(arrived.source.member.host, arrived.bytes.length);
     const work = (isWhole ? this.#take(arrived) : this.#takeBeginning(arrived))
       .catch((error: unknown) => this.#fail(error))
       .finally(() => this.#work.delete(work));
@@ -221,6 +227,7 @@ export class FileDownload implements PickFile {
 
   #onVerified(source: DownloadSource, bytes: number): void {
     noteGoodBytes(source.member.peer, bytes);
+    source.prove();
     this.#context.options.onVerified(bytes);
   }
 

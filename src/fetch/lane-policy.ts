@@ -34,8 +34,8 @@ const SHARE_MS = 2_000;
 /** The same limit as a part of the elapsed time: no other process can slow a run down by more. */
 const SHARE_PART = 0.25;
 /**
- * The same limits for claims of other processes that they are fetching these NARs: above them nobody is believed. A
- * liar may repeat its claims under any number of names.
+ * The same limits for claims of other processes that they are fetching these NARs, if their hosts have given something:
+ * above them nobody is believed. A liar may repeat its claims under any number of names.
  */
 const CLAIMS_MS = 10_000;
 const CLAIMS_PART = 0.5;
@@ -163,12 +163,12 @@ export class LanePolicy {
     return this.#now() - this.#beganAtMs < EARLY_MS;
   }
 
-  /** True while it is worth waiting for a NAR that another process fetches from an upstream. */
+  /** True while it is worth waiting for a NAR that another process should fetch, or promises to. */
   get isSharing(): boolean {
     return this.#mayWait(SHARE_MS, SHARE_PART);
   }
 
-  /** True while claims of other processes that they fetch a NAR are believed. */
+  /** True while claims of other processes that they fetch a NAR are believed if their hosts have given something. */
   get areClaimsBelieved(): boolean {
     return this.#mayWait(CLAIMS_MS, CLAIMS_PART);
   }

@@ -10,7 +10,7 @@ import type { Origin, PartialNar } from '../store/partial.ts';
 import { ArrivingNars } from './arriving-nars.ts';
 import type { Tell } from './events.ts';
 import type { LanePolicy } from './lane-policy.ts';
-import { fetcherOf } from './sharing.ts';
+import { asItArrives, believed, fetcherOf } from './sharing.ts';
 import type { TaskFiles } from './task-files.ts';
 import { isOnlyForUpstreams, type Task } from './task.ts';
 
@@ -147,16 +147,19 @@ export class MemberLane implements AsyncDisposable {
 
   /**
    * Returns the neighbour that fetches a NAR from an upstream instead of this process, as of the last {@link look}. It
-   * wants the NAR, too, and is fetching it or should.
+   * wants the NAR, too, and is fetching it or should. Its claim is left out if it is not believed. If parts of the NAR
+   * have come from members, the claim tells what has come, whatever the neighbour says.
    */
   otherFor(task: Task): Rival | undefined {
     if (!task.isShared || task.wrongOfMembers > 0) return undefined;
     const { fileHash } = task.job;
     if (!this.#others.has(fileHash)) {
-      const { members, atUpstreams } = this.#options;
-      const claim = atUpstreams.has(task) ? { heldBytes: task.partial?.heldBytes ?? 0 } : undefined;
-      const own = { id: members.peerId, claim };
-      this.#others.set(fileHash, fetcherOf(task.job, own, this.#download.rivals(fileHash)));
+      const { members, atUpstreams, policy } = this.#options;
+      const heldBytes = task.partial?.heldBytes ?? 0;
+      const own = { id: members.peerId, claim: atUpstreams.has(task) ? { heldBytes } : undefined };
+      const other = fetcherOf(task.job, own, believed(this.#download.rivals(fileHash), policy));
+      const bytesPerSec = this.#download.arrivalRate(fileHash);
+      this.#others.set(fileHash, asItArrives(other, { heldBytes, bytesPerSec }));
     }
     return this.#others.get(fileHash);
   }

@@ -1,3 +1,4 @@
+import type { Claim } from '../exchange/their-fetches.ts';
 import type { FileHash } from '../nix/brands.ts';
 
 /** A process that wants a file. */
@@ -40,6 +41,39 @@ export function fetcherOf<Other extends Claimant>(
   let first: Other | undefined;
   for (const other of others) if (other.id !== own.id && isBehind(first ?? own, other)) first = other;
   return first;
+}
+
+/** A process whose claim may be believed. */
+interface Promising extends Claimant {
+  /** True if its host has kept its word before, or gives the file now. */
+  readonly isBacked: boolean;
+}
+
+/**
+ * Leaves out claims that are not believed, so that nobody has to wait for them and they hide no other claim: those of
+ * hosts that have given nothing yet once `isSharing` ends, the others later.
+ */
+export function believed<Other extends Promising>(
+  others: readonly Other[],
+  { isSharing, areClaimsBelieved }: { readonly isSharing: boolean; readonly areClaimsBelieved: boolean },
+): Other[] {
+  return others.map((other) =>
+    (other.isBacked ? areClaimsBelieved : isSharing) ? other : { ...other, claim: undefined },
+  );
+}
+
+/**
+ * Replaces the claim of a process by what has come of the file from members, if something has: a process that gives
+ * slowly may claim any rate.
+ *
+ * @param arrived.bytesPerSec undefined if nothing has come from members
+ */
+export function asItArrives<Other extends { readonly claim: Claim | undefined }>(
+  other: Other | undefined,
+  { heldBytes, bytesPerSec }: { readonly heldBytes: number; readonly bytesPerSec: number | undefined },
+): Other | undefined {
+  if (other?.claim === undefined || bytesPerSec === undefined) return other;
+  return { ...other, claim: { heldBytes, bytesPerSec } };
 }
 
 /** Mixes all bits of the hash of a file and an id (the last step of MurmurHash3, 32 bits). */

@@ -61,7 +61,7 @@ export class Whereabouts {
    * than we.
    */
   claimOf(task: Task): Rival['claim'] {
-    return this.#policy.areClaimsBelieved ? this.#members()?.otherFor(task)?.claim : undefined;
+    return this.#members()?.otherFor(task)?.claim;
   }
 
   /** Returns true if another process should fetch the NAR from an upstream, and give it to us. */

@@ -250,6 +250,35 @@ suite('Download', () => {
       assert.equal(madeHash(sink!.bytes), file.file);
     });
 
+    test('backs the claim of the host that gives it, and of no other', async () => {
+      await using client = await startMember();
+      await using fetcher = await startMember({ host: '127.0.0.2' });
+      await using liar = await startMember({ host: '127.0.0.3' });
+      await using running = startDownload(client);
+      const fetched = running.fetch([file], { hasPieces: false });
+      client.find(fetcher, '127.0.0.2');
+      client.find(liar, '127.0.0.3');
+      while (client.members.open.size < 2) await new Promise(setImmediate);
+      for (const claimant of [fetcher, liar]) {
+        const isWanted = (): boolean => [...claimant.members.open].some((member) => member.wants(file.file));
+        while (!isWanted()) await new Promise(setImmediate);
+        claimant.members.tellFetching([{ file: file.file, heldBytes: 2 * PIECE }]);
+      }
+      const backed = (): (boolean | undefined)[] => {
+        const rivals = running.download.rivals(file.file).filter(({ claim }) => claim !== undefined);
+        return [fetcher, liar].map((one) => rivals.find(({ id }) => id === one.members.peerId)?.isBacked);
+      };
+      while (backed().includes(undefined)) await new Promise(setImmediate);
+      assert.deepEqual(backed(), [false, false]);
+      const pieces = new PieceSet(file.bytes.length);
+      fetcher.offer.addPiece(file, pieces, 0);
+      while (running.sinks.get(file.file)?.origins.has(0) !== true) await new Promise(setImmediate);
+      assert.deepEqual(backed(), [true, false]);
+      assert.ok(running.download.arrivalRate(file.file)! > 0);
+      for (const index of [1, 2]) fetcher.offer.addPiece(file, pieces, index);
+      await fetched;
+    });
+
     test('does not come in parts from a member beyond the local network', async () => {
       await using client = await startMember({ isNear: false });
       await using fetcher = await startMember();

@@ -20,7 +20,7 @@ function neighbour(host: string, peerId: string, heldBytes?: number, facts: Part
 }
 
 function idsOf(sources: readonly Contender[]): string[] {
-  return rivalsOf(sources, FILE).map(({ id }) => id);
+  return rivalsOf(sources, FILE, () => false).map(({ id }) => id);
 }
 
 suite('rivalsOf', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { fetcherOf, type Claimant } from '../../src/fetch/sharing.ts';
+import { asItArrives, believed, fetcherOf, type Claimant } from '../../src/fetch/sharing.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 
 const SIZE_BYTES = 16_000_000;
@@ -65,4 +65,26 @@ test('no two processes leave a file to each other, however old their knowledge',
       assert.ok(isFirst || isSecond);
     }),
   );
+});
+
+test('only hosts that have given something are believed once sharing ends, and a false claim hides no other one', () => {
+  const liar = { ...claimant('f1', SIZE_BYTES - 1), isBacked: false };
+  const honest = { ...claimant('a1', SIZE_BYTES / 2), isBacked: true };
+  const chosen = (isSharing: boolean, areClaimsBelieved: boolean): string | undefined =>
+    fetcherOf(
+      { fileHash: '0' as FileHash, sizeBytes: SIZE_BYTES },
+      claimant('00', SIZE_BYTES / 4),
+      believed([liar, honest], { isSharing, areClaimsBelieved }),
+    )?.id;
+  assert.equal(chosen(true, true), 'f1');
+  assert.equal(chosen(false, true), 'a1');
+  assert.equal(chosen(false, false), undefined);
+});
+
+test('of a file that has come in part, a claim tells what has come', () => {
+  const claim = { heldBytes: SIZE_BYTES, bytesPerSec: 10_000_000 };
+  const here = { heldBytes: 300_000, bytesPerSec: 1_000 };
+  assert.deepEqual(asItArrives({ claim }, here), { claim: here });
+  assert.deepEqual(asItArrives({ claim }, { heldBytes: 0, bytesPerSec: undefined }), { claim });
+  assert.deepEqual(asItArrives({ claim: undefined }, here), { claim: undefined });
 });
