@@ -17,9 +17,9 @@ export interface NarJob {
   readonly preferred?: Upstream | undefined;
   /**
    * The configured cache whose own narinfo names the file. Undefined if another source names it: then somebody else may
-   * have put a private file's name there.
+   * have put a private file's name there. Set later if such a cache turns out to name it.
    */
-  readonly namedBy?: Upstream | undefined;
+  namedBy?: Upstream | undefined;
   /** Its torrent in a hash map. Dropped if the hash map turns out to have lied. */
   torrent: NarTorrent | undefined;
 }

@@ -6,8 +6,10 @@ import type { Upstream } from '../http/upstream.ts';
 import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
 import { isHopeless, unavailableAtPeers } from './giving-up.ts';
+import type { NarJob } from './job.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import type { NarJudge, Verdict } from './nar-judge.ts';
+import { cacheThatNames, lacksName } from './name-in-cache.ts';
 import { fetchFromPeers } from './peer-lane.ts';
 import type { TaskFiles } from './task-files.ts';
 import { reasonsOf, unavailable, type Task } from './task.ts';
@@ -95,6 +97,7 @@ export class LaneWork {
     if (this.#atUpstreams.size === 0) policy.onUpstreamAsked();
     this.#atUpstreams.add(task);
     task.atUpstreamsMs = performance.now();
+    if (task.isShared && lacksName(task.job)) void this.#askForName(task.job, signal);
     try {
       await fetchFromUpstreams(task.job, partial, {
         upstreams: upstreamsFor(task, order),
@@ -126,6 +129,12 @@ export class LaneWork {
       this.#atUpstreams.delete(task);
     }
     return await judge.settle(task, signal);
+  }
+
+  /** Asks the caches for the name of a file that is on its way, so that neighbours get its parts meanwhile. */
+  async #askForName(job: NarJob, signal: AbortSignal): Promise<void> {
+    const { upstreams, http } = this.#options;
+    job.namedBy = await cacheThatNames(job, upstreams, http, signal);
   }
 }
 

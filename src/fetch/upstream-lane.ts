@@ -1,7 +1,7 @@
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { fingerprint } from '../nix/signature.ts';
+import { isSameNar } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
@@ -147,9 +147,4 @@ async function ownUrlOf(
     });
   }
   return upstream.narUrl(own.url);
-}
-
-/** Returns true if the verified signature of one narinfo also covers the facts of the other. */
-function isSameNar(own: NarInfo, signed: NarInfo): boolean {
-  return own.storePath === signed.storePath && fingerprint(own) === fingerprint(signed);
 }

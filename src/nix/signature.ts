@@ -42,6 +42,11 @@ export function fingerprint(info: NarInfo): string {
   return `1;${info.storePath};sha256:${info.narHash};${info.narSize};${references.join(',')}`;
 }
 
+/** Returns true if the verified signature of one narinfo also covers the facts of another. */
+export function isSameNar(other: NarInfo, signed: NarInfo): boolean {
+  return other.storePath === signed.storePath && fingerprint(other) === fingerprint(signed);
+}
+
 /**
  * Reads `<name>:<base64 of 32 bytes>`, an entry of `trusted-public-keys` or the public file of `nix-store
  * --generate-binary-cache-key`. Trims the text.

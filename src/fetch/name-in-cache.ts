@@ -1,0 +1,30 @@
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import { isSameNar } from '../nix/signature.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { pieceLengthOf } from '../torrent/canonical.ts';
+import type { NarJob } from './job.ts';
+import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './narinfo-sources.ts';
+
+/**
+ * Returns true if parts of a NAR could be given as they arrive, if only a configured cache named its file: another source
+ * has, such as a neighbour.
+ */
+export function lacksName({ namedBy, torrent, sizeBytes }: NarJob): boolean {
+  return namedBy === undefined && torrent === undefined && sizeBytes > pieceLengthOf(sizeBytes);
+}
+
+/** Returns the first configured cache whose own narinfo names the file of a job. Undefined if there is none. */
+export async function cacheThatNames(
+  { fileHash, info }: NarJob,
+  upstreams: readonly Upstream[],
+  http: HttpClient,
+  signal: AbortSignal,
+): Promise<Upstream | undefined> {
+  for (const upstream of upstreams.filter(({ isAnnounced }) => !isAnnounced)) {
+    const source = upstreamSource(upstream, http, RETRIES_WITH_ALTERNATIVE);
+    const own = await source.find(storeHashOf(info.storePath), signal).catch(() => undefined);
+    if (own?.fileHash === fileHash && isSameNar(own, info)) return upstream;
+  }
+  return undefined;
+}
