@@ -172,6 +172,7 @@ export class HttpClient implements AsyncDisposable {
     return openSender(process.env, {
       connectionsPerOrigin: options.connectionsPerOrigin,
       connectTimeoutMs: isHasty ? options.hastyConnectTimeoutMs : options.connectTimeoutMs,
+      giveUpMs: options.giveUpMs,
       stallTimeoutMs: isHasty ? options.hastyStallTimeoutMs : options.stallTimeoutMs,
       caFile: options.caFile,
     });

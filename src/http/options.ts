@@ -10,6 +10,11 @@ export interface HttpClientOptions {
   /** Limit for TCP, TLS and a proxy to connect. Default 15,000. */
   readonly connectTimeoutMs?: number | undefined;
   /**
+   * Time of failing to connect after which an origin that has never accepted a connection gets no further attempt, and
+   * for ten seconds none at all. Default 7,500: a refused connection gets all attempts before, a silent name server one.
+   */
+  readonly giveUpMs?: number | undefined;
+  /**
    * Time without a byte, before the headers or inside the body, until an attempt counts as stalled. Default 300,000, as
    * in Nix.
    */
@@ -45,6 +50,7 @@ export type ResolvedOptions = {
 const DEFAULTS: ResolvedOptions = {
   connectionsPerOrigin: 25,
   connectTimeoutMs: 15_000,
+  giveUpMs: 7_500,
   stallTimeoutMs: 300_000,
   hastyConnectTimeoutMs: 5_000,
   hastyStallTimeoutMs: 10_000,

@@ -4,6 +4,7 @@ import { lookup } from 'node:dns/promises';
 import type { Socket } from 'node:net';
 import { connectToAny } from './connect.ts';
 import { cannotConnect, throughProxy } from './failure.ts';
+import { Reach } from './reach.ts';
 import type { SenderOptions } from './sender.ts';
 import { TlsClient } from './tls-client.ts';
 import type { Tunnel } from './tunnel.ts';
@@ -29,19 +30,27 @@ export class Route {
   readonly #proxyTls: TlsClient | undefined;
   readonly #originTls: TlsClient | undefined;
   readonly #connectTimeoutMs: number;
+  readonly #reach: Reach;
   #lookup: Promise<readonly LookupAddress[]> | undefined;
 
-  constructor(origin: URL, detour: Detour | undefined, { connectTimeoutMs, caFile }: SenderOptions) {
+  constructor(origin: URL, detour: Detour | undefined, { connectTimeoutMs, giveUpMs, caFile }: SenderOptions) {
     this.#origin = endpointOf(origin);
     this.#detour = detour;
     this.#first = detour === undefined ? this.#origin : endpointOf(detour.proxy);
     this.#connectTimeoutMs = connectTimeoutMs;
+    this.#reach = new Reach(giveUpMs);
     if (detour?.proxy.protocol === 'https:') this.#proxyTls = new TlsClient(this.#first.host, caFile);
     if (origin.protocol === 'https:') this.#originTls = new TlsClient(this.#origin.host, caFile);
   }
 
-  /** Opens a connection. @throws AttemptFailure if it takes too long; errors of the socket; the signal's reason */
+  /**
+   * Opens a connection.
+   *
+   * @throws AttemptFailure if it takes too long, or if the host was given up ({@link Reach}); errors of the socket; the
+   *   signal's reason
+   */
   async open(closing: AbortSignal): Promise<Socket> {
+    this.#reach.begin();
     const late = new AbortController();
     let isResolved = false;
     const withinMs = this.#connectTimeoutMs;
@@ -58,6 +67,7 @@ export class Route {
         const addresses = await orAborted(this.#lookUp(host), signal);
         isResolved = true;
         socket = await connectToAny(addresses, port, signal);
+        this.#reach.noteConnected();
         socket.setNoDelay(true);
         if (secureProxy !== undefined) socket = await orAborted(secureProxy(socket), signal);
         await orAborted(this.#detour?.tunnel?.(socket, this.#origin), signal);
@@ -68,7 +78,7 @@ export class Route {
       return secureOrigin === undefined ? socket : await orAborted(secureOrigin(socket), signal);
     } catch (error) {
       socket?.destroy();
-      throw error;
+      throw closing.aborted ? error : this.#reach.failureOf(error);
     } finally {
       clearTimeout(timer);
     }

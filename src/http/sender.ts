@@ -4,6 +4,8 @@ export interface SenderOptions {
   readonly connectionsPerOrigin: number;
   /** Limit for TCP, TLS and proxies until a request can be sent. */
   readonly connectTimeoutMs: number;
+  /** Time of failing to connect after which an origin that was never reached is given up for a while. */
+  readonly giveUpMs: number;
   readonly stallTimeoutMs: number;
   /** File of certificate authorities for https. Undefined: those of Node. */
   readonly caFile: string | undefined;
