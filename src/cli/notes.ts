@@ -48,6 +48,11 @@ export function isUnexpected(note: Note | string): boolean {
   return typeof note !== 'string' && note.kind === 'left-out' && !note.isUsual;
 }
 
+/** Returns true for a note of which a warning has told already, while the run looked for the hash map. */
+export function isWarnedOf(note: Note | string): boolean {
+  return typeof note !== 'string' && (note.kind === 'kept-map' || note.kind === 'member-map');
+}
+
 function named(first: readonly string[], count: number, and: string): string {
   return `${first.join(', ')}${count > first.length ? `${and} ${count - first.length} more` : ''}`;
 }

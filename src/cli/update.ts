@@ -11,7 +11,7 @@ import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
 import { errorSentence } from './error-sentences.ts';
 import { failureSentence, missingFacts } from './missing-paths.ts';
-import { isUnexpected, noteSentence } from './notes.ts';
+import { isUnexpected, isWarnedOf, noteSentence } from './notes.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
@@ -171,7 +171,8 @@ export function tellUpdated(
   };
   output.result('subscription', facts, sentence());
   for (const note of notes)
-    if (isUnexpected(note)) output.warn(`${name}: ${noteSentence(note)}`);
+    if (isWarnedOf(note)) continue;
+    else if (isUnexpected(note)) output.warn(`${name}: ${noteSentence(note)}`);
     else output.note(`  ${noteSentence(note)}`);
 
   function sentence(): string {

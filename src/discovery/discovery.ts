@@ -70,6 +70,11 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
     return discovery;
   }
 
+  /** True if neighbours may appear: this machine looks for them, and has an interface to find them on. */
+  get mayMeetNeighbours(): boolean {
+    return this.#lan?.hasPlaces === true;
+  }
+
   /** Returns all peers found so far. */
   candidates(): PeerRecord[] {
     return [...this.#table.all()];

@@ -98,6 +98,12 @@ export class LanDiscovery implements AsyncDisposable {
     return discovery;
   }
 
+  /** True if there is an interface on which neighbours may be. */
+  get hasPlaces(): boolean {
+    const { ipv4, ipv6 } = placesIn(this.#networks.interfaces, this.#options.interfaceAddress);
+    return ipv4.length + ipv6.length > 0;
+  }
+
   /** Announces now, or a moment after the last announcement. Does nothing once closed. */
   announce(): void {
     this.#announceIn(0);

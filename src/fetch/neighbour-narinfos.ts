@@ -10,6 +10,8 @@ import { NeighbourQuestions } from './neighbour-questions.ts';
 
 export interface NeighbourNarInfosOptions {
   readonly members: Pick<Members, 'open' | 'isMeeting' | 'on' | 'off'>;
+  /** Returns true if this machine has a network on which neighbours may appear. */
+  readonly mayAppear: () => boolean;
   /** Keys, of which one must have signed a narinfo, unless its content address proves its path. */
   readonly keys: readonly PublicKey[];
   /** Milliseconds to wait for the first neighbour, for a path that no other source has. */
@@ -30,6 +32,8 @@ export interface NeighbourNarInfosOptions {
 
 const PATIENCE_MS = 250;
 const LASTING_MS = 10_000;
+/** The same without a network: its interface may be about to come up, and is noticed within two seconds. */
+const ALONE_MS = 2_000;
 /** Pause between questions for a path that no other source has. */
 const ASK_AGAIN_MS = 250;
 const ANSWER_MS = 20;
@@ -113,14 +117,15 @@ export class NeighbourNarInfos implements NearSources {
 
   /** Asks all neighbours, also those that were silent or come late, until one has the path or none has had one for a time. */
   async #findLasting(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
-    const { members, lastingMs = LASTING_MS } = this.#options;
+    const { members, mayAppear, lastingMs = LASTING_MS } = this.#options;
     const onMember = (): void => void (this.#lifeAtMs = performance.now());
     this.#lifeAtMs ??= performance.now();
     members.on('member', onMember);
     try {
       for (;;) {
         const info = await this.#questions.findAtAll(hash);
-        if (info !== undefined || signal.aborted || performance.now() - this.#lifeAtMs > lastingMs) return info;
+        const patienceMs = mayAppear() ? lastingMs : Math.min(lastingMs, ALONE_MS);
+        if (info !== undefined || signal.aborted || performance.now() - this.#lifeAtMs > patienceMs) return info;
         await sleep(ASK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
       }
     } finally {

@@ -104,8 +104,9 @@ export class Workplace implements AsyncDisposable {
       options.network &&
       stack.use(await join({ ...options.network, ...offer.forNetwork, limits: options.limits, onWarning }));
     if (network !== undefined && options.network?.lan === true) {
-      const { members } = network;
-      near.unshift(new NeighbourNarInfos({ members, keys, waitMs: options.neighbourWaitMs ?? NEIGHBOUR_WAIT_MS }));
+      const { members, discovery } = network;
+      const waitMs = options.neighbourWaitMs ?? NEIGHBOUR_WAIT_MS;
+      near.unshift(new NeighbourNarInfos({ members, mayAppear: () => discovery.mayMeetNeighbours, keys, waitMs }));
     }
     return new Workplace(options, { store, http, network, session, offer, near }, stack.move());
   }

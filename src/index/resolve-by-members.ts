@@ -26,9 +26,9 @@ const MEETING_IF_KEPT_MS = 1_000;
 
 /**
  * Opens the newest edition that a member of the cohort claims to hold, if it is newer than the kept one. Waits for
- * claims, and gives the DHT some time before.
+ * claims, and gives the DHT some time before. If an edition is kept, ends once a DHT without nodes has been searched.
  *
- * @throws the signal's reason
+ * @throws the signal's reason, or an AbortError if no member claims to hold one, and the DHT has no node
  */
 export async function resolveByMembers(lookup: Lookup, network: Network): Promise<Resolved> {
   const { signal, timeoutMs } = lookup;
@@ -36,7 +36,13 @@ export async function resolveByMembers(lookup: Lookup, network: Network): Promis
   await sleep(ISOLATED_MS, undefined, { signal });
   const dht = await network.openDht();
   if (dht !== undefined && dht.nodeCount() > 0) await sleep(timeoutMs * DHT_PART - ISOLATED_MS, undefined, { signal });
-  return await openNewest(lookup, network, claims, signal);
+  const isolated = new AbortController();
+  if (hasUsable(lookup))
+    Promise.resolve(dht?.ready({ signal })).then(
+      (hasNode) => hasNode === true || isolated.abort(),
+      () => undefined,
+    );
+  return await openNewest(lookup, network, claims, AbortSignal.any([signal, isolated.signal]));
 }
 
 /**
@@ -47,9 +53,9 @@ export async function resolveByMembers(lookup: Lookup, network: Network): Promis
  * @throws the signal's reason, or an AbortError if no member claims to hold one
  */
 export async function insteadOfMirror(lookup: Lookup, network: Network, mirror: Promise<Resolved>): Promise<Resolved> {
-  const { kept, now, signal, timeoutMs } = lookup;
+  const { signal, timeoutMs } = lookup;
   using claims = claimsOf(lookup, network);
-  const meetingMs = kept === undefined || kept.manifest.expires <= now ? MEETING_MS : MEETING_IF_KEPT_MS;
+  const meetingMs = hasUsable(lookup) ? MEETING_IF_KEPT_MS : MEETING_MS;
   const over = new AbortController();
   void Promise.allSettled([mirror, sleep(meetingMs, undefined, { signal })]).then(() => over.abort());
   const silentMs = Math.min(SILENT_MIRROR_MS, timeoutMs * MIRROR_PART);
@@ -57,6 +63,11 @@ export async function insteadOfMirror(lookup: Lookup, network: Network, mirror: 
   if (answer !== undefined) return answer;
   const found = await openNewest(lookup, network, claims, AbortSignal.any([signal, over.signal]));
   return { ...found, from: 'member' };
+}
+
+/** Returns true if the kept edition can be used. */
+function hasUsable({ kept, now }: Lookup): boolean {
+  return kept !== undefined && kept.manifest.expires > now;
 }
 
 /** Opens the newest claimed edition that is sound. @param waiting ends the wait for claims */

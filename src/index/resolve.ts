@@ -93,7 +93,17 @@ async function begin(address: PublisherAddress, context: ResolveContext): Promis
 
 /** Asks the DHT, and follows a member of the cohort if the DHT does not answer. @throws the error of the DHT */
 function resolveByDhtOrMembers(lookup: Lookup, network: Network): Promise<Resolved> {
-  return firstOf(lookup, (inner) => [resolveByDht(inner), resolveByMembers(inner, network)]);
+  return firstOf(lookup, (inner) => {
+    const members = resolveByMembers(inner, network);
+    const alone = new AbortController();
+    // Nobody is left to ask: the DHT has no node, and no member claims to hold an edition.
+    members.catch(() => alone.abort());
+    const signal = AbortSignal.any([inner.signal, alone.signal]);
+    const dht = resolveByDht({ ...inner, signal }).catch((error: unknown) => {
+      throw alone.signal.aborted && !inner.signal.aborted && !isNarswarmError(error) ? isolated(lookup, error) : error;
+    });
+    return [dht, members];
+  });
 }
 
 /**
@@ -162,6 +172,16 @@ function failureOf(error: unknown, { address, timeoutMs, signal }: Lookup): unkn
     'INDEX_UNREACHABLE',
     `no answer about ${publisher} in ${seconds} s: check the address, that its publisher or a mirror of it is running, and that this machine reaches the DHT`,
     { cause: error, facts: { publisher } },
+  );
+}
+
+/** Makes the error of a machine that reaches no DHT node. */
+function isolated({ address }: Lookup, cause: unknown): NarswarmError {
+  const publisher = formatPublisherAddress(address);
+  return new NarswarmError(
+    'INDEX_UNREACHABLE',
+    `no answer about ${publisher}: no node of the DHT can be reached: check the network of this machine`,
+    { cause, facts: { publisher } },
   );
 }
 

@@ -35,11 +35,14 @@ async function neighbours(
   return [asking, ...others];
 }
 
-type Times = Partial<Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs' | 'inVainMs' | 'lastingMs'>>;
+type Times = Partial<
+  Pick<NeighbourNarInfosOptions, 'patienceMs' | 'waitMs' | 'answerMs' | 'inVainMs' | 'lastingMs' | 'mayAppear'>
+>;
 
 /** Asks neighbours once, so that their first moment is over, unless `answerMs` is given. */
 async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<NeighbourNarInfos> {
-  const near = new NeighbourNarInfos({ members, keys: [KEY], waitMs: 10_000, answerMs: 0, ...times });
+  const given = { waitMs: 10_000, answerMs: 0, mayAppear: () => true, ...times };
+  const near = new NeighbourNarInfos({ members, keys: [KEY], ...given });
   if (times.answerMs === undefined) await near.sources[0]?.find(note as StoreHash, signal);
   return near;
 }
@@ -148,6 +151,12 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
   test('without a cache, a path that no neighbour has is given up after a time', async (t) => {
     const [asking] = await neighbours(t, [TOP]);
     const near = await sourceOf(asking, { lastingMs: 10 });
+    assert.equal(await near.lasting.find(leaf, signal), undefined);
+  });
+
+  test('without a cache and without a network, neighbours are not waited for', async (t) => {
+    const [asking] = await neighbours(t);
+    const near = await sourceOf(asking, { waitMs: 1, lastingMs: 3_600_000, mayAppear: () => false });
     assert.equal(await near.lasting.find(leaf, signal), undefined);
   });
 

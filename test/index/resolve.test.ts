@@ -190,6 +190,30 @@ describe('resolveHashMap', () => {
     );
   });
 
+  test('does not wait for the end of the time if an edition is kept and no DHT node can be reached', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { address, editionOf } = mirrored(made);
+    const bootstrap = [{ host: '127.0.0.1', port: 1 }];
+    const network = { scope: 'lan', listen: '127.0.0.1', lan: false, peers: [], dhtBootstrap: bootstrap } as const;
+    for (const dht of [true, false]) {
+      await using alone = await Network.join({ ...network, dht });
+      const dir = await tempDir(t);
+      await indexDirOf(dir, address).writeManifest(editionOf(2));
+      const warnings: Warning[] = [];
+      const onWarning = (warning: Warning): void => void warnings.push(warning);
+      const { baseUrl: _, ...magnet } = address;
+      const asking = { ...made.context, network: alone, dir, asksMembers: true, timeoutMs: 15_000, onWarning };
+      await using resolved = await resolveHashMap(magnet, asking);
+      assert.deepEqual([resolved.from, resolved.map.manifest.seq], ['kept', 2]);
+      assert.match(
+        warnings.map(warningSentence).join('\n'),
+        dht
+          ? /^no answer about magnet:.*: no node of the DHT can be reached: .*; using the kept edition of [^\n]+$/
+          : /^magnet:.* needs the DHT, which is off: .*; using the kept edition of [^\n]+$/,
+      );
+    }
+  });
+
   test('a member without a newer edition does not take the place of a failed mirror', async (t) => {
     await using made = await scene(t, { dhtNodes: 0 });
     const { address, editionOf } = mirrored(made);

@@ -55,6 +55,11 @@ export class LanUser {
     return this.#lab.run(args, this.#options);
   }
 
+  /** Runs a command like a person, without `--json`. */
+  runPlain(...args: readonly string[]): Promise<Run> {
+    return this.#lab.runPlain(args, this.#options);
+  }
+
   start(...args: readonly string[]): CliProcess {
     return this.#lab.start(args, this.#options);
   }
