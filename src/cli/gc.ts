@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import type { Config } from '../config/load.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
-import type { GcResult } from '../store/gc.ts';
+import type { GcResult, Yielding } from '../store/gc.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -21,7 +21,9 @@ interface GcFlags extends CommonOptions {
 
 export function gcCommand(): Command {
   const gc = new Command('gc')
-    .description('prune the file store to its budget: remove paths that nothing keeps, least recently served first')
+    .description(
+      'prune the file store to its budget: remove paths that nothing keeps, least recently served first, then paths of mirrors. Pins and all other subscriptions stay',
+    )
     .option('--store <dir>', 'file store to prune', defaultStoreDir())
     .option(
       '--max-size <size>',
@@ -53,11 +55,13 @@ export function gcCommand(): Command {
       const gone = await goneStates(store, config);
       const budget = { configured: config.subscriptions, maxBytes: options.maxSize };
       const keepGenerations = generationsToKeep(options.keepGenerations, budget);
+      await using mirrors = await Mirrors.of(store, config, options);
       const forgets = options.maxSize !== undefined && gone.length > 0;
       const tellsEach = dryRun || output.json;
       const result = await collectGarbage({
         store,
         roots: () => storeRoots(store, keepGenerations, new Set(gone.map(({ name }) => name))),
+        yielding: mirrors.yielding,
         forgotten: forgets ? await storeHashesOf(gone) : undefined,
         maxBytes: options.maxSize,
         dryRun,
@@ -80,9 +84,40 @@ export function gcCommand(): Command {
           output.note(`${name} is no longer subscribed to: paths that only it kept are removed`);
         }
       }
-      tell(output, result, options);
+      tell(output, result, options, mirrors);
     }),
   );
+}
+
+/** The mirrors of the config file, which give paths up to meet the budget, unless an update is running. */
+class Mirrors implements AsyncDisposable {
+  /** Undefined if they give nothing up. */
+  readonly yielding: Yielding | undefined;
+  /** True if there is a mirror. */
+  readonly areThere: boolean;
+  readonly #turn: AsyncDisposable | undefined;
+
+  private constructor(yielding: Yielding | undefined, areThere: boolean, turn?: AsyncDisposable) {
+    this.yielding = yielding;
+    this.areThere = areThere;
+    this.#turn = turn;
+  }
+
+  static async of(store: FileStore, { subscriptions }: Config, { maxSize, dryRun }: GcFlags): Promise<Mirrors> {
+    const { yieldingMirrors } = await import('../subscription/yielding.ts');
+    const yielding = await yieldingMirrors(store, subscriptions);
+    const areThere = yielding.keepers.size > 0;
+    if (!areThere || maxSize === undefined) return new Mirrors(undefined, areThere);
+    if (dryRun === true) return new Mirrors(yielding, areThere);
+    const { Turn } = await import('../store/turn.ts');
+    // A running update would overwrite the states that say what mirrors have given up.
+    const turn = await Turn.take(store, 'updating');
+    return turn instanceof Turn ? new Mirrors(yielding, areThere, turn) : new Mirrors(undefined, areThere);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#turn?.[Symbol.asyncDispose]();
+  }
 }
 
 /**
@@ -104,9 +139,15 @@ async function storeHashesOf(states: readonly SubscriptionState[]): Promise<Stor
   return states.flatMap(({ generations }) => rootsOf(generations).map(storeHashOf));
 }
 
-function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcFlags): void {
-  const { removed, leftovers, kept, sole, reclaimableBytes, obstacles } = result;
+function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcFlags, mirrors: Mirrors): void {
+  const { removed, leftovers, kept, sole, yields, reclaimableBytes, obstacles } = result;
   const isOver = maxSize !== undefined && kept.bytes > maxSize;
+  for (const { keeper, paths, bytes } of yields) {
+    output.result('yielded', { name: keeper, paths, bytes, dryRun });
+    output.note(
+      `the mirror ${keeper} ${dryRun ? 'would give' : 'gives'} up ${formatCount(paths, 'path')} (${formatSize(bytes)}) to meet --max-size`,
+    );
+  }
   output.result(
     'done',
     { dryRun, removed, leftovers, kept, sole, reclaimableBytes, maxBytes: maxSize ?? null, isOver },
@@ -121,10 +162,18 @@ function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcF
       `${formatCount(sole.removed, 'NAR')} that no other machine holds ${dryRun ? 'would be' : 'were'} removed: raise --max-size to keep them`,
     );
   if (isOver && obstacles.length === 0) {
+    const wayOut =
+      mirrors.areThere && mirrors.yielding === undefined
+        ? 'an update is running, so mirrors gave nothing up: run this again after it'
+        : 'raise it, keep fewer generations or unpin paths';
     output.warn(
-      `the kept paths take ${formatSize(kept.bytes)}, more than --max-size ${formatSize(maxSize)}: raise it, keep fewer generations or unpin paths`,
+      `the kept paths take ${formatSize(kept.bytes)}, more than --max-size ${formatSize(maxSize)}: ${wayOut}`,
     );
   }
   if (maxSize === undefined && reclaimableBytes > 0)
-    output.note(`--max-size 0 would free ${formatSize(reclaimableBytes)} that nothing keeps`);
+    output.note(
+      mirrors.areThere
+        ? `${formatSize(reclaimableBytes)} is kept by nothing: --max-size frees it before it takes anything from mirrors`
+        : `--max-size 0 would free ${formatSize(reclaimableBytes)} that nothing keeps`,
+    );
 }

@@ -62,7 +62,9 @@ export interface GcResult {
   readonly kept: { readonly paths: number; readonly nars: number; readonly bytes: number };
   /** NARs that no other machine is known to hold. */
   readonly sole: { readonly removed: number; readonly kept: number };
-  /** Bytes that a smaller budget could still free. */
+  /** What yielding keepers have given up, or would. */
+  readonly yields: readonly Yield[];
+  /** Bytes that nothing keeps, and that a smaller budget could still free. */
   readonly reclaimableBytes: number;
   /** Reasons why nothing was evicted although the budget is exceeded. */
   readonly obstacles: readonly Obstacle[];
@@ -106,10 +108,11 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const forgotten = options.forgotten && reach(graph, options.forgotten);
   const aim = { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined };
   let chosen = mayEvict ? chooseEviction(graph, kept, aim) : noEviction(graph);
+  let yields: readonly Yield[] = [];
   if (mayEvict && chosen.bytes < excessBytes && yielding.length > 0) {
     const bare = markKept(graph, { roots: others, claims, now });
     chosen = chooseEviction(graph, bare, { ...aim, yielding: reach(graph, yielding.map(hashOf)) });
-    const yields = await yieldsOf(yielding, { graph, chosen, store });
+    yields = await yieldsOf(yielding, { graph, chosen, store });
     if (!dryRun && yields.length > 0) await options.yielding?.record(yields);
   }
   if (!mayEvict && (excessBytes > 0 || forgotten !== undefined)) warnOfObstacles(kept, options);
@@ -130,6 +133,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
     },
     kept: { paths: held.paths - chosen.paths.length, nars: held.nars - chosen.narCount, bytes: keptBytes },
     sole: countSole(graph, chosen, sole),
+    yields,
     reclaimableBytes: Math.max(0, all.bytes - chosen.bytes),
     obstacles: kept.obstacles,
   };

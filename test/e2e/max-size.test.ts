@@ -9,6 +9,7 @@ import { nextGeneration } from '../support/generations.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { PartialSession } from '../../src/store/session.ts';
+import { Turn } from '../../src/store/turn.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertSound, Lab, narBytesOf, type Run, readNarInfos, type RunningPublisher } from '../support/lab.ts';
 import { Machine } from '../support/machine.ts';
@@ -110,6 +111,47 @@ suite('a subscription that grows in a store with max-size', { concurrency: 2 }, 
     assert.equal((await machine.update(['--max-size', '1G'])).status, 0);
     assert.ok(holdsAll(new Set(await readdir(join(machine.store, 'nar'))), whole));
     assert.deepEqual((await machine.status('mirror'))['notes'], []);
+  });
+
+  test('gc takes from mirrors last, unless an update is running, and a dry run shows it', async () => {
+    const { own, machine } = await scene();
+    await machine.subscribe('mirror', publisher.mirror);
+    assert.equal((await machine.update()).status, 0);
+    const stray = await lab.closure([BLOB_BYTES]);
+    const trust = ['--trusted-public-key', stray.publicKey, '--from', `file://${stray.cacheDir}`];
+    assert.equal((await machine.run(['fetch', stray.root, '--no-copy', ...trust, ...ALONE])).status, 0);
+    const ownBytes = await narBytesOf(own.cacheDir);
+    const budgetBytes = ownBytes + Math.round((await narBytesOf(shared.cacheDir)) / 2);
+    const gc = (...flags: string[]): Promise<Run> => machine.run(['gc', '--max-size', `${budgetBytes}B`, ...flags]);
+    const removedBy = ({ events }: Run): string[] =>
+      events.filter(({ event }) => event === 'remove').map(({ path }) => String(path));
+
+    const store = await FileStore.open(machine.store, { create: false });
+    const dry = await gc('--dry-run');
+    const planned = removedBy(dry);
+    assert.deepEqual(
+      [dry.event('done')['isOver'], dry.event('yielded')['name'], dry.event('yielded')['dryRun']],
+      [false, 'mirror', true],
+    );
+    assert.deepEqual((await machine.status('mirror'))['notes'], [], 'a dry run changes nothing');
+    const updating = await Turn.take(store, 'updating');
+    assert.ok(updating instanceof Turn);
+    const beside = await gc();
+    assert.deepEqual([beside.status, beside.event('done')['isOver']], [0, true]);
+    assert.match(String(beside.event('warning')['message']), /an update is running, so mirrors gave nothing up/);
+    const strays = [...(await readNarInfos(stray.cacheDir)).values()].map(({ storePath }) => storePath as string);
+    assert.deepEqual(removedBy(beside).toSorted(), strays.toSorted(), 'what nothing keeps goes first');
+    await updating[Symbol.asyncDispose]();
+
+    const run = await gc();
+    assert.deepEqual([run.status, run.event('done')['isOver'], run.event('yielded')['name']], [0, false, 'mirror']);
+    assert.deepEqual([...removedBy(beside), ...removedBy(run)].toSorted(), planned.toSorted());
+    assert.ok((await narBytesOf(machine.store)) <= budgetBytes);
+    const status = await machine.status('mirror');
+    assert.equal(status['health'], 'complete');
+    assert.match(String(status['notes']), /does not fit into --max-size/);
+    const { narInfos } = await assertSound(machine.store, [own.publicKey, shared.publicKey]);
+    assert.ok(holdsName(narInfos, own.root));
   });
 
   test('a mirror gives paths up at the end of a run that brought little', async () => {
