@@ -4,6 +4,7 @@ import type { Endpoint } from '../discovery/endpoint.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import { MAX_UNREAD_ANSWERS_BYTES, WRITE_BYTES } from '../wire/bounds.ts';
 import type { Agreed, StreamCipher } from '../wire/encryption.ts';
+import type { HostTime } from '../wire/processor-budget.ts';
 import { FrameReader, type FrameHandlers } from './frame-reader.ts';
 
 /**
@@ -37,6 +38,7 @@ export class Connection {
   readonly #reader: FrameReader;
   readonly #cipher: StreamCipher | undefined;
   readonly #limit: RateLimit | undefined;
+  readonly #time: HostTime;
   #isCorked = false;
   #unsentWrites = 0;
   #isClosed = false;
@@ -48,14 +50,21 @@ export class Connection {
   private constructor(
     socket: Socket,
     events: ConnectionEvents,
-    options: { remote: Endpoint; cipher?: StreamCipher | undefined; limit?: RateLimit | undefined },
+    options: { remote: Endpoint; cipher?: StreamCipher | undefined; limit?: RateLimit | undefined; time: HostTime },
   ) {
     this.#socket = socket;
     this.#events = events;
-    this.#reader = new FrameReader(events);
+    this.#reader = new FrameReader({
+      handshake: events.handshake,
+      extended: events.extended,
+      message: events.message,
+      data: events.data,
+      isFull: () => options.time.isOver || events.isFull(),
+    });
     this.remote = options.remote;
     this.#cipher = options.cipher;
     this.#limit = options.limit;
+    this.#time = options.time;
     socket.setNoDelay(true); // Nagle's algorithm adds 44 ms to each exchange
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.on('error', () => this.close()); // an ended connection is not worth reporting
@@ -67,14 +76,15 @@ export class Connection {
    * Connects to a peer.
    *
    * @param options.buffer receives the bytes of each read, and is reused by the next one: all connections share it
+   * @param options.time the processor time of the peer's host
    */
   static dial(
     peer: PeerRecord,
     events: ConnectionEvents,
-    options: { readonly buffer: Uint8Array; readonly limit?: RateLimit | undefined },
+    options: { readonly buffer: Uint8Array; readonly limit?: RateLimit | undefined; readonly time: HostTime },
   ): Connection {
     const { host, port } = peer.endpoint;
-    const { buffer, limit } = options;
+    const { buffer, limit, time } = options;
     const socket = connect({
       host,
       port,
@@ -87,7 +97,7 @@ export class Connection {
         },
       },
     });
-    const connection = new Connection(socket, events, { remote: peer.endpoint, limit });
+    const connection = new Connection(socket, events, { remote: peer.endpoint, limit, time });
     socket.once('connect', events.connected);
     return connection;
   }
@@ -99,10 +109,16 @@ export class Connection {
   static adopt(
     socket: Socket,
     events: ConnectionEvents,
-    options: { readonly remote: Endpoint; readonly opening: Agreed; readonly limit?: RateLimit | undefined },
+    options: {
+      readonly remote: Endpoint;
+      readonly opening: Agreed;
+      readonly limit?: RateLimit | undefined;
+      readonly time: HostTime;
+    },
   ): Connection {
+    const { remote, limit, time } = options;
     const { head, cipher } = options.opening;
-    const connection = new Connection(socket, events, { remote: options.remote, limit: options.limit, cipher });
+    const connection = new Connection(socket, events, { remote, limit, cipher, time });
     setImmediate(() => connection.#begin(head));
     return connection;
   }
@@ -123,7 +139,7 @@ export class Connection {
 
   /** Reads on if there is room again. */
   readOn(): void {
-    if (!this.#isReading && this.#reader.isHolding) this.#read(() => this.#reader.goOn());
+    if (!this.#isReading && this.#reader.isHolding && !this.#time.isOver) this.#read(() => this.#reader.goOn());
   }
 
   /** Sends bytes. Those of one tick leave in one system call. */
@@ -166,7 +182,7 @@ export class Connection {
 
   /** True while the socket must not be read. */
   get #isHeld(): boolean {
-    return this.#reader.isHolding || this.#isLimited;
+    return this.#reader.isHolding || this.#isLimited || this.#time.isOver;
   }
 
   /** Handles the bytes that were read of an adopted socket, then reads on. */
@@ -200,25 +216,38 @@ export class Connection {
     this.#read(() => this.#reader.accept(bytes));
   }
 
-  /** Lets the reader take bytes. Stops reading while it cannot take all. */
+  /** Lets the reader take bytes. Stops reading while it cannot take all, or while the host is over its time. */
   #read(take: () => boolean): void {
     let isSound = false;
     this.#isReading = true;
-    try {
-      isSound = take();
-    } catch {
-      // an unforeseen error ends a stranger's connection, never the process
-    }
+    this.#time.spend(() => {
+      const [takenBytes, payloadBytes] = [this.#reader.takenBytes, this.#reader.payloadBytes];
+      try {
+        isSound = take();
+      } catch {
+        // an unforeseen error ends a stranger's connection, never the process
+      }
+      // Payload that we asked for is welcome, however much it is.
+      return 1 - (this.#reader.payloadBytes - payloadBytes) / (this.#reader.takenBytes - takenBytes || 1);
+    });
     this.#isReading = false;
     if (!isSound) {
       this.close();
     } else if (this.#isHeld) {
       this.#isPaused = true;
       this.#socket.pause();
+      if (this.#time.isOver) this.#time.whenFree(this.#onFree);
     } else {
       this.#resume();
     }
   }
+
+  /** Reads on when the host has time again. */
+  readonly #onFree = (): void => {
+    if (this.#isClosed) return;
+    this.readOn();
+    this.#resume();
+  };
 
   #resume(): void {
     if (this.#isClosed || !this.#isPaused || this.#isHeld) return;

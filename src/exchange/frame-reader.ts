@@ -27,6 +27,9 @@ const HEAD_BYTES = 2 + BYTES.DATA_HEAD;
  * message in memory. Ignores messages of BEP 3 and of unknown kinds, which later versions may have, within a limit.
  */
 export class FrameReader {
+  /** Number of bytes that were handled, and of those among them that are in answers. */
+  takenBytes = 0;
+  payloadBytes = 0;
   readonly #handlers: FrameHandlers;
   readonly #cutter: MessageCutter;
   #dataId: number | undefined;
@@ -40,7 +43,11 @@ export class FrameReader {
       handshake: (bytes) => handlers.handshake(bytes),
       head: (head, messageBytes) => this.#onHead(head, messageBytes),
       whole: (frame) => this.#onMessage(frame),
-      passed: (bytes) => this.#dataId === undefined || handlers.data(this.#dataId, bytes),
+      passed: (bytes) => {
+        if (this.#dataId === undefined) return true;
+        this.payloadBytes += bytes.length;
+        return handlers.data(this.#dataId, bytes);
+      },
     });
   }
 
@@ -69,15 +76,18 @@ export class FrameReader {
   }
 
   #cut(chunk: Uint8Array): boolean {
-    let at: number | undefined = 0;
-    while (at !== undefined && at < chunk.length) {
+    let at = 0;
+    while (at < chunk.length) {
       if (this.#cutter.isBetween && this.#handlers.isFull()) {
         this.#held = Buffer.from(chunk.subarray(at)); // the chunk is lent
         return true;
       }
-      at = this.#cutter.step(chunk, at);
+      const next = this.#cutter.step(chunk, at);
+      if (next === undefined) return false;
+      this.takenBytes += next - at;
+      at = next;
     }
-    return at !== undefined;
+    return true;
   }
 
   #onHead(head: Buffer, messageBytes: number): 'gather' | 'pass' | 'refuse' {

@@ -2,6 +2,7 @@ import type { RateLimit } from '../bytes/rate-limit.ts';
 import type { LocalNetworks } from '../discovery/local-networks.ts';
 import type { PeerTable } from '../discovery/peer-table.ts';
 import type { PacketBudget } from '../wire/packet-budget.ts';
+import type { ProcessorBudget } from '../wire/processor-budget.ts';
 import type { SendBudget } from '../wire/send-budget.ts';
 import type { LeastSent } from './least-sent.ts';
 import type { Offer } from './offer.ts';
@@ -26,6 +27,8 @@ export interface LinkContext {
   /** Counts narinfos that members look up, by host. */
   readonly narInfos: PacketBudget;
   readonly requestsRoom: RequestsRoom;
+  /** Limits the time that the messages of each host take. */
+  readonly processor: ProcessorBudget;
   readonly leastSent: LeastSent;
   /** Buffer for bytes received over connections that we open. */
   readonly readBuffer: Uint8Array;

@@ -105,9 +105,10 @@ export class Link implements Member, Receiver {
   /** Connects to a peer under the infohash of a group. */
   static dial(peer: PeerRecord, group: InfoHash, context: LinkContext, events: LinkEvents): Link {
     peer.dialedAtMs ??= performance.now();
-    const limit = context.downloadLimit(peer.endpoint.host);
+    const { host } = peer.endpoint;
+    const [limit, time] = [context.downloadLimit(host), context.processor.of(host)];
     const connect = (on: ConnectionEvents): Connection =>
-      Connection.dial(peer, on, { buffer: context.readBuffer, limit });
+      Connection.dial(peer, on, { buffer: context.readBuffer, limit, time });
     return new Link(connect, { group, peer, isOutgoing: true }, context, events);
   }
 
@@ -119,8 +120,9 @@ export class Link implements Member, Receiver {
     context: LinkContext,
     events: LinkEvents,
   ): Link {
-    const limit = context.downloadLimit(remote.host);
-    const connect = (on: ConnectionEvents): Connection => Connection.adopt(socket, on, { remote, opening, limit });
+    const [limit, time] = [context.downloadLimit(remote.host), context.processor.of(remote.host)];
+    const connect = (on: ConnectionEvents): Connection =>
+      Connection.adopt(socket, on, { remote, opening, limit, time });
     const group = opening.infoHash as InfoHash;
     const peer = strangerAt(formatEndpoint(remote));
     const link = new Link(connect, { group, peer, isOutgoing: false }, context, events);

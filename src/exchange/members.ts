@@ -3,9 +3,10 @@ import type { Socket } from 'node:net';
 import { isSlowToAnswer, type PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { asIPv4IfMapped, hostKeyOf } from '../wire/address-range.ts';
-import { NARINFOS_PER_SECOND } from '../wire/bounds.ts';
+import { NARINFOS_PER_SECOND, PROCESSOR_TIME } from '../wire/bounds.ts';
 import type { Agreed } from '../wire/encryption.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
+import { ProcessorBudget } from '../wire/processor-budget.ts';
 import { newPeerId } from '../wire/protocol.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { Dialing } from './dialing.ts';
@@ -44,6 +45,8 @@ export interface MembersOptions extends Pick<LinkContext, 'port' | 'peers' | 'ne
   readonly budget?: SendBudget;
   /** Limits on narinfos that members look up here. Default: those of {@link NARINFOS_PER_SECOND}. */
   readonly narInfos?: PacketBudget;
+  /** Limits on the time that the messages of each host take. Default: those of {@link PROCESSOR_TIME}. */
+  readonly processor?: ProcessorBudget;
   /** 20 bytes. Default: a random one for each process. */
   readonly peerId?: Buffer;
   /** Called with the number of sent payload bytes. */
@@ -85,6 +88,7 @@ export class Members extends EventEmitter<MembersEvents> {
       wantsRoom: new WantsRoom(),
       narInfos: options.narInfos ?? new PacketBudget(NARINFOS_PER_SECOND, undefined, hostKeyOf),
       requestsRoom: new RequestsRoom(),
+      processor: options.processor ?? new ProcessorBudget(PROCESSOR_TIME),
       leastSent: new LeastSent(),
       readBuffer: Buffer.allocUnsafe(READ_BYTES),
       downloadLimit: options.downloadLimit ?? none,

@@ -12,6 +12,7 @@ import type { FileHash, InfoHash, StoreHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 import type { PacketBudget } from '../../src/wire/packet-budget.ts';
 import { PeerServer } from '../../src/wire/peer-server.ts';
+import type { ProcessorBudget } from '../../src/wire/processor-budget.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
 
 export const GROUP = 'ab'.repeat(20) as InfoHash;
@@ -124,6 +125,7 @@ export async function startMember(
     readonly mayHave?: (host: string) => boolean;
     readonly budget?: SendBudget;
     readonly narInfos?: PacketBudget;
+    readonly processor?: ProcessorBudget;
     readonly peerId?: Buffer;
     /** Whether others are on the local network. Default: yes. */
     readonly isNear?: boolean;
@@ -144,6 +146,7 @@ export async function startMember(
   let port = 0;
   const members = new Members({
     ...(options.narInfos === undefined ? {} : { narInfos: options.narInfos }),
+    ...(options.processor === undefined ? {} : { processor: options.processor }),
     ...(options.peerId === undefined ? {} : { peerId: options.peerId }),
     downloadLimit: () => options.downloadLimit,
     uploadLimit: () => (options.partBytes === undefined ? options.uploadLimit : new SmallParts(options.partBytes)),

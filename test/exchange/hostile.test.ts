@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, suite, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Member } from '../../src/exchange/member.ts';
 import { OUR_EXTENSION_ID } from '../../src/exchange/handshake.ts';
 import { formatMessage } from '../../src/exchange/format-message.ts';
@@ -9,6 +10,7 @@ import { prefixOf, type FilePrefix, type Message } from '../../src/exchange/mess
 import type { StoreHash } from '../../src/nix/brands.ts';
 import { MAX_WANTS } from '../../src/wire/bounds.ts';
 import { PacketBudget } from '../../src/wire/packet-budget.ts';
+import { ProcessorBudget } from '../../src/wire/processor-budget.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
 import { ID, RawPeer } from '../support/raw-peer.ts';
 import { endSoon, GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
@@ -138,6 +140,34 @@ suite('a hostile member', { concurrency: 4 }, () => {
     assert.equal(heard(peer, 14).length, 5);
     nowMs = 1000;
     await peer.until(() => heard(peer, 14).length === 10);
+  });
+
+  test('that sends endless messages is read no faster than it may be, and holds up nobody', LIMIT, async () => {
+    let [hasTime, reads] = [false, 0];
+    const clock = { nowMs: () => (hasTime ? performance.now() * 1000 : 0), usedMs: () => reads++ };
+    const processor = new ProcessorBudget({ perSecondMs: 20, burstMs: 20 }, clock); // a read takes a millisecond
+    await using victim = await startMember({ processor });
+    const large = madeFile(16_000_000);
+    await using seeder = await startMember({ files: [large], host: '127.0.0.2' });
+    victim.find(seeder, '127.0.0.2');
+    const member = await memberOf(victim);
+    const peer = await intrude(victim);
+    const prefixes = Array.from({ length: 4096 }, (_, index) => index.toString(16).padStart(16, '0') as FilePrefix);
+    for (let batch = 0; batch < 1000; batch++) say(peer, { kind: 'want', batch, prefixes });
+    while (!processor.of('127.0.0.1').isOver) await nextTurn();
+    const other = await RawPeer.connect(victim.port, GROUP);
+    other.extended(0, 'd1:md13:nar_exchange2i9eee');
+    let received = 0;
+    const range = { file: large.file, from: 0, length: large.bytes.length };
+    for (let time = 0; time < 8; time++)
+      assert.equal(await member.get(range, (bytes) => (received += bytes.length), SIGNAL), 'complete');
+    assert.equal(received, 8 * large.bytes.length);
+    const answered = heard(peer, 2).length;
+    assert.ok(answered <= 44, `${answered} answers to questions that fill 22 reads of 64 KiB`);
+    assert.ok(peer.isOpen, 'its other connection would have taken its place if it had been read');
+    hasTime = true;
+    for (let batch = 0; batch < 500; batch++) say(other, { kind: 'want', batch, prefixes });
+    await other.until(() => heard(other, 2).length === 500);
   });
 
   test('that opens two requests with one number is disconnected', LIMIT, async () => {

@@ -13,8 +13,9 @@ import { prefixOf, type Message } from '../../../src/exchange/messages.ts';
 import { WantsRoom } from '../../../src/exchange/wants-room.ts';
 import { WantedFiles } from '../../../src/exchange/wanted.ts';
 import type { InfoHash, StoreHash } from '../../../src/nix/brands.ts';
-import { NARINFOS_PER_SECOND } from '../../../src/wire/bounds.ts';
+import { NARINFOS_PER_SECOND, PROCESSOR_TIME } from '../../../src/wire/bounds.ts';
 import { PacketBudget } from '../../../src/wire/packet-budget.ts';
+import { ProcessorBudget } from '../../../src/wire/processor-budget.ts';
 import { SendBudget } from '../../../src/wire/send-budget.ts';
 import { GROUP, madeFile, MadeOffer } from '../../exchange/exchange-fixture.ts';
 import type { FuzzTarget } from '../target.ts';
@@ -88,6 +89,7 @@ export function link(): FuzzTarget {
     wantsRoom: new WantsRoom(),
     narInfos: new PacketBudget(NARINFOS_PER_SECOND),
     requestsRoom: new RequestsRoom(),
+    processor: new ProcessorBudget(PROCESSOR_TIME),
     leastSent: new LeastSent(),
     readBuffer: Buffer.alloc(0),
     downloadLimit: () => undefined,

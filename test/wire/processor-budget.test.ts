@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ProcessorBudget, type HostTime } from '../../src/wire/processor-budget.ts';
+
+const RATE = { perSecondMs: 100, burstMs: 50 };
+
+/** A budget with clocks that the test moves. */
+function made(): {
+  budget: ProcessorBudget;
+  clock: { now: number };
+  use: (time: HostTime, ms: number, share?: number) => void;
+} {
+  const clock = { now: 0, used: 0 };
+  const budget = new ProcessorBudget(RATE, { nowMs: () => clock.now, usedMs: () => clock.used });
+  const use = (time: HostTime, ms: number, share = 1): void =>
+    time.spend(() => {
+      clock.used += ms;
+      return share;
+    });
+  return { budget, clock, use };
+}
+
+test('a host has a burst, and the part of its time that counts', () => {
+  const { budget, use } = made();
+  const host = budget.of('10.0.0.1');
+  use(host, 49);
+  use(host, 1000, 0);
+  assert.equal(host.isOver, false);
+  use(host, 4, 0.5);
+  assert.equal(host.isOver, true);
+});
+
+test('the connections of a host share its time, also after they have ended, and other hosts have their own', () => {
+  const { budget, use } = made();
+  use(budget.of('10.0.0.1'), 60);
+  assert.deepEqual(
+    ['10.0.0.1', '::ffff:10.0.0.1', '10.0.0.2'].map((host) => budget.of(host).isOver),
+    [true, true, false],
+  );
+});
+
+test('time that is unused for long adds up to one burst', () => {
+  const { budget, clock, use } = made();
+  const host = budget.of('10.0.0.1');
+  clock.now = 1e9;
+  use(host, 51);
+  assert.equal(host.isOver, true);
+});
+
+test('waiting connections have turns: one that uses up the time keeps the next one waiting', async () => {
+  const { budget, clock, use } = made();
+  const host = budget.of('10.0.0.1');
+  use(host, 51);
+  const resumed: string[] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  host.whenFree(() => {
+    resumed.push('first');
+    use(host, 60);
+    resolve();
+  });
+  host.whenFree(() => resumed.push('second'));
+  clock.now = 10;
+  await promise;
+  assert.deepEqual([resumed, host.isOver], [['first'], true]);
+});
