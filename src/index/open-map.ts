@@ -1,3 +1,4 @@
+import { isLoopback } from '../discovery/foreign-addresses.ts';
 import type { Network } from '../swarm/network.ts';
 import { formatPublisherAddress, type PublisherAddress } from './address.ts';
 import { HashMap, type IndexSource } from './hash-map.ts';
@@ -94,6 +95,11 @@ function mapOf({ address, dir, lifetime, shardTimeoutMs }: Lookup, edition: Edit
 
 /** Tries the peers that a manifest names, and the publisher's own port beside its mirror. */
 function hint({ peers, peerPort }: Manifest, network: Network | undefined, mirrorHost: string | undefined): void {
-  const besideMirror = mirrorHost === undefined || peerPort === undefined ? [] : [`${mirrorHost}:${peerPort}`];
-  network?.discovery.hint([...peers, ...besideMirror]);
+  network?.discovery.hint(peers);
+  if (mirrorHost === undefined || peerPort === undefined) return;
+  const host = mirrorHost.replace(/^\[(.*)\]$/, '$1');
+  // No hint may lead to loopback, but here the user has named it: the publisher, or the end of a tunnel, is on this machine.
+  if (isLoopback(host))
+    network?.discovery.add({ host: host === 'localhost' ? '127.0.0.1' : host, port: peerPort }, 'given');
+  else network?.discovery.hint([`${mirrorHost}:${peerPort}`]);
 }

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { cp } from 'node:fs/promises';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { assertFailure, type Lab } from '../support/lab.ts';
+import { assertFailure, assertSound, mirrorOf, type Lab } from '../support/lab.ts';
 import { openLanLab } from '../support/lan-lab.ts';
-import { fullUser, LanUser } from '../support/lan-user.ts';
+import { bytesOf, fullUser, LanUser } from '../support/lan-user.ts';
 import { Lan } from '../support/namespaces.ts';
 
 /** A cache that no route leads to. */
@@ -14,9 +14,10 @@ const FAR_CACHE = 'http://192.0.2.1';
 suite('a machine without a network', { concurrency: 2 }, () => {
   let lab: Lab;
   let made: MadeClosure;
+  let total: number;
 
   before(async () => {
-    ({ lab, made } = await openLanLab([20_000], 'cache.nixos.org'));
+    ({ lab, made, total } = await openLanLab([20_000], 'cache.nixos.org'));
   });
   after(() => lab[Symbol.asyncDispose]());
 
@@ -38,6 +39,21 @@ suite('a machine without a network', { concurrency: 2 }, () => {
     assert.match(stderr, /no node of the DHT can be reached: .*; using the kept edition of /);
     assert.equal(stderr.split('no answer about').length, 2, stderr);
   });
+
+  for (const name of ['localhost', '127.0.0.1'])
+    test(`gets NARs from a publisher of its own whose mirror is at ${name}`, async () => {
+      await using lan = Lan.open();
+      const host = lan.host('alone', { addresses: 'none' });
+      const key = { made, cache: '', key: made.publicKey };
+      const publisher = await LanUser.of(lab, host, key);
+      const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--key', lab.path('key')];
+      const address = String((await publisher.start('publish', ...what).event('ready'))['address']);
+      const client = await LanUser.of(lab, host, key);
+      const mirror = mirrorOf(address, `http://${name}:16276`);
+      const run = await client.run('fetch', 'lab', '--publisher', mirror, '--no-copy', '--store', client.store);
+      assert.equal(bytesOf(run).peers, total);
+      await assertSound(client.store, made.publicKey);
+    });
 
   test('says why a path cannot be fetched', async () => {
     await using lan = Lan.open();
