@@ -45,7 +45,13 @@ export class DownloadSource implements Source {
   }
 
   get givesUnfinished(): boolean {
-    return this.isNeighbour && !this.isMisleading;
+    return this.isNeighbour && this.#isCredible;
+  }
+
+  /** Once a host has given wrong parts, only hosts that have given right bytes are believed: a liar may have many. */
+  get #isCredible(): boolean {
+    const { misleading, proven } = this.#hosts;
+    return misleading.size === 0 || (proven.has(this.member.host) && !this.isMisleading);
   }
 
   /** Records that it has given wrong parts, whose bytes it had not checked, either. */
@@ -84,9 +90,9 @@ export class DownloadSource implements Source {
     return this.member.wants(file);
   }
 
-  /** Returns its claim to fetch a file. A host that has given wrong parts is not believed. */
+  /** Returns its claim to fetch a file, if it is credible. */
   fetching(file: FileHash): Claim | undefined {
-    return this.isMisleading ? undefined : this.member.fetching(file);
+    return this.#isCredible ? this.member.fetching(file) : undefined;
   }
 
   /** Records that it does not give a file now. */

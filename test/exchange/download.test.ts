@@ -320,6 +320,32 @@ suite('Download', () => {
     });
   });
 
+  test('after wrong parts, other hosts give parts only once they have given right bytes', async () => {
+    const [file, second, small] = [madeFile(3 * PIECE, 9), madeFile(3 * PIECE, 10), madeFile(9, 11)];
+    await using client = await startMember();
+    await using misled = await startMember({ host: '127.0.0.2' });
+    await using other = await startMember({ host: '127.0.0.3' });
+    await using running = startDownload(client);
+    const fetched = running.fetch([file, second, small], { hasPieces: false });
+    client.find(misled, '127.0.0.2');
+    const wrong = { file: file.file, bytes: Buffer.alloc(3 * PIECE) };
+    const pieces = new PieceSet(3 * PIECE);
+    for (const index of [0, 1, 2]) misled.offer.addPiece(wrong, pieces, index);
+    const isWrong = (sink: MadeSink): boolean => sink.origins.size === 3 && sink.missing().length === 3;
+    while (!isWrong(running.sinks.get(file.file) ?? new MadeSink(0))) await new Promise(setImmediate);
+    client.find(other, '127.0.0.3');
+    const find = () => [...client.members.open].find(({ host }) => host === '127.0.0.3');
+    while (find() === undefined) await new Promise(setImmediate);
+    const parts = new PieceSet(3 * PIECE);
+    other.offer.addPiece(second, parts, 0);
+    while (find()!.has(second.file) === undefined) await new Promise(setImmediate);
+    assert.ok(!running.download.isAtHand(second.file));
+    other.offer.add(small);
+    while (running.sinks.get(second.file)?.origins.has(0) !== true) await new Promise(setImmediate);
+    other.offer.add(file, second);
+    await fetched;
+  });
+
   test('a member is not blamed for bytes that another one sent before a pause', async () => {
     const file = madeFile(3 * PIECE, 5);
     await using client = await startMember();
