@@ -49,6 +49,20 @@ suite('TheirFetches', () => {
     assert.equal(fetches.get(file)?.heldBytes, 7_001);
   });
 
+  test('a claim of nothing ends after two seconds, until something comes', () => {
+    const { clock, fetches, say } = listening();
+    for (let second = 0; second < 2; second++) {
+      say(0);
+      assert.equal(fetches.get(file)?.heldBytes, 0);
+      clock.ms += 1_000;
+    }
+    clock.ms += 1;
+    say(0);
+    assert.equal(fetches.get(file), undefined);
+    say(1);
+    assert.equal(fetches.get(file)?.heldBytes, 1);
+  });
+
   test('a claim does not grow beyond the size of the file', () => {
     const { clock, fetches, say } = listening();
     for (let second = 0; second <= 6; second++) {

@@ -87,3 +87,31 @@ test('without an upstream, an honest member is found among any number of liars',
   });
   await fetchNar(t, client, []);
 });
+
+test(
+  'a NAR that a neighbour only claims to be fetching comes from the upstream that it was left by',
+  LIMIT,
+  async (t) => {
+    await using stack = new AsyncDisposableStack();
+    const client = stack.use(await startMember());
+    const liar = stack.use(await startMember());
+    const said = Promise.withResolvers<void>();
+    const site = stack.use(
+      await startSite((_, response) => {
+        if (site.requests.length > 1) response.end(NAR.bytes);
+        else
+          void said.promise.then(() => response.writeHead(200, { 'content-length': NAR.bytes.length }).flushHeaders());
+      }),
+    );
+    client.meet(liar);
+    let heldBytes = NAR.bytes.length / 2;
+    const lying = setInterval(() => {
+      liar.members.tellFetching([{ file: NAR.file, heldBytes: heldBytes++ }]);
+      if (site.requests.length > 0) said.resolve();
+    }, 200);
+    stack.defer(() => clearInterval(lying));
+    await fetchNar(t, client, [parseUpstream(site.url)]);
+    assert.equal(site.requests.length, 2);
+    assert.equal(liar.uploadedBytes, 0);
+  },
+);
