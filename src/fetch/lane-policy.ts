@@ -39,6 +39,8 @@ const SHARE_PART = 0.25;
  */
 const CLAIMS_MS = 10_000;
 const CLAIMS_PART = 0.5;
+/** Longest time between two looks that counts: in a longer one, this process did not run. */
+const MAX_LOOK_MS = 1_000;
 /** Time after a delay by our own limit during which no source counts as slow. */
 const HELD_BACK_MS = 2_000;
 /** Time without progress after which NARs are no longer requested from upstreams that do not answer. */
@@ -141,7 +143,7 @@ export class LanePolicy {
    */
   onLook(upstreams: 'work' | 'wait' | 'rest'): void {
     const now = this.#now();
-    const pastMs = now - this.#lookedAtMs;
+    const pastMs = Math.min(MAX_LOOK_MS, now - this.#lookedAtMs);
     if (upstreams === 'work') this.#upstreamMs += pastMs;
     if (upstreams === 'wait' && !this.#isWaitPaid(now)) this.#waitedMs += pastMs;
     this.#lookedAtMs = now;
