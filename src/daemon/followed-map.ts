@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
+import { parseEndpoint } from '../discovery/endpoint.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { Edition } from '../exchange/messages.ts';
 import type { HttpClient } from '../http/client.ts';
@@ -18,6 +19,8 @@ import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
 import type { Network } from '../swarm/network.ts';
 import { asError, factsOf, type Warning, type Warn } from '../warning.ts';
+import { hostKeyOf } from '../wire/address-range.ts';
+import { withinMs } from '../within.ts';
 
 /** Interval of requests for the manifest at a publisher's mirror. They cost almost nothing if it has not changed. */
 const MIRROR_CHECK_MS = 60_000;
@@ -29,10 +32,12 @@ const RESOLVE_TIMEOUT_MS = 60_000;
 const SHARD_TIMEOUT_MS = 60_000;
 /** Time for a member to send the manifest that it named. */
 const NAMED_TIMEOUT_MS = 10_000;
-/** Limit on remembered claims: one per member. */
+/** Limit on remembered claims, one per member, and on hosts with unproven claims. */
 const MAX_CLAIMS = 256;
-/** A member is no longer believed after this number of false claims. */
+/** A host is no longer believed after this number of claims that were not proven. */
 const MAX_FALSE_CLAIMS = 2;
+/** Time for a member to send the manifest before the next one is asked, too. */
+const HEDGE_MS = 1_000;
 /** Interval of putting the DHT item again (BEP 44: nodes may drop it after two hours). */
 const KEEP_ALIVE_MS = 30 * 60_000;
 
@@ -62,7 +67,8 @@ export class FollowedMap {
   readonly #context: FollowContext;
   readonly #newer: NewerEdition;
   readonly #checkMs: number;
-  readonly #falseClaims = new WeakMap<PeerRecord, number>();
+  /** Unproven claims by host: a liar that connects again has a new record. The latest host is last. */
+  readonly #unproven = new Map<string, number>();
   /** The edition that is here; 0 for none. */
   #seq = 0;
   readonly #stop = new AbortController();
@@ -99,20 +105,27 @@ export class FollowedMap {
 
   /** Notes that a member claims to hold an edition. */
   onTold(teller: PeerRecord, edition: Edition): void {
-    if (edition.seq <= this.#seq || (this.#falseClaims.get(teller) ?? 0) >= MAX_FALSE_CLAIMS) return;
+    if (edition.seq <= this.#seq || (this.#unproven.get(hostKey(teller)) ?? 0) >= MAX_FALSE_CLAIMS) return;
     const [oldest] = this.#claims.keys();
     if (oldest !== undefined && this.#claims.size >= MAX_CLAIMS) this.#claims.delete(oldest);
     this.#claims.set(teller, edition);
     this.#news.emit('claim');
   }
 
-  /** Fetches the editions that members claim to hold. */
+  /** Fetches the editions that members claim to hold. A member that does not send the manifest keeps no other waiting. */
   async #askMembers(): Promise<void> {
     const { signal } = this.#context;
     while (!signal.aborted) {
       const claim = this.#newestClaim();
-      if (claim === undefined) await once(this.#news, 'claim', { signal }).catch(() => undefined);
-      else await this.#try(() => this.#takeTold(...claim));
+      if (claim === undefined) {
+        await once(this.#news, 'claim', { signal }).catch(() => undefined);
+      } else {
+        await withinMs(
+          HEDGE_MS,
+          this.#try(() => this.#takeTold(...claim)),
+        );
+        await this.#taking; // its manifest is right: the rest may take longer
+      }
     }
   }
 
@@ -155,7 +168,9 @@ export class FollowedMap {
 
   /** Fetches an edition that a member claims to hold. */
   async #takeTold(teller: PeerRecord, edition: Edition): Promise<void> {
+    const host = hostKey(teller);
     this.#claims.delete(teller);
+    this.#countUnproven(host);
     try {
       await using resolved = await resolveNamed(
         this.address,
@@ -163,11 +178,18 @@ export class FollowedMap {
         { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS },
       );
       await this.#take(resolved);
-      if (this.#seq >= edition.seq) return;
+      if (resolved.map.manifest.seq >= edition.seq) this.#unproven.delete(host);
     } catch {
       this.#context.signal.throwIfAborted();
     }
-    this.#falseClaims.set(teller, (this.#falseClaims.get(teller) ?? 0) + 1);
+  }
+
+  #countUnproven(host: string): void {
+    const claims = (this.#unproven.get(host) ?? 0) + 1;
+    this.#unproven.delete(host);
+    const [oldest] = this.#unproven.keys();
+    if (oldest !== undefined && this.#unproven.size >= MAX_CLAIMS) this.#unproven.delete(oldest);
+    this.#unproven.set(host, claims);
   }
 
   /** Returns the highest claim above the edition that is here. Forgets the others. */
@@ -246,4 +268,9 @@ export class FollowedMap {
       signal,
     };
   }
+}
+
+/** Returns the key under which the claims of a peer's host are counted. */
+function hostKey({ address }: PeerRecord): string {
+  return hostKeyOf(parseEndpoint(address).host);
 }

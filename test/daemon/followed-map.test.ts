@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { cp } from 'node:fs/promises';
 import { EventEmitter, once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { FollowedMap } from '../../src/daemon/followed-map.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
@@ -10,7 +11,7 @@ import { HttpClient } from '../../src/http/client.ts';
 import type { PublisherAddress } from '../../src/index/address.ts';
 import { OfferedEditions } from '../../src/index/editions.ts';
 import type { Manifest } from '../../src/index/manifest.ts';
-import { strangerAt } from '../../src/discovery/peer-table.ts';
+import { PeerTable, strangerAt } from '../../src/discovery/peer-table.ts';
 import { Publisher } from '../../src/publish/publisher.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { factsOf } from '../../src/warning.ts';
@@ -224,5 +225,54 @@ describe('a followed map', () => {
     const first = next();
     void map.run();
     assert.equal((await first).seq, publisher.built.publication.manifest.seq);
+  });
+
+  test('is asked for at the next host while one is silent, and at no host whose claims were false twice', async (t) => {
+    const network = await Network.join({ ...ALONE, peers: [] });
+    const http = new HttpClient();
+    t.after(() => Promise.all([network.close(), http.close()]));
+    const map = new FollowedMap(
+      { publicKey: KEY.publicKey, publicKeyHex: Buffer.from(KEY.publicKey).toString('hex'), salt: '' },
+      {
+        store: await emptyStore(t),
+        network,
+        http,
+        maps: new OfferedEditions(),
+        signal: t.signal,
+        onWarning: (warning) => t.diagnostic(JSON.stringify(factsOf(warning))),
+        onEdition: () => Promise.resolve(),
+        checkMs: LONG_MS,
+      },
+    );
+    void map.run();
+    const asked: string[] = [];
+    const open = new Set<string>();
+    const news = new EventEmitter<{ asked: [] }>();
+    /** A peer that claims to hold an edition, and sends nothing when it is asked. */
+    const tell = async (name: string, host: string): Promise<void> => {
+      const server = createServer((socket) => {
+        asked.push(name);
+        open.add(name);
+        socket.on('error', () => undefined).on('close', () => open.delete(name));
+        socket.resume();
+        news.emit('asked');
+      }).listen(0, host);
+      t.after(() => server.close());
+      await once(server, 'listening');
+      const peer = new PeerTable().add({ host, port: (server.address() as AddressInfo).port });
+      map.onTold(peer, { group: map.group, seq: 2 ** 40, infoHash: 'cd'.repeat(20) as InfoHash });
+    };
+    const until = async (name: string): Promise<void> => {
+      while (!asked.includes(name)) await once(news, 'asked', { signal: t.signal });
+    };
+    await tell('first', '127.0.0.1');
+    await until('first');
+    await tell('second', '127.0.0.1');
+    await until('second');
+    assert.ok(open.has('first'), 'the first question is not over');
+    await tell('third', '127.0.0.1'); // as if it had connected again
+    await tell('other', '127.0.0.2');
+    await until('other');
+    assert.deepEqual([...new Set(asked)], ['first', 'second', 'other']);
   });
 });
