@@ -1,6 +1,7 @@
 /** Reads announcements of binary caches on the local network (DNS-SD, RFC 6763) from packets of mDNS (RFC 6762). */
 import { isIPv4, isIPv6 } from 'node:net';
 import { decode, encode, type Answer, type Question } from 'dns-packet';
+import { FairTable } from '../wire/fair-table.ts';
 import { isPort, type Endpoint } from './endpoint.ts';
 
 /** The multicast groups of mDNS, and their UDP port. */
@@ -36,39 +37,75 @@ interface Fresh<T> {
   readonly untilMs: number;
 }
 
+/** Facts of one kind. A host that announces many leaves room for those of others. */
+class Records<T> {
+  readonly #table = new FairTable<{ readonly key: string; readonly from: string; fact: Fresh<T> }>({
+    capacity: MAX_RECORDS,
+    perHost: MAX_RECORDS,
+    hostOf: ({ from }) => from,
+    isKept: () => false,
+  });
+
+  get(key: string): Fresh<T> | undefined {
+    return this.#table.get(key)?.fact;
+  }
+
+  values(): Fresh<T>[] {
+    return Array.from(this.#table.values(), ({ fact }) => fact);
+  }
+
+  /**
+   * Stores a fact. A time to live of 0 removes it.
+   *
+   * @param from address of the host that has announced it
+   */
+  put(key: string, fact: Fresh<T>, from: string, nowMs: number): void {
+    for (const {
+      key: old,
+      fact: { untilMs },
+    } of this.#table.values())
+      if (untilMs <= nowMs) this.#table.delete(old);
+    const known = this.#table.get(key);
+    if (fact.untilMs <= nowMs) this.#table.delete(key);
+    else if (known === undefined) this.#table.add(key, { key, from, fact });
+    else known.fact = fact;
+  }
+}
+
 /** Announced facts about the caches on the network, each with its time to live. */
 export class CacheServices {
-  readonly #instances = new Map<string, Fresh<string>>();
-  readonly #servers = new Map<string, Fresh<{ readonly target: string; readonly port: number }>>();
+  readonly #instances = new Records<string>();
+  readonly #servers = new Records<{ readonly target: string; readonly port: number }>();
   /** Addresses of the services' hosts, by host. Phones and printers announce theirs, too: those are not kept. */
-  readonly #addresses = new Map<string, Map<string, Fresh<string>>>();
+  readonly #addresses = new Map<string, Records<string>>();
 
   /**
    * Reads the answers of a packet. Ignores questions and malformed packets. Never throws.
    *
    * @param nowMs of a clock that never goes back
+   * @param from address of the host that has sent it
    */
-  take(packet: Buffer, nowMs: number): void {
+  take(packet: Buffer, nowMs: number, from: string): void {
     const answers = answersOf(packet);
     const isAddress = ({ type }: Answer): boolean => type === 'A' || type === 'AAAA';
     for (const answer of answers.toSorted((a, b) => Number(isAddress(a)) - Number(isAddress(b)))) {
       const untilMs = nowMs + Math.min(MAX_TTL_S, ttlOf(answer)) * 1000;
       const name = answer.name.toLowerCase();
       if (answer.type === 'PTR' && name === CACHE_SERVICE && isInstance(answer.data))
-        put(this.#instances, answer.data.toLowerCase(), { value: answer.data, untilMs }, nowMs);
+        this.#instances.put(answer.data.toLowerCase(), { value: answer.data, untilMs }, from, nowMs);
       if (answer.type === 'SRV' && isInstance(name) && isPort(answer.data.port))
-        put(
-          this.#servers,
+        this.#servers.put(
           name,
           { value: { target: answer.data.target.toLowerCase(), port: answer.data.port }, untilMs },
+          from,
           nowMs,
         );
       if ((answer.type === 'A' && isIPv4(answer.data)) || (answer.type === 'AAAA' && isIPv6(answer.data))) {
         const hosts = this.#hosts(nowMs);
         for (const host of this.#addresses.keys()) if (!hosts.has(host)) this.#addresses.delete(host);
         if (!hosts.has(name)) continue;
-        const known = this.#addresses.get(name) ?? new Map<string, Fresh<string>>();
-        put(known, answer.data, { value: answer.data, untilMs }, nowMs);
+        const known = this.#addresses.get(name) ?? new Records<string>();
+        known.put(answer.data, { value: answer.data, untilMs }, from, nowMs);
         this.#addresses.set(name, known);
       }
     }
@@ -126,13 +163,6 @@ export class CacheServices {
         };
       });
   }
-}
-
-/** Stores a record. A time to live of 0 removes it. */
-function put<T>(records: Map<string, Fresh<T>>, key: string, record: Fresh<T>, nowMs: number): void {
-  for (const [old, { untilMs }] of records) if (untilMs <= nowMs) records.delete(old);
-  if (record.untilMs <= nowMs) records.delete(key);
-  else if (records.has(key) || records.size < MAX_RECORDS) records.set(key, record);
 }
 
 function answersOf(packet: Buffer): Answer[] {

@@ -84,7 +84,7 @@ export class CacheBrowser implements AsyncDisposable {
   #receive(packet: Buffer, from: string): void {
     if (this.#isClosed || !this.#budget.admit(from, packet.length) || !this.#networks.includes(from)) return;
     const now = performance.now();
-    this.#services.take(packet, now);
+    this.#services.take(packet, now, from);
     const services = this.#reachable(now);
     const text = JSON.stringify(services);
     if (text !== this.#told) {

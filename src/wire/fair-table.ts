@@ -11,18 +11,17 @@ export interface FairTableOptions<V> {
 }
 
 /**
- * A table of bounded size whose room is shared fairly among networks ({@link rangeOf}). If it is full, a new entry
- * replaces the oldest entry of the largest network, if that network has more entries than its own. So a network that
- * names ten thousand addresses pushes out only its own.
+ * A table of bounded size whose room is shared fairly among networks ({@link rangeOf}), and among the hosts of each. If it
+ * is full, a new entry replaces an entry of the largest network, if that network has more entries than its own, or else
+ * of a host of its own network that has more entries than its own host: the oldest entry of the host with the most. So a
+ * network that names ten thousand addresses pushes out only its own, and so does a host.
  */
 export class FairTable<V> {
   readonly #options: FairTableOptions<V>;
   readonly #entries = new Map<string, V>();
-  /** Keys by network, oldest first. */
-  readonly #ranges = new Map<string, Set<string>>();
+  readonly #ranges = new Map<string, Range>();
   /** Networks by their number of entries. */
   readonly #bySize: Set<string>[] = [];
-  readonly #hosts = new Map<string, number>();
 
   constructor(options: FairTableOptions<V>) {
     this.#options = options;
@@ -51,20 +50,22 @@ export class FairTable<V> {
     const range = rangeOf(host);
     let evicted: V | undefined;
     if (!isKept(value)) {
-      if ((this.#hosts.get(host) ?? 0) >= perHost) return false;
+      const own = this.#ranges.get(range)?.hosts.get(host)?.size ?? 0;
+      if (own >= perHost) return false;
       if (this.#entries.size >= capacity) {
-        const victim = this.#victimFor(range);
+        const victim = this.#victimFor(range, own);
         if (victim === undefined) return false;
         evicted = this.#entries.get(victim);
         this.delete(victim);
       }
     }
     this.#entries.set(key, value);
-    this.#hosts.set(host, (this.#hosts.get(host) ?? 0) + 1);
-    const keys = this.#ranges.get(range) ?? new Set();
-    keys.add(key);
-    this.#ranges.set(range, keys);
-    this.#resize(range, keys.size - 1, keys.size);
+    const network = this.#ranges.get(range) ?? { size: 0, hosts: new Map<string, Set<string>>() };
+    this.#ranges.set(range, network);
+    const keys = network.hosts.get(host) ?? new Set();
+    network.hosts.set(host, keys.add(key));
+    network.size++;
+    this.#resize(range, network.size - 1, network.size);
     return { evicted };
   }
 
@@ -73,15 +74,15 @@ export class FairTable<V> {
     if (value === undefined) return;
     this.#entries.delete(key);
     const host = this.#options.hostOf(value);
-    const left = (this.#hosts.get(host) ?? 1) - 1;
-    if (left > 0) this.#hosts.set(host, left);
-    else this.#hosts.delete(host);
     const range = rangeOf(host);
-    const keys = this.#ranges.get(range);
-    if (keys === undefined) return;
+    const network = this.#ranges.get(range);
+    const keys = network?.hosts.get(host);
+    if (network === undefined || keys === undefined) return;
     keys.delete(key);
-    this.#resize(range, keys.size + 1, keys.size);
-    if (keys.size === 0) this.#ranges.delete(range);
+    if (keys.size === 0) network.hosts.delete(host);
+    network.size--;
+    this.#resize(range, network.size + 1, network.size);
+    if (network.size === 0) this.#ranges.delete(range);
   }
 
   #resize(range: string, before: number, after: number): void {
@@ -91,17 +92,27 @@ export class FairTable<V> {
   }
 
   /**
-   * Returns the key to remove for a new entry of `range`: the oldest removable one of the largest network with more
-   * entries.
+   * Returns the key to remove for a new entry of `range`: one of the largest network with more entries, or else one of
+   * its own network.
+   *
+   * @param ownOfHost number of entries of its host
    */
-  #victimFor(range: string): string | undefined {
+  #victimFor(range: string, ownOfHost: number): string | undefined {
     const own = this.#ranges.get(range)?.size ?? 0;
     for (let size = this.#bySize.length - 1; size > own; size--) {
       for (const larger of this.#bySize[size] ?? []) {
-        const victim = [...(this.#ranges.get(larger) ?? [])].find((key) => this.#mayGo(key));
+        const victim = this.#victimIn(larger, 0);
         if (victim !== undefined) return victim;
       }
     }
+    return this.#victimIn(range, ownOfHost + 1);
+  }
+
+  /** Returns the oldest removable key of the host with the most, among hosts of a network with more than `above`. */
+  #victimIn(range: string, above: number): string | undefined {
+    const larger = [...(this.#ranges.get(range)?.hosts.values() ?? [])].filter(({ size }) => size > above);
+    for (const keys of larger.toSorted((a, b) => b.size - a.size))
+      for (const key of keys) if (this.#mayGo(key)) return key;
     return undefined;
   }
 
@@ -109,4 +120,10 @@ export class FairTable<V> {
     const value = this.#entries.get(key);
     return value !== undefined && !this.#options.isKept(value);
   }
+}
+
+interface Range {
+  size: number;
+  /** Keys of each host, oldest first. */
+  readonly hosts: Map<string, Set<string>>;
 }

@@ -31,6 +31,18 @@ test('a network with thousands of addresses displaces only its own', () => {
   assert.equal(peers.size, 100);
 });
 
+test('hosts of one network with many ports displace only their own', () => {
+  const peers = table(100);
+  peers.add('honest', { host: '192.168.1.2' });
+  for (let port = 0; port < 1000; port++)
+    for (const host of ['192.168.1.66', '192.168.1.67']) peers.add(`${host}:${port}`, { host });
+  assert.ok(peers.get('honest') !== undefined);
+  for (let host = 3; host < 30; host++)
+    assert.notEqual(peers.add(`${host}`, { host: `192.168.1.${host}` }), false, 'a newcomer has a place');
+  const attackers = [...peers.values()].filter(({ host }) => /\.6[67]$/.test(host));
+  assert.deepEqual([peers.size, attackers.length], [100, 72]);
+});
+
 test('one host has at most its share, and kept entries stay', () => {
   const peers = table(10, 3);
   for (let port = 0; port < 10; port++) peers.add(`a${port}`, { host: '10.0.0.1' });
