@@ -2,6 +2,8 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import type { StorePath } from '../nix/brands.ts';
+import type { FetchEvent } from '../fetch/events.ts';
+import { copiedPathIn } from '../nix/copied-path.ts';
 import { followToStore } from '../nix/follow-links.ts';
 import { findNamedPath, wholePath } from '../nix/named-path.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -80,7 +82,7 @@ export function addCommand(): Command {
         compression: options.compression,
         signer,
         signal,
-        onNixLine: output.json ? () => undefined : (line) => display.handlers.tell({ type: 'nix-line', line }),
+        onNixLine: output.json ? () => undefined : (line) => display.handlers.tell(eventOfLine(line)),
         onWarning: warningsTo(output),
       });
       display.stop();
@@ -99,6 +101,11 @@ async function openSigner(file: string, output: Output): Promise<Signer> {
   const secretKey = await loadSecretKey(file);
   if (secretKey.tooOpen) output.warn(`${file} can be read by others: chmod 600 ${file}`);
   return { secretKey, publicKey: parsePublicKey(formatPublicKey(secretKey)) };
+}
+
+function eventOfLine(line: string): FetchEvent {
+  const path = copiedPathIn(line);
+  return path === undefined ? { type: 'nix-line', line } : { type: 'path-copied', path };
 }
 
 /** Opens the file store. Returns undefined if there is none: a dry run creates nothing. */

@@ -9,7 +9,7 @@ import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
-import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
+import { addImport, addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { alreadyHere, formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
 import { noteSentence } from './notes.ts';
 
@@ -33,6 +33,7 @@ export function fetchCommand(): Command {
       'store path, a link to one such as ./result, its hash part, the name of a root in a hash map, PUBLISHER#ROOT, or an installable such as nixpkgs#hello',
     );
   addSources(fetch);
+  addImport(fetch);
   fetch
     .option('-f, --file <file>', 'Nix file in which the ROOTs are attributes')
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())

@@ -1,4 +1,3 @@
-import { copiedPathIn } from '../nix/copied-path.ts';
 import type { FetchEvent, Tell } from '../fetch/events.ts';
 import { Progress } from '../fetch/report.ts';
 import { printTo, type Output } from './output.ts';
@@ -38,25 +37,20 @@ export function progressDisplay(output: Output): ProgressDisplay {
     };
     timer = setInterval(draw, terminal ? REDRAW_MS : LINE_MS);
   };
-  let imported = 0;
+  let progress = new Progress();
   let toldAtMs = performance.now();
-  /** Counts the paths that Nix copies: it prints each, thousands a night. Shows everything else that it prints. */
-  const onNixLine = (text: string): void => {
-    const path = copiedPathIn(text);
-    if (path === undefined) above(() => output.note(`nix: ${text}`));
-    else {
-      imported++;
-      const count = `nix copy: ${formatCount(imported, 'path')}`;
-      if (terminal) redraw(`${count}, ${path}`);
-      else if (performance.now() - toldAtMs >= LINE_MS) {
-        toldAtMs = performance.now();
-        if (output.json) output.result('importing', { paths: imported });
-        else output.note(`${count} so far`);
-      }
+  /** Counts paths that Nix copies: thousands a night. While NARs arrive, the line of the download has their number. */
+  const onCopied = (path: string): void => {
+    if (line(progress) !== undefined) return;
+    const count = `copied ${formatCount(progress.copiedPaths, 'path')}`;
+    if (terminal) redraw(`${count}, ${path}`);
+    else if (performance.now() - toldAtMs >= LINE_MS) {
+      toldAtMs = performance.now();
+      if (output.json) output.result('importing', { paths: progress.copiedPaths });
+      else output.note(`${count} so far`);
     }
   };
   const onStep = (text: string): void => {
-    imported = 0;
     toldAtMs = performance.now();
     above(() => output.note(text));
   };
@@ -69,7 +63,6 @@ export function progressDisplay(output: Output): ProgressDisplay {
     timer = undefined;
     if (terminal) process.stderr.write(CLEAR_LINE);
   };
-  let progress = new Progress();
   const warn = warningsTo(output);
   const onWarning: Warn = (warning) => above(() => warn(warning));
   const tell = (event: FetchEvent): void => {
@@ -77,7 +70,8 @@ export function progressDisplay(output: Output): ProgressDisplay {
     const step = stepInWords(event);
     if (step !== undefined) onStep(step);
     else if (event.type === 'begun') show((progress = new Progress()));
-    else if (event.type === 'nix-line') onNixLine(event.line);
+    else if (event.type === 'path-copied') onCopied(event.path);
+    else if (event.type === 'nix-line') above(() => output.note(`nix: ${event.line}`));
     else if (event.type === 'warning') onWarning(event.warning);
   };
   return {
@@ -98,7 +92,7 @@ export function stepInWords(event: FetchEvent): string | undefined {
     case 'committing':
       return 'writing narinfos';
     case 'importing':
-      return `nix copy --to ${event.to ?? 'the local store'}`;
+      return `importing into ${event.to ?? 'the local store'}`;
     default:
       return undefined;
   }
@@ -121,7 +115,8 @@ export function describeProgress(progress: Progress): string {
   const left =
     progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
   const share = `${formatSize(progress.peerBytes)} from ${formatCount(progress.peersInUse, 'peer')}, ${formatSize(progress.upstreamBytes)} from caches`;
-  return `${percent}%, ${left}: ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}`;
+  const imported = progress.copiedPaths === 0 ? '' : `, ${formatCount(progress.copiedPaths, 'path')} imported`;
+  return `${percent}%, ${left}: ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}${imported}`;
 }
 
 function facts(progress: Progress): Record<string, unknown> {

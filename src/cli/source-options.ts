@@ -1,5 +1,6 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
+import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
 import type { RunFetchOptions } from '../fetch/run-fetch.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { OriginOf } from './configuration.ts';
@@ -38,6 +39,8 @@ export interface SourceFlags extends NetworkFlags {
   readonly trustedPublicKey?: readonly string[];
   readonly publisherTimeout?: number;
   readonly peerTimeout?: number;
+  /** Only for commands that import. */
+  readonly importWith?: ImportWay;
 }
 
 /** Adds the options for the sources of narinfos and NARs, and for the keys that must sign them. */
@@ -66,6 +69,15 @@ export function addSources(command: Command): Command {
     );
 }
 
+/** Adds the option of a command that imports. */
+export function addImport(command: Command): Command {
+  return command.addOption(
+    new Option('--import-with <way>', 'way into the Nix store: auto begins beside the download where it can')
+      .choices(IMPORT_WAYS)
+      .default('auto'),
+  );
+}
+
 /** The sources of a fetch, from the flags and nix.conf. */
 export type Sources = Pick<
   RunFetchOptions,
@@ -81,6 +93,7 @@ export type Sources = Pick<
   | 'limits'
   | 'publisherTimeoutMs'
   | 'peerTimeoutMs'
+  | 'importWith'
 >;
 
 /** Time for neighbours to appear if there is no cache to ask. */
@@ -131,6 +144,7 @@ export async function readSources(
     limits: limitsOf(flags),
     publisherTimeoutMs: flags.publisherTimeout ?? (upstreams.length === 0 ? 60_000 : 10_000),
     peerTimeoutMs: flags.peerTimeout,
+    importWith: flags.importWith,
   };
 }
 

@@ -17,7 +17,7 @@ import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
-import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
+import { addImport, addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { timeWindow } from './time-window.ts';
 import { throwIncomplete } from './incomplete.ts';
 import { alreadyHere, formatCount, formatDuration, formatSize, one } from './values.ts';
@@ -59,6 +59,7 @@ export function updateCommand(): Command {
     .option('-n, --dry-run', 'list the NARs that would be fetched, and their size');
   addPublishing(update);
   addSources(update);
+  addImport(update);
   addNetwork(update, { scope: 'lan' });
   addCommon(
     update,

@@ -11,6 +11,7 @@ import { parseEndpoint } from '../discovery/endpoint.ts';
 import { parseSubnet } from '../discovery/subnet.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
+import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {
@@ -182,6 +183,13 @@ export const KEYS = {
     description: 'limit for the size of the file store, such as 50G',
     initial: () => 'no limit',
   },
+  'import-with': {
+    shape: 'text',
+    parse: parseImportWay,
+    placeholder: 'way',
+    description: 'way into the Nix store: auto begins beside the download where it can, nix-copy waits for its end',
+    initial: () => 'auto',
+  },
   'keep-generations': {
     shape: 'number',
     parse: parseCount,
@@ -256,6 +264,12 @@ export type ValueOf<K extends ConfigKey> = (typeof KEYS)[K]['shape'] extends 'fl
 /** Returns true for the names in {@link KEYS}. */
 export function isConfigKey(name: string): name is ConfigKey {
   return Object.hasOwn(KEYS, name);
+}
+
+function parseImportWay(text: string): ImportWay {
+  const way = IMPORT_WAYS.find((name) => name === text);
+  if (way === undefined) throw new NarswarmError('USAGE', `Expected one of ${IMPORT_WAYS.join(', ')}.`);
+  return way;
 }
 
 function parseScope(text: string): Scope {

@@ -1,9 +1,10 @@
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { storeHashOf } from '../nix/store-path.ts';
 import { referencesFirst } from './closure.ts';
 import type { Committer } from './commit.ts';
 import type { Tell } from './events.ts';
+import { hashIn } from './import-order.ts';
 import type { NarJob } from './job.ts';
 
 /** Pause between two commits: each waits for the disk. */
@@ -82,8 +83,4 @@ export class CommitFeed {
     }
     this.#tell({ type: 'committed', paths: Array.from(ready.values(), ({ storePath }) => storePath) });
   }
-}
-
-function hashIn(name: string): StoreHash {
-  return parseStoreHash(name.slice(0, 32));
 }

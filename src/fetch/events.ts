@@ -29,7 +29,9 @@ export type FetchEvent =
   | { readonly type: 'committing' }
   /** Nix imports into a target. Undefined: this machine's default store. */
   | { readonly type: 'importing'; readonly to: string | undefined }
-  /** Nix printed a line. */
+  /** Nix copies a path: into the target, while NARs of others may still be arriving, or out of its store. */
+  | { readonly type: 'path-copied'; readonly path: string }
+  /** Nix printed a line that is not about a single path. */
   | { readonly type: 'nix-line'; readonly line: string }
   /** A problem that another source makes up for. */
   | { readonly type: 'warning'; readonly warning: Warning };

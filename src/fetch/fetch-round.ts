@@ -44,6 +44,8 @@ export interface RoundContext {
   /** Limit on what is decompressed before this ends. Undefined: nothing, since an import checks everything. */
   readonly contents?: LooksInto | undefined;
   readonly held?: HeldNars | undefined;
+  /** Returns the place of a NAR in the import, from 0 for the first to 1. Undefined: the order does not matter. */
+  readonly placeOf?: ((job: NarJob) => number) | undefined;
   /** Called with narinfos as soon as their NAR is in the store; without `job` if its size was unknown. */
   readonly onFetched?: ((infos: readonly NarInfo[], job?: NarJob) => void) | undefined;
   readonly tell: Tell;

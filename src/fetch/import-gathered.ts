@@ -1,9 +1,11 @@
 import { isNarswarmError, type ErrorCode } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
-import { topsOf, type Closure } from './closure.ts';
+import { queryInvalidPaths } from '../nix/nix-queries.ts';
+import { pathsOf, topsOf, type Closure } from './closure.ts';
+import type { EarlyImport } from './early-import.ts';
 import type { FetchNarsContext } from './fetch-nars.ts';
 import type { Gathered } from './gathered.ts';
-import { importNoted } from './noted-import.ts';
+import { importNoted, noteEarly } from './noted-import.ts';
 import type { Planned } from './planning.ts';
 import type { PrefetchOptions } from './prefetch-options.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
@@ -22,15 +24,22 @@ export async function importGathered(
   { plan, needed }: Planned,
   gathered: Gathered,
   download: FetchNarsContext,
-  { copy, to, trustedPublicKeys, onlyRoots, keepGoing }: PrefetchOptions,
+  options: PrefetchOptions,
+  early: EarlyImport | undefined,
 ): Promise<Pick<PrefetchResult, 'imported' | 'importFailure'>> {
+  const { copy, to, trustedPublicKeys, onlyRoots, keepGoing } = options;
   const { signal, tell } = download;
   const tops = copy && onlyRoots !== true ? importable(roots, gathered.closure) : [];
   if (tops.length === 0) return { imported: false, importFailure: undefined };
   try {
     signal.throwIfAborted();
-    if (needed === undefined || needed.size > 0) {
-      tell({ type: 'importing', to });
+    if (needed?.size === 0) return { imported: gathered.wholeRoots.length > 0, importFailure: undefined };
+    tell({ type: 'importing', to });
+    if (early !== undefined) {
+      await early.end();
+      await noteEarly(early.imported, download);
+    }
+    if (await isLacking(gathered.closure, needed, early, { to, signal })) {
       const done = await importNoted(tops, { closure: gathered.closure, plan }, { download, to, trustedPublicKeys });
       gathered.take(done.closure, done.failures);
     }
@@ -40,6 +49,18 @@ export async function importGathered(
     if (keepGoing !== true || !isNarswarmError(reason, ...OF_IMPORT)) throw reason;
     return { imported: false, importFailure: reason };
   }
+}
+
+/** Returns true if the target may lack a path of the closure. */
+async function isLacking(
+  closure: Closure,
+  needed: Planned['needed'],
+  early: EarlyImport | undefined,
+  { to, signal }: { readonly to: string | undefined; readonly signal: AbortSignal },
+): Promise<boolean> {
+  if (early === undefined || early.imported.size === 0) return true;
+  if (needed === undefined || Array.from(needed).some((path) => !early.imported.has(path))) return true;
+  return (await queryInvalidPaths(pathsOf(closure), to, { signal })).size > 0;
 }
 
 /** Returns arguments for `nix copy` that cover the complete part: the roots, and the complete parts of broken ones. */

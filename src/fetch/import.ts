@@ -58,6 +58,15 @@ export function importRoots(
   return new Import(fetched, download, options).run(roots);
 }
 
+/** Returns true if Nix should repeat our check of signatures: always, except for unsigned paths of a trusted cache. */
+export function checksSignatures(
+  closure: Closure,
+  { upstreams, keys }: Pick<FetchNarsContext, 'upstreams' | 'keys'>,
+): boolean {
+  const mayBeUnsigned = upstreams.some((upstream) => upstream.isTrusted);
+  return !mayBeUnsigned || Array.from(closure.values()).every((info) => isTrusted(info, keys));
+}
+
 /** One import, with the repairs so far. */
 class Import {
   /** NARs that were in the store before the fetch. */
@@ -78,10 +87,7 @@ class Import {
     this.#download = download;
     this.#options = options;
     this.#closure = closure;
-    // Nix repeats our check, except for unsigned paths of a trusted cache.
-    const mayBeUnsigned = download.upstreams.some((upstream) => upstream.isTrusted);
-    this.#checkSignatures =
-      !mayBeUnsigned || Array.from(closure.values()).every((info) => isTrusted(info, download.keys));
+    this.#checkSignatures = checksSignatures(closure, download);
   }
 
   async run(roots: readonly StorePath[]): Promise<Imported> {

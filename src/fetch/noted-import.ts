@@ -1,6 +1,8 @@
 import type { StorePath } from '../nix/brands.ts';
 import { copiedPathIn } from '../nix/copied-path.ts';
+import { isSameFile, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
+import type { EarlyImport } from './early-import.ts';
 import type { FetchNarsContext } from './fetch-nars.ts';
 import { importRoots, type Imported, type ImportOptions } from './import.ts';
 
@@ -20,8 +22,11 @@ export async function importNoted(
   const copied = new Set<string>();
   const onNixLine = (line: string): void => {
     const path = copiedPathIn(line);
-    if (path !== undefined) copied.add(path);
-    tell({ type: 'nix-line', line });
+    if (path === undefined) tell({ type: 'nix-line', line });
+    else {
+      copied.add(path);
+      tell({ type: 'path-copied', path });
+    }
   };
   const paths = Array.from(fetched.closure.values(), ({ storePath }) => storePath);
   const before = await entriesOf(store, paths);
@@ -32,4 +37,22 @@ export async function importNoted(
     before.filter(({ storePath }) => copied.has(storePath)),
   );
   return imported;
+}
+
+/**
+ * Records the NARs that Nix accepted before their narinfos were written.
+ *
+ * @throws STORE_FULL, STORE_UNWRITABLE for the catalogue
+ */
+export async function noteEarly(
+  imported: EarlyImport['imported'],
+  { store, held }: Pick<FetchNarsContext, 'store' | 'held'>,
+): Promise<void> {
+  for (const path of imported.keys()) held?.noteSound(path);
+  const entries = await entriesOf(store, imported.keys());
+  const isSame = (entry: CatalogueEntry): boolean => {
+    const file = imported.get(entry.storePath);
+    return file !== undefined && isSameFile(entry, file);
+  };
+  await noteChecked(store, entries.filter(isSame));
 }

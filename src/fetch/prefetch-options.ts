@@ -9,6 +9,7 @@ import type { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
+import type { ImportWay } from '../nix/import-way.ts';
 import type { LooksInto } from './fetched-contents.ts';
 import type { NearSources } from './near-sources.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
@@ -32,6 +33,8 @@ export interface PrefetchContext {
   readonly signal: AbortSignal;
   /** Receives NARs that are in the store. Peers may want them before their narinfos are written. */
   readonly held?: HeldNars;
+  /** Default: `auto`. */
+  readonly importWith?: ImportWay | undefined;
 }
 
 export interface PrefetchOptions {

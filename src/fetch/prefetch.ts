@@ -6,10 +6,12 @@ import { writeRealisations } from '../store/realisations.ts';
 import { pathsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
 import { CommitFeed } from './commit-feed.ts';
 import { Committer } from './commit.ts';
+import type { EarlyImport } from './early-import.ts';
 import { FetchSources } from './fetch-sources.ts';
 import { fetchNars, type FetchNarsContext } from './fetch-nars.ts';
 import { Gathered, lackError } from './gathered.ts';
 import { importGathered } from './import-gathered.ts';
+import { openEarlyImport } from './open-early-import.ts';
 import type { Plan } from './plan.ts';
 import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import type { PrefetchContext, PrefetchOptions } from './prefetch-options.ts';
@@ -71,7 +73,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   // Without an import, the contents of a NAR are checked before its narinfo is written.
   const feed = options.copy ? new CommitFeed(committer, { tell }) : undefined;
   feed?.add(notPlanned(gathered.closure, plan));
-  const download = downloadContext(options, context, { sources, walked, planned, planning, gathered, feed });
+  const early = stack.use(await openEarlyImport(options, context, { closure: gathered.closure, planned, sources }));
+  early?.add(plan.inStore);
+  const download = downloadContext(options, context, { sources, walked, planned, planning, gathered, feed, early });
   const fetching =
     room === undefined
       ? fetchNars(plan, gathered.closure, download)
@@ -90,7 +94,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   if (fetched.checked.length > 0) await noteChecked(store, await entriesOf(store, fetched.checked));
   await writeRealisations(await realisations.end(), store);
 
-  const { imported, importFailure } = await importGathered(roots, planned, gathered, download, options);
+  const { imported, importFailure } = await importGathered(roots, planned, gathered, download, options, early);
   if (!keepGoing && gathered.missing.length > 0) throw lackError(gathered.missing, plan);
   return result(imported, importFailure);
 }
@@ -104,10 +108,11 @@ interface Found {
   readonly gathered: Gathered;
   /** Receives NARs while others are still arriving. Undefined if everything is committed at the end. */
   readonly feed: CommitFeed | undefined;
+  readonly early: EarlyImport | undefined;
 }
 
 function downloadContext(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {
-  const { sources, walked, planned, planning, gathered, feed } = found;
+  const { sources, walked, planned, planning, gathered, feed, early } = found;
   const { store, session, network, http, keys, limit, held, tell, signal } = context;
   const upstreams = sources.caches;
   return {
@@ -127,7 +132,13 @@ function downloadContext(options: PrefetchOptions, context: PrefetchContext, fou
     torrentOf: (info) => sources.maps.torrentOf(info, signal),
     torrentsLate: planned.torrentsLate,
     contents: options.copy ? undefined : (options.looksInto ?? 'small'),
-    onFetched: feed && ((infos, job) => feed.add(infos, job)),
+    placeOf: early && (({ info }) => early.placeOf(info)),
+    onFetched:
+      feed &&
+      ((infos, job) => {
+        feed.add(infos, job);
+        early?.add(infos);
+      }),
     extend: async (hashes, known) => {
       const onMissing = (hash: StoreHash, lack: MissingPath): void => gathered.lack(hash, lack);
       const wanted = options.onlyRoots === true ? [] : hashes;

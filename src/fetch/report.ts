@@ -11,6 +11,8 @@ export class Progress {
   doneNars = 0;
   peerBytes = 0;
   upstreamBytes = 0;
+  /** Paths that Nix has copied. */
+  copiedPaths = 0;
   /** Bytes of begun NARs that an earlier run left. */
   keptBytes = 0;
   readonly #rate = new RateMeter();
@@ -44,6 +46,7 @@ export class Progress {
     if (event.type === 'nar-bytes') this.#takeBytes(event.source, event.origin, event.bytes);
     else if (event.type === 'nar-kept') this.keptBytes += event.bytes;
     else if (event.type === 'nar-fetched') this.doneNars++;
+    else if (event.type === 'path-copied') this.copiedPaths++;
     else if (event.type === 'downloading') {
       this.totalNars += event.nars;
       this.totalBytes += event.bytes;

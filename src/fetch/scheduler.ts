@@ -38,6 +38,8 @@ export interface SchedulerOptions {
   readonly tell: Tell;
   /** Without an upstream: time without progress after which the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;
+  /** As in a round (fetch-round.ts). */
+  readonly placeOf?: ((job: NarJob) => number) | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
   readonly onFetched: (job: NarJob, how: { readonly isOfMembers: boolean }) => void;
   /** Serves the NARs that are here to others. */
@@ -134,7 +136,7 @@ export class Scheduler {
     const linked = AbortSignal.any([signal, this.#stop.signal]);
     this.#signal = linked;
     this.#members = network && this.#meet(network, linked);
-    await this.#begin(inFetchOrder(jobs).map(newTask), linked);
+    await this.#begin(inFetchOrder(jobs, this.#options.placeOf).map(newTask), linked);
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);

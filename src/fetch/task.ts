@@ -68,12 +68,23 @@ export function newTask(job: NarJob): Task {
 }
 
 /**
- * Orders large NARs first, the others at random. Machines of a cohort that start at once should not ask the seeder for
- * the same NAR.
+ * Spread of the order for an import, as a part of its bytes. Machines that start at once then ask for different NARs.
  */
-export function inFetchOrder(jobs: readonly NarJob[]): NarJob[] {
-  const shuffled = jobs.map((job) => ({ job, key: Math.random() + (job.sizeBytes >= LARGE_BYTES ? -1 : 0) }));
-  return shuffled.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
+const SPREAD = 0.1;
+
+/**
+ * Orders NARs: for an import, those that others wait for first; else large NARs first, the others at random. Machines
+ * of a cohort that start at once should not ask the seeder for the same NAR.
+ *
+ * @param placeOf returns the place of a NAR in the import, from 0 for the first to 1
+ */
+export function inFetchOrder(jobs: readonly NarJob[], placeOf?: (job: NarJob) => number): NarJob[] {
+  const keyOf = (job: NarJob): number =>
+    placeOf === undefined
+      ? Math.random() + (job.sizeBytes >= LARGE_BYTES ? -1 : 0)
+      : placeOf(job) + Math.random() * SPREAD;
+  const keyed = jobs.map((job) => ({ job, key: keyOf(job) }));
+  return keyed.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
 }
 
 /** Returns true if members may no longer send a NAR, since upstreams can and members have sent wrong bytes of it. */

@@ -13,6 +13,7 @@ import type { RateLimits } from '../bytes/rate-limits.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { orderUpstreams } from './cache-infos.ts';
+import type { ImportWay } from '../nix/import-way.ts';
 import { prefetch } from './prefetch.ts';
 import type { PrefetchOptions } from './prefetch-options.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
@@ -37,6 +38,8 @@ export interface WorkplaceOptions {
   readonly lanCaches?: Pick<LanCachesOptions, 'configured' | 'interfaceAddress'> | undefined;
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
+  /** Default: `auto`. */
+  readonly importWith?: ImportWay | undefined;
   readonly onWarning: Warn;
 }
 
@@ -125,6 +128,7 @@ export class Workplace implements AsyncDisposable {
       tell,
       signal,
       held: this.#offer.held,
+      importWith: this.#options.importWith,
     });
   }
 

@@ -75,12 +75,31 @@ export interface CopyRequest extends CallOptions {
  * @throws NarswarmError `NIX_MISSING`, or `IMPORT_FAILED` in Nix's own words, with the facts of that code.
  */
 export async function copyClosure(request: CopyRequest): Promise<void> {
-  const { from, to, paths, trustedPublicKeys, checkSignatures = true, onLine, signal } = request;
-  const copy = [...NIX_COMMAND, 'copy', '--from', from, ...(to === undefined ? [] : ['--to', to])];
+  await copyBy(callsByKind(request.paths), request, []);
+}
+
+/**
+ * Copies paths without their closures, as {@link copyClosure} does.
+ *
+ * @param request.paths references first; references to other paths are already in the target
+ */
+export async function copyPaths(
+  request: Omit<CopyRequest, 'paths'> & { readonly paths: readonly Pick<ValidPath, 'storePath' | 'references'>[] },
+): Promise<void> {
+  await copyBy(callsInOrder(request.paths), request, ['--no-recursive']);
+}
+
+async function copyBy(
+  calls: readonly CopyCall[],
+  request: Omit<CopyRequest, 'paths'>,
+  flags: readonly string[],
+): Promise<void> {
+  const { from, to, trustedPublicKeys, checkSignatures = true, onLine, signal } = request;
+  const copy = [...NIX_COMMAND, 'copy', ...flags, '--from', from, ...(to === undefined ? [] : ['--to', to])];
   copy.push('--option', 'substituters', '');
   if (!checkSignatures) copy.push('--no-check-sigs');
   if (trustedPublicKeys.length > 0) copy.push('--option', 'extra-trusted-public-keys', trustedPublicKeys.join(' '));
-  for (const args of argumentsOf(callsByKind(paths))) {
+  for (const args of argumentsOf(calls)) {
     // oxlint-disable-next-line no-await-in-loop -- closures overlap: the next call skips the paths that this one copied
     const result = await runNix('nix', [...copy, ...args], { onLine, signal });
     if (!result.failed) continue;

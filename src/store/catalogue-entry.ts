@@ -61,7 +61,8 @@ export function isSameFile(a: FileFacts, b: FileFacts): boolean {
   );
 }
 
-type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
+/** What tells a NAR file from an earlier or later one of the same name. */
+export type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
 
 /**
  * Compares the contents of an entry's file with those signed in a narinfo. Returns `unknown` if they were never

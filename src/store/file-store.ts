@@ -173,6 +173,11 @@ export class FileStore {
    * system has the answer in memory, and asking another thread takes ten times as long.
    */
   async statNar(info: Pick<NarInfo, 'url' | 'storePath'>): Promise<{ sizeBytes: number; mtimeMs: number } | undefined> {
+    return this.statNarNow(info);
+  }
+
+  /** As {@link statNar}, but throws at once. */
+  statNarNow(info: Pick<NarInfo, 'url' | 'storePath'>): { sizeBytes: number; mtimeMs: number } | undefined {
     try {
       const found = statSync(this.narPath(info), { throwIfNoEntry: false });
       return found?.isFile() === true ? { sizeBytes: found.size, mtimeMs: Math.floor(found.mtimeMs) } : undefined;

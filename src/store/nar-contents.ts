@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
@@ -104,14 +106,29 @@ async function decompress(
       return through(file(), createBrotliDecompress());
     default: {
       const [program = '', ...args] = PROGRAMS[compression] ?? [];
-      const { execa } = await import('execa'); // takes 20 ms, which a fetch of sized NARs saves
-      return execa(program, [...args, '-dc', path], {
-        buffer: false,
-        stdin: 'ignore',
-        stderr: 'ignore',
-        ...(signal === undefined ? {} : { cancelSignal: signal }),
-      }).readable();
+      return outputOf(program, [...args, '-dc', path], signal);
     }
+  }
+}
+
+/** Runs a program. @throws if it fails or cannot be started */
+async function* outputOf(
+  program: string,
+  args: readonly string[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const end = once(child, 'close');
+  end.catch(() => undefined); // the output ends, too
+  try {
+    yield* child.stdout;
+    const [status] = await end;
+    if (status !== 0) throw new Error(`${program} failed with exit status ${status}`);
+  } finally {
+    child.kill();
   }
 }
 

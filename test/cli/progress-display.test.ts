@@ -11,7 +11,9 @@ test('the progress line counts peers in words', () => {
   send('127.0.0.1:6881', 1_000);
   assert.match(describeProgress(progress), /^25%, .*: 0\/2 NARs, .*, 1\.00 kB from 1 peer, 0 B from caches$/);
   send('127.0.0.1:6882', 500);
-  assert.match(describeProgress(progress), / 1\.50 kB from 2 peers, /);
+  assert.match(describeProgress(progress), / 1\.50 kB from 2 peers, 0 B from caches$/);
+  progress.take({ type: 'path-copied', path: '/nix/store/a' });
+  assert.match(describeProgress(progress), / 0 B from caches, 1 path imported$/);
 });
 
 test('counts the paths that Nix copies, and shows its other lines', (context) => {
@@ -20,17 +22,17 @@ test('counts the paths that Nix copies, and shows its other lines', (context) =>
   using display = progressDisplay({ json: false, result: () => undefined, note, warn: note });
   const { tell } = display.handlers;
   const onStep = (to: string): void => tell({ type: 'importing', to });
-  const onNixLine = (line: string): void => tell({ type: 'nix-line', line });
+  const onCopied = (path: string): void => tell({ type: 'path-copied', path });
   let nowMs = performance.now();
   context.mock.method(performance, 'now', () => nowMs);
   onStep('here');
-  onNixLine("copying path '/nix/store/a' from 'file:///store'...");
-  onNixLine('warning: something is odd');
+  onCopied('/nix/store/a');
+  tell({ type: 'nix-line', line: 'warning: something is odd' });
   nowMs += 10_001;
-  onNixLine("copying path '/nix/store/b' from 'file:///store'...");
+  onCopied('/nix/store/b');
   onStep('there');
   nowMs += 10_001;
-  onNixLine("copying path '/nix/store/c' from 'file:///store'...");
-  const told = ['nix: warning: something is odd', 'nix copy: 2 paths so far', 'nix copy --to there'];
-  assert.deepEqual(said, ['nix copy --to here', ...told, 'nix copy: 1 path so far']);
+  onCopied('/nix/store/c');
+  const told = ['nix: warning: something is odd', 'copied 2 paths so far', 'importing into there'];
+  assert.deepEqual(said, ['importing into here', ...told, 'copied 3 paths so far']);
 });

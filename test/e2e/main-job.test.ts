@@ -159,7 +159,7 @@ describe('the main job', () => {
     const head = 'walking the closure\n8 paths';
     assert.equal(await told('--no-copy'), `${head}: all are there already, 8 in the file store\n`);
     const imported = await told('--to', to);
-    assert.match(imported, /^nix copy --to local/m);
+    assert.match(imported, /^importing into local/m);
     assert.match(imported, /^8 paths, nothing to fetch, 8 imported from the file store in .*\n$/m);
     assert.equal(await told('--to', to), `${head}: all are there already, 8 valid in ${to}\n`);
   });

@@ -15,12 +15,13 @@ const NIX_CONFIG = `substitute = false\nbuild-users-group =\nsandbox-paths = ${s
  *
  * @param prepare called with the folder before each test
  * @param settings more lines of nix.conf
- * @returns `fakeNix`, which puts a shell script in the place of Nix until the test is over
+ * @returns `fakeNix` and `fakeProgram`, which put a shell script in the place of Nix, or of another program, until the
+ *   test is over
  */
 export function useNixFolder(
   prepare: (folder: string) => void | Promise<void>,
   settings: readonly string[] = [],
-): { fakeNix: (script: string) => void } {
+): { fakeNix: (script: string) => void; fakeProgram: (program: string, script: string) => void } {
   const root = mkdtempSync(join(tmpdir(), 'narswarm-nix-'));
   const environment = { ...process.env };
   let folder = root;
@@ -40,14 +41,15 @@ export function useNixFolder(
     rmSync(root, { recursive: true });
   });
 
-  const fakeNix = (script: string): void => {
+  const fakeProgram = (program: string, script: string): void => {
     const bin = join(folder, 'bin');
-    mkdirSync(bin);
-    for (const program of ['nix', 'nix-store']) {
-      writeFileSync(join(bin, program), `#!/bin/sh\n${script}\n`);
-      chmodSync(join(bin, program), 0o755);
-    }
+    mkdirSync(bin, { recursive: true });
+    writeFileSync(join(bin, program), `#!/bin/sh\n${script}\n`);
+    chmodSync(join(bin, program), 0o755);
     process.env.PATH = `${bin}:${environment.PATH}`;
   };
-  return { fakeNix };
+  const fakeNix = (script: string): void => {
+    for (const program of ['nix', 'nix-store']) fakeProgram(program, script);
+  };
+  return { fakeNix, fakeProgram };
 }

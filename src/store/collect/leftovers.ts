@@ -77,8 +77,8 @@ export async function removeLeftovers(
     const parent = inState(store, kind);
     for await (const owner of namesIn(parent)) {
       if ((await stateOfOwner(owner)) !== 'gone') continue;
-      if (kind === 'export') {
-        if (!dryRun) await rm(join(parent, owner), { recursive: true, force: true }); // nobody continues an export
+      if (kind !== 'partial') {
+        if (!dryRun) await rm(join(parent, owner), { recursive: true, force: true }); // nobody continues these
         continue;
       }
       await dropOlder(join(parent, owner), KEEP_WORK_MS);

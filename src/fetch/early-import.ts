@@ -1,0 +1,275 @@
+import { statfs } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { copyPaths, type CopyRequest } from '../nix/nix-copy.ts';
+import { decodesInParallel } from '../nix/nix-settings.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { FileFacts } from '../store/catalogue-entry.ts';
+import { FileStore } from '../store/file-store.ts';
+import { ImportFolder } from '../store/import-folder.ts';
+import { XzDecoder } from '../store/xz-decoder.ts';
+import type { Closure } from './closure.ts';
+import type { Tell } from './events.ts';
+import { hashIn, placesOf } from './import-order.ts';
+import { namedFile } from './named-file.ts';
+
+/** Processes of Nix that import at the same time: one more, so that a large NAR does not hold up the others. */
+const MAX_COPIES = 2;
+/** Time from one start of Nix to the next, in milliseconds: each takes 30 ms of processor time. */
+const GATHER_MS = 500;
+/** Bounds on the decoded NARs that wait for Nix: a quarter of the memory, between these. */
+const MIN_DECODED_BYTES = 256 * 1024 ** 2;
+const MAX_DECODED_BYTES = 1024 ** 3;
+
+export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'checkSignatures'> {
+  readonly store: FileStore;
+  /** Bytes that are still to be downloaded to the same disk. */
+  readonly toDownloadBytes: number;
+  readonly tell: Tell;
+  readonly signal: AbortSignal;
+}
+
+/** A path whose NAR is in the file store. */
+interface Arrived {
+  /** Its narinfo, with the store's name of the NAR. */
+  readonly info: NarInfo;
+  readonly file: FileFacts;
+  /** References that are not ready and not in the target. */
+  missing: number;
+}
+
+/**
+ * Imports paths while others are still arriving: each as soon as its NAR and its references are there. Older versions of
+ * Nix decode one NAR after another; for them, NARs are decoded here, on all processors. Each `nix copy` takes all that is
+ * ready.
+ *
+ * It only saves time. At the first failure it ends, and the import after the download, which finds out what is wrong,
+ * does the rest.
+ */
+export class EarlyImport implements AsyncDisposable {
+  readonly #options: EarlyImportOptions;
+  /** The place of each path in the best order. */
+  readonly #places: ReadonlyMap<StoreHash, number>;
+  /** Paths that the target holds. */
+  readonly #valid = new Set<StoreHash>();
+  /** Paths that are being made ready, or are. Their referrers may follow. */
+  readonly #begun = new Set<StoreHash>();
+  readonly #arrived = new Map<StoreHash, Arrived>();
+  /** Arrived paths that refer to each path that is not begun. */
+  readonly #referrers = new Map<StoreHash, Arrived[]>();
+  /** Arrived paths whose references are begun. */
+  readonly #next: Arrived[] = [];
+  /** Paths that Nix can take once it has their references. */
+  readonly #ready = new Set<Arrived>();
+  readonly #imported = new Map<StorePath, FileFacts>();
+  readonly #idle: XzDecoder[] = [];
+  readonly #decoders = new Set<XzDecoder>();
+  readonly #stop = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  #isPreparing = false;
+  #folder: ImportFolder | undefined;
+  /** Bound on decoded bytes. 0: Nix decodes. */
+  #maxDecodedBytes = 0;
+  #decodedBytes = 0;
+  #decoding = 0;
+  #copies = 0;
+  /** While paths gather for the next `nix copy`. */
+  #pause: PromiseWithResolvers<void> | undefined;
+  #isEnding = false;
+
+  /** @param needed paths that the target lacks */
+  constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
+    this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
+    for (const [hash, { storePath }] of closure) if (!needed.has(storePath)) this.#valid.add(hash);
+    this.#places = placesOf(closure);
+  }
+
+  /** Paths that Nix has taken, with the files that their NARs came from. */
+  get imported(): ReadonlyMap<StorePath, FileFacts> {
+    return this.#imported;
+  }
+
+  /** Returns the place of a path in the best order, from 0 for the first to 1. */
+  placeOf({ storePath }: Pick<NarInfo, 'storePath'>): number {
+    return this.#places.get(storeHashOf(storePath)) ?? 1;
+  }
+
+  /** Adds paths whose NAR is in the file store. */
+  add(infos: Iterable<NarInfo>): void {
+    for (const info of infos) {
+      const hash = storeHashOf(info.storePath);
+      if (this.#valid.has(hash) || this.#arrived.has(hash)) continue;
+      const arrived = this.#find(info);
+      if (arrived === undefined) continue;
+      this.#arrived.set(hash, arrived);
+      for (const other of info.references.map(hashIn)) {
+        if (other === hash || this.#valid.has(other) || this.#begun.has(other)) continue;
+        arrived.missing++;
+        this.#referrers.set(other, [...(this.#referrers.get(other) ?? []), arrived]);
+      }
+      if (arrived.missing === 0) this.#next.push(arrived);
+    }
+    if (this.#next.length > 0) this.#run();
+  }
+
+  /** Waits until nothing more can be imported. */
+  async end(): Promise<void> {
+    this.#isEnding = true;
+    while (this.#running.size > 0) await Promise.race(this.#running);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.end();
+    await Promise.all(Array.from(this.#decoders, (decoder) => decoder[Symbol.asyncDispose]()));
+    await this.#folder?.[Symbol.asyncDispose]();
+  }
+
+  #find(info: NarInfo): Arrived | undefined {
+    const named = namedFile(info);
+    if (named === undefined) return undefined;
+    const { fileHash, extension } = named;
+    const local = { ...info, url: FileStore.narUrl(fileHash, extension) };
+    const found = this.#options.store.statNarNow(local);
+    return found && { info: local, file: { fileHash, extension, ...found }, missing: 0 };
+  }
+
+  /** Does all that can be done now. */
+  #run(): void {
+    if (this.#options.signal.aborted) return;
+    if (this.#folder === undefined) {
+      if (!this.#isPreparing) void this.#track(this.#prepare());
+      this.#isPreparing = true;
+      return;
+    }
+    while (this.#next.length > 0) {
+      const first = this.#next.reduce((best, one) => (this.placeOf(one.info) < this.placeOf(best.info) ? one : best));
+      if (!this.#mayBegin(first)) break;
+      this.#next.splice(this.#next.indexOf(first), 1);
+      this.#begin(first);
+    }
+    if (this.#isLast) this.#pause?.resolve();
+    // Two processes of Nix must not create the same store.
+    const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
+    if (this.#copies >= maxCopies || this.#pause !== undefined) return;
+    const wave = this.#wave();
+    if (wave.length === 0) return;
+    void this.#track(this.#copy(wave));
+    if (!this.#isLast) void this.#track(this.#letGather());
+  }
+
+  /** Lets paths gather for the next `nix copy`. */
+  async #letGather(): Promise<void> {
+    const pause = (this.#pause = Promise.withResolvers<void>());
+    const timer = setTimeout(() => pause.resolve(), GATHER_MS);
+    await pause.promise;
+    clearTimeout(timer);
+    this.#pause = undefined;
+  }
+
+  /** True if nothing more gets ready. */
+  get #isLast(): boolean {
+    return this.#isEnding && this.#decoding === 0 && this.#next.length === 0;
+  }
+
+  /** Follows some work to its end. A failure ends the whole import. */
+  #track(work: Promise<void>): Promise<void> {
+    const tracked = work
+      .catch(() => this.#stop.abort())
+      .finally(() => {
+        this.#running.delete(tracked);
+        this.#run();
+      });
+    this.#running.add(tracked);
+    return tracked;
+  }
+
+  async #prepare(): Promise<void> {
+    const { store, signal, toDownloadBytes } = this.#options;
+    const [doesNixDecode, folder] = await Promise.all([decodesInParallel({ signal }), ImportFolder.open(store)]);
+    const disk = await statfs(folder.dir);
+    const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
+    const hasRoom = disk.bavail * disk.bsize > toDownloadBytes + 2 * maxBytes;
+    this.#maxDecodedBytes = doesNixDecode || !hasRoom ? 0 : maxBytes;
+    this.#folder = folder;
+  }
+
+  #mayBegin({ info }: Arrived): boolean {
+    if (!this.#isDecodedHere(info)) return true;
+    if (this.#decoding >= availableParallelism()) return false;
+    return this.#decodedBytes + info.narSize <= this.#maxDecodedBytes;
+  }
+
+  #isDecodedHere({ compression, narSize }: NarInfo): boolean {
+    return compression === 'xz' && narSize <= this.#maxDecodedBytes;
+  }
+
+  #begin(arrived: Arrived): void {
+    const hash = storeHashOf(arrived.info.storePath);
+    this.#begun.add(hash);
+    for (const referrer of this.#referrers.get(hash) ?? []) if (--referrer.missing === 0) this.#next.push(referrer);
+    this.#referrers.delete(hash);
+    void this.#track(this.#makeReady(arrived));
+  }
+
+  async #makeReady(arrived: Arrived): Promise<void> {
+    const { info } = arrived;
+    const folder = this.#folder;
+    if (folder === undefined) return;
+    if (this.#isDecodedHere(info)) await this.#decode(info, folder);
+    else await folder.addEncoded(info);
+    this.#ready.add(arrived);
+  }
+
+  async #decode(info: NarInfo, folder: ImportFolder): Promise<void> {
+    this.#decoding++;
+    this.#decodedBytes += info.narSize;
+    const decoder = this.#idle.pop() ?? new XzDecoder();
+    this.#decoders.add(decoder);
+    try {
+      const from = this.#options.store.narPath(info);
+      const isDecoded = await decoder.decode(from, folder.decodedPath(info), info.narSize);
+      if (!isDecoded) throw new Error(`${from} cannot be decoded`);
+      await folder.addDecoded(info);
+    } finally {
+      this.#decoding--;
+      this.#idle.push(decoder);
+    }
+  }
+
+  /** Takes the ready paths whose references are in the target or among them, references first. */
+  #wave(): Arrived[] {
+    const taken = new Set<StoreHash>();
+    const wave: Arrived[] = [];
+    for (const arrived of [...this.#ready].toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info))) {
+      const hash = storeHashOf(arrived.info.storePath);
+      const isThere = (other: StoreHash): boolean => other === hash || this.#valid.has(other) || taken.has(other);
+      if (!arrived.info.references.map(hashIn).every(isThere)) continue;
+      taken.add(hash);
+      wave.push(arrived);
+      this.#ready.delete(arrived);
+    }
+    return wave;
+  }
+
+  async #copy(wave: readonly Arrived[]): Promise<void> {
+    const { to, trustedPublicKeys, checkSignatures, tell, signal } = this.#options;
+    const folder = this.#folder;
+    if (folder === undefined) return;
+    const infos = wave.map(({ info }) => info);
+    this.#copies++;
+    try {
+      await copyPaths({ from: `file://${folder.dir}`, to, paths: infos, trustedPublicKeys, checkSignatures, signal });
+    } finally {
+      this.#copies--;
+    }
+    for (const { info, file } of wave) {
+      this.#valid.add(storeHashOf(info.storePath));
+      this.#imported.set(info.storePath, file);
+      if (this.#isDecodedHere(info)) this.#decodedBytes -= info.narSize;
+      tell({ type: 'path-copied', path: info.storePath });
+    }
+    await folder.remove(infos);
+  }
+}

@@ -1,0 +1,113 @@
+/** Imports into the real Nix while NARs are still arriving. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import type { StorePath } from '../../src/nix/brands.ts';
+import { baseNameOf, parseStorePath } from '../../src/nix/store-path.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, Lab, readNarInfos, requisites } from '../support/lab.ts';
+
+const PATHS = 8;
+
+describe('an import beside the download', { concurrency: 4 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let infos: Map<string, NarInfo>;
+  let root: NarInfo;
+  /** The package that the root refers to. */
+  let below: StorePath;
+
+  before(async () => {
+    lab = await Lab.open();
+    made = await lab.closure([300_000, 200_000, 100_000, 1_000]);
+    infos = await readNarInfos(made.cacheDir);
+    const found = infos.get(baseNameOf(made.root).slice(0, 32));
+    assert.ok(found);
+    root = found;
+    below = parseStorePath(`/nix/store/${root.references.find((name) => name.endsWith('-lab-2'))}`);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const scene = async (): Promise<{ cache: HttpCache; store: string; to: string; args: string[] }> => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    const store = await lab.folder('store');
+    const to = `local?root=${await lab.folder('target')}`;
+    const what = ['fetch', made.root, '--store', store, '--to', to, '--from', cache.url];
+    return { cache, store, to, args: [...what, '--trusted-public-key', made.publicKey, ...ALONE] };
+  };
+  const isValid = (to: string, path: string): boolean =>
+    spawnSync('nix-store', ['--store', to, '--check-validity', path]).status === 0;
+  /** Lets everything arrive except for the root. */
+  const withoutRoot = (cache: HttpCache): void => {
+    cache.faults = [{ kind: 'stall-headers', match: new RegExp(basename(root.url)) }];
+  };
+  const imports = async (dir: string): Promise<string[]> => readdir(join(dir, 'narswarm/import')).catch(() => []);
+
+  for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+    test(`has all but what is missing, keeps it after ${signal}, and the next run imports the rest`, async () => {
+      const { cache, store, to, args } = await scene();
+      withoutRoot(cache);
+      const run = lab.start(args);
+      while (!isValid(to, below)) await sleep(50);
+      assert.equal(requisites(to, below).length, PATHS - 2);
+      assert.equal(isValid(to, made.root), false);
+      const end = await run.stop(signal);
+      if (signal === 'SIGINT') {
+        assertFailure(end, 130, 'INTERRUPTED', /interrupted/);
+        assert.deepEqual(await imports(store), []);
+      }
+      cache.faults = [];
+      const next = await lab.run(args);
+      assert.equal(next.status, 0, next.stderr);
+      assert.equal(requisites(to, made.root).length, PATHS);
+      assert.deepEqual(await imports(store), [], 'nothing is left of either run');
+    });
+  }
+
+  test('that cannot decode leaves all to nix copy', async () => {
+    const { to, args } = await scene();
+    const env = await withProgram('xz', 'exit 1');
+    const run = await lab.run(args, { env });
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(requisites(to, made.root).length, PATHS);
+  });
+
+  test('that fails leaves all to nix copy', async () => {
+    const { to, args } = await scene();
+    const env = await withProgram(
+      'nix',
+      'case "$*" in *--no-recursive*) exit 1 ;; esac; PATH=${PATH#*:} exec nix "$@"',
+    );
+    const run = await lab.run(args, { env });
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(requisites(to, made.root).length, PATHS);
+  });
+
+  test('is left out with --import-with nix-copy', async () => {
+    for (const [way, expected] of [
+      ['auto', /--no-recursive/],
+      ['nix-copy', /^(?!.*--no-recursive)/s],
+    ] as const) {
+      const { to, args } = await scene();
+      const log = lab.path(`calls-${way}`);
+      const env = await withProgram('nix', `echo "$*" >>${log}; PATH=\${PATH#*:} exec nix "$@"`);
+      const run = await lab.run([...args, '--import-with', way], { env });
+      assert.equal(run.status, 0, run.stderr);
+      assert.match(await readFile(log, 'utf8'), expected);
+      assert.equal(requisites(to, made.root).length, PATHS);
+    }
+  });
+
+  /** The environment of a process in which a script runs instead of a program. */
+  const withProgram = async (name: string, script: string): Promise<Record<string, string>> => {
+    const bin = await lab.folder('bin');
+    await writeFile(join(bin, name), `#!/bin/sh\n${script}\n`);
+    await chmod(join(bin, name), 0o755);
+    return { PATH: `${bin}:${process.env['PATH']}` };
+  };
+});
