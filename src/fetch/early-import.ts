@@ -187,12 +187,12 @@ export class EarlyImport implements AsyncDisposable {
 
   async #prepare(): Promise<void> {
     const { store, signal, toDownloadBytes } = this.#options;
-    const [doesNixDecode, folder] = await Promise.all([decodesInParallel({ signal }), ImportFolder.open(store)]);
-    const disk = await statfs(folder.dir);
+    const doesNixDecode = await decodesInParallel({ signal });
+    const disk = await statfs(store.dir);
     const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
     const hasRoom = disk.bavail * disk.bsize > toDownloadBytes + 2 * maxBytes;
     this.#maxDecodedBytes = doesNixDecode || !hasRoom ? 0 : maxBytes;
-    this.#folder = folder;
+    this.#folder = await ImportFolder.open(store);
   }
 
   #mayBegin({ info }: Arrived): boolean {
@@ -225,7 +225,7 @@ export class EarlyImport implements AsyncDisposable {
   async #decode(info: NarInfo, folder: ImportFolder): Promise<void> {
     this.#decoding++;
     this.#decodedBytes += info.narSize;
-    const decoder = this.#idle.pop() ?? new XzDecoder();
+    const decoder = this.#idle.pop() ?? new XzDecoder(this.#options.signal);
     this.#decoders.add(decoder);
     try {
       const from = this.#options.store.narPath(info);

@@ -22,8 +22,9 @@ export class XzDecoder implements AsyncDisposable {
   readonly #gone: Promise<void>;
   #waiting: PromiseWithResolvers<boolean> | undefined;
 
-  constructor() {
-    this.#shell = spawn('sh', ['-c', SCRIPT], { stdio: ['pipe', 'pipe', 'ignore'], detached: true });
+  /** @param signal ends it when aborted. Default: only its disposal does */
+  constructor(signal?: AbortSignal) {
+    this.#shell = spawn('/bin/sh', ['-c', SCRIPT], { stdio: ['pipe', 'pipe', 'ignore'], detached: true });
     const { stdin, stdout } = this.#shell;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#gone = promise;
@@ -31,6 +32,9 @@ export class XzDecoder implements AsyncDisposable {
     this.#shell.once('close', () => resolve());
     void this.#gone.then(() => this.#waiting?.resolve(false));
     stdin?.on('error', () => undefined); // the shell has ended
+    const end = (): void => this.#end();
+    signal?.addEventListener('abort', end, { once: true });
+    void this.#gone.then(() => signal?.removeEventListener('abort', end));
     if (stdout !== null) createInterface(stdout).on('line', (line) => this.#waiting?.resolve(line === 'done'));
   }
 
@@ -50,8 +54,17 @@ export class XzDecoder implements AsyncDisposable {
 
   /** Ends it. A file that it is decoding stays incomplete. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const { pid, exitCode, signalCode } = this.#shell;
-    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid); // its xz, too
+    this.#end();
     await this.#gone;
+  }
+
+  #end(): void {
+    const { pid, exitCode, signalCode } = this.#shell;
+    if (pid === undefined || exitCode !== null || signalCode !== null) return;
+    try {
+      process.kill(-pid); // its xz, too
+    } catch {
+      // It has just ended.
+    }
   }
 }
