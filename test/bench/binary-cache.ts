@@ -1,6 +1,7 @@
 /**
  * A binary cache with one generated closure, on disk as Nix has it, and a .torrent file a NAR for the clients that need
- * one. The NARs are compressed with xz, as in most caches. Their contents are synthetic, since nothing imports them.
+ * one. The NARs are compressed with xz, as in most caches. Their contents are synthetic, unless others are given: most
+ * benchmarks import nothing.
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -49,12 +50,15 @@ const MAX_REFERENCES = 10;
 /** Children of a path in the tree that makes the root reach all: closures are deep rather than wide. */
 const FAN_OUT = 2;
 
+/** Makes a NAR whose xz file has about `fileBytes`: the same seed always gives the same. */
+export type NarMaker = (seed: string, fileBytes: number) => Promise<MadeNar>;
+
 /** Writes the cache to `dir` and the torrents to `torrentDir`, neither of which may exist. */
 export async function writeBinaryCache(
   shape: ClosureShape,
   dir: string,
   torrentDir: string,
-  { keyName = 'bench-1' }: { readonly keyName?: string } = {},
+  { keyName = 'bench-1', make = makeNar }: { readonly keyName?: string; readonly make?: NarMaker } = {},
 ): Promise<BinaryCache> {
   const random = new RandomStream(`${shape.name} content`);
   const { secretKey, publicKey } = newKey(keyName);
@@ -69,7 +73,7 @@ export async function writeBinaryCache(
   const references = baseNames.map((_, index) => referencesOf(index, baseNames, random));
   const queue = new PQueue({ concurrency: availableParallelism() });
   const write = async (baseName: string, index: number): Promise<NarFile> => {
-    const made = await makeNar(`${shape.name} ${index}`, sizesBytes[index] ?? 0);
+    const made = await make(`${shape.name} ${index}`, sizesBytes[index] ?? 0);
     const { nar, info, torrent } = describe(baseName, made);
     const text = formatSigned({ ...info, references: references[index] ?? [] }, secretKey);
     await Promise.all([

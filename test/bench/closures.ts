@@ -8,7 +8,7 @@ export interface ClosureShape {
   readonly sizesBytes: readonly number[];
 }
 
-export const CLOSURE_NAMES = ['crowd', 'small', 'desktop'] as const;
+export const CLOSURE_NAMES = ['crowd', 'small', 'medium', 'desktop'] as const;
 export type ClosureName = (typeof CLOSURE_NAMES)[number];
 
 const KB = 1000;
@@ -31,10 +31,20 @@ export const CLOSURES: Readonly<Record<ClosureName, () => ClosureShape>> = {
   /** An update of a desktop: 50 NARs, 47 MB, a few of which hold most of the bytes. */
   crowd: () => {
     const drawn = sizes('crowd', { count: 50, medianBytes: 300 * KB, sigma: 1.4, maxBytes: 12 * MB });
-    const scale = (47 * MB) / drawn.reduce((sum, size) => sum + size, 0);
-    return { name: 'crowd', sizesBytes: drawn.map((size) => Math.round(size * scale)) };
+    return { name: 'crowd', sizesBytes: scaled(drawn, 47 * MB) };
+  },
+  /** A large update of a desktop: 120 NARs, 130 MB. */
+  medium: () => {
+    const drawn = sizes('medium', { count: 120, medianBytes: 300 * KB, sigma: 1.6, maxBytes: 20 * MB });
+    return { name: 'medium', sizesBytes: scaled(drawn, 130 * MB) };
   },
 };
+
+/** The same sizes with this sum. */
+function scaled(sizesBytes: readonly number[], totalBytes: number): number[] {
+  const scale = totalBytes / sizesBytes.reduce((sum, size) => sum + size, 0);
+  return sizesBytes.map((size) => Math.round(size * scale));
+}
 
 interface Distribution {
   readonly count: number;

@@ -35,7 +35,8 @@ of the same rate both ways. Needs root, iproute2 and nftables.
 
   --rounds N          runs of each rival (default 1)
   --clients N         clients (default 8)
-  --closure NAME      crowd (50 NARs, 47 MB), small (500, 64 MB) or desktop (813, 690 MB) (default crowd)
+  --closure NAME      crowd (50 NARs, 47 MB; the default), small (500, 64 MB), medium (120, 130 MB) or
+                      desktop (813, 690 MB)
   --only NAME,NAME    rivals to run (default all): ${RIVALS.join(', ')}
   --rate MBIT         Mbit/s of every line (default 100)
   --slow              one client has 10 Mbit/s

@@ -27,7 +27,8 @@ A cache behind a slow line, a neighbour that holds everything, and a machine tha
 it took beside the same with --peer given by hand. Each machine is a host in a network namespace. Needs root, iproute2 and
 nftables.
 
-  --closure NAME      crowd (50 NARs, 47 MB), small (500, 64 MB) or desktop (813, 690 MB) (default crowd)
+  --closure NAME      crowd (50 NARs, 47 MB; the default), small (500, 64 MB), medium (120, 130 MB) or
+                      desktop (813, 690 MB)
   --only N,N          situations to play (default all)
   --rounds N          fetches of each kind in each situation (default 3)
   --line MBIT         Mbit/s of the cache's line (default 20)

@@ -12,7 +12,10 @@ export interface Measurement {
   readonly wallS: number;
   readonly userS: number;
   readonly systemS: number;
+  /** Of the largest process. */
   readonly peakRssBytes: number;
+  /** Of the process and all below it together. Pages that they share are counted for each. */
+  readonly peakTreeRssBytes: number;
   /** Negative for a signal. */
   readonly status: number;
   readonly isTimeout: boolean;

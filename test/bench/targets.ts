@@ -37,7 +37,7 @@ export function targetsOf(closure: ClosureName, rows: readonly Row[]): Target[] 
   return targets;
 }
 
-function atMost(text: string, limit: number, got: number): Target {
+export function atMost(text: string, limit: number, got: number): Target {
   return target(text, `<= ${limit}`, got, got <= limit);
 }
 
