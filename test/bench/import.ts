@@ -44,7 +44,8 @@ async function play(rateKbit: number | undefined, nixes: readonly NixVersion[], 
     })),
   );
   for (let round = 0; round < options.rounds; round++) {
-    for (const result of results) {
+    const shift = round % results.length; // no contestant always follows the same other one
+    for (const result of [...results.slice(shift), ...results.slice(0, shift)]) {
       if (result.failure !== undefined) continue;
       const { nix, contestant } = result;
       const outcome = await runOnce(contestant, nix, line, stage);
