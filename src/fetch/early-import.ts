@@ -1,5 +1,6 @@
 import { statfs } from 'node:fs/promises';
-import { availableParallelism, totalmem } from 'node:os';
+import { totalmem } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { copyPaths, type CopyRequest } from '../nix/nix-copy.ts';
@@ -8,16 +9,21 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { FileFacts } from '../store/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
 import { ImportFolder } from '../store/import-folder.ts';
-import { XzDecoder } from '../store/xz-decoder.ts';
+import { XzDecoders } from '../store/xz-decoders.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
-import { hashIn, placesOf } from './import-order.ts';
+import { hashIn, importableNow, placesOf } from './import-order.ts';
 import { namedFile } from './named-file.ts';
 
 /** Processes of Nix that import at the same time: one more, so that a large NAR does not hold up the others. */
 const MAX_COPIES = 2;
 /** Time from one start of Nix to the next, in milliseconds: each takes 30 ms of processor time. */
 const GATHER_MS = 500;
+/** Bytes of NARs for which it starts sooner if it is idle. */
+const WORTH_BYTES = 32 * 1024 ** 2;
+/** A faster download is imported at once: one Nix that decodes on all processors is faster than several. */
+const LASTING_MS = 1_500;
+const AHEAD_BYTES = 1024 ** 2;
 /** Bounds on the decoded NARs that wait for Nix: a quarter of the memory, between these. */
 const MIN_DECODED_BYTES = 256 * 1024 ** 2;
 const MAX_DECODED_BYTES = 1024 ** 3;
@@ -26,6 +32,10 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
   readonly store: FileStore;
   /** Bytes that are still to be downloaded to the same disk. */
   readonly toDownloadBytes: number;
+  /** NARs of this size are decoded before their references have arrived. Default: 1 MiB. */
+  readonly aheadBytes?: number;
+  /** If Nix decodes, nothing is imported before this time has passed, in milliseconds. Default: 1,500. */
+  readonly lastingMs?: number;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
@@ -35,8 +45,10 @@ interface Arrived {
   /** Its narinfo, with the store's name of the NAR. */
   readonly info: NarInfo;
   readonly file: FileFacts;
-  /** References that are not ready and not in the target. */
+  /** References that are not begun and not in the target. */
   missing: number;
+  /** Resolves once the import folder has its decoded NAR, with false if that is not possible. Undefined: not tried. */
+  decoded: Promise<boolean> | undefined;
 }
 
 /**
@@ -63,24 +75,23 @@ export class EarlyImport implements AsyncDisposable {
   /** Paths that Nix can take once it has their references. */
   readonly #ready = new Set<Arrived>();
   readonly #imported = new Map<StorePath, FileFacts>();
-  readonly #idle: XzDecoder[] = [];
-  readonly #decoders = new Set<XzDecoder>();
   readonly #stop = new AbortController();
   readonly #running = new Set<Promise<void>>();
   #isPreparing = false;
+  #made: ImportFolder | undefined;
+  /** The folder, once the import has begun. */
   #folder: ImportFolder | undefined;
-  /** Bound on decoded bytes. 0: Nix decodes. */
-  #maxDecodedBytes = 0;
-  #decodedBytes = 0;
-  #decoding = 0;
+  #doesNixDecode = true;
+  #decoders: XzDecoders;
   #copies = 0;
   /** While paths gather for the next `nix copy`. */
   #pause: PromiseWithResolvers<void> | undefined;
-  #isEnding = false;
+  readonly #ending = new AbortController();
 
   /** @param needed paths that the target lacks */
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
+    this.#decoders = new XzDecoders(0, this.#options.signal);
     for (const [hash, { storePath }] of closure) if (!needed.has(storePath)) this.#valid.add(hash);
     this.#places = placesOf(closure);
   }
@@ -110,20 +121,21 @@ export class EarlyImport implements AsyncDisposable {
       }
       if (arrived.missing === 0) this.#next.push(arrived);
     }
-    if (this.#next.length > 0) this.#run();
+    this.#run();
   }
 
   /** Waits until nothing more can be imported. */
   async end(): Promise<void> {
-    this.#isEnding = true;
+    this.#ending.abort();
+    this.#run();
     while (this.#running.size > 0) await Promise.race(this.#running);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.end();
-    await Promise.all(Array.from(this.#decoders, (decoder) => decoder[Symbol.asyncDispose]()));
-    await this.#folder?.[Symbol.asyncDispose]();
+    await this.#decoders[Symbol.asyncDispose]();
+    await this.#made?.[Symbol.asyncDispose]();
   }
 
   #find(info: NarInfo): Arrived | undefined {
@@ -132,13 +144,14 @@ export class EarlyImport implements AsyncDisposable {
     const { fileHash, extension } = named;
     const local = { ...info, url: FileStore.narUrl(fileHash, extension) };
     const found = this.#options.store.statNarNow(local);
-    return found && { info: local, file: { fileHash, extension, ...found }, missing: 0 };
+    return found && { info: local, file: { fileHash, extension, ...found }, missing: 0, decoded: undefined };
   }
 
   /** Does all that can be done now. */
   #run(): void {
     if (this.#options.signal.aborted) return;
     if (this.#folder === undefined) {
+      if (this.#next.length === 0) return;
       if (!this.#isPreparing) void this.#track(this.#prepare());
       this.#isPreparing = true;
       return;
@@ -149,14 +162,24 @@ export class EarlyImport implements AsyncDisposable {
       this.#next.splice(this.#next.indexOf(first), 1);
       this.#begin(first);
     }
+    this.#decodeAhead();
     if (this.#isLast) this.#pause?.resolve();
     // Two processes of Nix must not create the same store.
     const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
-    if (this.#copies >= maxCopies || this.#pause !== undefined) return;
-    const wave = this.#wave();
-    if (wave.length === 0) return;
+    if (this.#copies >= maxCopies) return;
+    const inOrder = [...this.#ready].toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info));
+    const wave = importableNow(inOrder, this.#valid);
+    if (wave.length === 0 || !this.#isWorthIt(wave)) return;
+    for (const arrived of wave) this.#ready.delete(arrived);
     void this.#track(this.#copy(wave));
-    if (!this.#isLast) void this.#track(this.#letGather());
+    if (this.#pause === undefined && !this.#isLast) void this.#track(this.#letGather());
+  }
+
+  /** Returns true if Nix should take these paths now, and not wait for more. */
+  #isWorthIt(wave: readonly Arrived[]): boolean {
+    if (this.#pause === undefined) return true;
+    const bytes = wave.reduce((sum, { info }) => sum + info.narSize, 0);
+    return this.#copies === 0 && bytes >= WORTH_BYTES;
   }
 
   /** Lets paths gather for the next `nix copy`. */
@@ -170,7 +193,7 @@ export class EarlyImport implements AsyncDisposable {
 
   /** True if nothing more gets ready. */
   get #isLast(): boolean {
-    return this.#isEnding && this.#decoding === 0 && this.#next.length === 0;
+    return this.#ending.signal.aborted && !this.#decoders.isBusy && this.#next.length === 0;
   }
 
   /** Follows some work to its end. A failure ends the whole import. */
@@ -187,22 +210,47 @@ export class EarlyImport implements AsyncDisposable {
 
   async #prepare(): Promise<void> {
     const { store, signal, toDownloadBytes } = this.#options;
-    const doesNixDecode = await decodesInParallel({ signal });
+    this.#doesNixDecode = await decodesInParallel({ signal });
+    const folder = (this.#made = await ImportFolder.open(store));
+    if (this.#doesNixDecode && !(await this.#isLasting())) return;
     const disk = await statfs(store.dir);
     const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
     const hasRoom = disk.bavail * disk.bsize > toDownloadBytes + 2 * maxBytes;
-    this.#maxDecodedBytes = doesNixDecode || !hasRoom ? 0 : maxBytes;
-    this.#folder = await ImportFolder.open(store);
+    this.#decoders = new XzDecoders(hasRoom ? maxBytes : 0, signal);
+    this.#folder = folder;
   }
 
-  #mayBegin({ info }: Arrived): boolean {
-    if (!this.#isDecodedHere(info)) return true;
-    if (this.#decoding >= availableParallelism()) return false;
-    return this.#decodedBytes + info.narSize <= this.#maxDecodedBytes;
+  /** Waits for a while. Returns true if NARs are still arriving then. */
+  async #isLasting(): Promise<boolean> {
+    const { lastingMs = LASTING_MS, signal } = this.#options;
+    await sleep(lastingMs, undefined, { signal: AbortSignal.any([signal, this.#ending.signal]) }).catch(
+      () => undefined,
+    );
+    return !this.#ending.signal.aborted || lastingMs === 0;
+  }
+
+  #mayBegin({ info, decoded }: Arrived): boolean {
+    return decoded !== undefined || !this.#isDecodedHere(info) || this.#decoders.hasRoom(info.narSize);
   }
 
   #isDecodedHere({ compression, narSize }: NarInfo): boolean {
-    return compression === 'xz' && narSize <= this.#maxDecodedBytes;
+    return !this.#doesNixDecode && compression === 'xz' && this.#decoders.mayHold(narSize);
+  }
+
+  /**
+   * Decodes NARs whose references have not arrived, in half of the room: the other half is for those that can be
+   * imported and make room. If Nix can decode, only while it has nothing to do.
+   */
+  #decodeAhead(): void {
+    if (this.#doesNixDecode && this.#copies > 0) return;
+    const { aheadBytes = AHEAD_BYTES } = this.#options;
+    for (const arrived of this.#arrived.values()) {
+      const { missing, decoded, info } = arrived;
+      if (missing === 0 || decoded !== undefined || info.compression !== 'xz' || info.narSize < aheadBytes) continue;
+      if (!this.#decoders.hasRoom(info.narSize, 0.5)) continue;
+      arrived.decoded = this.#decode(info);
+      void this.#track(arrived.decoded.then(() => undefined));
+    }
   }
 
   #begin(arrived: Arrived): void {
@@ -215,42 +263,16 @@ export class EarlyImport implements AsyncDisposable {
 
   async #makeReady(arrived: Arrived): Promise<void> {
     const { info } = arrived;
-    const folder = this.#folder;
-    if (folder === undefined) return;
-    if (this.#isDecodedHere(info)) await this.#decode(info, folder);
-    else await folder.addEncoded(info);
+    if (this.#isDecodedHere(info)) arrived.decoded ??= this.#decode(info);
+    const isDecoded = (await arrived.decoded) === true;
+    if (!isDecoded && this.#isDecodedHere(info)) throw new Error(`the NAR of ${info.storePath} cannot be decoded`);
+    await (isDecoded ? this.#folder?.addDecoded(info) : this.#folder?.addEncoded(info));
     this.#ready.add(arrived);
   }
 
-  async #decode(info: NarInfo, folder: ImportFolder): Promise<void> {
-    this.#decoding++;
-    this.#decodedBytes += info.narSize;
-    const decoder = this.#idle.pop() ?? new XzDecoder(this.#options.signal);
-    this.#decoders.add(decoder);
-    try {
-      const from = this.#options.store.narPath(info);
-      const isDecoded = await decoder.decode(from, folder.decodedPath(info), info.narSize);
-      if (!isDecoded) throw new Error(`${from} cannot be decoded`);
-      await folder.addDecoded(info);
-    } finally {
-      this.#decoding--;
-      this.#idle.push(decoder);
-    }
-  }
-
-  /** Takes the ready paths whose references are in the target or among them, references first. */
-  #wave(): Arrived[] {
-    const taken = new Set<StoreHash>();
-    const wave: Arrived[] = [];
-    for (const arrived of [...this.#ready].toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info))) {
-      const hash = storeHashOf(arrived.info.storePath);
-      const isThere = (other: StoreHash): boolean => other === hash || this.#valid.has(other) || taken.has(other);
-      if (!arrived.info.references.map(hashIn).every(isThere)) continue;
-      taken.add(hash);
-      wave.push(arrived);
-      this.#ready.delete(arrived);
-    }
-    return wave;
+  async #decode(info: NarInfo): Promise<boolean> {
+    const to = this.#folder?.decodedPath(info);
+    return to !== undefined && this.#decoders.decode(this.#options.store.narPath(info), to, info.narSize);
   }
 
   async #copy(wave: readonly Arrived[]): Promise<void> {
@@ -264,10 +286,10 @@ export class EarlyImport implements AsyncDisposable {
     } finally {
       this.#copies--;
     }
-    for (const { info, file } of wave) {
+    for (const { info, file, decoded } of wave) {
       this.#valid.add(storeHashOf(info.storePath));
       this.#imported.set(info.storePath, file);
-      if (this.#isDecodedHere(info)) this.#decodedBytes -= info.narSize;
+      if (decoded !== undefined) this.#decoders.release(info.narSize);
       tell({ type: 'path-copied', path: info.storePath });
     }
     await folder.remove(infos);

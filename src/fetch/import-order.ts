@@ -1,5 +1,6 @@
 /** The order in which paths are best imported, and so fetched. */
 import type { StoreHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { referencesFirst, type Closure } from './closure.ts';
 
@@ -29,6 +30,25 @@ export function placesOf(closure: Closure): Map<StoreHash, number> {
     before += narSize;
   }
   return places;
+}
+
+/**
+ * Returns those of some paths that can be imported together: their references are valid or among them.
+ *
+ * @param inOrder references first
+ */
+export function importableNow<T extends { readonly info: Pick<NarInfo, 'storePath' | 'references'> }>(
+  inOrder: readonly T[],
+  valid: ReadonlySet<StoreHash>,
+): T[] {
+  const taken = new Set<StoreHash>();
+  return inOrder.filter(({ info }) => {
+    const hash = storeHashOf(info.storePath);
+    const isThere = (other: StoreHash): boolean => other === hash || valid.has(other) || taken.has(other);
+    if (!info.references.map(hashIn).every(isThere)) return false;
+    taken.add(hash);
+    return true;
+  });
 }
 
 /** Returns the hash in a reference, which is the name of a store path. */

@@ -136,7 +136,10 @@ export class Scheduler {
     const linked = AbortSignal.any([signal, this.#stop.signal]);
     this.#signal = linked;
     this.#members = network && this.#meet(network, linked);
-    await this.#begin(inFetchOrder(jobs, this.#options.placeOf).map(newTask), linked);
+    await this.#begin(
+      inFetchOrder(jobs, this.#options.placeOf, upstreams.length === 0 ? 1 : UPSTREAM_SLOTS).map(newTask),
+      linked,
+    );
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);

@@ -70,19 +70,22 @@ export function newTask(job: NarJob): Task {
 /**
  * Spread of the order for an import, as a part of its bytes. Machines that start at once then ask for different NARs.
  */
-const SPREAD = 0.1;
+const SPREAD = 0.03;
 
 /**
  * Orders NARs: for an import, those that others wait for first; else large NARs first, the others at random. Machines
  * of a cohort that start at once should not ask the seeder for the same NAR.
  *
  * @param placeOf returns the place of a NAR in the import, from 0 for the first to 1
+ * @param atOnce NARs that are sent at the same time. A large one takes as long as that many times its size, and begins
+ *   earlier by as much
  */
-export function inFetchOrder(jobs: readonly NarJob[], placeOf?: (job: NarJob) => number): NarJob[] {
+export function inFetchOrder(jobs: readonly NarJob[], placeOf?: (job: NarJob) => number, atOnce = 1): NarJob[] {
+  const totalBytes = jobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const keyOf = (job: NarJob): number =>
     placeOf === undefined
       ? Math.random() + (job.sizeBytes >= LARGE_BYTES ? -1 : 0)
-      : placeOf(job) + Math.random() * SPREAD;
+      : placeOf(job) - ((atOnce - 1) * job.sizeBytes) / totalBytes + Math.random() * SPREAD;
   const keyed = jobs.map((job) => ({ job, key: keyOf(job) }));
   return keyed.toSorted((a, b) => a.key - b.key).map(({ job }) => job);
 }

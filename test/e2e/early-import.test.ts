@@ -93,7 +93,10 @@ describe('an import beside the download', { concurrency: 4 }, () => {
       ['auto', /--no-recursive/],
       ['nix-copy', /^(?!.*--no-recursive)/s],
     ] as const) {
-      const { to, args } = await scene();
+      const { cache, to, args } = await scene();
+      const large = Array.from(infos.values()).find(({ narSize }) => narSize > 300_000);
+      const match = new RegExp(basename(large?.url ?? ''));
+      cache.faults = [{ kind: 'slow', match, rateBytesPerSec: 100_000 }]; // begins beside a slow download with any Nix
       const log = lab.path(`calls-${way}`);
       const env = await withProgram('nix', `echo "$*" >>${log}; PATH=\${PATH#*:} exec nix "$@"`);
       const run = await lab.run([...args, '--import-with', way], { env });

@@ -1,6 +1,7 @@
 /** Imports from a file store into the real Nix. */
 import assert from 'node:assert/strict';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { commit } from '../../src/fetch/commit.ts';
 import { EarlyImport } from '../../src/fetch/early-import.ts';
@@ -33,7 +34,7 @@ interface Scene {
 }
 
 /** A store with the NARs of a closure and without its narinfos. `top` refers to itself and to the others. */
-async function scene(t: TestContext, { toDownloadBytes = 0 } = {}): Promise<Scene> {
+async function scene(t: TestContext, { toDownloadBytes = 0, aheadBytes = Infinity } = {}): Promise<Scene> {
   const store = await filledStore(t);
   const infos = [await infoOf(store, TOP), await infoOf(store, LEAF), await infoOf(store, NOTE)] as const;
   for (const hash of [TOP, LEAF, NOTE]) await rm(store.narInfoPath(parseStoreHash(hash)));
@@ -45,6 +46,8 @@ async function scene(t: TestContext, { toDownloadBytes = 0 } = {}): Promise<Scen
     trustedPublicKeys: [readFixture('fixture-1.public').trim()],
     checkSignatures: true,
     toDownloadBytes,
+    aheadBytes,
+    lastingMs: 0,
     tell: (event) => {
       if (event.type === 'path-copied') copied.push(event.path as StorePath);
     },
@@ -102,6 +105,20 @@ test('waits for a reference that takes longer to decode', async (t) => {
   await early.end();
   assert.equal(early.imported.size, 3);
   assert.equal(copied.at(-1), top.storePath);
+});
+
+test('decodes a NAR before its references have arrived', async (t) => {
+  const { infos, early, store } = await scene(t, { aheadBytes: 1 });
+  const [top, leaf, note] = infos;
+  const log = join(store.dir, 'decoded');
+  fakeProgram('xz', `echo "$*" >>'${log}'; PATH=\${PATH#*:} exec xz "$@"`);
+  early.add([top, leaf]);
+  await early.end();
+  assert.deepEqual([...early.imported.keys()], [leaf.storePath]);
+  assert.match(await readFile(log, 'utf8'), new RegExp(`${top.fileHash}`));
+  early.add([note]);
+  await early.end();
+  assert.equal(early.imported.size, 3);
 });
 
 test('only the file that Nix has read counts as sound', async (t) => {
