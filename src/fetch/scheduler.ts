@@ -136,10 +136,10 @@ export class Scheduler {
     const linked = AbortSignal.any([signal, this.#stop.signal]);
     this.#signal = linked;
     this.#members = network && this.#meet(network, linked);
-    await this.#begin(
-      inFetchOrder(jobs, this.#options.placeOf, upstreams.length === 0 ? 1 : UPSTREAM_SLOTS).map(newTask),
-      linked,
-    );
+    // Several machines that fetch in the same order would each ask the upstream for the same NARs.
+    const placeOf = (network?.members.open.size ?? 0) > 1 ? undefined : this.#options.placeOf;
+    const atOnce = upstreams.length === 0 ? 1 : UPSTREAM_SLOTS;
+    await this.#begin(inFetchOrder(jobs, placeOf, atOnce).map(newTask), linked);
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);
