@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { suite, test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -478,6 +478,25 @@ suite('leftovers', () => {
     assert.deepEqual((await collect(store, ['app'], later(7.1))).leftovers, leftovers);
     await assert.rejects(access(path), { code: 'ENOENT' });
     assert.equal((await held(store))[0].length, 4);
+  });
+
+  test('removes a NAR at once whose narinfo a killed collector has removed, but not one that was fetched again', async (t) => {
+    const store = await sample(t);
+    const catalogue = await Catalogue.open(store);
+    const orphans = await Promise.all(['half', 'again'].map((name) => addPath(store, name)));
+    for (const info of orphans) {
+      const file = await store.statNar(info);
+      await catalogue.add([
+        pendingEntry({ fileHash: info.fileHash!, extension: '', ...file! }, info.storePath, 'fetch'),
+      ]);
+      await rm(store.narInfoPath(storeHashOf(info.storePath)));
+    }
+    const [half, again] = orphans.map((info) => store.narPath(info)) as [string, string];
+    await utimes(again, new Date(), new Date());
+    const { leftovers } = await collect(store, ['app'], { maxBytes: undefined });
+    assert.deepEqual(leftovers, { files: 1, bytes: 1000, narBytes: 1000 });
+    await assert.rejects(access(half), { code: 'ENOENT' });
+    await access(again);
   });
 
   test('keeps them all if a narinfo cannot be read', async (t) => {

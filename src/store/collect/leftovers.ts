@@ -2,18 +2,21 @@ import { rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inState } from '../state-folder.ts';
 import { SESSION_KINDS } from '../claims.ts';
-import { NARINFO_NAME, type FileStore } from '../file-store.ts';
+import { Catalogue } from '../catalogue.ts';
+import type { CatalogueEntry } from '../catalogue-entry.ts';
+import { FileStore, NARINFO_NAME } from '../file-store.ts';
 import { forgetServed, readLastServed } from '../last-served.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { stateOfOwner } from '../../disk/owner.ts';
 import { quarantineFolder } from '../quarantine.ts';
 import { remove } from '../../disk/remove.ts';
 import type { Kept } from './keep.ts';
-import type { StoreGraph } from './store-graph.ts';
+import { narNameOf, type StoreGraph } from './store-graph.ts';
 
 const DAY_MS = 86_400_000;
 /**
- * Age of NARs without a narinfo and of partial files. An update that is interrupted every night continues from them.
+ * Age of partial files, and of NARs that never had a narinfo. An update that is interrupted every night continues from
+ * them.
  */
 const KEEP_WORK_MS = 7 * DAY_MS;
 /** Age of temporary files. They live for a moment; after a day their process is gone or will never rename them. */
@@ -66,10 +69,20 @@ export async function removeLeftovers(
   };
 
   const nars = join(store.dir, 'nar');
+  let committed: Promise<ReadonlyMap<string, CatalogueEntry>> | undefined;
+  /** Returns true if the NAR had a narinfo: a collector was killed after it had removed that. */
+  const isHalfCollected = async (name: string): Promise<boolean> => {
+    const known = (await (committed ??= committedNars(store))).get(name);
+    if (known === undefined) return false;
+    const found = await store.statNar({ ...known, url: `nar/${name}` });
+    return found?.sizeBytes === known.sizeBytes && found.mtimeMs === known.mtimeMs;
+  };
   for await (const name of namesIn(nars)) {
     const nar = graph.narNumberOf(name);
     if (nar === -1 || graph.narUsers(nar) > 0 || kept.nars[nar] === 1 || graph.narBytes(nar) < 0) continue;
-    if (graph.damagedCount > 0 || now.getTime() - graph.narChangedAtMs(nar) <= KEEP_WORK_MS) continue;
+    if (graph.damagedCount > 0) continue;
+    const isOld = now.getTime() - graph.narChangedAtMs(nar) > KEEP_WORK_MS;
+    if (!isOld && !(await isHalfCollected(name))) continue;
     await drop(join(nars, name), graph.narBytes(nar));
     total.narBytes += graph.narBytes(nar);
   }
@@ -96,6 +109,12 @@ export async function removeLeftovers(
     }
   }
   return total;
+}
+
+/** Returns the entries of the catalogue, by the names of their NARs. A NAR has one only after its narinfo is written. */
+async function committedNars(store: FileStore): Promise<Map<string, CatalogueEntry>> {
+  const entries = (await Catalogue.open(store)).entries();
+  return new Map(Array.from(entries, (entry) => [narNameOf(FileStore.narUrl(entry.fileHash, entry.extension)), entry]));
 }
 
 /**
