@@ -39,7 +39,7 @@ export async function importGathered(
       await early.end();
       await noteEarly(early.imported, download);
     }
-    if (await isLacking(gathered.closure, needed, early, { to, signal })) {
+    if (await mayLack(gathered.closure, early, { to, signal })) {
       const done = await importNoted(tops, { closure: gathered.closure, plan }, { download, to, trustedPublicKeys });
       gathered.take(done.closure, done.failures);
     }
@@ -51,15 +51,13 @@ export async function importGathered(
   }
 }
 
-/** Returns true if the target may lack a path of the closure. */
-async function isLacking(
+/** Returns true if the target may lack a path of the closure. It is asked if most may have been imported. */
+async function mayLack(
   closure: Closure,
-  needed: Planned['needed'],
   early: EarlyImport | undefined,
   { to, signal }: { readonly to: string | undefined; readonly signal: AbortSignal },
 ): Promise<boolean> {
   if (early === undefined || early.imported.size === 0) return true;
-  if (needed === undefined || Array.from(needed).some((path) => !early.imported.has(path))) return true;
   return (await queryInvalidPaths(pathsOf(closure), to, { signal })).size > 0;
 }
 

@@ -88,6 +88,25 @@ describe('an import beside the download', { concurrency: 4 }, () => {
     assert.equal(requisites(to, made.root).length, PATHS);
   });
 
+  test('that has all there is leaves nothing to nix copy', async () => {
+    const { cache, to, args } = await scene();
+    const large = Array.from(infos.values()).find(({ narSize }) => narSize > 300_000);
+    cache.faults = [
+      { kind: 'status', status: 404, match: new RegExp(basename(root.url)) },
+      { kind: 'slow', match: new RegExp(basename(large?.url ?? '')), rateBytesPerSec: 100_000 },
+    ];
+    const log = lab.path('calls-of-the-rest');
+    const env = await withProgram('nix', `echo "$*" >>${log}; PATH=\${PATH#*:} exec nix "$@"`);
+    assertFailure(await lab.run(args, { env }), 5, 'NAR_UNAVAILABLE', /1 of 8 NARs/);
+    assert.equal(requisites(to, below).length, PATHS - 2);
+    const copies = (await readFile(log, 'utf8')).split('\n').filter((call) => call.includes(' copy '));
+    assert.ok(copies.length > 0);
+    assert.deepEqual(
+      copies.filter((call) => !call.includes('--no-recursive')),
+      [],
+    );
+  });
+
   test('is left out with --import-with nix-copy', async () => {
     for (const [way, expected] of [
       ['auto', /--no-recursive/],
