@@ -17,7 +17,7 @@ const REFUSED_MS: Readonly<Record<Refusal, number>> = {
 /** Time before a member that had nothing to choose from may choose again, unless it has news. */
 const CHOOSE_AGAIN_MS = 150;
 
-/** What hosts did in this run, whichever of their connections it was. */
+/** What is known of hosts in this run, over all their connections. */
 export interface Hosts {
   /** Hosts that have given wrong parts of files that they did not have completely. */
   readonly misleading: Set<string>;

@@ -1,4 +1,5 @@
 import type { FileHash } from '../nix/brands.ts';
+import { BegunFiles } from './begun-files.ts';
 import { windowOf } from './pace.ts';
 import { isLeft, LOOKED_AT, lookForUnits, rarestOf, samplesOf, type Seen, type Sources } from './rarest.ts';
 import { helpedOut, takenOver, type OpenRequests } from './take-over.ts';
@@ -11,10 +12,6 @@ const OFFERED = 64;
 /** Limits on open requests to one member, and on those in which it chooses. Many small files fit into a window. */
 const MAX_REQUESTS = 128;
 const MAX_OFFERS = 16;
-/** Limit on large files that are begun at a time. Each has an open file. */
-const MAX_BEGUN = 64;
-/** The same limit including files that no member has any more. */
-const MAX_BEGUN_IN_ALL = 512;
 /** Limit on ranges of a file without piece hashes that come before earlier ones. They wait in memory. */
 const MAX_AHEAD = 32;
 
@@ -55,9 +52,7 @@ export class Picker {
   readonly #seeds = new Set<Source>();
   readonly #random: () => number;
   #isCrowd = false;
-  /** Large files that are begun, and those of them that no member had at the last look. */
-  readonly #begun = new Set<FileHash>();
-  readonly #stranded = new Set<FileHash>();
+  readonly #begun = new BegunFiles();
   /** Members that had none of the free units when all were looked through. Each is looked through again in its turn. */
   readonly #lacking = new Set<Source>();
   /** False after a look through all units found nothing, until the next look: it takes long. */
@@ -87,7 +82,6 @@ export class Picker {
     if (state === undefined) return [];
     this.#files.delete(file);
     this.#begun.delete(file);
-    this.#stranded.delete(file);
     const asked: Asked[] = [];
     for (const unit of state.units) {
       asked.push(...unit.requests);
@@ -131,8 +125,7 @@ export class Picker {
     this.#isCrowd = false;
     this.#mayLookThrough = true;
     if (this.#lacking.size >= this.#bySource.size) this.#lacking.clear();
-    this.#stranded.clear();
-    for (const file of this.#begun) if (!this.isAtHand(file)) this.#stranded.add(file);
+    this.#begun.look((file) => this.isAtHand(file));
     if (samples.length === 0) return;
     for (const source of this.#bySource.keys()) {
       if (samples.every((unit) => source.has(unit.file.file) === 'whole')) this.#seeds.add(source);
@@ -271,18 +264,13 @@ export class Picker {
     return seen;
   }
 
-  /** True if one more large file may be begun. */
-  get #mayBegin(): boolean {
-    return this.#begun.size - this.#stranded.size < MAX_BEGUN && this.#begun.size < MAX_BEGUN_IN_ALL;
-  }
-
   #mayAsk(source: Source, unit: Unit, mayWait: (unit: Unit) => boolean): boolean {
     const { file } = unit;
     if (file.only !== undefined && file.only !== source) return false;
     if (!has(source, unit)) return false;
     const state = this.#files.get(file.file);
     if (state === undefined) return false;
-    if (isLarge(file) && !this.#begun.has(file.file) && !this.#mayBegin) return false;
+    if (isLarge(file) && !this.#begun.mayAdd(file.file)) return false;
     if (file.isCheckable) return true;
     const [first] = state.units;
     return (first === undefined || unit.index < first.index + MAX_AHEAD) && mayWait(unit);
