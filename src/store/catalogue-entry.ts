@@ -61,7 +61,7 @@ export function isSameFile(a: FileFacts, b: FileFacts): boolean {
   );
 }
 
-/** What tells a NAR file from an earlier or later one of the same name. */
+/** Facts that differ if another file has taken a NAR's place. */
 export type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
 
 /**

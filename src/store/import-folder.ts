@@ -57,7 +57,7 @@ export class ImportFolder implements AsyncDisposable {
   /** Lets Nix take a NAR from {@link decodedPath}. @throws if it does not have NarSize bytes */
   async addDecoded({ fileHash: _hash, fileSize: _size, ...info }: NarInfo): Promise<void> {
     const { size } = await stat(this.decodedPath(info));
-    if (size !== info.narSize) throw new Error(`it has ${size} bytes in place of ${info.narSize}`);
+    if (size !== info.narSize) throw new Error(`it has ${size} bytes, not ${info.narSize}`);
     await this.#write({ ...info, url: decodedUrl(storeHashOf(info.storePath)), compression: 'none' });
   }
 

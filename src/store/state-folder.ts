@@ -37,7 +37,7 @@ const PLACES = {
   partial: 'linked',
   /** Exports of own builds, a folder per process: export-folder.ts. */
   export: 'left',
-  /** What Nix imports while NARs are arriving, a folder per process: import-folder.ts. */
+  /** NARs that Nix imports while others are arriving, a folder per process: import-folder.ts. */
   import: 'left',
   /** Turns of processes, a folder per process: turn.ts. */
   collecting: 'left',

@@ -11,10 +11,12 @@ export interface FairTableOptions<V> {
 }
 
 /**
- * A table of bounded size whose room is shared fairly among networks ({@link rangeOf}), and among the hosts of each. If it
- * is full, a new entry replaces an entry of the largest network, if that network has more entries than its own, or else
- * of a host of its own network that has more entries than its own host: the oldest entry of the host with the most. So a
- * network that names ten thousand addresses pushes out only its own, and so does a host.
+ * A table of bounded size. Its room is shared fairly among networks ({@link rangeOf}), and among the hosts of each network.
+ *
+ * If it is full, a new entry replaces an entry of the network with the most entries, if those are more than the new
+ * entry's network has. Otherwise it replaces an entry of its own network, of a host with more entries than its own host.
+ * Of several, the oldest entry of the host with the most entries goes. So a network that names ten thousand addresses
+ * displaces only addresses of itself, and so does a host.
  */
 export class FairTable<V> {
   readonly #options: FairTableOptions<V>;

@@ -23,7 +23,7 @@ export interface ImportRow extends ImportResult {
   /** Median wall time, divided by the time in which the line carries the bytes of the closure. */
   readonly lineRatio: number | undefined;
   readonly cpuS: Spread | undefined;
-  /** Of the whole tree of processes. */
+  /** Peak memory of all processes together. */
   readonly peakRssBytes: Spread | undefined;
 }
 

@@ -12,9 +12,9 @@ export interface Measurement {
   readonly wallS: number;
   readonly userS: number;
   readonly systemS: number;
-  /** Of the largest process. */
+  /** Peak memory of the largest process. */
   readonly peakRssBytes: number;
-  /** Of the process and all below it together. Pages that they share are counted for each. */
+  /** Peak memory of the process and all below it together. Pages that they share are counted for each. */
   readonly peakTreeRssBytes: number;
   /** Negative for a signal. */
   readonly status: number;

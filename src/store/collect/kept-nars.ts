@@ -29,8 +29,8 @@ export async function narBytes(store: FileStore): Promise<number> {
  * Finds the NARs that stay for the closures of some roots, and those that no narinfo names. Returns the bytes of each,
  * by its FileHash.
  *
- * Reads only the narinfos of these closures. Which NARs have a narinfo, the catalogue tells; other narinfos than those
- * that it knows are read, too.
+ * Reads the narinfos of these closures, and those of paths that the catalogue does not list. The catalogue says which
+ * other NARs have a narinfo.
  *
  * @throws STORE_UNWRITABLE; the signal's reason
  */
