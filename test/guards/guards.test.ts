@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { patchFile, readGuards, ROOT } from './table.ts';
 
@@ -11,6 +11,24 @@ test('every invariant in ARCHITECTURE.md has tests and a patch that removes its 
     for (const path of tests) assert.ok(path.endsWith('.test.ts') && existsSync(ROOT + path), `${invariant}: ${path}`);
     const applied = spawnSync('git', ['apply', '--check', patchFile(name)], { cwd: ROOT, encoding: 'utf8' });
     assert.equal(applied.status, 0, `${invariant}: ${applied.stderr}`);
+  }
+});
+
+/** Tells whether a row names a file of `src/`, or a function in it. */
+function isNamed(file: string, where: readonly string[]): boolean {
+  const text = readFileSync(ROOT + file, 'utf8');
+  return where.some((place) =>
+    place.endsWith('.ts')
+      ? `/${file}`.endsWith(`/${place}`)
+      : place.split('.').every((word) => new RegExp(`\\b${word}\\b`).test(text)),
+  );
+}
+
+test('every patch changes only files that its row names', () => {
+  for (const { where, name = '' } of readGuards()) {
+    const files = readFileSync(patchFile(name), 'utf8').matchAll(/^\+\+\+ b\/(.*)$/gm);
+    const unnamed = Array.from(files, ([, file = '']) => file).filter((file) => !isNamed(file, where));
+    assert.deepEqual(unnamed, [], name);
   }
 });
 

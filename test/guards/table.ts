@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 export interface Guard {
   /** The invariant in words. */
   readonly invariant: string;
+  /** The second cell: files below `src/`, by path or by name, and functions, as in `PartialNar.settle`. */
+  readonly where: readonly string[];
   /** The row's last cell, and the name of its patch: `test/guards/<name>.patch`. Undefined where the cell is missing. */
   readonly name: string | undefined;
   /** Test files, relative to the root, of which one at least fails if the guard is taken out. */
@@ -27,9 +29,10 @@ export function readGuards(): Guard[] {
   const rows = lines.slice(header + 2);
   const end = rows.findIndex((line) => !line.startsWith('|'));
   return rows.slice(0, end).map((row) => {
-    const [, invariant = '', , tests = '', name] = row.split('|').map((cell) => cell.trim());
+    const [, invariant = '', where = '', tests = '', name] = row.split('|').map((cell) => cell.trim());
     return {
       invariant,
+      where: Array.from(where.matchAll(/`([^`]+)`/g), ([, place = '']) => place),
       tests: Array.from(tests.matchAll(/`(test\/[^`]+)`/g), ([, path = '']) => path),
       name: name === '' ? undefined : name?.replaceAll('`', ''),
     };
