@@ -1,6 +1,6 @@
 import { enableCompileCache, flushCompileCache } from 'node:module';
 import { join } from 'node:path';
-import { claimHome, homeFolder } from '../config/home.ts';
+import { cacheFolder } from '../config/cache-folder.ts';
 
 /**
  * Lets Node cache compiled code in a folder of this user alone. Node's default folder is below /tmp and shared: another
@@ -19,14 +19,6 @@ export function saveCompiled(): void {
 function compileCacheDir(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const own = env['NODE_COMPILE_CACHE'];
   if (own !== undefined && own !== '') return own;
-  const [systemd = ''] = (env['CACHE_DIRECTORY'] ?? '').split(':');
-  if (systemd !== '') return join(systemd, 'compiled');
-  const cache = env['XDG_CACHE_HOME'] ?? '';
-  if (cache !== '') return join(cache, 'narswarm-compiled');
-  try {
-    claimHome(env);
-  } catch {
-    return undefined; // the command reports it
-  }
-  return join(homeFolder(env).dir, '.cache', 'narswarm-compiled');
+  const cache = cacheFolder(env);
+  return cache === undefined ? undefined : join(cache, 'narswarm-compiled');
 }

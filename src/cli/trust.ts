@@ -1,8 +1,10 @@
+import { join } from 'node:path';
+import { cacheFolder } from '../config/cache-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { HttpClientOptions } from '../http/client.ts';
 import { optionsOfNix } from '../http/nix-options.ts';
 import { parseUpstream, uniqueUpstreams, type Upstream } from '../http/upstream.ts';
-import { readNixConfig } from '../nix/nix-settings.ts';
+import { readKeptNixConfig } from '../nix/kept-config.ts';
 import type { NixConfig } from '../nix/nix-config.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
 import { formatPublicKey, parsePublicKey, type PublicKey } from '../nix/signature.ts';
@@ -30,7 +32,7 @@ export async function readTrust(
   const { trustedPublicKey, from } = flags;
   const named = { keys: trustedPublicKey?.map(namedKey), upstreams: from?.map(parseUpstream) };
   let reading: Promise<NixConfig> | undefined;
-  const read = (): Promise<NixConfig> => (reading ??= readNixConfig({ signal }));
+  const read = (): Promise<NixConfig> => (reading ??= readKeptNixConfig(keptConfigFile(), { signal }));
   const http = async (): Promise<HttpClientOptions> => {
     const config = await read().catch((error: unknown) => {
       if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return undefined; // the flags are enough
@@ -52,6 +54,12 @@ export async function readTrust(
     }),
     http,
   };
+}
+
+/** Returns the file that keeps what Nix said. Undefined if this user has no folder for it. */
+function keptConfigFile(): string | undefined {
+  const folder = cacheFolder();
+  return folder === undefined ? undefined : join(folder, 'narswarm-nix-config.json');
 }
 
 /**

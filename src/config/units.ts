@@ -2,8 +2,8 @@
  * Reads sizes, rates, durations, times and addresses as people write them, on the command line and in the config file:
  * pure.
  */
-import { isIP } from 'node:net';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { ipVersion } from '../ip-version.ts';
 
 const UNITS: Readonly<Record<string, number>> = {
   '': 1,
@@ -77,7 +77,7 @@ export function parseLifetime(text: string): number {
 /** Checks an IP address. The only accepted name is localhost. @throws USAGE */
 export function checkAddress(text: string): string {
   if (text === 'localhost') return '127.0.0.1';
-  if (isIP(text) === 0)
+  if (ipVersion(text) === 0)
     throw new NarswarmError('USAGE', 'Expected an IP address of this machine, such as 192.0.2.7 or ::1.');
   return text;
 }

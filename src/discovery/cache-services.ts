@@ -1,8 +1,9 @@
 /** Reads announcements of binary caches on the local network (DNS-SD, RFC 6763) from packets of mDNS (RFC 6762). */
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv4 } from 'node:net';
 import { decode, encode, type Answer, type Question } from 'dns-packet';
 import { FairTable } from '../wire/fair-table.ts';
 import { isPort, type Endpoint } from './endpoint.ts';
+import { isIPv6 } from '../ip-version.ts';
 
 /** The multicast groups of mDNS, and their UDP port. */
 export const MDNS_GROUPS = { ipv4: '224.0.0.251', ipv6: 'ff02::fb' } as const;

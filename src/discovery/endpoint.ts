@@ -1,7 +1,8 @@
 /** The host and port of a peer or a DHT node, as people and flags write them. */
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv4 } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
+import { isIPv6 } from '../ip-version.ts';
 
 /**
  * A TCP or UDP address. `host` is a name, or an IPv4 or IPv6 address without brackets. A link-local address has its

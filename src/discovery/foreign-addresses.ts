@@ -1,5 +1,6 @@
-import { BlockList, isIP } from 'node:net';
+import { BlockList } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { ipVersion } from '../ip-version.ts';
 
 /** Time for which a list of the network's interfaces is valid. */
 const LOOK_AGAIN_MS = 10_000;
@@ -73,6 +74,6 @@ LOOPBACK.addAddress('::1', 'ipv6');
 
 function isIn(list: BlockList, host: string): boolean {
   const [address = ''] = host.split('%', 1);
-  const family = isIP(address);
+  const family = ipVersion(address);
   return family !== 0 && list.check(address, family === 4 ? 'ipv4' : 'ipv6');
 }

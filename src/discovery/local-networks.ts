@@ -1,8 +1,9 @@
 /** Follows the networks of this machine's interfaces: they are "the local network" in every decision. */
 import { existsSync, readFileSync } from 'node:fs';
-import { BlockList, isIP } from 'node:net';
+import { BlockList } from 'node:net';
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import { SHORTEST_PREFIX, type Subnet } from './subnet.ts';
+import { ipVersion } from '../ip-version.ts';
 
 /** An interface with neighbours. */
 export interface LocalInterface {
@@ -85,7 +86,7 @@ export class LocalNetworks {
 
   #decide(ip: string): boolean {
     const [address = '', zone] = ip.split('%', 2);
-    const family = isIP(address);
+    const family = ipVersion(address);
     if (family === 0) return false;
     const type = family === 4 ? 'ipv4' : 'ipv6';
     if (LOOPBACK.check(address, type)) return true;

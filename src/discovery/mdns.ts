@@ -1,4 +1,3 @@
-import { isIPv6 } from 'node:net';
 import { hostKeyOf } from '../wire/address-range.ts';
 import { LAN_PACKETS_PER_SECOND } from '../wire/bounds.ts';
 import { PacketBudget } from '../wire/packet-budget.ts';
@@ -6,6 +5,7 @@ import { CacheServices, formatQuery, MDNS_GROUPS, MDNS_PORT, type CacheService }
 import { LanGroup } from './lan-group.ts';
 import { LocalNetworks } from './local-networks.ts';
 import { placesIn } from './places.ts';
+import { isIPv6 } from '../ip-version.ts';
 
 export interface CacheBrowserOptions {
   /** Called with the known caches, whenever they change. */

@@ -1,6 +1,6 @@
 import { lookup } from 'node:dns/promises';
-import { isIP } from 'node:net';
 import type { LocalNetworks } from './local-networks.ts';
+import { ipVersion } from '../ip-version.ts';
 
 /** Time for which an answer of a name server is valid. */
 const FRESH_MS = 60_000;
@@ -26,7 +26,7 @@ export class NearHosts {
   includes(host: string): boolean {
     if (host === '') return true; // the URL of a folder has no host
     const name = host.replace(/^\[(.*)\]$/, '$1');
-    if (isIP(name.split('%', 1)[0] ?? '') !== 0) return this.#networks.includes(name);
+    if (ipVersion(name.split('%', 1)[0] ?? '') !== 0) return this.#networks.includes(name);
     const known = this.#answers.get(name);
     if (known === undefined || performance.now() - known.askedAtMs > FRESH_MS) void this.#ask(name, known);
     return known?.isNear ?? false;

@@ -1,7 +1,7 @@
 /** Lists the places to send multicast from: the interfaces of this machine, in the form for groups. */
-import { isIPv6 } from 'node:net';
 import type { Place } from './lan-group.ts';
 import type { LocalInterface } from './local-networks.ts';
+import { isIPv6 } from '../ip-version.ts';
 
 /** Limit on used interfaces, hardware first. */
 const MAX_INTERFACES = 64;

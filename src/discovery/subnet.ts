@@ -1,6 +1,6 @@
-import { isIP } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
+import { ipVersion } from '../ip-version.ts';
 
 /** A network: an address in it, and the number of bits that all its addresses share. */
 export interface Subnet {
@@ -16,7 +16,7 @@ const LONGEST_PREFIX = { ipv4: 32, ipv6: 128 } as const;
 /** Reads `ADDRESS/BITS` (CIDR). @throws USAGE, naming the text */
 export function parseSubnet(text: string): Subnet {
   const [, address = '', digits = ''] = /^([^/%]+)\/(\d{1,3})$/.exec(text) ?? [];
-  const version = isIP(address);
+  const version = ipVersion(address);
   const family = version === 6 ? 'ipv6' : 'ipv4';
   const prefixLength = Number(digits);
   if (version === 0 || prefixLength > LONGEST_PREFIX[family])

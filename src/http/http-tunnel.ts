@@ -1,8 +1,8 @@
-import { isIP } from 'node:net';
 import { basic, decode } from './credentials.ts';
 import { notHttp, refusedByProxy, WANTS_PASSWORD } from './failure.ts';
 import { parseHead } from './response-head.ts';
 import { receive, type Tunnel } from './tunnel.ts';
+import { ipVersion } from '../ip-version.ts';
 
 /** Limit on the head of a proxy's answer. */
 const MAX_HEAD_BYTES = 64 * 1024;
@@ -10,7 +10,7 @@ const MAX_HEAD_BYTES = 64 * 1024;
 /** Makes tunnels through an HTTP proxy (CONNECT; RFC 9110, 9.3.6). @param authorization headers for the proxy */
 export function httpTunnel(authorization: Readonly<Record<string, string>>): Tunnel {
   return async (socket, { host, port }) => {
-    const authority = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+    const authority = `${ipVersion(host) === 6 ? `[${host}]` : host}:${port}`;
     const headers = Object.entries({ host: authority, ...authorization }).map(
       ([name, value]) => `${name}: ${value}\r\n`,
     );

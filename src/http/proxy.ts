@@ -1,6 +1,7 @@
 /** Reads the proxies of the environment as curl, and so Nix, does (curl: man page, "ENVIRONMENT"; lib/noproxy.c). */
-import { BlockList, isIP } from 'node:net';
+import { BlockList } from 'node:net';
 import { NarswarmError } from '../errors.ts';
+import { ipVersion } from '../ip-version.ts';
 
 /** The proxies for http and https addresses. */
 export interface Proxies {
@@ -49,10 +50,10 @@ class Exceptions {
     this.#isAll = text.trim() === '*';
     for (const entry of text.split(/[\s,]+/)) {
       const [address = '', bits] = entry.replace(/^\[(.*)\]$/, '$1').split('/');
-      const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+      const family = ipVersion(address) === 6 ? 'ipv6' : 'ipv4';
       const prefix = bits === undefined || bits === '' ? (family === 'ipv6' ? 128 : 32) : Number(bits);
       const isBlock = Number.isInteger(prefix) && prefix >= 0 && prefix <= (family === 'ipv6' ? 128 : 32);
-      if (isIP(address) !== 0 && isBlock) this.#addresses.addSubnet(address, prefix, family);
+      if (ipVersion(address) !== 0 && isBlock) this.#addresses.addSubnet(address, prefix, family);
       const [, name = '', port] = /^(?:\*?\.)?(.*?)(?::(\d+))?\.?$/.exec(entry.toLowerCase()) ?? [];
       if (name !== '') this.#hosts.push({ name, port });
     }
@@ -61,7 +62,7 @@ class Exceptions {
   has({ hostname, port, protocol }: URL): boolean {
     if (this.#isAll) return true;
     const host = hostname.replace(/^\[(.*)\]$|\.$/, '$1').toLowerCase();
-    const family = isIP(host);
+    const family = ipVersion(host);
     if (family !== 0 && this.#addresses.check(host, family === 6 ? 'ipv6' : 'ipv4')) return true;
     const ownPort = port || (protocol === 'https:' ? '443' : '80');
     return this.#hosts.some(

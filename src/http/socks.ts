@@ -1,8 +1,8 @@
-import { isIP } from 'node:net';
 import { decode } from './credentials.ts';
 import { refusedByProxy } from './failure.ts';
 import type { Endpoint } from './route.ts';
 import { receive, type Tunnel } from './tunnel.ts';
+import { ipVersion } from '../ip-version.ts';
 
 const VERSION = 5;
 const NO_PASSWORD = 0;
@@ -62,7 +62,7 @@ function formatConnect({ host, port }: Endpoint): Buffer {
 }
 
 function formatHost(host: string): Buffer {
-  const family = isIP(host);
+  const family = ipVersion(host);
   if (family === 0) return Buffer.concat([Buffer.of(NAME), withLength(host)]);
   return family === 4 ? Buffer.of(IPV4, ...host.split('.').map(Number)) : Buffer.of(IPV6, ...bytesOfIpv6(host));
 }

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { loadAuthorities } from './authorities.ts';
 import { hungUp } from './failure.ts';
+import { ipVersion } from '../ip-version.ts';
 
 /** Makes TLS connections to one host. */
 export class TlsClient {
@@ -19,11 +20,7 @@ export class TlsClient {
   /** Reads the certificates before the first connection, since plain http does not need them. Returns a handshake. */
   async prepare(): Promise<(connected: Socket) => Promise<Socket>> {
     this.#secureContext ??= loadAuthorities(this.#caFile);
-    const [tls, { isIP }, secureContext] = await Promise.all([
-      import('node:tls'),
-      import('node:net'),
-      this.#secureContext,
-    ]);
+    const [tls, secureContext] = await Promise.all([import('node:tls'), this.#secureContext]);
     const host = this.#host;
     return (connected) => {
       const { promise, resolve, reject } = Promise.withResolvers<Socket>();
@@ -31,7 +28,7 @@ export class TlsClient {
         socket: connected,
         host,
         ALPNProtocols: ['http/1.1'],
-        ...(isIP(host) === 0 ? { servername: host.replace(/\.$/, '') } : {}),
+        ...(ipVersion(host) === 0 ? { servername: host.replace(/\.$/, '') } : {}),
         ...(secureContext === undefined ? {} : { secureContext }),
         ...(this.#session === undefined ? {} : { session: this.#session }),
       });

@@ -43,6 +43,25 @@ export function parseNixConfig(text: string): NixConfig {
   };
 }
 
+/** Writes a configuration as lines that {@link parseNixConfig} reads. Settings that are undefined are left out. */
+export function formatNixConfig(config: NixConfig): string {
+  const settings = {
+    substituters: config.substituters.join(' '),
+    'trusted-public-keys': config.trustedPublicKeys.join(' '),
+    'require-sigs': config.requireSigs,
+    'secret-key-files': config.secretKeyFiles.join(' '),
+    'netrc-file': config.netrcFile,
+    'ssl-cert-file': config.caFile,
+    'connect-timeout': config.connectTimeout,
+    'stalled-download-timeout': config.stalledDownloadTimeout,
+    'download-attempts': config.downloadAttempts,
+  };
+  return Object.entries(settings)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => `${key} = ${value}\n`)
+    .join('');
+}
+
 /** Parses `trusted-users` from the same output. @throws NarswarmError `NIX_FAILED` for another shape */
 export function parseTrustedUsers(text: string): string[] {
   return wordsOf(text.trimStart().startsWith('{') ? parseJson(text) : parseLines(text), 'trusted-users');

@@ -21,6 +21,18 @@ export async function readNixConfig(options: CallOptions = {}): Promise<NixConfi
   return parseNixConfig((await runFirstKnown(SHOW_CONFIG, options)).stdout);
 }
 
+/**
+ * Returns the files that Nix reads its settings from, whether they exist or not. Empty if this Nix does not tell.
+ *
+ * @throws NarswarmError `NIX_MISSING`
+ */
+export async function readConfigFiles(options: CallOptions = {}): Promise<string[]> {
+  const { stdout } = await runNix('nix', ['--version', '--verbose'], options);
+  const [, system] = /^System configuration file: "?([^"\n]+)"?$/m.exec(stdout) ?? [];
+  const [, users] = /^User configuration files: (.*)$/m.exec(stdout) ?? [];
+  return system === undefined || users === undefined ? [] : [system, ...users.split(':').filter((path) => path !== '')];
+}
+
 /** Reads the version of Nix, such as `2.26.3`. @throws as {@link readNixConfig} */
 export async function nixVersion(options: CallOptions = {}): Promise<string> {
   const result = await runNix('nix', ['--version'], options);

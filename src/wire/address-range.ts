@@ -1,4 +1,5 @@
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv4 } from 'node:net';
+import { isIPv6 } from '../ip-version.ts';
 
 /**
  * Returns the network that most likely belongs to one owner: 256 addresses of IPv4, 2^64 of IPv6. Limited room is

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseNixConfig } from '../../src/nix/nix-config.ts';
+import { formatNixConfig, parseNixConfig } from '../../src/nix/nix-config.ts';
 import { failsWith } from './fixtures.ts';
 
 const UNSET = {
@@ -72,6 +72,7 @@ test('reads the download settings from JSON and from lines', () => {
   ];
   assert.deepEqual(parseNixConfig(JSON.stringify(json)), expected);
   assert.deepEqual(parseNixConfig(`${lines.join('\n')}\n`), expected);
+  assert.deepEqual(parseNixConfig(formatNixConfig(parseNixConfig(lines.join('\n')))), expected);
 });
 
 test('refuses invalid JSON and JSON of another shape', () => {
@@ -79,5 +80,12 @@ test('refuses invalid JSON and JSON of another shape', () => {
   for (const value of [1, true, [1], { value: { a: 1 } }, {}]) {
     const text = JSON.stringify({ substituters: value });
     assert.throws(() => parseNixConfig(text), failsWith('NIX_FAILED', /setting substituters in a shape/), text);
+  }
+});
+
+test('reads what it writes', () => {
+  for (const text of [...Object.values(SHAPES), '', 'require-sigs = false']) {
+    const config = parseNixConfig(text);
+    assert.deepEqual(parseNixConfig(formatNixConfig(config)), config);
   }
 });
