@@ -1,13 +1,10 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import type { StorePath } from '../nix/brands.ts';
-import type { FetchEvent } from '../fetch/events.ts';
-import { copiedPathIn } from '../nix/copied-path.ts';
 import { followToStore } from '../nix/follow-links.ts';
 import { findNamedPath, wholePath } from '../nix/named-path.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { COMPRESSIONS, type Compression } from '../nix/nix-copy.ts';
 import { queryRegistrations } from '../nix/nix-queries.ts';
 import { loadSecretKey } from '../nix/secret-key.ts';
 import { formatPublicKey, isTrusted, parsePublicKey } from '../nix/signature.ts';
@@ -16,19 +13,20 @@ import type { Addition } from '../store/add-paths.ts';
 import type { AdditionPlan } from '../store/addition-plan.ts';
 import { FileStore } from '../store/file-store.ts';
 import { withSignature, type Signer } from '../store/signer.ts';
+import { DEFAULT_ZSTD_LEVEL, MAX_ZSTD_LEVEL, type NarFormat } from '../store/write-nar.ts';
+import { AdditionProgress } from './addition-progress.ts';
 import type { Output } from './output.ts';
-import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { addCommon, addKeys } from './shared-options.ts';
 import { readTrust } from './trust.ts';
-import { formatCount, formatSize } from './values.ts';
+import { formatCount, formatDuration, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
 
 interface AddOptions extends CommonOptions {
   readonly store: string;
   readonly signKey?: string;
-  readonly compression: Compression;
+  readonly compression: NarFormat;
   readonly trustedPublicKey?: readonly string[];
   readonly dryRun?: boolean;
 }
@@ -41,10 +39,11 @@ export function addCommand(): Command {
     .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store to export into', defaultStoreDir())
     .option('--sign-key <file>', 'secret key of Nix to sign the closures with (nix-store --generate-binary-cache-key)')
-    .addOption(
-      new Option('--compression <method>', 'how to compress NARs: zstd is faster, xz smaller')
-        .choices(COMPRESSIONS)
-        .default('xz'),
+    .option(
+      '--compression <method>',
+      `how to compress NARs: zstd, zstd:LEVEL (1 to ${MAX_ZSTD_LEVEL}; default: ${DEFAULT_ZSTD_LEVEL}), xz (an eighth smaller, but 20 times slower to write) or none`,
+      parseFormat,
+      { compression: 'zstd' },
     )
     .option('-n, --dry-run', 'list the paths that would be exported and signed');
   addKeys(add);
@@ -52,7 +51,7 @@ export function addCommand(): Command {
     add,
     [
       'narswarm add ./result --sign-key /etc/nix/cache.secret --store /srv/cache',
-      'narswarm add $(nix build --print-out-paths) --sign-key cache.secret --compression zstd --json',
+      'narswarm add $(nix build --print-out-paths) --sign-key cache.secret --compression zstd:19 --json',
       'narswarm add /run/current-system --dry-run',
     ],
     ['NOT_FOUND', 'STORE', 'NIX', 'INTERRUPTED'],
@@ -76,23 +75,25 @@ export function addCommand(): Command {
         return;
       }
       const store = await FileStore.open(options.store, { create: true, storeDir: DEFAULT_STORE_DIR });
-      using display = progressDisplay(output);
+      using progress = new AdditionProgress(output);
+      const warn = warningsTo(output);
       const addition = await addPaths(closure, {
         store,
-        compression: options.compression,
+        format: options.compression,
         signer,
         signal,
-        onNixLine: output.json ? () => undefined : (line) => display.handlers.tell(eventOfLine(line)),
-        onWarning: warningsTo(output),
+        tell: (event) => progress.take(event),
+        onWarning: (warning) => progress.above(() => warn(warning)),
       });
-      display.stop();
+      progress.stop();
       const { plan } = addition;
       for (const path of plan.others)
         output.warn(`${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace it)`);
       const trusted = [...keys, ...(signer === undefined ? [] : [signer.publicKey])];
       const unsigned = addition.infos.filter((info) => !isTrusted(info, trusted));
       tellUnsigned(output, unsigned);
-      tellDone(output, { store, roots, plan, addition, signer, unsigned: unsigned.length });
+      const { durationMs } = progress;
+      tellDone(output, { store, roots, plan, addition, signer, unsigned: unsigned.length, durationMs });
     }),
   );
 }
@@ -103,9 +104,12 @@ async function openSigner(file: string, output: Output): Promise<Signer> {
   return { secretKey, publicKey: parsePublicKey(formatPublicKey(secretKey)) };
 }
 
-function eventOfLine(line: string): FetchEvent {
-  const path = copiedPathIn(line);
-  return path === undefined ? { type: 'nix-line', line } : { type: 'path-copied', path };
+/** Reads `zstd`, `zstd:LEVEL`, `xz` or `none`. */
+function parseFormat(text: string): NarFormat {
+  if (text === 'zstd' || text === 'xz' || text === 'none') return { compression: text };
+  const level = Number(/^zstd:([1-9]\d?)$/.exec(text)?.[1]);
+  if (level <= MAX_ZSTD_LEVEL) return { compression: 'zstd', level };
+  throw new InvalidArgumentError(`Allowed are zstd, zstd:1 to zstd:${MAX_ZSTD_LEVEL}, xz and none`);
 }
 
 /** Opens the file store. Returns undefined if there is none: a dry run creates nothing. */
@@ -154,10 +158,11 @@ interface Done {
   readonly addition: Addition;
   readonly signer: Signer | undefined;
   readonly unsigned: number;
+  readonly durationMs: number;
 }
 
-function tellDone(output: Output, { store, roots, plan, addition, signer, unsigned }: Done): void {
-  const { added, addedBytes, hashedBytes, signed } = addition;
+function tellDone(output: Output, { store, roots, plan, addition, signer, unsigned, durationMs }: Done): void {
+  const { added, addedBytes, addedNarBytes, hashedBytes, signed } = addition;
   const key = signer === undefined ? undefined : formatPublicKey(signer.publicKey);
   const publish = ['narswarm', 'publish', '--store', store.dir, ...roots.flatMap(rootFlags)];
   if (key !== undefined) publish.push('--trusted-public-key', key);
@@ -170,6 +175,8 @@ function tellDone(output: Output, { store, roots, plan, addition, signer, unsign
       paths: plan.closure.length,
       added,
       bytes: addedBytes,
+      narBytes: addedNarBytes,
+      durationMs,
       hashedBytes,
       signed,
       unsigned,
@@ -178,7 +185,7 @@ function tellDone(output: Output, { store, roots, plan, addition, signer, unsign
       next,
     },
     [
-      `added   ${formatCount(added, 'path')}, ${formatSize(addedBytes)}`,
+      `added   ${formatCount(added, 'path')}, ${formatSize(addedBytes)}${added === 0 ? '' : ` (${formatSize(addedNarBytes)} before compression) in ${formatDuration(durationMs)}`}`,
       `held    ${formatCount(plan.closure.length - added, 'path')} already${signed === 0 ? '' : `, ${signed} of them signed now`}`,
       ...(key === undefined ? [] : [`key     ${key}   (followers trust it: trusted-public-keys)`]),
       ...(unsigned > 0 ? [] : [`next    ${next}`]),

@@ -1,6 +1,7 @@
 import type { FetchEvent, Tell } from '../fetch/events.ts';
 import { Progress } from '../fetch/report.ts';
-import { printTo, type Output } from './output.ts';
+import type { Output } from './output.ts';
+import { LINE_MS, ProgressLine } from './progress-line.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
 import type { Warn } from '../warning.ts';
@@ -17,33 +18,22 @@ export interface ProgressDisplay extends Disposable {
   stop(): void;
 }
 
-const REDRAW_MS = 200;
-const LINE_MS = 10_000;
-const CLEAR_LINE = '\r\x1b[K';
-
 export function progressDisplay(output: Output): ProgressDisplay {
-  const terminal = !output.json && process.stderr.isTTY;
-  let timer: NodeJS.Timeout | undefined;
+  const shown = new ProgressLine(output);
   const line = (progress: Progress): string | undefined =>
     progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describeProgress(progress);
-  const show = (progress: Progress): void => {
-    clearInterval(timer);
-    const draw = (): void => {
+  const show = (progress: Progress): void =>
+    shown.show(() => {
       const text = line(progress);
-      if (text === undefined) return;
-      if (terminal) redraw(text);
-      else if (output.json) output.result('progress', facts(progress));
-      else output.note(text);
-    };
-    timer = setInterval(draw, terminal ? REDRAW_MS : LINE_MS);
-  };
+      return text === undefined ? undefined : { text, facts: facts(progress) };
+    });
   let progress = new Progress();
   let toldAtMs = performance.now();
   /** Counts paths that Nix copies: thousands a night. While NARs arrive, the line of the download has their number. */
   const onCopied = (path: string): void => {
     if (line(progress) !== undefined) return;
     const count = `copied ${formatCount(progress.copiedPaths, 'path')}`;
-    if (terminal) redraw(`${count}, ${path}`);
+    if (shown.isTerminal) shown.redraw(`${count}, ${path}`);
     else if (performance.now() - toldAtMs >= LINE_MS) {
       toldAtMs = performance.now();
       if (output.json) output.result('importing', { paths: progress.copiedPaths });
@@ -52,33 +42,24 @@ export function progressDisplay(output: Output): ProgressDisplay {
   };
   const onStep = (text: string): void => {
     toldAtMs = performance.now();
-    above(() => output.note(text));
-  };
-  const above = (print: () => void): void => {
-    if (terminal) process.stderr.write(CLEAR_LINE);
-    print();
-  };
-  const stop = (): void => {
-    clearInterval(timer);
-    timer = undefined;
-    if (terminal) process.stderr.write(CLEAR_LINE);
+    shown.above(() => output.note(text));
   };
   const warn = warningsTo(output);
-  const onWarning: Warn = (warning) => above(() => warn(warning));
+  const onWarning: Warn = (warning) => shown.above(() => warn(warning));
   const tell = (event: FetchEvent): void => {
     progress.take(event);
     const step = stepInWords(event);
     if (step !== undefined) onStep(step);
     else if (event.type === 'begun') show((progress = new Progress()));
     else if (event.type === 'path-copied') onCopied(event.path);
-    else if (event.type === 'nix-line') above(() => output.note(`nix: ${event.line}`));
+    else if (event.type === 'nix-line') shown.above(() => output.note(`nix: ${event.line}`));
     else if (event.type === 'warning') onWarning(event.warning);
   };
   return {
     handlers: { tell, onWarning },
-    above,
-    stop,
-    [Symbol.dispose]: stop,
+    above: (print) => shown.above(print),
+    stop: () => shown.stop(),
+    [Symbol.dispose]: () => shown.stop(),
   };
 }
 
@@ -96,16 +77,6 @@ export function stepInWords(event: FetchEvent): string | undefined {
     default:
       return undefined;
   }
-}
-
-/** Replaces the last line by a text. */
-function redraw(text: string): void {
-  process.stderr.write(CLEAR_LINE);
-  printTo(process.stderr, text.slice(0, columns()));
-}
-
-function columns(): number {
-  return (process.stderr.columns ?? 80) - 1;
 }
 
 /** Describes the progress in one line. */

@@ -2,50 +2,8 @@
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 import { callsByKind, callsInOrder, type CopyCall } from './copy-order.ts';
-import { withPlainPath } from './plain-path.ts';
-import { chunksOf, lastWordsOf, NIX_COMMAND, nixFailed, runNix, type CallOptions } from './run-nix.ts';
+import { chunksOf, lastWordsOf, NIX_COMMAND, runNix, type CallOptions } from './run-nix.ts';
 import type { ValidPath } from './valid-path.ts';
-
-/** A request to export paths to a folder. */
-export interface ExportRequest extends CallOptions {
-  /**
-   * Paths of Nix's default store, references first. References outside this list are not exported: `to` must have their
-   * narinfos. A .drv path means the file itself.
-   */
-  readonly paths: readonly Pick<ValidPath, 'storePath' | 'references'>[];
-  /** Folder that is, or becomes, a binary cache. Paths whose narinfo it has are skipped. */
-  readonly to: string;
-  readonly compression: Compression;
-  /** Folder for each NAR until it is complete. */
-  readonly temporaryDir: string;
-  /** Called with each line that Nix prints, at once. */
-  readonly onLine?: ((line: string) => void) | undefined;
-}
-
-/** Compressions for exported NARs. Every Nix since 2.4 can read them. */
-export const COMPRESSIONS = ['xz', 'zstd', 'none'] as const;
-export type Compression = (typeof COMPRESSIONS)[number];
-
-/**
- * Writes NARs and narinfos with `nix copy`. Keeps the signatures that the store has.
- *
- * @throws NarswarmError `STORE_FULL` if the disk is full; `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
- */
-export async function exportPaths(request: ExportRequest): Promise<void> {
-  const { paths, to, compression, temporaryDir, onLine, signal } = request;
-  await withPlainPath(to, async (plain) => {
-    const copy = [...NIX_COMMAND, 'copy', '--no-recursive', '--to', `file://${plain}?compression=${compression}`];
-    copy.push('--option', 'substituters', '');
-    for (const args of argumentsOf(callsInOrder(paths))) {
-      // oxlint-disable-next-line no-await-in-loop -- a path comes after its references
-      const result = await runNix('nix', [...copy, ...args], { onLine, signal, temporaryDir });
-      if (!result.failed) continue;
-      if (!/No space left on device|Disk quota exceeded/.test(result.stderr)) throw nixFailed(result);
-      const message = `no space left on the device that holds ${to}: free some space, then run the same command again to continue`;
-      throw new NarswarmError('STORE_FULL', message, { cause: result, facts: { path: to } });
-    }
-  });
-}
 
 /** A request to copy closures from one store to another. */
 export interface CopyRequest extends CallOptions {

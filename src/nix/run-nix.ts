@@ -33,19 +33,17 @@ export function storeArgs({ store }: StoreCallOptions): string[] {
 interface RunOptions extends CallOptions {
   /** Called with each line that Nix prints, at once. */
   readonly onLine?: ((line: string) => void) | undefined;
-  /** Folder for temporary files of Nix. */
-  readonly temporaryDir?: string | undefined;
 }
 
 export type RunResult = Awaited<ReturnType<typeof runNix>>;
 
 /** Runs a Nix program to its end. A result with `failed` set is also an execa error, fit to be a cause. */
 export async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
-  const { onLine, signal, temporaryDir, env, withoutNix = WITHOUT_NIX } = options;
+  const { onLine, signal, env, withoutNix = WITHOUT_NIX } = options;
   signal?.throwIfAborted();
   const { execa } = await import('execa'); // takes 30 ms, which commands without Nix save
   const result = await execa(program, args, {
-    env: { LC_ALL: 'C', NO_COLOR: '1', ...env, ...(temporaryDir === undefined ? {} : { TMPDIR: temporaryDir }) },
+    env: { LC_ALL: 'C', NO_COLOR: '1', ...env },
     stdin: 'ignore',
     stderr: function* (line: unknown) {
       onLine?.(String(line));

@@ -3,6 +3,12 @@ import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
 import type { StoreCallOptions } from './run-nix.ts';
+import { encodeNumber, type WireReader } from './wire-format.ts';
+
+const HELLO = 0x39_0c_9d_eb;
+const HELLO_BACK = 0x54_52_ee_cb;
+/** The first protocol version with hash, content address and signatures in path infos (Nix 2.0). */
+const VERSION = 0x2_04;
 
 /** A Nix process that answers queries. */
 export interface ServeProcess {
@@ -22,7 +28,10 @@ const WORDS = 4096;
 /** Starts Nix without waiting for it. If Nix is not there, {@link ServeProcess.failure} says so. */
 export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
   const args = ['--serve', ...(store === undefined ? [] : ['--store', store])];
-  const child = spawn('nix-store', args, { env: { ...process.env, LC_ALL: 'C', NO_COLOR: '1' } });
+  const child = spawn('nix-store', args, {
+    env: { ...process.env, LC_ALL: 'C', NO_COLOR: '1' },
+    detached: true, // Ctrl-C reaches only the processes of the terminal's group: this one ends Nix in good order
+  });
   let words = '';
   const gone = new Promise<void>((resolve) => {
     child.once('exit', () => resolve());
@@ -51,4 +60,13 @@ export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
       clearTimeout(timer);
     },
   };
+}
+
+/** Agrees on the protocol. @throws NarswarmError `NIX_FAILED` if Nix speaks another one, or not at all */
+export async function greet({ stdin }: ServeProcess, reader: WireReader): Promise<void> {
+  stdin.write(Buffer.concat([encodeNumber(HELLO), encodeNumber(VERSION)]));
+  if ((await reader.number()) !== HELLO_BACK) {
+    throw new NarswarmError('NIX_FAILED', 'nix-store --serve does not speak a protocol that narswarm knows');
+  }
+  await reader.number(); // Nix's own version
 }

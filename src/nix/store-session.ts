@@ -3,18 +3,13 @@
  * (Nix: src/libstore/serve-protocol.hh). Starting Nix takes 20 ms, a query takes 1 ms.
  */
 import type { StorePath } from './brands.ts';
-import { NarswarmError } from '../errors.ts';
 import { asNarHash } from './hash.ts';
 import type { StoreCallOptions } from './run-nix.ts';
 import type { PathInfo } from './path-info.ts';
-import { startServe, type ServeProcess } from './serve-process.ts';
+import { greet, startServe, type ServeProcess } from './serve-process.ts';
 import { baseNameOf, parseStorePath } from './store-path.ts';
 import { encodeNumber, encodeStrings, WireReader } from './wire-format.ts';
 
-const HELLO = 0x39_0c_9d_eb;
-const HELLO_BACK = 0x54_52_ee_cb;
-/** The first protocol version with hash, content address and signatures in path infos (Nix 2.0). */
-const VERSION = 0x2_04;
 const QUERY_VALID_PATHS = 1;
 const QUERY_PATH_INFOS = 2;
 
@@ -28,7 +23,7 @@ export class StoreSession implements AsyncDisposable {
   private constructor(process: ServeProcess) {
     this.#process = process;
     this.#reader = new WireReader(process.stdout);
-    this.#last = this.#greet();
+    this.#last = greet(process, this.#reader);
     this.#last.catch(() => undefined); // the first query fails with the same error
   }
 
@@ -77,14 +72,6 @@ export class StoreSession implements AsyncDisposable {
     });
     this.#last = answer;
     return answer.catch((error: unknown) => Promise.reject(this.#process.failure(error)));
-  }
-
-  async #greet(): Promise<void> {
-    this.#process.stdin.write(Buffer.concat([encodeNumber(HELLO), encodeNumber(VERSION)]));
-    if ((await this.#reader.number()) !== HELLO_BACK) {
-      throw new NarswarmError('NIX_FAILED', 'nix-store --serve does not speak a protocol that narswarm knows');
-    }
-    await this.#reader.number(); // Nix's own version
   }
 }
 

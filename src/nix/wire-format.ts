@@ -56,6 +56,17 @@ export class WireReader {
     return texts;
   }
 
+  /** Yields exactly `count` bytes, as they arrive. Take all of them before the next read. */
+  async *bytes(count: number): AsyncGenerator<Buffer> {
+    for (let left = count; left > 0;) {
+      if (this.#rest.length === 0) this.#rest = await this.#next();
+      const bytes = this.#rest.subarray(0, left);
+      this.#rest = this.#rest.subarray(bytes.length);
+      left -= bytes.length;
+      yield bytes;
+    }
+  }
+
   async #upTo(limit: number): Promise<number> {
     const value = await this.number();
     if (value > limit) throw new NarswarmError('NIX_FAILED', `nix sent a length of ${value}, above ${limit}`);
@@ -64,13 +75,18 @@ export class WireReader {
 
   async #take(count: number): Promise<Buffer> {
     while (this.#rest.length < count) {
-      const { done, value } = await this.#chunks.next();
-      if (done === true) throw new NarswarmError('NIX_FAILED', 'nix ended in the middle of an answer');
+      const value = await this.#next();
       this.#rest = this.#rest.length === 0 ? value : Buffer.concat([this.#rest, value]);
     }
     const bytes = this.#rest.subarray(0, count);
     this.#rest = this.#rest.subarray(count);
     return bytes;
+  }
+
+  async #next(): Promise<Buffer> {
+    const { done, value } = await this.#chunks.next();
+    if (done === true) throw new NarswarmError('NIX_FAILED', 'nix ended in the middle of an answer');
+    return value;
   }
 }
 

@@ -1,35 +1,45 @@
-import type { StorePath } from '../nix/brands.ts';
+import { rm } from 'node:fs/promises';
+import { NarswarmError } from '../errors.ts';
+import type { NarHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { signRealisation } from '../nix/realisation.ts';
-import type { Compression } from '../nix/nix-copy.ts';
+import type { PathInfo } from '../nix/path-info.ts';
+import { StoreSession } from '../nix/store-session.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { planAddition, type AdditionPlan } from './addition-plan.ts';
 import { Catalogue } from './catalogue.ts';
 import { contentsOf, entryOf, type CatalogueEntry } from './catalogue-entry.ts';
 import { narContentsOf } from './hash-nar.ts';
-import { ExportFolder } from './export-folder.ts';
+import { PendingExports } from './pending-exports.ts';
+import { ExportFolder, type FolderNar } from './export-folder.ts';
 import type { FileStore } from './file-store.ts';
 import { localRealisations } from './local-realisations.ts';
 import { writeRealisations } from './realisations.ts';
 import { hashNars, type HashItem } from './hash-pool.ts';
 import { withSignature, type Signer } from './signer.ts';
+import type { NarFormat } from './write-nar.ts';
 import type { Warn } from '../warning.ts';
 
-/**
- * Limits of one export, in bytes of NARs and in number of paths. Its paths become visible at its end, so an
- * interruption may lose one export.
- */
-const BATCH_BYTES = 256e6;
-const BATCH_PATHS = 250;
+/** Progress of an addition. Bytes are those of NARs before compression. */
+export type AdditionEvent =
+  | {
+      readonly type: 'exporting';
+      readonly nars: number;
+      readonly bytes: number;
+      /** Bytes of NARs that an interrupted run has completed. */
+      readonly keptBytes: number;
+    }
+  | { readonly type: 'bytes-exported'; readonly bytes: number }
+  | { readonly type: 'nar-exported' };
 
 export interface AdditionOptions {
   readonly store: FileStore;
-  readonly compression: Compression;
+  readonly format: NarFormat;
   /** Undefined: only the signatures of Nix's store are kept. */
   readonly signer: Signer | undefined;
   readonly signal: AbortSignal;
-  readonly onNixLine: (line: string) => void;
+  readonly tell: (event: AdditionEvent) => void;
   readonly onWarning: Warn;
 }
 
@@ -41,8 +51,10 @@ export interface Addition {
   readonly infos: readonly NarInfo[];
   /** Number of exported paths. */
   readonly added: number;
-  /** Bytes of their NAR files. */
+  /** Bytes of their NAR files; paths with the same NAR share one. */
   readonly addedBytes: number;
+  /** Bytes of these NARs before compression. */
+  readonly addedNarBytes: number;
   /** Bytes of NARs already there that had to be read, since the catalogue did not know them. */
   readonly hashedBytes: number;
   /** Number of narinfos already there that got another signature. */
@@ -50,21 +62,20 @@ export interface Addition {
 }
 
 /**
- * Exports store paths into a file store with `nix copy`, and lists them in the catalogue, so that they may be served if
- * a configured key has signed them.
+ * Exports store paths into a file store, and lists them in the catalogue, so that they may be served if a configured key
+ * has signed them.
  *
- * Nix writes into a folder of this process first. From there, NARs are moved to their places after a check of their
- * SHA-256. Then the narinfos are written, each after its references. So a killed process leaves neither a narinfo
- * without its NAR nor an unknown file.
+ * NARs are written into a folder of this process first, and checked by NarHash. They are moved to their places with
+ * the paths whose references are there. Then the narinfos are written, each after its references. So a killed process leaves
+ * neither a narinfo without its NAR nor an unknown file, and the next one takes its complete NARs over.
  *
  * Signs the contents of Nix's store, also for narinfos that the file store already had. Makes all signatures itself,
  * equal to those of Nix. Adds the realisations that Nix's store has of the paths.
  *
- * @throws STORE_FULL, STORE_UNWRITABLE; STORE_CORRUPT if the disk does not keep written data; NIX_FAILED; the signal's
- *   reason
+ * @throws STORE_FULL, STORE_UNWRITABLE; NIX_MISSING, NIX_FAILED; the signal's reason
  */
 export async function addPaths(closure: readonly ValidPath[], options: AdditionOptions): Promise<Addition> {
-  const { store, signer, signal } = options;
+  const { store, signer, signal, format } = options;
   await using folder = await ExportFolder.open(store);
   const plan = await planAddition(await folder.claim(closure, signal), store);
   const catalogue = await Catalogue.open(store);
@@ -72,23 +83,20 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
   for (const path of damaged) options.onWarning({ kind: 'exported-again', path });
 
   const exported = new Set([...plan.missing.map(({ storePath }) => storePath), ...damaged]);
-  const infos: NarInfo[] = [];
-  let addedBytes = 0;
-  for (const batch of batchesOf(plan.closure.filter(({ storePath }) => exported.has(storePath)))) {
-    const fresh = await folder.export(batch, options);
-    const narInfos = await store.sync();
-    for (const { info } of fresh) {
-      const signed = withSignature(withSignaturesOf(info, plan.bare.get(info.storePath)), signer);
-      await narInfos.write(signed);
-      infos.push(signed);
-    }
-    // Nix has written these files from contents with this NarHash.
-    const entries = fresh.map(({ info, torrent, mtimeMs }) =>
-      entryOf(torrent, info.storePath, mtimeMs, 'add', info.narHash),
-    );
-    await catalogue.add(entries);
-    addedBytes += fresh.reduce((sum, { torrent }) => sum + torrent.sizeBytes, 0);
-  }
+  const paths = plan.closure.map(({ storePath }) => storePath).filter((path) => exported.has(path));
+  const found = await pathInfosOf(paths, signal);
+  const pending = new PendingExports(found, {
+    store,
+    folder,
+    catalogue,
+    compression: format.compression,
+    complete: (info) => withSignature(withSignaturesOf(info, plan.bare.get(info.storePath)), signer),
+  });
+  await exportNars(found, { ...options, folder, pending });
+  const infos = [...pending.written];
+  const urls = new Set(infos.map(({ url }) => url));
+  for (const info of plan.held)
+    if (damaged.has(info.storePath) && !urls.has(info.url)) await rm(store.narPath(info), { force: true });
 
   let signed = 0;
   for (const info of sound) {
@@ -101,7 +109,46 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
   const realisations = await localRealisations(infos, { storeDir: store.storeDir, signal });
   const vouched = realisations.map((one) => (signer === undefined ? one : signRealisation(one, signer.secretKey)));
   await writeRealisations(vouched, store);
-  return { plan, infos, added: exported.size, addedBytes, hashedBytes, signed };
+  const { addedBytes, addedNarBytes } = pending;
+  return { plan, infos, added: exported.size, addedBytes, addedNarBytes, hashedBytes, signed };
+}
+
+/** Asks Nix's store about paths. Returns its records in the order of the paths. */
+async function pathInfosOf(paths: readonly StorePath[], signal: AbortSignal): Promise<PathInfo[]> {
+  if (paths.length === 0) return [];
+  await using session = StoreSession.open({ signal });
+  const found = new Map((await session.queryPathInfos(paths)).map((info) => [info.storePath, info]));
+  return paths.map((path) => {
+    const info = found.get(path);
+    if (info !== undefined) return info;
+    throw new NarswarmError('NIX_FAILED', `${path} is no longer in the Nix store: build it again (nix build)`, {
+      facts: { path },
+    });
+  });
+}
+
+/** Exports the NARs of paths, except for those that an interrupted run has completed. */
+async function exportNars(
+  infos: readonly PathInfo[],
+  options: AdditionOptions & { readonly folder: ExportFolder; readonly pending: PendingExports },
+): Promise<void> {
+  const { folder, pending, format, signal, tell } = options;
+  const wanted = new Map<NarHash, PathInfo>(infos.map((info) => [info.narHash, info]));
+  const kept = await folder.takeOver(new Set(wanted.keys()), format, signal);
+  const keptBytes = kept.reduce((sum, { narHash }) => sum + (wanted.get(narHash)?.narSize ?? 0), 0);
+  const bytes = [...wanted.values()].reduce((sum, { narSize }) => sum + narSize, 0);
+  tell({ type: 'exporting', nars: wanted.size, bytes, keptBytes });
+  const onNar = async (nar: FolderNar): Promise<void> => {
+    tell({ type: 'nar-exported' });
+    await pending.take(nar);
+  };
+  for (const nar of kept) {
+    wanted.delete(nar.narHash);
+    await onNar(nar);
+  }
+  const onBytes = (count: number): void => tell({ type: 'bytes-exported', bytes: count });
+  await folder.export([...wanted.values()], { format, signal, onBytes, onNar });
+  await pending.commit();
 }
 
 function withSignaturesOf(info: NarInfo, other: NarInfo | undefined): NarInfo {
@@ -140,20 +187,4 @@ async function checkHeld(
   }
   await catalogue.add(entries);
   return { sound: held.filter(({ storePath }) => !damaged.has(storePath)), damaged, hashedBytes };
-}
-
-function batchesOf(paths: readonly ValidPath[]): ValidPath[][] {
-  const batches: ValidPath[][] = [];
-  let bytes = BATCH_BYTES;
-  for (const path of paths) {
-    const last = batches.at(-1);
-    if (last === undefined || last.length === BATCH_PATHS || bytes + path.narSize > BATCH_BYTES) {
-      batches.push([path]);
-      bytes = path.narSize;
-    } else {
-      last.push(path);
-      bytes += path.narSize;
-    }
-  }
-  return batches;
 }

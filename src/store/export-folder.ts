@@ -1,32 +1,46 @@
-import { copyFile, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { makeFolder } from '../disk/make-folder.ts';
+import { statSync } from 'node:fs';
+import { readdir, rename, rm } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { storeError } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
-import type { StorePath } from '../nix/brands.ts';
-import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
-import { exportPaths, type Compression } from '../nix/nix-copy.ts';
+import type { NarHash } from '../nix/brands.ts';
+import { asFileHash, asNarHash } from '../nix/hash.ts';
+import { dumpNars } from '../nix/nar-dump.ts';
+import type { PathInfo } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import { claim, type Claimed } from './claims.ts';
-import { FileStore } from './file-store.ts';
+import type { FileStore } from './file-store.ts';
 import { isSameNar } from './hash-nar.ts';
 import { hashNars } from './hash-pool.ts';
 import { PartialSession } from './session.ts';
-import { storeError } from '../disk/store-error.ts';
+import { ENCODER_BYTES, writeNar, type NarFormat } from './write-nar.ts';
 
-/** An exported NAR in its place. */
-export interface ExportedNar {
-  /** The narinfo that Nix wrote, with the file store's name of the NAR. The file store does not have it yet. */
-  readonly info: NarInfo;
+/** A complete NAR in the folder. */
+export interface FolderNar {
+  readonly narHash: NarHash;
   readonly torrent: NarTorrent;
+  readonly path: string;
+}
+
+/** A NAR in its place in the store. */
+export interface PlacedNar {
+  readonly url: string;
   /** Time of the file's last change, in whole milliseconds. */
   readonly mtimeMs: number;
 }
 
+/** Limits of what one process of Nix reads, so that all processors have work until the end. */
+const BATCH_BYTES = 16e6;
+const BATCH_NARS = 64;
+
+/** Name of a complete NAR: both hashes, so that a later run need not decompress it. */
+const COMPLETE = /^([0-9a-df-np-sv-z]{52})-([0-9a-df-np-sv-z]{52})\.nar(?:\.([a-z0-9]+))?$/;
+
 /**
- * The folder into which Nix exports for one process: `narswarm/export/<owner>/`, a binary cache of its own. If this
- * process is killed, Nix may continue to write there. That reaches no store, and the next export removes it.
+ * The folder into which one process exports NARs: `narswarm/export/<owner>/`. A NAR has its name once it is complete.
+ * If the process is killed, the next export takes the complete ones over and removes the rest.
  */
 export class ExportFolder implements AsyncDisposable {
   readonly #session: PartialSession;
@@ -37,11 +51,9 @@ export class ExportFolder implements AsyncDisposable {
     this.#store = store;
   }
 
-  /** Makes the folder, and removes those of ended processes. @throws STORE_FULL, STORE_UNWRITABLE */
+  /** Makes the folder, with the files of ended processes. @throws STORE_FULL, STORE_UNWRITABLE */
   static async open(store: FileStore): Promise<ExportFolder> {
-    const folder = new ExportFolder(await PartialSession.open(store, 'export'), store);
-    await folder.#clear(); // inherited files may be incomplete
-    return folder;
+    return new ExportFolder(await PartialSession.open(store, 'export'), store);
   }
 
   /** Protects these paths from the garbage collector until the folder is disposed of. @throws as {@link claim} */
@@ -51,93 +63,122 @@ export class ExportFolder implements AsyncDisposable {
   }
 
   /**
-   * Exports paths and moves their NARs into the store.
-   *
-   * @param paths their references are among them or have narinfos in the store
-   * @throws as {@link exportPaths}; STORE_CORRUPT if a NAR is not what Nix wrote
+   * Returns the NARs that earlier runs have completed, among the wanted ones. A power cut may have damaged them, so their
+   * files are hashed. Removes all others.
    */
-  async export(
-    paths: readonly ValidPath[],
-    options: { compression: Compression; signal: AbortSignal; onNixLine: (line: string) => void },
-  ): Promise<ExportedNar[]> {
-    const { compression, signal, onNixLine } = options;
-    const to = this.#session.path('cache');
-    const temporaryDir = this.#session.path('tmp');
-    try {
-      await makeFolder(to);
-      await makeFolder(temporaryDir);
-      await this.#copyNarInfosOfReferences(paths, to);
-    } catch (error) {
-      throw storeError(error, to);
+  async takeOver(wanted: ReadonlySet<NarHash>, { compression }: NarFormat, signal: AbortSignal): Promise<FolderNar[]> {
+    const taken: FolderNar[] = [];
+    const found = new Map<NarHash, { path: string; sizeBytes: number; fileHash: string; narHash: NarHash }>();
+    for (const path of this.#session.leftovers) {
+      const [, hash = '', fileHash = '', extension = ''] =
+        COMPLETE.exec(path.slice(this.#session.dir.length + 1)) ?? [];
+      const narHash = hash === '' ? undefined : asNarHash(hash);
+      const isWanted = narHash !== undefined && wanted.has(narHash) && extension === extensionOf(compression);
+      if (isWanted && !found.has(narHash))
+        found.set(narHash, { path, sizeBytes: statSync(path).size, fileHash: asFileHash(fileHash), narHash });
+      else await rm(path, { recursive: true, force: true });
     }
-    const storePaths = paths.map(({ storePath }) => storePath);
-    await exportPaths({ paths, to, compression, temporaryDir, signal, onLine: onNixLine });
-    const infos = await Promise.all(storePaths.map((path) => readExported(path, to)));
-    const nars = await this.#moveNars(infos, to, signal);
-    const exported: ExportedNar[] = [];
-    for (const info of infos) {
-      const nar = nars.get(info.url);
-      if (nar === undefined) throw lost(info.storePath, to);
-      exported.push({ ...nar, info: { ...info, url: urlOf(nar.torrent) } });
+    for await (const { item, hashes } of hashNars(found.values(), signal)) {
+      const { path, narHash, fileHash } = item;
+      if (hashes.fileHash === fileHash && hashes.sizeBytes > 0)
+        taken.push({ narHash, path, torrent: narTorrent({ ...hashes, extension: extensionOf(compression) }) });
+      else await rm(path, { force: true });
     }
-    return exported;
+    return taken;
   }
 
+  /**
+   * Reads NARs from Nix's store and compresses them, as many at a time as there are processors, the largest first. Their
+   * encoders take at most a quarter of the memory.
+   *
+   * @param infos each with another NarHash
+   * @param onNar called with each complete NAR; a process of Nix waits for its answer
+   * @throws as {@link dumpNars} and {@link writeNar}; NIX_FAILED if a path of Nix's store is damaged
+   */
+  async export(
+    infos: readonly PathInfo[],
+    options: {
+      readonly format: NarFormat;
+      readonly signal: AbortSignal;
+      readonly onBytes: (bytes: number) => void;
+      readonly onNar: (nar: FolderNar) => Promise<void>;
+    },
+  ): Promise<void> {
+    const failed = new AbortController();
+    const signal = AbortSignal.any([options.signal, failed.signal]);
+    const batches = batchesOf(infos);
+    const work = async (): Promise<void> => {
+      for (let batch = batches.shift(); batch !== undefined; batch = batches.shift()) {
+        for await (const { path, nar } of dumpNars(batch, { signal }))
+          await options.onNar(await this.#write(path, nar, { ...options, signal }));
+      }
+    };
+    const count = Math.min(availableParallelism(), Math.max(1, Math.floor(totalmem() / 4 / ENCODER_BYTES)));
+    const workers = Array.from({ length: count }, () =>
+      work().catch((error: unknown) => {
+        failed.abort(error); // the first failure is the reason of all others
+        throw error;
+      }),
+    );
+    await Promise.allSettled(workers);
+    await Promise.all(workers);
+  }
+
+  /** Moves a NAR to its place. An existing file of the same NAR stays: the catalogue knows it by its time of change. */
+  async place({ torrent, path }: FolderNar, storePath: PathInfo['storePath']): Promise<PlacedNar> {
+    const place = { url: `nar/${torrent.name}`, storePath };
+    const target = this.#store.narPath(place);
+    if (await isSameNar(target, torrent)) await rm(path, { force: true });
+    else await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    return { url: place.url, mtimeMs: (await this.#store.statNar(place))?.mtimeMs ?? 0 };
+  }
+
+  /** Leaves complete NARs to the next export. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#clear().catch(() => undefined); // the next export removes it
+    const names = await readdir(this.#session.dir).catch(() => []);
+    for (const name of names)
+      if (name.endsWith(PART)) await rm(this.#session.path(name), { force: true }).catch(() => undefined);
     await this.#session[Symbol.asyncDispose]();
   }
 
-  async #clear(): Promise<void> {
-    for (const name of await readdir(this.#session.dir))
-      await rm(this.#session.path(name), { recursive: true, force: true });
+  async #write(
+    info: PathInfo,
+    nar: AsyncIterable<Buffer>,
+    options: { readonly format: NarFormat; readonly signal: AbortSignal; readonly onBytes: (bytes: number) => void },
+  ): Promise<FolderNar> {
+    const { narHash, narSize } = info;
+    const part = this.#session.path(`${narHash}${PART}`);
+    const { narHash: actual, ...hashes } = await writeNar(nar, part, { ...options, narSize });
+    if (actual !== narHash) throw damaged(info);
+    const extension = extensionOf(options.format.compression);
+    const torrent = narTorrent({ ...hashes, extension });
+    const path = this.#session.path(`${narHash}-${torrent.name}`);
+    await rename(part, path).catch((error: unknown) => Promise.reject(storeError(error, path)));
+    return { narHash, torrent, path };
   }
+}
 
-  /** Nix adds a path only if it finds the narinfos of its references. */
-  async #copyNarInfosOfReferences(paths: readonly ValidPath[], to: string): Promise<void> {
-    const own = new Set<string>(paths.map(({ storePath }) => storeHashOf(storePath)));
-    const referred = new Set(paths.flatMap(({ references }) => references.map((name) => name.slice(0, 32))));
-    for (const hash of [...referred].filter((name) => !own.has(name)))
-      await copyFile(join(this.#store.dir, `${hash}.narinfo`), join(to, `${hash}.narinfo`));
-  }
+/** Ending of a NAR that is being written. */
+const PART = '.part';
 
-  /** Moves the NARs that match their narinfos. Returns them by their URL in `from`; several paths may share one. */
-  async #moveNars(infos: readonly NarInfo[], from: string, signal: AbortSignal): Promise<Map<string, Moved>> {
-    const files = new Map(
-      infos.map((info) => [info.url, { info, path: join(from, info.url), sizeBytes: info.fileSize ?? 0 }]),
-    );
-    const moved = new Map<string, Moved>();
-    for await (const { item, hashes } of hashNars([...files.values()], signal)) {
-      const { info, path } = item;
-      if (hashes.fileHash !== info.fileHash) continue;
-      const torrent = narTorrent({ ...hashes, extension: extensionOf(info.compression) });
-      const place = { url: urlOf(torrent), storePath: info.storePath };
-      const target = this.#store.narPath(place);
-      // An existing file of the same NAR stays: the catalogue knows it by its time of change.
-      if (!(await isSameNar(target, hashes)))
-        await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
-      const file = await this.#store.statNar(place);
-      if (file !== undefined) moved.set(info.url, { torrent, mtimeMs: file.mtimeMs });
+/** Divides NARs into batches, the largest first. */
+function batchesOf(infos: readonly PathInfo[]): PathInfo[][] {
+  const batches: PathInfo[][] = [];
+  let bytes = BATCH_BYTES;
+  for (const info of infos.toSorted((a, b) => b.narSize - a.narSize)) {
+    const last = batches.at(-1);
+    if (last === undefined || last.length === BATCH_NARS || bytes + info.narSize > BATCH_BYTES) {
+      batches.push([info]);
+      bytes = info.narSize;
+    } else {
+      last.push(info);
+      bytes += info.narSize;
     }
-    return moved;
   }
+  return batches;
 }
 
-type Moved = Omit<ExportedNar, 'info'>;
-
-function urlOf({ fileHash, name }: NarTorrent): string {
-  return FileStore.narUrl(fileHash, name.split('.nar.')[1] ?? '');
-}
-
-async function readExported(path: StorePath, dir: string): Promise<NarInfo> {
-  try {
-    return parseNarInfo(await readFile(join(dir, `${storeHashOf(path)}.narinfo`), 'utf8'));
-  } catch (cause) {
-    throw lost(path, dir, cause);
-  }
-}
-
-function lost(path: StorePath, dir: string, cause?: unknown): NarswarmError {
-  const message = `${dir} does not hold the NAR of ${path} as nix wrote it: check the disk and run the same command again`;
-  return new NarswarmError('STORE_CORRUPT', message, { cause, facts: { path } });
+function damaged({ storePath }: PathInfo): NarswarmError {
+  const message = `${storePath} is damaged in the Nix store (other contents than Nix has registered): nix-store --repair-path ${storePath}`;
+  return new NarswarmError('NIX_FAILED', message, { facts: { path: storePath } });
 }

@@ -16,7 +16,8 @@ export const PIECE_LENGTH_VERSION = 2;
 export const PIECE_HASH_BYTES = 20;
 
 const MIN_PIECE_LENGTH = 16 * 1024;
-const MAX_PIECE_LENGTH = 256 * 1024;
+/** Length of all pieces but the last of a longer file. A shorter file is one piece. */
+export const MAX_PIECE_LENGTH = 256 * 1024;
 const EXTENSIONS: ReadonlyMap<string, string> = new Map([
   ['none', ''],
   ['bzip2', 'bz2'],

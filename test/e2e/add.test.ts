@@ -64,12 +64,13 @@ describe('add', { concurrency: 2 }, () => {
     );
   };
 
-  test('people read a count of paths, and no line for each', async () => {
+  test('people read a count of NARs, and no line for each', async () => {
     const args = ['add', own.root, ...signing(await lab.folder('cache'))];
     const run = await lab.runPlain(args, { env: { NIX_REMOTE: own.remote } });
     assert.equal(run.status, 0, run.stderr);
-    assert.match(run.stderr, /copying \d+ paths/);
-    assert.doesNotMatch(run.stderr, /copying path|narswarm\/export/);
+    assert.match(run.stderr, /^exporting 6 NARs, .* before compression$/m);
+    assert.match(run.stdout, /^added {3}7 paths, .* \(.* before compression\) in /);
+    assert.doesNotMatch(run.stderr, /\/nix\/store/);
   });
 
   test('added paths are published, and a machine with the address and the key fetches and imports them', async () => {
@@ -222,6 +223,8 @@ describe('add', { concurrency: 2 }, () => {
 
   for (const [compression, ending] of [
     ['zstd', '.nar.zst'],
+    ['zstd:19', '.nar.zst'],
+    ['xz', '.nar.xz'],
     ['none', '.nar'],
   ] as const) {
     test(`--compression ${compression} writes such NARs, in a folder with an odd name, too`, async () => {
@@ -235,6 +238,31 @@ describe('add', { concurrency: 2 }, () => {
       assert.equal(nars.length, PATHS - 1);
     });
   }
+
+  test('NARs are zstd files, except for those that are there in another format', async () => {
+    const store = await lab.folder('cache');
+    await added(store, ['--compression', 'xz']);
+    const first = await snapshot(store);
+    assert.equal((await added(store))['added'], 0);
+    assert.deepEqual(await snapshot(store), first);
+    const other = await added(store, [own.other]);
+    assert.deepEqual([other['added'], Number(other['narBytes']) > 0], [1, true]);
+    const { nars } = await assertSound(store, publicKey);
+    assert.equal(nars.filter((name) => name.endsWith('.nar.zst')).length, 1, String(nars));
+  });
+
+  test('a damaged path of the Nix store is refused, and named', async () => {
+    const copy = await lab.folder('damaged');
+    await cp(made.buildStore, copy, { recursive: true });
+    const file = join(copy, own.other);
+    await chmod(file, 0o644);
+    await writeFile(file, 'wrong\n'); // of the same length
+    const store = await lab.folder('cache');
+    const run = await add([own.other, ...signing(store)], { env: { NIX_REMOTE: `local?root=${copy}` } });
+    assertFailure(run, 8, 'NIX_FAILED', /-other is damaged in the Nix store .*: nix-store --repair-path .*-other$/m);
+    const { narInfos, nars } = await assertSound(store, publicKey);
+    assert.deepEqual([narInfos, nars], [[], []]);
+  });
 
   test('--dry-run lists the paths and changes nothing', async () => {
     const store = lab.path('cache');
@@ -255,7 +283,10 @@ describe('add', { concurrency: 2 }, () => {
     const env = { NIX_REMOTE: own.remote };
     const run = await lab.runPlain(['add', own.root, ...signing(store), '--quiet'], { env });
     assert.equal(run.status, 0, run.stderr);
-    assert.match(run.stdout, /^added {3}7 paths, .* kB\nheld {4}0 paths already\nkey {5}own-1:/);
+    assert.match(
+      run.stdout,
+      /^added {3}7 paths, .* kB \(.* kB before compression\) in .*\nheld {4}0 paths already\nkey {5}own-1:/,
+    );
     const next = /^next {4}narswarm (.*)$/m.exec(run.stdout)?.[1] ?? '';
     const words = (await execa('sh', ['-c', `printf '%s\\n' ${next}`])).stdout.split('\n');
     assert.deepEqual(words, [
@@ -272,20 +303,20 @@ describe('add', { concurrency: 2 }, () => {
   });
 
   describe('interrupted', () => {
-    /** A folder for PATH with the real Nix, except that a script runs instead of `nix copy`. */
-    const fakeNix = async (script: string): Promise<{ env: Record<string, string>; bin: string }> => {
+    /** A folder for PATH with the real Nix, except that a script runs instead of the `nth` `nix-store --serve`, and later ones. */
+    const fakeNix = async (nth: number, script: string): Promise<{ env: Record<string, string>; bin: string }> => {
       const bin = await lab.folder('bin');
-      const real = (await execa('sh', ['-c', 'command -v nix'])).stdout;
-      const start = `bin=${bin} real=${real}\ncase "$*" in *' copy '*) ;; *) exec $real "$@";; esac`;
-      await writeFile(join(bin, 'nix'), `#!/bin/sh\n${start}\n${script}\n`);
-      await chmod(join(bin, 'nix'), 0o755);
+      const real = (await execa('sh', ['-c', 'command -v nix-store'])).stdout;
+      const start = `bin=${bin} real=${real}\ncase "$*" in --serve*) ;; *) exec $real "$@";; esac
+n=1; while ! mkdir $bin/$n 2>/dev/null; do n=$((n + 1)); done
+[ $n -ge ${nth} ] || exec $real "$@"`;
+      await writeFile(join(bin, 'nix-store'), `#!/bin/sh\n${start}\n${script}\n`);
+      await chmod(join(bin, 'nix-store'), 0o755);
       return { env: { NIX_REMOTE: own.remote, PATH: `${bin}:${process.env['PATH']}` }, bin };
     };
-    /** Really exports the first path, into `$cache`. */
-    const EXPORT_ONE = `first=
-for word; do case "$word" in /nix/store/*) first=\${first:-$word};; esac; done
-$real "$1" "$2" copy --no-recursive "$5" "$6" "$first" || exit 1
-cache=\${6#file://}; cache=\${cache%%\\?*}`;
+    const TORN = 'torn by a power cut';
+    /** Sends no more than the first NAR, which is the largest, at once. */
+    const SEND_ONE = '$real "$@" | dd bs=1 count=202000 2>/dev/null';
     /** Writes its pid into a file that appears whole, and never ends. */
     const HANG = 'echo $$ > $bin/pid.new && mv $bin/pid.new $bin/pid; exec sleep 100';
     const untilItHangs = async (bin: string): Promise<number> => {
@@ -293,55 +324,64 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       while ((pid = await readFile(join(bin, 'pid'), 'utf8').catch(() => '')) === '') await sleep(20);
       return Number(pid);
     };
-
-    test('by a disk that loses the files that Nix wrote', async () => {
-      for (const end of [
-        'for nar in $cache/nar/*; do echo torn > $nar; done',
-        'rm $cache/*.narinfo',
-        'rm $cache/nar/*',
-      ]) {
-        const store = await lab.folder('cache');
-        const { env } = await fakeNix(`${EXPORT_ONE}\n${end}`);
-        const run = await add([own.other, ...signing(store)], { env });
-        assertFailure(run, 7, 'STORE_CORRUPT', /does not hold the NAR of .*-other as nix wrote it: check the disk/);
-        const { narInfos, nars } = await assertSound(store, publicKey);
-        assert.deepEqual([narInfos, nars], [[], []]);
+    const completeNars = async (store: string): Promise<string[]> => {
+      const dir = join(store, 'narswarm', 'export');
+      const names = await readdir(dir, { recursive: true });
+      return names.filter((name) => name.endsWith('.nar.zst')).map((name) => join(dir, name));
+    };
+    const untilOneIsComplete = async (store: string): Promise<string> => {
+      for (;;) {
+        const [file] = await completeNars(store);
+        if (file !== undefined) return file;
+        await sleep(20);
       }
-    });
+    };
 
-    for (const signal of ['SIGKILL', 'SIGINT'] as const) {
-      test(`by ${signal} while Nix exports: the store is sound, and the next run completes it`, async () => {
+    for (const [signal, isTorn] of [
+      ['SIGKILL', false],
+      ['SIGKILL', true],
+      ['SIGINT', false],
+    ] as const) {
+      const title = `by ${signal}${isTorn ? ' and a power cut' : ''}`;
+      test(`${title}: the store is sound, and the next run completes it`, async () => {
         const store = await lab.folder('cache');
-        const { env, bin } = await fakeNix(`${EXPORT_ONE}\n${HANG}`);
+        const { env, bin } = await fakeNix(2, `${SEND_ONE}\n${HANG}`);
         const running = lab.start(['add', own.root, ...signing(store)], { env });
         const pid = await untilItHangs(bin);
-        const exported = await readdir(join(store, 'narswarm', 'export'), { recursive: true });
-        assert.equal(exported.filter((name) => name.endsWith('.narinfo')).length, 1, String(exported));
+        const { ino, mtimeMs } = await stat(await untilOneIsComplete(store));
         const run = await running.stop(signal);
         const { narInfos, nars } = await assertSound(store, publicKey);
         assert.deepEqual([narInfos, nars], [[], []]);
         if (signal === 'SIGINT') assertFailure(run, 130, 'INTERRUPTED', /run the same command again/);
         else process.kill(pid, 'SIGKILL'); // the Nix that nobody waits for any more
 
-        for (const name of await readdir(join(store, 'narswarm', 'export'), { recursive: true }))
-          if (name.endsWith('.xz')) await writeFile(join(store, 'narswarm', 'export', name), 'torn by a power cut');
-
+        const [complete = ''] = await completeNars(store);
+        if (isTorn) await writeFile(complete, TORN);
         assert.equal((await added(store))['added'], PATHS);
         await assertSound(store, publicKey);
+        const files = await Promise.all(
+          (await readdir(join(store, 'nar'))).map((name) => stat(join(store, 'nar', name))),
+        );
+        const isKept = files.some((file) => file.ino === ino && file.mtimeMs === mtimeMs);
+        assert.equal(isKept, !isTorn);
+        assert.ok(files.every(({ size }) => size > TORN.length));
         assert.deepEqual(await readdir(join(store, 'narswarm', 'export')), []);
       });
     }
 
-    test('between two batches: exported paths are kept', async () => {
+    test('after its first narinfos: they stay', async () => {
       const store = await lab.folder('cache');
-      const { env, bin } = await fakeNix(`[ -e $bin/again ] || { touch $bin/again; exec $real "$@"; }\n${HANG}`);
+      const { env, bin } = await fakeNix(6, HANG);
       const running = lab.start(['add', own.many, ...signing(store)], { env });
       const pid = await untilItHangs(bin);
+      const catalogue = join(store, 'narswarm', 'catalogue.jsonl');
+      while (!(await readFile(catalogue, 'utf8').catch(() => '')).endsWith('\n')) await sleep(20);
       await running.stop('SIGKILL');
       process.kill(pid, 'SIGKILL');
-      assert.equal((await assertSound(store, publicKey)).narInfos.length, 250);
+      // 250 NARs were complete; the root is one of them, and waits for the others.
+      assert.equal((await assertSound(store, publicKey)).narInfos.length, 249);
       const run = await add([own.many, ...signing(store)]);
-      assert.deepEqual([run.event('added')['added'], run.event('added')['hashedBytes']], [11, 0]);
+      assert.deepEqual([run.event('added')['added'], run.event('added')['hashedBytes']], [12, 0]);
       assert.equal((await assertSound(store, publicKey)).narInfos.length, 261);
     });
 
@@ -422,7 +462,7 @@ cache=\${6#file://}; cache=\${cache%%\\?*}`;
       assertFailure(run, 7, 'STORE_CORRUPT', /is for the store \/other\/store, not for \/nix\/store/);
       const odd = await add([own.root, ...signing(store), '--compression', 'rar']);
       assert.equal(odd.status, 2);
-      assert.match(odd.stderr, /Allowed choices are xz, zstd, none/);
+      assert.match(odd.stderr, /Allowed are zstd, zstd:1 to zstd:19, xz and none/);
     });
   });
 });

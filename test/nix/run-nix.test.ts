@@ -1,5 +1,6 @@
 /** Runs the real Nix of this machine on stores of its own. A fake `nix` only stands in for other versions. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
@@ -10,12 +11,13 @@ import { isNarswarmError } from '../../src/errors.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { formatNarInfo, parseNarInfo } from '../../src/nix/narinfo.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
-import { copyClosure, exportPaths } from '../../src/nix/nix-copy.ts';
+import { narHashOf } from '../../src/nix/hash.ts';
+import { dumpNars } from '../../src/nix/nar-dump.ts';
+import { copyClosure } from '../../src/nix/nix-copy.ts';
 import { queryRegistrations, queryInvalidPaths } from '../../src/nix/nix-queries.ts';
 import { readNixConfig } from '../../src/nix/nix-settings.ts';
 import { verifyNarInfo, parsePublicKey, parseSecretKey, signNarInfo } from '../../src/nix/signature.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
-import { isOfSameContents } from '../../src/nix/valid-path.ts';
 import { useNixFolder } from '../support/nix-folder.ts';
 import { CACHE_DIR, failsWith, LEAF, readFixture, readNarInfo, TOP } from './fixtures.ts';
 
@@ -204,37 +206,39 @@ suite('copyClosure', () => {
   });
 });
 
-suite('queryRegistrations and exportPaths', () => {
-  test('return the records of a closure, and export it with its signatures', async () => {
+suite('queryRegistrations and dumpNars', () => {
+  test('return the records of a closure, and its NARs', async () => {
     await copyClosure({ from: copyCache(), to: undefined, paths: [TOP_PATH], trustedPublicKeys: TRUSTED });
     const closure = await queryRegistrations([TOP_PATH]);
     assert.equal(closure.at(-1)?.storePath, TOP_PATH, 'references come first');
-    const to = join(folder, 'exported');
-    await exportPaths({ paths: closure, to, compression: 'xz', temporaryDir: folder });
-    for (const path of closure) {
-      const info = parseNarInfo(readFileSync(join(to, `${storeHashOf(path.storePath)}.narinfo`), 'utf8'));
-      assert.ok(isOfSameContents(info, path));
-      assert.equal(verifyNarInfo(info, TRUSTED.map(parsePublicKey)), 'fixture-1');
+    const read: unknown[] = [];
+    for await (const { path, nar } of dumpNars(closure, {})) {
+      const sha256 = createHash('sha256');
+      for await (const bytes of nar) sha256.update(bytes);
+      read.push([path.storePath, narHashOf(sha256.digest())]);
     }
+    assert.deepEqual(
+      read,
+      closure.map(({ storePath, narHash }) => [storePath, narHash]),
+    );
   });
 
   test('name an invalid path', async () => {
     await assert.rejects(queryRegistrations([ABSENT]), failsWith('NOT_FOUND', new RegExp(`${ABSENT} is not valid`)));
+    await assert.rejects(readAll([{ storePath: ABSENT, narSize: 1 }]), failsWith('NIX_FAILED', /absent/));
   });
 
-  test('tell a full disk from other failures', async () => {
-    const paths = [{ storePath: ABSENT, references: [] }];
-    const request = { paths, to: join(folder, 'nowhere'), compression: 'xz', temporaryDir: folder } as const;
-    const { PATH } = process.env;
-    fakeNix('echo "error: writing to file: No space left on device" >&2; exit 1');
-    await assert.rejects(
-      exportPaths(request),
-      failsWith('STORE_FULL', /no space left on the device that holds .*\/nowhere:/),
-    );
-    process.env.PATH = PATH;
-    await assert.rejects(exportPaths(request), failsWith('NIX_FAILED', /absent/));
+  test('do not wait for the rest of a NAR that is too short', async () => {
+    await copyClosure({ from: copyCache(), to: undefined, paths: [TOP_PATH], trustedPublicKeys: TRUSTED });
+    const longer = [{ storePath: TOP_PATH, narSize: 1e9 }];
+    await assert.rejects(readAll(longer), failsWith('NIX_FAILED', /ended in the middle/));
   });
 });
+
+/** Reads NARs to their ends. */
+async function readAll(paths: Parameters<typeof dumpNars>[0]): Promise<void> {
+  for await (const { nar } of dumpNars(paths, {})) for await (const _ of nar) continue;
+}
 
 suite('every call', () => {
   const calls: Readonly<Record<string, (signal?: AbortSignal) => Promise<unknown>>> = {
@@ -243,14 +247,6 @@ suite('every call', () => {
     copyClosure: (signal) =>
       copyClosure({ from: 'file:///nowhere', to: undefined, paths: [ABSENT], trustedPublicKeys: [], signal }),
     queryRegistrations: (signal) => queryRegistrations([ABSENT], { signal }),
-    exportPaths: (signal) =>
-      exportPaths({
-        paths: [{ storePath: ABSENT, references: [] }],
-        to: join(folder, 'nowhere'),
-        compression: 'xz',
-        temporaryDir: folder,
-        signal,
-      }),
   };
   for (const [name, call] of Object.entries(calls)) {
     test(`${name} says how to do without Nix`, async () => {

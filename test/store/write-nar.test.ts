@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { isNarswarmError } from '../../src/errors.ts';
+import { narHashOf } from '../../src/nix/hash.ts';
+import { readNar } from '../../src/store/hash-nar.ts';
+import { writeNar, type NarFormat } from '../../src/store/write-nar.ts';
+import { RandomStream } from '../bench/random.ts';
+
+suite('writeNar', () => {
+  let dir: string;
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'narswarm-'));
+  });
+  after(() => rm(dir, { recursive: true }));
+
+  async function* partsOf(bytes: Buffer): AsyncGenerator<Buffer> {
+    for (let at = 0; at < bytes.length; at += 60_000) yield bytes.subarray(at, at + 60_000);
+  }
+  const { signal } = new AbortController();
+  const write = (bytes: Buffer, to: string, format: NarFormat, onBytes: (bytes: number) => void = () => undefined) =>
+    writeNar(partsOf(bytes), to, { format, narSize: bytes.length, signal, onBytes });
+
+  for (const format of [
+    { compression: 'none' },
+    { compression: 'zstd' },
+    { compression: 'zstd', level: 19 },
+    { compression: 'xz' },
+  ] as const) {
+    test(`writes ${format.compression} files whose hashes and contents are as it says`, async () => {
+      for (const narSize of [112, 262_143, 262_144, 262_145, 1_000_000]) {
+        const bytes = new RandomStream(String(narSize)).bytes(narSize);
+        const to = join(dir, 'file');
+        let seen = 0;
+        const written = await write(bytes, to, format, (count) => (seen += count));
+        assert.equal(seen, narSize);
+        assert.equal(written.narHash, narHashOf(createHash('sha256').update(bytes).digest()));
+        const read = await readNar(to, { compression: format.compression, narSize });
+        const { fileHash, sizeBytes, narHash } = read ?? {};
+        assert.deepEqual(written, { narHash, fileHash, sizeBytes, pieces: Buffer.from(read?.pieces ?? []) });
+      }
+    });
+  }
+
+  test('says what is missing without xz', async () => {
+    const { PATH } = process.env;
+    process.env['PATH'] = dir;
+    try {
+      await assert.rejects(write(Buffer.alloc(1e6), join(dir, 'file'), { compression: 'xz' }), (error) => {
+        return isNarswarmError(error, 'NIX_MISSING') && /install xz, or choose --compression zstd/.test(error.message);
+      });
+    } finally {
+      process.env['PATH'] = PATH;
+    }
+  });
+
+  test('names the folder if it cannot write there', async () => {
+    for (const compression of ['zstd', 'xz', 'none'] as const) {
+      await assert.rejects(write(Buffer.alloc(1e6), join(dir, 'none', 'file'), { compression }), (error) =>
+        isNarswarmError(error, 'STORE_UNWRITABLE'),
+      );
+    }
+    assert.deepEqual(await readdir(dir), ['file']);
+  });
+});
