@@ -528,6 +528,18 @@ suite('leftovers', () => {
     assert.deepEqual(await readdir(join(store.stateDir, 'served')), []);
   });
 
+  test('keeps NARs of an interrupted export for as long as partial files', async (t) => {
+    const store = await sample(t);
+    const session = await PartialSession.open(store, 'export');
+    const gone = session.dir.replace(/-\d+-\w+$/, '-1-1');
+    await mkdir(gone);
+    await writeFile(join(gone, 'complete'), 'all of it');
+    await collect(store, ['app', 'old']);
+    assert.deepEqual(await readdir(gone), ['complete']);
+    await collect(store, ['app', 'old'], { now: new Date(Date.now() + 8 * DAY_MS) });
+    await assert.rejects(access(gone), { code: 'ENOENT' });
+  });
+
   /** A store with a NAR of 1000 bytes, and partial files of `PARTIAL_BYTES`: name, and age in days. */
   const withPartials = async (
     t: TestContext,

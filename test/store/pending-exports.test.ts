@@ -11,7 +11,7 @@ import { FileStore } from '../../src/store/file-store.ts';
 import { PendingExports } from '../../src/store/pending-exports.ts';
 import { narTorrent } from '../../src/torrent/canonical.ts';
 
-const HASHES = ['1', '2', '3'].map((digit) => digit.repeat(52));
+const HASHES = ['1', '2', '3'].map((digit) => `0${digit.repeat(51)}`);
 
 /** The nth path; it refers to itself and to the ones before. */
 function pathInfo(index: number): PathInfo {
