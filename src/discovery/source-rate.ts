@@ -16,10 +16,16 @@ export class SourceRate {
   #hasDelivered = false;
   #workedMs = 0;
   #busySinceMs = 0;
+  #lastByteAtMs = -Infinity;
 
   /** Number of open transfers. */
   get flows(): number {
     return this.#flows;
+  }
+
+  /** Time of the last bytes, over all transfers. */
+  get lastByteAtMs(): number {
+    return this.#lastByteAtMs;
   }
 
   /** Counts a transfer that begins. */
@@ -36,6 +42,7 @@ export class SourceRate {
   /** Counts received bytes. */
   add(bytes: number, nowMs: number): void {
     this.#hasBytes = true;
+    this.#lastByteAtMs = nowMs;
     this.#meter.add(bytes, this.#clockMs(nowMs));
   }
 

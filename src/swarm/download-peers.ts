@@ -20,6 +20,8 @@ const STALL_MS = 5_000;
 const LINE_OUT_MS = 15_000;
 /** Time after which a peer that chokes us is no longer counted on. It may still give us a turn. */
 const TURN_SOON_MS = 3_000;
+/** Time since its last byte, of any torrent, during which a peer counts as busy with our other torrents. */
+const BUSY_MS = 2_000;
 const LOOK_EVERY_MS = 250;
 
 export interface DownloadPeersOptions {
@@ -75,9 +77,12 @@ export class DownloadPeers {
     ).length;
   }
 
-  /** True while a peer has a missing piece and chokes us. */
+  /** True while a peer has a missing piece and chokes us, or sends us another torrent first. */
   get isQueued(): boolean {
-    return this.#torrent.connections.some(({ asking }) => asking.waitsSinceMs !== undefined);
+    const nowMs = performance.now();
+    return this.#torrent.connections.some(
+      (connection) => connection.asking.waitsSinceMs !== undefined || this.#isBusyForUs(connection, nowMs),
+    );
   }
 
   /** Records that a piece is right. */
@@ -165,6 +170,7 @@ export class DownloadPeers {
       const peer = this.#recordOf(connection);
       const silentMs = this.#silentMs(connection, nowMs);
       const isLine = isLineSilent && peer.bytes > 0; // then the line is to blame
+      if (this.#isBusyForUs(connection, nowMs)) continue; // on a slow line its other torrents may take all of it
       if (silentMs > SILENT_MS && !isLine) noteSilence(peer, nowMs);
       if (silentMs > (isLine ? LINE_OUT_MS : STALL_MS)) connection.destroy();
     }
@@ -178,6 +184,13 @@ export class DownloadPeers {
     }
     const { owner } = this.#trial ?? {};
     if (owner !== undefined && (!owner.asking.isAsked || owner.destroyed)) this.#endTrial();
+  }
+
+  /** Returns true if a peer that owes this torrent something is sending another one. */
+  #isBusyForUs(connection: PeerConnection, nowMs: number): boolean {
+    return (
+      connection.asking.owesSinceMs !== undefined && nowMs - this.#recordOf(connection).rate.lastByteAtMs < BUSY_MS
+    );
   }
 
   #isUnreliable(connection: PeerConnection, nowMs: number): boolean {

@@ -189,8 +189,8 @@ async function downloadBesideStaller(t: TestContext, sizeBytes: number): Promise
   return staller;
 }
 
-/** Both tests wait more than they work. */
-suite('in its time', { concurrency: 2 }, () => {
+/** These tests wait more than they work. */
+suite('in its time', { concurrency: true }, () => {
   test('a peer that promises everything and sends nothing does not delay the others', LIMIT, async (t) => {
     await using staller = await downloadBesideStaller(t, MIB);
     assert.ok(staller.peers[0]?.isOpen, 'its blocks went to the other before it was given up');
@@ -200,6 +200,25 @@ suite('in its time', { concurrency: 2 }, () => {
   test('the only block of a NAR is requested from another peer if the first one is silent', LIMIT, async (t) => {
     await using staller = await downloadBesideStaller(t, 1000);
     assert.ok(staller.peers[0]?.isOpen, 'it is given up only after a while');
+  });
+
+  test('a peer that sends another torrent first is waited for', LIMIT, async (t) => {
+    const nar = await makeNar(t, 1000);
+    // It answers later than a silent peer is given up.
+    const answer = (peer: RawPeer, request: Buffer): void =>
+      void sleep(6_000).then(() => peer.send(ID.PIECE, Buffer.concat([request.subarray(0, 8), nar.bytes])));
+    await using busy = await startRawSeed(nar.torrent.infoHash, promise(answer));
+    const client = await startSwarm(t);
+    const { download, done } = await startDownload(t, client, nar.torrent);
+    const [peer] = peersAt(client, busy.port);
+    assert.ok(peer !== undefined);
+    const timer = setInterval(() => peer.rate.add(1, performance.now()), 250);
+    t.after(() => clearInterval(timer));
+    const alone = once(download, 'alone').then(() => assert.fail('it was given up'));
+    await download.addPeers([peer]);
+    const bytes = await Promise.race([done, alone]);
+    assert.ok(nar.bytes.equals(bytes));
+    assert.equal(peer.silences, 0);
   });
 
   test('keeps the download limit', LIMIT, async (t) => {
