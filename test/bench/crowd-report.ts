@@ -11,6 +11,9 @@ export interface CrowdResult {
   readonly lastOwnS: number;
   /** Bytes that the seeder sent, with all headers, divided by the size of the closure. */
   readonly copies: number;
+  /** Processor time of a client, on average, and of the seeder. */
+  readonly clientCpuS: number;
+  readonly seederCpuS: number;
   /** Clients that did not get everything, and why. */
   readonly failures: readonly string[];
 }
@@ -23,17 +26,20 @@ function boundS(totalBytes: number, rateKbit: number): number {
   return (totalBytes * 8) / (rateKbit * 1000);
 }
 
-/** A table with one line a run, and whether narswarm has reached its targets. */
+/** A table with one line a run (processor time with the start of the programs), and whether narswarm has reached its targets. */
 export function formatCrowd(results: readonly CrowdResult[], options: CrowdOptions, totalBytes: number): string {
   const bound = boundS(totalBytes, options.rateKbit);
   const head = `${options.clients} clients, ${(totalBytes / 1e6).toFixed(1)} MB, ${options.rateKbit / 1000} Mbit/s; bound ${bound.toFixed(2)} s`;
-  const lines = results.map(({ rival, firstS, lastS, lastOwnS, copies, failures }) => {
+  const lines = results.map(({ rival, firstS, lastS, lastOwnS, copies, clientCpuS, seederCpuS, failures }) => {
     const figures = [firstS, lastS, lastOwnS].map((seconds) => seconds.toFixed(2).padStart(8));
     const share = `${((100 * bound) / lastOwnS).toFixed(0)} %`.padStart(7);
+    const cpu = [clientCpuS.toFixed(2), ((clientCpuS * 1e9) / totalBytes).toFixed(1), seederCpuS.toFixed(2)].map(
+      (text) => text.padStart(10),
+    );
     const verdict = failures.length === 0 ? 'all complete' : failures.join('; ');
-    return `${rival.padEnd(12)}${figures.join('')}${share}${copies.toFixed(2).padStart(8)}  ${verdict}`;
+    return `${rival.padEnd(12)}${figures.join('')}${share}${copies.toFixed(2).padStart(8)}${cpu.join('')}  ${verdict}`;
   });
-  const columns = `${''.padEnd(12)}${['first s', 'last s', 'own s', 'line', 'copies'].map((title, index) => title.padStart(index === 3 ? 7 : 8)).join('')}`;
+  const columns = `${''.padEnd(12)}${['first s', 'last s', 'own s', 'line', 'copies'].map((title, index) => title.padStart(index === 3 ? 7 : 8)).join('')}${['CPU s each', 'ms/MB', 'seed CPU s'].map((title) => title.padStart(10)).join('')}`;
   const own = results.filter(({ rival }) => rival === 'narswarm');
   const met = (isMet: boolean): string => (isMet ? 'met' : 'MISSED');
   const targets = own.flatMap(({ lastOwnS, copies }) => [

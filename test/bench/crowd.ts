@@ -65,12 +65,14 @@ async function play(rival: Rival, stage: Stage): Promise<CrowdResult> {
   const started = clients.map((host, index) =>
     stack.use(Client.start([...host.wrapper, ...(commands[index] ?? [''])] as Argv, setting.exits, stage.process)),
   );
+  using seederMeter = setting.seeder.measure();
   setting.onStart?.();
   const leaving = new AbortController();
   const left = options.seederLeaves
     ? leave(setting.seeder, () => sentBy(seeder) - before, cache.totalBytes, leaving.signal)
     : undefined;
   const ends = await Promise.all(started.map((client) => client.end(options.limitS)));
+  const seederCpuS = seederMeter.seconds;
   leaving.abort();
   await left;
   const sentBytes = sentBy(seeder) - before;
@@ -92,6 +94,8 @@ async function play(rival: Rival, stage: Stage): Promise<CrowdResult> {
     firstS: Math.min(...ends.map(({ seconds }) => seconds)),
     lastOwnS: Math.max(...ends.map(({ facts, seconds }) => Number(facts?.['durationMs'] ?? seconds * 1000) / 1000)),
     copies: sentBytes / cache.totalBytes,
+    clientCpuS: ends.reduce((sum, { cpuS }) => sum + cpuS, 0) / ends.length,
+    seederCpuS,
     failures,
   };
 }

@@ -19,6 +19,8 @@ export interface Row {
   readonly wallS: Spread | undefined;
   /** User and system, of the client alone. */
   readonly cpuS: Spread | undefined;
+  /** Milliseconds of the median processor time for each 10^6 bytes of the closure. */
+  readonly cpuMsPerMB: number | undefined;
   readonly peakRssBytes: Spread | undefined;
   /** Bytes of the closure a second of the median wall time. */
   readonly rateBytesPerSec: number | undefined;
@@ -32,6 +34,7 @@ type Unrated = Omit<Row, 'ratio'>;
 export function makeRows(outcomes: readonly Outcome[], totalBytes: number): Row[] {
   const rows = outcomes.map(({ contestant, runs, failure }): Unrated => {
     const wallS = spread(runs.map((run) => run.wallS));
+    const cpuS = spread(runs.map((run) => run.userS + run.systemS));
     return {
       name: contestant.name,
       text: contestant.text,
@@ -40,7 +43,8 @@ export function makeRows(outcomes: readonly Outcome[], totalBytes: number): Row[
       runs: runs.length,
       failure,
       wallS,
-      cpuS: spread(runs.map((run) => run.userS + run.systemS)),
+      cpuS,
+      cpuMsPerMB: cpuS && (cpuS.median * 1e9) / totalBytes,
       peakRssBytes: spread(runs.map((run) => run.peakRssBytes)),
       rateBytesPerSec: wallS && totalBytes / wallS.median,
     };

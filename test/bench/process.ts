@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { ProcessorMeter } from '../support/processor-meter.ts';
 
 export type Argv = readonly [program: string, ...args: string[]];
 
@@ -67,6 +68,11 @@ export class Service implements AsyncDisposable {
     this.#child.kill(signal);
   }
 
+  /** Measures its processor time from now on. */
+  measure(): ProcessorMeter {
+    return new ProcessorMeter(this.#child.pid ?? 0);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill('SIGCONT');
     this.#child.kill('SIGTERM');
@@ -80,6 +86,8 @@ export class Service implements AsyncDisposable {
 export interface ClientEnd {
   /** Seconds from its start. */
   readonly seconds: number;
+  /** Its processor time, user and system. Of a client that has ended, up to a quarter of a second less. */
+  readonly cpuS: number;
   /** Its own report, if it makes one. */
   readonly facts: Readonly<Record<string, unknown>> | undefined;
   readonly log: string;
@@ -98,8 +106,11 @@ export class Client implements AsyncDisposable {
     this.#child = child;
     this.#exit = new Promise<void>((resolve) => child.once('close', () => resolve()));
     const log = logOf(child);
+    const meter = new ProcessorMeter(child.pid ?? 0);
+    void this.#exit.then(() => meter[Symbol.dispose]());
     const endOf = (facts: ClientEnd['facts'], failure?: string): ClientEnd => ({
       seconds: (performance.now() - startedAtMs) / 1000,
+      cpuS: meter.seconds,
       facts,
       log: log(),
       failure,
@@ -127,7 +138,10 @@ export class Client implements AsyncDisposable {
   async end(limitS: number): Promise<ClientEnd> {
     const limit = new Promise<ClientEnd>((resolve) => {
       const failure = `does not have everything after ${limitS} s`;
-      setTimeout(() => resolve({ seconds: limitS, facts: undefined, log: '', failure }), limitS * 1000).unref();
+      setTimeout(
+        () => resolve({ seconds: limitS, cpuS: NaN, facts: undefined, log: '', failure }),
+        limitS * 1000,
+      ).unref();
     });
     return Promise.race([this.#end, limit]);
   }

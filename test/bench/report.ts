@@ -2,7 +2,7 @@
 import type { Row, Spread } from './figures.ts';
 import type { Target } from './targets.ts';
 
-const HEAD = ['', 'wall s', 'min..max', 'MB/s', 'ratio', 'CPU s', 'RSS MB'];
+const HEAD = ['', 'wall s', 'min..max', 'MB/s', 'ratio', 'CPU s', 'ms/MB', 'RSS MB'];
 
 /** One line a contestant, a blank one between groups. `ratio` is to the fastest rival of the group. */
 export function formatRows(rows: readonly Row[]): string {
@@ -32,7 +32,17 @@ export function formatTargets(targets: readonly Target[]): string {
     .join('\n');
 }
 
-function cellsOf({ text, failure, runs, wallS, cpuS, peakRssBytes, rateBytesPerSec, ratio }: Row): string[] {
+function cellsOf({
+  text,
+  failure,
+  runs,
+  wallS,
+  cpuS,
+  cpuMsPerMB,
+  peakRssBytes,
+  rateBytesPerSec,
+  ratio,
+}: Row): string[] {
   if (wallS === undefined || cpuS === undefined || peakRssBytes === undefined) return [text, failure ?? 'no run'];
   return [
     failure === undefined ? text : `${text} (${runs} runs, then ${failure.split('\n', 1)[0]})`,
@@ -41,6 +51,7 @@ function cellsOf({ text, failure, runs, wallS, cpuS, peakRssBytes, rateBytesPerS
     ((rateBytesPerSec ?? 0) / 1e6).toFixed(0),
     ratio === undefined ? '-' : ratio.toFixed(2),
     cpuS.median.toFixed(2),
+    cpuMsPerMB?.toFixed(1) ?? '-',
     (peakRssBytes.median / 1e6).toFixed(0),
   ];
 }

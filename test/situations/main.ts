@@ -4,6 +4,7 @@ import { playMishaps } from './mishaps.ts';
 import { playLongNar } from './long-nar.ts';
 import { playNeighbours } from './neighbours.ts';
 import { playNights } from './nights.ts';
+import { playSlowLine } from './slow-line.ts';
 
 const SITUATIONS: Readonly<Record<string, (say: (line: string) => void) => Promise<void>>> = {
   classroom: playClassroom,
@@ -11,6 +12,7 @@ const SITUATIONS: Readonly<Record<string, (say: (line: string) => void) => Promi
   'long-nar': playLongNar,
   neighbours: playNeighbours,
   nights: playNights,
+  'slow-line': playSlowLine,
 };
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(SITUATIONS);

@@ -207,6 +207,11 @@ export class Host {
     return Number(this.run('cat', `/sys/class/net/${INTERFACE}/statistics/tx_bytes`));
   }
 
+  /** Returns the bytes that have arrived over its line so far, with headers. */
+  receivedBytes(): number {
+    return Number(this.run('cat', `/sys/class/net/${INTERFACE}/statistics/rx_bytes`));
+  }
+
   /** Sends a signal to all processes in here: SIGSTOP as a closed lid, SIGKILL as a power cut. */
   signal(signal: NodeJS.Signals): void {
     signalAll(this.namespace, signal);
@@ -218,6 +223,16 @@ export class Host {
       chain output {
         type filter hook output priority filter; policy accept;
         ip daddr ${host.ipv4} drop
+      }
+    }`);
+  }
+
+  /** Drops a share of the packets that arrive, at random: netem is not in every kernel. */
+  lose(percent: number): void {
+    this.nft(`table inet loss {
+      chain input {
+        type filter hook input priority -20; policy accept;
+        iifname ${INTERFACE} numgen random mod 100 < ${percent} drop
       }
     }`);
   }
