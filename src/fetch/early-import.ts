@@ -9,11 +9,12 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { FileFacts } from '../store/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
 import { ImportFolder } from '../store/import-folder.ts';
-import { XzDecoders } from '../store/xz-decoders.ts';
+import type { PartialNar } from '../store/partial.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import { hashIn, importableNow, placesOf } from './import-order.ts';
 import { namedFile } from './named-file.ts';
+import { NarDecoding, type ArrivedNar } from './nar-decoding.ts';
 
 /** Processes of Nix that import at the same time: one more, so that a large NAR does not hold up the others. */
 const MAX_COPIES = 2;
@@ -23,7 +24,6 @@ const GATHER_MS = 500;
 const WORTH_BYTES = 32 * 1024 ** 2;
 /** A faster download is imported at once: one Nix that decodes on all processors is faster than several. */
 const LASTING_MS = 1_500;
-const AHEAD_BYTES = 1024 ** 2;
 /** Bounds on the decoded NARs that wait for Nix: a quarter of the memory, between these. */
 const MIN_DECODED_BYTES = 256 * 1024 ** 2;
 const MAX_DECODED_BYTES = 1024 ** 3;
@@ -41,14 +41,8 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
 }
 
 /** A path whose NAR is in the file store. */
-interface Arrived {
-  /** Its narinfo, with the store's name of the NAR. */
-  readonly info: NarInfo;
+interface Arrived extends ArrivedNar {
   readonly file: FileFacts;
-  /** References that are not begun and not in the target. */
-  missing: number;
-  /** Resolves once the import folder has its decoded NAR, with false if that is not possible. Undefined: not tried. */
-  decoded: Promise<boolean> | undefined;
 }
 
 /**
@@ -79,10 +73,10 @@ export class EarlyImport implements AsyncDisposable {
   readonly #running = new Set<Promise<void>>();
   #isPreparing = false;
   #made: ImportFolder | undefined;
-  /** The folder, once the import has begun. */
-  #folder: ImportFolder | undefined;
-  #doesNixDecode = true;
-  #decoders: XzDecoders;
+  /** Undefined until the import has begun. */
+  #decoding: NarDecoding | undefined;
+  /** NARs that have begun to arrive, until the import begins. */
+  readonly #arriving = new Map<StorePath, { readonly info: NarInfo; readonly partial: PartialNar }>();
   #copies = 0;
   /** While paths gather for the next `nix copy`. */
   #pause: PromiseWithResolvers<void> | undefined;
@@ -91,7 +85,6 @@ export class EarlyImport implements AsyncDisposable {
   /** @param needed paths that the target lacks */
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
-    this.#decoders = new XzDecoders(0, this.#options.signal);
     for (const [hash, { storePath }] of closure) if (!needed.has(storePath)) this.#valid.add(hash);
     this.#places = placesOf(closure);
   }
@@ -104,6 +97,16 @@ export class EarlyImport implements AsyncDisposable {
   /** Returns the place of a path in the best order, from 0 for the first to 1. */
   placeOf({ storePath }: Pick<NarInfo, 'storePath'>): number {
     return this.#places.get(storeHashOf(storePath)) ?? 1;
+  }
+
+  /** Learns that a NAR has begun to arrive. */
+  follow(info: NarInfo, partial: PartialNar): void {
+    if (this.#ending.signal.aborted) return;
+    if (this.#decoding !== undefined) this.#decoding.follow(info, partial);
+    else {
+      this.#arriving.set(info.storePath, { info, partial });
+      this.#run();
+    }
   }
 
   /** Adds paths whose NAR is in the file store. */
@@ -127,6 +130,8 @@ export class EarlyImport implements AsyncDisposable {
   /** Waits until nothing more can be imported. */
   async end(): Promise<void> {
     this.#ending.abort();
+    const paths = Array.from(this.#arrived.values(), ({ info }) => info.storePath);
+    await this.#decoding?.endOthers(new Set(paths));
     this.#run();
     while (this.#running.size > 0) await Promise.race(this.#running);
   }
@@ -134,7 +139,7 @@ export class EarlyImport implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.end();
-    await this.#decoders[Symbol.asyncDispose]();
+    await this.#decoding?.[Symbol.asyncDispose]();
     await this.#made?.[Symbol.asyncDispose]();
   }
 
@@ -150,19 +155,20 @@ export class EarlyImport implements AsyncDisposable {
   /** Does all that can be done now. */
   #run(): void {
     if (this.#options.signal.aborted) return;
-    if (this.#folder === undefined) {
-      if (this.#next.length === 0) return;
+    const decoding = this.#decoding;
+    if (decoding === undefined) {
+      if (this.#next.length === 0 && this.#arriving.size === 0) return;
       if (!this.#isPreparing) void this.#track(this.#prepare());
       this.#isPreparing = true;
       return;
     }
     while (this.#next.length > 0) {
       const first = this.#next.reduce((best, one) => (this.placeOf(one.info) < this.placeOf(best.info) ? one : best));
-      if (!this.#mayBegin(first)) break;
+      if (!decoding.mayBegin(first)) break;
       this.#next.splice(this.#next.indexOf(first), 1);
-      this.#begin(first);
+      this.#begin(first, decoding);
     }
-    this.#decodeAhead();
+    for (const begun of decoding.decodeAhead(this.#arrived.values(), this.#copies > 0)) void this.#track(begun);
     if (this.#isLast) this.#pause?.resolve();
     // Two processes of Nix must not create the same store.
     const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
@@ -193,12 +199,13 @@ export class EarlyImport implements AsyncDisposable {
 
   /** True if nothing more gets ready. */
   get #isLast(): boolean {
-    return this.#ending.signal.aborted && !this.#decoders.isBusy && this.#next.length === 0;
+    return this.#ending.signal.aborted && this.#decoding?.isBusy !== true && this.#next.length === 0;
   }
 
   /** Follows some work to its end. A failure ends the whole import. */
-  #track(work: Promise<void>): Promise<void> {
-    const tracked = work
+  #track(work: Promise<unknown>): Promise<void> {
+    const tracked: Promise<void> = work
+      .then(() => undefined)
       .catch(() => this.#stop.abort())
       .finally(() => {
         this.#running.delete(tracked);
@@ -209,15 +216,25 @@ export class EarlyImport implements AsyncDisposable {
   }
 
   async #prepare(): Promise<void> {
-    const { store, signal, toDownloadBytes } = this.#options;
-    this.#doesNixDecode = await decodesInParallel({ signal });
+    const { store, signal, toDownloadBytes, aheadBytes } = this.#options;
+    const doesNixDecode = await decodesInParallel({ signal });
     const folder = (this.#made = await ImportFolder.open(store));
-    if (this.#doesNixDecode && !(await this.#isLasting())) return;
+    if (doesNixDecode && !(await this.#isLasting())) return;
     const disk = await statfs(store.dir);
     const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
     const hasRoom = disk.bavail * disk.bsize > toDownloadBytes + 2 * maxBytes;
-    this.#decoders = new XzDecoders(hasRoom ? maxBytes : 0, signal);
-    this.#folder = folder;
+    this.#decoding = new NarDecoding({
+      store,
+      folder,
+      maxBytes: hasRoom ? maxBytes : 0,
+      doesNixDecode,
+      aheadBytes,
+      placeOf: (info) => this.placeOf(info),
+      onFree: () => this.#run(),
+      signal,
+    });
+    for (const { info, partial } of this.#arriving.values()) this.#decoding.follow(info, partial);
+    this.#arriving.clear();
   }
 
   /** Waits for a while. Returns true if NARs are still arriving then. */
@@ -229,55 +246,17 @@ export class EarlyImport implements AsyncDisposable {
     return !this.#ending.signal.aborted || lastingMs === 0;
   }
 
-  #mayBegin({ info, decoded }: Arrived): boolean {
-    return decoded !== undefined || !this.#isDecodedHere(info) || this.#decoders.hasRoom(info.narSize);
-  }
-
-  #isDecodedHere({ compression, narSize }: NarInfo): boolean {
-    return !this.#doesNixDecode && compression === 'xz' && this.#decoders.mayHold(narSize);
-  }
-
-  /**
-   * Decodes NARs whose references have not arrived, in half of the room: the other half is for those that can be
-   * imported and make room. If Nix can decode, only while it has nothing to do.
-   */
-  #decodeAhead(): void {
-    if (this.#doesNixDecode && this.#copies > 0) return;
-    const { aheadBytes = AHEAD_BYTES } = this.#options;
-    for (const arrived of this.#arrived.values()) {
-      const { missing, decoded, info } = arrived;
-      if (missing === 0 || decoded !== undefined || info.compression !== 'xz' || info.narSize < aheadBytes) continue;
-      if (!this.#decoders.hasRoom(info.narSize, 0.5)) continue;
-      arrived.decoded = this.#decode(info);
-      void this.#track(arrived.decoded.then(() => undefined));
-    }
-  }
-
-  #begin(arrived: Arrived): void {
+  #begin(arrived: Arrived, decoding: NarDecoding): void {
     const hash = storeHashOf(arrived.info.storePath);
     this.#begun.add(hash);
     for (const referrer of this.#referrers.get(hash) ?? []) if (--referrer.missing === 0) this.#next.push(referrer);
     this.#referrers.delete(hash);
-    void this.#track(this.#makeReady(arrived));
-  }
-
-  async #makeReady(arrived: Arrived): Promise<void> {
-    const { info } = arrived;
-    if (this.#isDecodedHere(info)) arrived.decoded ??= this.#decode(info);
-    const isDecoded = (await arrived.decoded) === true;
-    if (!isDecoded && this.#isDecodedHere(info)) throw new Error(`the NAR of ${info.storePath} cannot be decoded`);
-    await (isDecoded ? this.#folder?.addDecoded(info) : this.#folder?.addEncoded(info));
-    this.#ready.add(arrived);
-  }
-
-  async #decode(info: NarInfo): Promise<boolean> {
-    const to = this.#folder?.decodedPath(info);
-    return to !== undefined && this.#decoders.decode(this.#options.store.narPath(info), to, info.narSize);
+    void this.#track(decoding.makeReady(arrived).then(() => this.#ready.add(arrived)));
   }
 
   async #copy(wave: readonly Arrived[]): Promise<void> {
     const { to, trustedPublicKeys, checkSignatures, tell, signal } = this.#options;
-    const folder = this.#folder;
+    const folder = this.#made;
     if (folder === undefined) return;
     const infos = wave.map(({ info }) => info);
     this.#copies++;
@@ -286,10 +265,11 @@ export class EarlyImport implements AsyncDisposable {
     } finally {
       this.#copies--;
     }
-    for (const { info, file, decoded } of wave) {
+    for (const arrived of wave) {
+      const { info, file } = arrived;
       this.#valid.add(storeHashOf(info.storePath));
       this.#imported.set(info.storePath, file);
-      if (decoded !== undefined) this.#decoders.release(info.narSize);
+      this.#decoding?.release(arrived);
       tell({ type: 'path-copied', path: info.storePath });
     }
     await folder.remove(infos);

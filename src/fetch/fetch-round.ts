@@ -5,6 +5,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
+import type { PartialNar } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
@@ -46,6 +47,8 @@ export interface RoundContext {
   readonly held?: HeldNars | undefined;
   /** Returns the place of a NAR in the import, from 0 for the first to 1. Undefined: the order does not matter. */
   readonly placeOf?: ((job: NarJob) => number) | undefined;
+  /** Called with each NAR that begins to arrive. */
+  readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
   /** Called with narinfos as soon as their NAR is in the store; without `job` if its size was unknown. */
   readonly onFetched?: ((infos: readonly NarInfo[], job?: NarJob) => void) | undefined;
   readonly tell: Tell;

@@ -133,6 +133,7 @@ function downloadContext(options: PrefetchOptions, context: PrefetchContext, fou
     torrentsLate: planned.torrentsLate,
     contents: options.copy ? undefined : (options.looksInto ?? 'small'),
     placeOf: early && (({ info }) => early.placeOf(info)),
+    onBegun: early && ((info, partial) => early.follow(info, partial)),
     onFetched:
       feed &&
       ((infos, job) => {

@@ -4,6 +4,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { FileStore } from '../store/file-store.ts';
+import type { PartialNar } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
@@ -40,6 +41,8 @@ export interface SchedulerOptions {
   readonly standstillMs?: number | undefined;
   /** As in a round (fetch-round.ts). */
   readonly placeOf?: ((job: NarJob) => number) | undefined;
+  /** Called with each NAR that begins to arrive. */
+  readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
   readonly onFetched: (job: NarJob, how: { readonly isOfMembers: boolean }) => void;
   /** Serves the NARs that are here to others. */
@@ -93,7 +96,7 @@ export class Scheduler {
       options.tell(event);
     };
     this.#tell = tell;
-    const files = (this.#files = new TaskFiles(options.store, options.session, tell));
+    const files = (this.#files = new TaskFiles({ ...options, tell }));
     const judge = new NarJudge({
       files,
       upstreams,

@@ -14,6 +14,14 @@ import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 import { unavailable, type Task } from './task.ts';
 
+export interface TaskFilesOptions {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  /** Called with each NAR that begins to arrive. */
+  readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
+  readonly tell: Tell;
+}
+
 /**
  * The files of tasks: where each arrives, where it lies in the store, and which file a NAR turned out to be in if its
  * narinfo named another one.
@@ -21,6 +29,7 @@ import { unavailable, type Task } from './task.ts';
 export class TaskFiles {
   readonly #store: FileStore;
   readonly #session: PartialSession;
+  readonly #onBegun: TaskFilesOptions['onBegun'];
   readonly #tell: Tell;
   readonly #partials = new Set<PartialNar>();
   readonly #begun = new Set<FileHash>();
@@ -29,9 +38,10 @@ export class TaskFiles {
   /** Files that NARs turned out to be in, by the requested FileHash. */
   readonly #replaced = new Map<FileHash, Required<FileDescription>>();
 
-  constructor(store: FileStore, session: PartialSession, tell: Tell) {
+  constructor({ store, session, onBegun, tell }: TaskFilesOptions) {
     this.#store = store;
     this.#session = session;
+    this.#onBegun = onBegun;
     this.#tell = tell;
   }
 
@@ -73,6 +83,7 @@ export class TaskFiles {
     if (task.partial.heldBytes > 0) task.isOfMembers = false; // an earlier run may have got them from any source
     if (!this.#begun.has(job.fileHash)) this.#tell({ type: 'nar-kept', bytes: task.partial.heldBytes });
     this.#begun.add(job.fileHash);
+    this.#onBegun?.(job.info, task.partial);
     return task.partial;
   }
 

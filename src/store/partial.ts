@@ -9,6 +9,7 @@ import { BytesInFile } from './partial-bytes/in-file.ts';
 import { BytesInMemory } from './partial-bytes/in-memory.ts';
 import { PieceCheck } from './partial-bytes/piece-check.ts';
 import { SavedPieces } from './partial-bytes/saved-pieces.ts';
+import { wrongBytes } from './partial-bytes/wrong-bytes.ts';
 import { storeError } from '../disk/store-error.ts';
 
 export type { Origin, Range } from './partial-bytes/held-pieces.ts';
@@ -45,6 +46,7 @@ export class PartialNar implements AsyncDisposable {
   readonly #writing = new Set<Promise<void>>();
   /** True once an unchecked piece was written. Then the file is not read again to check it against its torrent. */
   #mayMisfit = false;
+  #onGrowth: (() => void) | undefined;
 
   private constructor(
     path: string,
@@ -115,6 +117,21 @@ export class PartialNar implements AsyncDisposable {
   /** Held bytes, at most {@link sizeBytes}. */
   get heldBytes(): number {
     return this.#held.bytes;
+  }
+
+  /** Held bytes from the front without a gap. */
+  get frontBytes(): number {
+    return this.#held.prefixBytes;
+  }
+
+  /** True if the bytes are in memory, and not in a file. */
+  get isInMemory(): boolean {
+    return this.sizeBytes <= MEMORY_BYTES;
+  }
+
+  /** Calls `onGrowth` each time that bytes are written. */
+  follow(onGrowth: () => void): void {
+    this.#onGrowth = onGrowth;
   }
 
   /** Returns the missing ranges, in order; adjacent ones are joined. */
@@ -233,6 +250,7 @@ export class PartialNar implements AsyncDisposable {
     this.#writing.add(writing);
     try {
       await writing;
+      this.#onGrowth?.();
     } finally {
       this.#writing.delete(writing);
     }
@@ -243,23 +261,13 @@ export class PartialNar implements AsyncDisposable {
    * enough.
    */
   #savePieces(offset: number): void {
-    if (this.#isInMemory || this.#pieces === undefined || offset <= this.#held.prefixBytes) return;
+    if (this.isInMemory || this.#pieces === undefined || offset <= this.#held.prefixBytes) return;
     this.#saved.save(this.#pieces);
   }
 
-  /** Saves the hashes of the pieces if the disk takes them. */
+  /** Saves the hashes of the pieces if the disk takes them. Otherwise the bytes after the gap are fetched again. */
   #canSavePieces(): boolean {
-    if (this.#pieces === undefined) return false;
-    try {
-      this.#saved.save(this.#pieces);
-      return true;
-    } catch {
-      return false; // the bytes after the gap are fetched again
-    }
-  }
-
-  get #isInMemory(): boolean {
-    return this.sizeBytes <= MEMORY_BYTES;
+    return this.#pieces !== undefined && this.#saved.maySave(this.#pieces);
   }
 
   /** Takes over the bytes in the file: pieces with the right SHA-1, or the whole length if no hashes are known. */
@@ -287,13 +295,6 @@ export class PartialNar implements AsyncDisposable {
     const origins = this.#held.originsOf(bad);
     if (mapLied || this.#pieces === undefined) this.reset();
     else for (const index of bad) this.#held.forget(index);
-    const from = mapLied ? 'the hash map names other bytes' : `bytes came from ${origins.join(', ')}`;
-    return new NarswarmError(
-      'HASH_MISMATCH',
-      `the NAR ${this.#fileHash} is not what its narinfo says: its SHA-256 is ${found} (${from})`,
-      {
-        facts: { fileHash: this.#fileHash, found, mapLied, origins },
-      },
-    );
+    return wrongBytes(this.#fileHash, { found, mapLied, origins });
   }
 }

@@ -1,8 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
-
-/** The unit of `ulimit -f` (POSIX). */
-const BLOCK_BYTES = 512;
+import { limitBlocks, XZ } from './xz-command.ts';
 
 /**
  * Decodes one file after another, as three lines name them: from, to, and the limit of its output. Starting xz from a
@@ -10,7 +8,7 @@ const BLOCK_BYTES = 512;
  */
 const SCRIPT = `
 while IFS= read -r from && IFS= read -r to && read -r blocks; do
-  if (ulimit -f "$blocks" && exec xz -dc --memlimit-decompress=256MiB -- "$from" >"$to" 2>/dev/null) 2>/dev/null
+  if (ulimit -f "$blocks" && exec ${XZ} -- "$from" >"$to" 2>/dev/null) 2>/dev/null
   then echo done
   else echo failed
   fi
@@ -47,7 +45,7 @@ export class XzDecoder implements AsyncDisposable {
   async decode(from: string, to: string, maxBytes: number): Promise<boolean> {
     if (from.includes('\n') || to.includes('\n')) return false;
     this.#waiting = Promise.withResolvers<boolean>();
-    this.#shell.stdin?.write(`${from}\n${to}\n${Math.ceil(maxBytes / BLOCK_BYTES)}\n`);
+    this.#shell.stdin?.write(`${from}\n${to}\n${limitBlocks(maxBytes)}\n`);
     const isOver = this.#gone.then(() => false);
     return Promise.race([this.#waiting.promise, isOver]);
   }

@@ -21,38 +21,57 @@ export class XzDecoders implements AsyncDisposable {
     return this.#running > 0;
   }
 
+  /** True if a processor is free. */
+  get isFree(): boolean {
+    return this.#running < availableParallelism();
+  }
+
   /** Returns true if so many bytes ever fit. */
   mayHold(bytes: number): boolean {
     return bytes <= this.#maxBytes;
   }
 
-  /** Returns true if a processor is free, and room in this part of the whole. */
+  /** Returns true if so many bytes fit now into this part of the room. */
   hasRoom(bytes: number, part = 1): boolean {
-    return this.#running < availableParallelism() && this.#heldBytes + bytes <= this.#maxBytes * part;
+    return this.#heldBytes + bytes <= this.#maxBytes * part;
   }
 
-  /**
-   * Decodes a file. Its room is taken at once.
-   *
-   * @param bytes size of the decoded file. More is refused
-   * @returns as {@link XzDecoder.decode}
-   */
-  async decode(from: string, to: string, bytes: number): Promise<boolean> {
-    this.#running++;
+  /** Takes room for a decoded file. */
+  hold(bytes: number): void {
     this.#heldBytes += bytes;
-    const decoder = this.#idle.pop() ?? new XzDecoder(this.#signal);
-    this.#all.add(decoder);
-    try {
-      return await decoder.decode(from, to, bytes);
-    } finally {
-      this.#running--;
-      this.#idle.push(decoder);
-    }
   }
 
   /** Gives back the room of a decoded file that is no longer needed. */
   release(bytes: number): void {
     this.#heldBytes -= bytes;
+  }
+
+  /**
+   * Decodes a file.
+   *
+   * @param bytes size of the decoded file. More is refused
+   * @returns as {@link XzDecoder.decode}
+   */
+  async decode(from: string, to: string, bytes: number): Promise<boolean> {
+    return this.occupy(async () => {
+      const decoder = this.#idle.pop() ?? new XzDecoder(this.#signal);
+      this.#all.add(decoder);
+      try {
+        return await decoder.decode(from, to, bytes);
+      } finally {
+        this.#idle.push(decoder);
+      }
+    });
+  }
+
+  /** Does other work on one of the processors. */
+  async occupy<T>(work: () => Promise<T>): Promise<T> {
+    this.#running++;
+    try {
+      return await work();
+    } finally {
+      this.#running--;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,8 @@
 /** Imports into the real Nix while NARs are still arriving. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -11,6 +13,7 @@ import type { StorePath } from '../../src/nix/brands.ts';
 import { baseNameOf, parseStorePath } from '../../src/nix/store-path.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, Lab, readNarInfos, requisites } from '../support/lab.ts';
+import { WrittenCache } from '../support/written-cache.ts';
 
 const PATHS = 8;
 
@@ -123,6 +126,62 @@ describe('an import beside the download', { concurrency: 4 }, () => {
       assert.match(await readFile(log, 'utf8'), expected);
       assert.equal(requisites(to, made.root).length, PATHS);
     }
+  });
+
+  /** A path of 4 MB that refers to a small one. */
+  const largeScene = async (): Promise<{ info: NarInfo; dir: string; store: string; to: string; args: string[] }> => {
+    const written = await WrittenCache.create(await lab.folder('written'), 'written-1');
+    const small = await written.add('small');
+    const contents = randomBytes(2_000_000).toString('hex');
+    const { info } = await written.add('large', { contents, references: [small.baseName] });
+    const store = await lab.folder('store');
+    const to = `local?root=${await lab.folder('target')}`;
+    const args = ['fetch', info.storePath, '--store', store, '--to', to, '--trusted-public-key', written.publicKey];
+    return { info, dir: written.dir, store, to, args: [...args, ...ALONE] };
+  };
+  /** Waits until some of a NAR is decoded. */
+  const someDecoded = async (store: string): Promise<void> => {
+    for (;;) {
+      const [owner = ''] = await imports(store);
+      const dir = join(store, 'narswarm/import', owner, 'decoded');
+      const sizes = (await readdir(dir).catch(() => [])).map((name) => statSync(join(dir, name)).size);
+      if (sizes.some((size) => size > 1_000_000)) return;
+      await sleep(50);
+    }
+  };
+
+  test('decodes a large NAR while it arrives, once, and leaves nothing behind after SIGINT', async () => {
+    const { info, dir, store, to, args } = await largeScene();
+    const cache = lab.use(await startHttpCache(dir));
+    cache.faults = [{ kind: 'stall', afterBytes: 1_300_000, match: new RegExp(basename(info.url)), times: 1 }];
+    const log = lab.path('calls-of-xz');
+    const env = await withProgram('xz', `echo "$*" >>${log}; PATH=\${PATH#*:} exec xz "$@"`);
+    const run = lab.start([...args, '--from', cache.url], { env });
+    await someDecoded(store);
+    assertFailure(await run.stop('SIGINT'), 130, 'INTERRUPTED', /interrupted/);
+    assert.deepEqual(await imports(store), []);
+    await writeFile(log, '');
+    cache.faults = [{ kind: 'slow', match: new RegExp(basename(info.url)), rateBytesPerSec: 300_000 }];
+    const next = await lab.run([...args, '--from', cache.url], { env });
+    assert.equal(next.status, 0, next.stderr);
+    assert.equal(requisites(to, info.storePath).length, 2);
+    assert.ok(!(await readFile(log, 'utf8')).includes(String(info.fileHash)), 'it is not decoded again');
+    assert.deepEqual(await imports(store), []);
+  });
+
+  test('decodes a NAR again if the first bytes came from a liar', async () => {
+    const { info, dir, to, args } = await largeScene();
+    const match = new RegExp(basename(info.url));
+    const liar = lab.use(await startHttpCache(dir));
+    liar.faults = [
+      { kind: 'corrupt', afterBytes: 700_000, match, times: 1 },
+      { kind: 'status', status: 404, match },
+    ];
+    const cache = lab.use(await startHttpCache(dir));
+    cache.faults = [{ kind: 'slow', match, rateBytesPerSec: 1_000_000 }];
+    const run = await lab.run([...args, '--from', liar.url, '--from', cache.url]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(requisites(to, info.storePath).length, 2);
   });
 
   /** The environment of a process in which a script runs instead of a program. */

@@ -75,6 +75,16 @@ export class SavedPieces {
     this.#saved = pieces;
   }
 
+  /** Saves the hashes as {@link save} does. @returns false if the disk does not take them */
+  maySave(pieces: Uint8Array): boolean {
+    try {
+      this.save(pieces);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Removes the file, if there is one. Call it when the partial file is complete or dropped. */
   remove(): void {
     if (this.#saved === undefined) return;
