@@ -9,12 +9,14 @@ import type { TorrentShape } from '../wire/message-guard.ts';
 import { ANNOUNCED_OPEN_REQUESTS } from '../wire/bounds.ts';
 import { isSoundMetadata } from '../wire/metadata-check.ts';
 import { PeerConnection } from '../wire/peer-connection.ts';
+import type { ProcessorBudget } from '../wire/processor-budget.ts';
 import type { SendBudget } from '../wire/send-budget.ts';
 import type { PieceStorage } from './chunk-store.ts';
 import type { DiskBacklog } from './disk-backlog.ts';
 
 export interface OpenTorrentContext {
   readonly budget: SendBudget;
+  readonly processor: ProcessorBudget;
   readonly backlog: DiskBacklog;
   readonly downloadLimit: DirectionLimit | undefined;
   readonly uploadLimit: DirectionLimit | undefined;
@@ -72,7 +74,7 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
 
   /** Accepts a peer over a connected socket. @returns undefined if the torrent cannot accept one */
   connect(socket: Socket, { head, ...peer }: NewPeer): PeerConnection | undefined {
-    const { budget, backlog, downloadLimit, uploadLimit, mayHave, onUpload } = this.#context;
+    const { budget, processor, backlog, downloadLimit, uploadLimit, mayHave, onUpload } = this.#context;
     const host = peer.remoteAddress.replaceAll(/[[\]]/g, '');
     const connection = new PeerConnection(
       socket,
@@ -84,6 +86,7 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
         holds: (index) => this.handle.bitfield?.get(index) === true,
         read: (targets, { index, offset }) => this.#read(targets, index * this.handle.pieceLength + offset),
         budget,
+        time: processor.of(host),
         downloadLimit: downloadLimit?.towards(host),
         uploadLimit: uploadLimit?.towards(host),
         disk: backlog,

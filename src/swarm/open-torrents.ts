@@ -4,7 +4,8 @@ import { mayHave, type Serves } from '../discovery/connection-guard.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import { MAX_CONNECTIONS } from '../wire/bounds.ts';
+import { MAX_CONNECTIONS, PROCESSOR_TIME } from '../wire/bounds.ts';
+import { ProcessorBudget } from '../wire/processor-budget.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { DiskBacklog } from './disk-backlog.ts';
 import { OpenTorrent } from './open-torrent.ts';
@@ -22,6 +23,8 @@ export interface OpenTorrentsOptions {
   readonly uploadLimit?: DirectionLimit | undefined;
   /** Memory for bytes that are sent to peers. Default: an own budget. */
   readonly budget?: SendBudget;
+  /** Limits on the time that the messages of each host take. Default: those of {@link PROCESSOR_TIME}. */
+  readonly processor?: ProcessorBudget;
   /** Called for a torrent that failed. */
   readonly onWarning?: Warn;
   /** Called with sent payload. */
@@ -34,6 +37,7 @@ export class OpenTorrents {
   readonly backlog = new DiskBacklog();
   /** Memory for bytes that are sent to peers. */
   readonly budget: SendBudget;
+  readonly #processor: ProcessorBudget;
   readonly #client: WebTorrent;
   readonly #options: OpenTorrentsOptions;
   readonly #networks: Pick<LocalNetworks, 'includes'>;
@@ -43,6 +47,7 @@ export class OpenTorrents {
     this.#client = client;
     this.#options = options;
     this.budget = options.budget ?? new SendBudget();
+    this.#processor = options.processor ?? new ProcessorBudget(PROCESSOR_TIME);
     this.#networks = options.networks ?? new LocalNetworks();
   }
 
@@ -79,6 +84,7 @@ export class OpenTorrents {
     );
     const torrent = new OpenTorrent(infoHash, handle, gives, {
       budget: this.budget,
+      processor: this.#processor,
       backlog: this.backlog,
       downloadLimit: this.#options.downloadLimit,
       uploadLimit: this.#options.uploadLimit,

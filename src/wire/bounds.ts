@@ -106,7 +106,10 @@ export const MAX_NARINFO_ANSWER_BYTES = 4 * 1024 * 1024;
  * signature. A member that fetches a whole system asks for some thousands at once.
  */
 export const NARINFOS_PER_SECOND = { total: 1500, perRange: 1000, burst: 20_000, burstPerRange: 10_000 };
-/** Processor time for the messages of one host's members, other than the payload that we asked for. */
+/**
+ * Processor time for the messages of one host, in any protocol, other than the payload that we asked for and the requests
+ * of blocks that it took.
+ */
 export const PROCESSOR_TIME = { perSecondMs: 100, burstMs: 500 };
 /** Ignored bytes of messages from one member: those of later versions, and of BEP 3. */
 export const MAX_IGNORED_BYTES = 1024 * 1024;

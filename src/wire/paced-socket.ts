@@ -3,6 +3,7 @@ import { giveBack } from '../bytes/lent-buffers.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
 import type { Backpressure } from './backpressure.ts';
 import type { StreamCipher } from './encryption.ts';
+import type { HostTime } from './processor-budget.ts';
 
 export interface PacedSocketOptions {
   readonly cipher: StreamCipher | undefined;
@@ -10,8 +11,10 @@ export interface PacedSocketOptions {
   readonly limit: RateLimit | undefined;
   /** Receivers of the bytes. Nothing is read while one of them is full. */
   readonly readers: readonly Backpressure[];
-  /** Called with received bytes, decrypted. */
-  readonly onBytes: (bytes: Buffer) => void;
+  /** Processor time of the peer's host. Nothing is handled while it is over. */
+  readonly time: HostTime;
+  /** Called with received bytes, decrypted. Returns the share of the time for them that counts, from 0 to 1. */
+  readonly onBytes: (bytes: Buffer) => number;
   /** Called when the peer has taken bytes. */
   readonly onTaken: () => void;
 }
@@ -33,9 +36,7 @@ export class PacedSocket {
     this.#options = options;
     this.#stops = options.readers.map((reader) => reader.onFree(() => this.#readOn()));
     socket.setNoDelay(true); // Nagle's algorithm adds 44 ms to each exchange
-    socket.on('data', (bytes: Buffer) =>
-      this.#onData(options.cipher === undefined ? bytes : options.cipher.decrypt(bytes)),
-    );
+    socket.on('data', (bytes: Buffer) => this.#onData(bytes));
   }
 
   /** Time until which the limit stops reading, in milliseconds of `performance.now()`. */
@@ -104,11 +105,25 @@ export class PacedSocket {
   }
 
   #onData(bytes: Buffer): void {
-    const waitMs = this.#options.limit?.take(bytes.length) ?? 0;
+    const { time, limit, cipher, onBytes } = this.#options;
+    if (time.isOver) {
+      this.#socket.pause();
+      this.#socket.unshift(bytes);
+      time.whenFree(this.#onTime);
+      return;
+    }
+    const waitMs = limit?.take(bytes.length) ?? 0;
     if (waitMs > 0) this.#hold(waitMs);
-    this.#options.onBytes(bytes);
+    time.spend(() => onBytes(cipher?.decrypt(bytes) ?? bytes), { andAfter: true });
     if (!this.#mayRead()) this.#socket.pause();
   }
+
+  /** Handles waiting bytes at once: if this uses up the time, it is no other connection's turn. */
+  readonly #onTime = (): void => {
+    if (this.#socket.destroyed || !this.#mayRead()) return;
+    this.#socket.read();
+    this.#readOn();
+  };
 
   #hold(waitMs: number): void {
     this.#heldUntilMs = performance.now() + waitMs;

@@ -14,7 +14,8 @@ import { IncomingMessages } from './incoming-messages.ts';
 import type { TorrentShape } from './message-guard.ts';
 import { OutgoingMessages } from './outgoing-messages.ts';
 import { PacedSocket } from './paced-socket.ts';
-import { EXTENDED_AT, EXTENDED_BIT, FAST_AT, FAST_BIT } from './protocol.ts';
+import type { HostTime } from './processor-budget.ts';
+import { EXTENDED_AT, EXTENDED_BIT, FAST_AT, FAST_BIT, KIND } from './protocol.ts';
 import { isForPeer, isForSwarm, type Sides } from './routes.ts';
 import { ServingSide } from './serving-side.ts';
 import type { Receiver, SendBudget } from './send-budget.ts';
@@ -37,6 +38,8 @@ export interface PeerConnectionOptions {
   readonly read: ReadBlocks;
   /** Memory for the requests of all peers. */
   readonly budget: SendBudget;
+  /** Processor time of the peer's host. */
+  readonly time: HostTime;
   /** Limit on the rate of reading, over all peers. */
   readonly downloadLimit?: RateLimit | undefined;
   /** Limit on the rate of answers. */
@@ -47,6 +50,9 @@ export interface PeerConnectionOptions {
   readonly onUpload?: (bytes: number) => void;
   readonly cipher?: StreamCipher | undefined;
 }
+
+/** Bytes of a request, and of the block that most clients ask for with one. */
+const [REQUEST_BYTES, BLOCK_BYTES] = [17, 16 * 1024] as const;
 
 /**
  * The only connection to a peer. WebTorrent takes it through its public `addPeer`. Cuts out and checks every message,
@@ -66,6 +72,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   activeAtMs = performance.now();
   hasFast = false;
   readonly #socket: PacedSocket;
+  readonly #time: HostTime;
   readonly #serving: ServingSide;
   readonly #sides: Sides;
   readonly #incoming: IncomingMessages;
@@ -73,6 +80,8 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   /** Messages for the swarm that are adjacent in memory. */
   #forSwarm: Buffer | undefined;
   #hasHandshake = false;
+  /** Bytes whose time is still to be left out: blocks that we asked for, and requests of blocks that the peer took. */
+  #welcomeBytes = 0;
   /** Stops reading while the swarm does not take messages. */
   readonly #swarm = new Brake();
 
@@ -84,6 +93,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     this.id = options.id;
     this.remoteAddress = options.remoteAddress;
     this.remotePort = options.remotePort;
+    this.#time = options.time;
     this.#incoming = new IncomingMessages({
       shape: options.shape,
       extension: (id) => this.extensions.nameOf(id),
@@ -95,6 +105,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       cipher: options.cipher,
       limit: options.downloadLimit,
       readers: [this.#incoming.brake, this.#swarm, ...(options.disk === undefined ? [] : [options.disk])],
+      time: options.time,
       onBytes: (bytes) => this.#take(bytes),
       onTaken: () => this.#onRoom(),
     });
@@ -108,7 +119,10 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       take: (bytes) => options.budget.take(this, bytes, () => this.#onRoom()),
       note: (bytes) => options.budget.note(bytes),
       limit: options.uploadLimit,
-      onUpload: (bytes) => options.onUpload?.(bytes),
+      onUpload: (bytes) => {
+        this.#welcomeBytes += (bytes / BLOCK_BYTES) * REQUEST_BYTES;
+        options.onUpload?.(bytes);
+      },
       askMetadata: (piece) => this.extensions.metadata.ask(piece),
     });
     this.extensions = new Extensions(this, {
@@ -135,7 +149,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
       this.#serving.end();
       this.extensions.metadata.cancel();
     });
-    if (head !== undefined) this.#take(head);
+    if (head !== undefined) this.#time.spend(() => this.#take(head));
     socket.once('end', () => this.push(null));
     socket.on('error', () => this.destroy()); // an ended connection is not worth reporting
     socket.once('close', () => this.destroy());
@@ -186,7 +200,12 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   welcome(extensions: Readonly<Record<number, string>>): void {
     setImmediate(() => {
       this.extensions.speak(extensions);
-      if (!this.destroyed) this.#incoming.welcome();
+      if (this.destroyed) return;
+      const welcome = (): number => {
+        this.#incoming.welcome();
+        return 1;
+      };
+      this.#time.spend(welcome, { andAfter: true });
     });
   }
 
@@ -232,8 +251,12 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     done(error);
   }
 
-  #take(bytes: Buffer): void {
+  /** Handles bytes of the peer. @returns the share of them that is not welcome */
+  #take(bytes: Buffer): number {
     if (!this.destroyed) this.#incoming.take(bytes);
+    const welcomeBytes = Math.min(bytes.length, this.#welcomeBytes);
+    this.#welcomeBytes -= welcomeBytes; // a block arrives in several chunks, and counts with its last one
+    return 1 - welcomeBytes / bytes.length;
   }
 
   #flush(): void {
@@ -246,7 +269,9 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
   #onMessage(message: Buffer): void {
     if (this.destroyed) return;
     if (!this.#hasHandshake) return this.#onHandshake(message);
-    if (isForSwarm(message, this.#sides)) this.toSwarm(message);
+    if (!isForSwarm(message, this.#sides)) return;
+    if (message[4] === KIND.PIECE) this.#welcomeBytes += message.length; // others do not get here
+    this.toSwarm(message);
   }
 
   #onHandshake(message: Buffer): void {

@@ -1,4 +1,6 @@
 import { PeerConnection, type PeerConnectionOptions } from '../../src/wire/peer-connection.ts';
+import { PROCESSOR_TIME } from '../../src/wire/bounds.ts';
+import { ProcessorBudget } from '../../src/wire/processor-budget.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
 import { idleSocket, type IdleSocket } from './idle-socket.ts';
 
@@ -27,6 +29,7 @@ export function loneConnection(
       holds: () => true,
       read: () => Promise.resolve(),
       budget: new SendBudget(),
+      time: new ProcessorBudget(PROCESSOR_TIME).of('127.0.0.1'),
       ...options,
     },
     head,

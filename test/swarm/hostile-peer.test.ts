@@ -1,11 +1,14 @@
 /** A stranger's messages to a seed may cost the stranger its connection, and others nothing. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect as connectSocket } from 'node:net';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { Swarm } from '../../src/swarm/swarm.ts';
-import { ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
+import { ProcessorBudget } from '../../src/wire/processor-budget.ts';
+import { handshakeOf, ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
 import { makeNar, MIB, PIECE, peersAt, startDownload, startSeeder, startSwarm, type TestNar } from './swarm-fixture.ts';
 
 const LIMIT = { timeout: 20_000 };
@@ -152,6 +155,52 @@ test('endless requests end the connection', LIMIT, async (t) => {
   peer.socket.resume();
   await peer.closed();
 });
+
+test(
+  'endless messages of one host are read no faster than they may be, and hold up no other host',
+  LIMIT,
+  async (t) => {
+    let [hasTime, reads] = [false, 0];
+    const clock = { nowMs: () => (hasTime ? performance.now() * 1000 : 0), usedMs: () => reads++ };
+    const processor = new ProcessorBudget({ perSecondMs: 40, burstMs: 40 }, clock); // a read takes a millisecond or two
+    const nar = await makeNar(t, 3 * PIECE);
+    const seeder = await startSeeder(t, [nar.seed], { processor });
+    const stranger = (): RawPeer => {
+      const peer = new RawPeer(connectSocket({ port: seeder.port, host: '127.0.0.1', localAddress: '127.0.0.2' }));
+      t.after(() => peer.socket.destroy());
+      peer.socket.write(Buffer.concat([handshakeOf(nar.torrent.infoHash), message(ID.INTERESTED)]));
+      return peer;
+    };
+    const peer = stranger();
+    await peer.receive(ID.UNCHOKE);
+    peer.socket.write(Buffer.alloc(32 * MIB, message(ID.HAVE, numbers(1))));
+    while (!processor.of('127.0.0.2').isOver) await nextTurn();
+    const other = stranger();
+    await other.receive(ID.EXTENDED);
+    other.send(ID.REQUEST, numbers(0, 0, BLOCK));
+    assert.ok(await stillServes(t, seeder, nar));
+    assert.ok(peer.socket.writableLength > 0, 'everything was read');
+    assert.ok(!other.messages.some(({ id }) => id === ID.PIECE), 'its other connection was read');
+    hasTime = true;
+    await Promise.all([once(peer.socket, 'drain'), other.receive(ID.PIECE)]);
+  },
+);
+
+for (const [side, name] of [
+  ['client', 'blocks that we asked for take no time of their host'],
+  ['seeder', 'requests of blocks that a peer takes take no time of its host'],
+] as const)
+  test(name, LIMIT, async (t) => {
+    let reads = 0;
+    const clock = { nowMs: () => 0, usedMs: () => reads++ };
+    const processor = new ProcessorBudget({ perSecondMs: 40, burstMs: 40 }, clock); // for 40 reads at most
+    const nar = await makeNar(t, 16 * MIB);
+    const seeder = await startSeeder(t, [nar.seed], side === 'seeder' ? { processor } : {});
+    const client = await startSwarm(t, side === 'client' ? { processor } : {});
+    const { download, done } = await startDownload(t, client, nar.torrent);
+    await download.addPeers(peersAt(client, seeder.port));
+    assert.ok(nar.bytes.equals(await done));
+  });
 
 test('unread answers do not pile up', LIMIT, async (t) => {
   const { nar, seeder } = await seeding(t);

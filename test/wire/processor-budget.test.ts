@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ProcessorBudget, type HostTime } from '../../src/wire/processor-budget.ts';
 
 const RATE = { perSecondMs: 100, burstMs: 50 };
@@ -7,8 +8,10 @@ const RATE = { perSecondMs: 100, burstMs: 50 };
 /** A budget with clocks that the test moves. */
 function made(): {
   budget: ProcessorBudget;
-  clock: { now: number };
+  clock: { now: number; used: number };
   use: (time: HostTime, ms: number, share?: number) => void;
+  /** Uses time in a microtask after a read that takes none. */
+  useAfter: (time: HostTime, ms: number, share?: number) => void;
 } {
   const clock = { now: 0, used: 0 };
   const budget = new ProcessorBudget(RATE, { nowMs: () => clock.now, usedMs: () => clock.used });
@@ -17,7 +20,14 @@ function made(): {
       clock.used += ms;
       return share;
     });
-  return { budget, clock, use };
+  const useAfter = (time: HostTime, ms: number, share = 1): void => {
+    const read = (): number => {
+      queueMicrotask(() => void (clock.used += ms));
+      return share;
+    };
+    time.spend(read, { andAfter: true });
+  };
+  return { budget, clock, use, useAfter };
 }
 
 test('a host has a burst, and the part of its time that counts', () => {
@@ -62,4 +72,28 @@ test('waiting connections have turns: one that uses up the time keeps the next o
   clock.now = 10;
   await promise;
   assert.deepEqual([resumed, host.isOver], [['first'], true]);
+});
+
+test('what follows a read in the same turn of the event loop counts, and nothing later', async () => {
+  const { budget, clock, useAfter } = made();
+  const [whole, half, later] = ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map((host) => budget.of(host));
+  assert.ok(whole && half && later);
+  useAfter(whole, 51);
+  await nextTurn();
+  useAfter(half, 60, 0.5);
+  await nextTurn();
+  useAfter(later, 1);
+  await nextTurn();
+  clock.used += 60;
+  await nextTurn();
+  assert.deepEqual([whole.isOver, half.isOver, later.isOver], [true, false, false]);
+});
+
+test('the messages of one host do not follow from those of another', async () => {
+  const { budget, use, useAfter } = made();
+  const [first, second] = [budget.of('10.0.0.1'), budget.of('10.0.0.2')];
+  useAfter(first, 0);
+  use(second, 51);
+  await nextTurn();
+  assert.deepEqual([first.isOver, second.isOver], [false, true]);
 });
