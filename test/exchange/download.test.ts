@@ -85,6 +85,7 @@ function startDownload(
   const sinks = new Map<FileHash, MadeSink>();
   const wanted = new Map<FileHash, DownloadFile>();
   const lies: string[] = [];
+  const firstLie = Promise.withResolvers<string>();
   const received = new Map<number, number>();
   const news: [FileHash, number][] = [];
   const ends = new Map<FileHash, PromiseWithResolvers<MadeSink>>();
@@ -103,7 +104,10 @@ function startDownload(
     },
     onVerified: () => undefined,
     onPiece: (file, index) => news.push([file, index]),
-    onLie: (member) => lies.push(member.peer.address),
+    onLie: ({ peer: { address } }) => {
+      lies.push(address);
+      firstLie.resolve(address);
+    },
     onComplete: (file) => {
       const sink = sinks.get(file)!;
       const isRight = madeHash(sink.bytes) === file;
@@ -128,7 +132,8 @@ function startDownload(
     download.add([...wanted.values()]);
     return Promise.all(files.map(({ file }) => ends.get(file)!.promise));
   };
-  return { download, fetch, sinks, received, lies, news, [Symbol.asyncDispose]: () => download[Symbol.asyncDispose]() };
+  const dispose = (): Promise<void> => download[Symbol.asyncDispose]();
+  return { download, fetch, sinks, received, lies, lied: firstLie.promise, news, [Symbol.asyncDispose]: dispose };
 }
 
 function madeHash(bytes: Buffer): FileHash {
@@ -222,9 +227,12 @@ suite('Download', () => {
     client.meet(honest);
     while (client.members.open.size < 2) await new Promise(setImmediate);
     for (const member of client.members.open) if (member.peer.endpoint.port === liar.port) member.drop();
+    while (running.received.get(honest.port) !== 3 * PIECE) await new Promise(setImmediate);
     while ((running.sinks.get(file.file)?.origins.size ?? 0) < 2) await new Promise(setImmediate);
-    assert.ok(!running.sinks.get(file.file)!.origins.has(0));
+    for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate); // the first piece would be written by now
+    const written = [...running.sinks.get(file.file)!.origins.keys()];
     disk.resolve();
+    assert.deepEqual(written.toSorted(), [1, 2]);
     const [sink] = await fetched;
     assert.equal(madeHash(sink!.bytes), file.file);
     assert.deepEqual(running.lies, []);
@@ -240,11 +248,20 @@ suite('Download', () => {
       await using running = startDownload(client);
       const fetched = running.fetch([file], { hasPieces: false });
       client.meet(fetcher);
+      while (client.members.open.size === 0) await new Promise(setImmediate);
+      const [member] = client.members.open;
       const pieces = new PieceSet(file.bytes.length);
       for (const index of [0, 1, 2]) {
         assert.ok(!running.download.isAtHand(file.file));
         fetcher.offer.addPiece(file, pieces, index);
-        while (running.sinks.get(file.file)?.origins.has(index) !== true) await new Promise(setImmediate);
+        const isHere = (): boolean => running.sinks.get(file.file)?.origins.has(index) === true;
+        const isTold = (): boolean => {
+          const held = member!.has(file.file);
+          return held === 'whole' || held?.has(index) === true;
+        };
+        while (!isTold()) await new Promise(setImmediate);
+        assert.ok(isHere() || running.download.isAtHand(file.file));
+        while (!isHere()) await new Promise(setImmediate);
       }
       const [sink] = await fetched;
       assert.equal(madeHash(sink!.bytes), file.file);
@@ -307,6 +324,7 @@ suite('Download', () => {
       for (const index of [0, 1, 2]) misled.offer.addPiece(wrong, pieces, index);
       const isWrong = (sink: MadeSink): boolean => sink.origins.size === 3 && sink.missing().length === 3;
       while (!isWrong(running.sinks.get(file.file) ?? new MadeSink(0))) await new Promise(setImmediate);
+      assert.deepEqual(running.lies, []);
       const [member] = client.members.open;
       misled.offer.addPiece(second, new PieceSet(second.bytes.length), 0);
       while (member!.has(second.file) === undefined) await new Promise(setImmediate);
@@ -362,6 +380,7 @@ suite('Download', () => {
     client.meet(honest);
     const wanted = { file: file.file, sizeBytes: file.bytes.length };
     running.download.add([wanted], new Map([[file.file, running.sinks.get(file.file)!]]));
+    assert.equal(await running.lied, address);
     await fetched;
     assert.deepEqual(running.lies, [address]);
   });

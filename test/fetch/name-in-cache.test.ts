@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { after, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { cacheThatNames, lacksName } from '../../src/fetch/name-in-cache.ts';
 import type { NarJob } from '../../src/fetch/job.ts';
 import { Scheduler } from '../../src/fetch/scheduler.ts';
@@ -71,7 +72,7 @@ test(
   async (t) => {
     await using stack = new AsyncDisposableStack();
     const job = jobOf();
-    const given = Promise.withResolvers<void>();
+    const given = Promise.withResolvers<string>();
     const site = stack.use(
       await startSite((request, response) => {
         if (request.url?.endsWith('.narinfo') === true) response.end(formatNarInfo(job.info));
@@ -79,6 +80,7 @@ test(
           response.writeHead(200, { 'content-length': NAR.bytes.length });
           response.write(NAR.bytes.subarray(0, 2 * PIECE));
           void given.promise.then(() => response.end(NAR.bytes.subarray(2 * PIECE)));
+          void sleep(20_000, undefined, { ref: false }).then(() => given.resolve('nothing'));
         }
       }),
     );
@@ -86,7 +88,7 @@ test(
     const session = stack.use(await PartialSession.open(store));
     const { members, peers } = stack.use(await startMember());
     const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
-    const begin = () => ({ add: () => given.resolve(), end: () => undefined });
+    const begin = () => ({ add: () => given.resolve('a part'), end: () => undefined });
     const scheduler = new Scheduler({
       store,
       session,
@@ -98,6 +100,6 @@ test(
       held: { isShared: async () => true, begin } as unknown as HeldNars,
     });
     await scheduler.run([job], signal);
-    await given.promise;
+    assert.equal(await given.promise, 'a part');
   },
 );

@@ -156,8 +156,14 @@ suite('narinfos of neighbours', { timeout: 20_000 }, () => {
 
   test('without a cache and without a network, neighbours are not waited for', async (t) => {
     const [asking] = await neighbours(t);
-    const near = await sourceOf(asking, { waitMs: 1, lastingMs: 3_600_000, mayAppear: () => false });
-    assert.equal(await near.lasting.find(leaf, signal), undefined);
+    const alone = await sourceOf(asking, { waitMs: 1, lastingMs: 4_000, mayAppear: () => false });
+    const waiting = await sourceOf(asking, { waitMs: 1, lastingMs: 4_000 });
+    const ends: string[] = [];
+    await Promise.all([
+      waiting.lasting.find(leaf, signal).then(() => ends.push('waiting')),
+      alone.lasting.find(leaf, signal).then(() => ends.push('alone')),
+    ]);
+    assert.deepEqual(ends, ['alone', 'waiting']);
   });
 
   test('a neighbour that answers the announcement at once is asked before anybody else', async (t) => {

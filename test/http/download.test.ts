@@ -118,13 +118,18 @@ describe('download', { timeout: 20_000 }, () => {
 });
 
 describe('a server that trickles', { timeout: 60_000 }, () => {
-  /** Sends the length of the NAR, and a byte of it after each `gapMs`. */
+  /** Sends the length of the NAR, ten bytes of it with `gapMs` between them, and then the rest. */
   async function startTrickle(gapMs: number): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
     let requests = 0;
     const server = await serve((_, response) => {
       requests += 1;
       response.writeHead(200, { 'content-length': sizeBytes }).write(NAR.subarray(0, 1));
-      const timer = setInterval(() => response.write('x'), gapMs);
+      let at = 1;
+      const timer = setInterval(() => {
+        if (at === 10) response.end(NAR.subarray(at));
+        else response.write(NAR.subarray(at, at + 1));
+        at += 1;
+      }, gapMs);
       response.on('close', () => clearInterval(timer));
     });
     return Object.assign(server, { requests: () => requests });

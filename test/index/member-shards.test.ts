@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { suite, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { formatMessage } from '../../src/exchange/format-message.ts';
 import { OUR_EXTENSION_ID } from '../../src/exchange/handshake.ts';
@@ -58,7 +59,7 @@ suite('the shards of members', { concurrency: true, timeout: 60_000 }, () => {
 
   test('the next member is asked while one is silent, and first from then on', async (t) => {
     const silent = await started(t, { files: [SHARD, OTHER] });
-    silent.offer.gate = new Promise(() => undefined);
+    silent.offer.gate = sleep(20_000, undefined, { ref: false }); // if it were waited for, it would give the shard
     const quick = await started(t, { files: [SHARD, OTHER] });
     const shards = new MemberShards((await askerOf(t, silent, quick)).members, GROUP);
     assert.deepEqual(await shards.read(asked(SHARD), signal), SHARD.bytes);
