@@ -70,3 +70,20 @@ test('hosts with most connections lose one to each host that has fewer', () => {
   );
   assert.ok(others.every(({ destroyed }) => !destroyed));
 });
+
+test('no host loses a connection to one that would then have more', () => {
+  for (const [shares, host] of [
+    [{ one: 1, two: 1 }, 'three'],
+    [{ one: 2, two: 2 }, 'two'],
+    [{ one: 3, two: 2 }, 'two'],
+  ] as const) {
+    const hosts = { one: '192.168.1.11', two: '192.168.1.12', three: '192.168.1.13' };
+    const sockets = [hosts.one, hosts.two].flatMap((address, index) =>
+      Array.from({ length: index === 0 ? shares.one : shares.two }, () => from(address)),
+    );
+    const full = guard('lan', undefined, sockets.length);
+    for (const socket of sockets) assert.ok(full.admit(socket));
+    assert.equal(full.admit(from(hosts[host])), false);
+    assert.ok(sockets.every(({ destroyed }) => !destroyed));
+  }
+});

@@ -7,6 +7,7 @@ import { Discovery, retryMs, type DiscoveryOptions } from '../../src/discovery/d
 import { ForeignAddresses } from '../../src/discovery/foreign-addresses.ts';
 import { LocalNetworks } from '../../src/discovery/local-networks.ts';
 import { PeerTable, type PeerOrigin } from '../../src/discovery/peer-table.ts';
+import { networksOf } from '../support/made-networks.ts';
 
 test('lookups that find nobody become rarer, down to one a minute', () => {
   const seconds = Array.from({ length: 8 }, (_, inVain) => retryMs(inVain) / 1000);
@@ -49,16 +50,21 @@ test('a swarm that is no longer followed is neither looked up nor announced', as
 });
 
 /** Returns the hosts that a discovery accepts, of those that these ways name. */
-async function takenIn(onLoopback: boolean, hosts: readonly string[], origin: PeerOrigin): Promise<string[]> {
+async function takenIn(
+  onLoopback: boolean,
+  hosts: readonly string[],
+  origin: PeerOrigin,
+  wan = true,
+): Promise<string[]> {
   const table = new PeerTable();
   const options: DiscoveryOptions = {
     peerPort: 6881,
     openDht: async () => undefined,
-    networks: new LocalNetworks(),
+    networks: wan ? new LocalNetworks() : networksOf('192.168.1.2/24'),
     addresses: new ForeignAddresses({ onLoopback }),
     lan: false,
     announce: false,
-    wan: true,
+    wan,
   };
   await using discovery = await Discovery.start(table, options);
   for (const host of hosts) discovery.add({ host, port: 6882 }, origin);
@@ -78,4 +84,11 @@ test('addresses of others do not lead to loopback, nor those of the DHT to this 
   assert.deepEqual(await takenIn(false, own, 'dht'), []);
   assert.deepEqual(await takenIn(false, ['127.0.0.1'], 'given'), ['127.0.0.1'], 'a person may name anything');
   assert.deepEqual(await takenIn(true, ['127.0.0.1', '0.0.0.0'], 'dht'), ['127.0.0.1']);
+});
+
+test('on the local network alone, nobody beyond it is found, unless a person names them', async () => {
+  const hosts = ['192.168.1.7', '192.168.2.7', '198.51.100.7', '2001:db8::7'];
+  for (const origin of ['dht', 'lan', 'hint'] as const)
+    assert.deepEqual(await takenIn(false, hosts, origin, false), ['192.168.1.7'], origin);
+  assert.deepEqual(await takenIn(false, hosts, 'given', false), hosts);
 });

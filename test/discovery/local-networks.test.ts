@@ -19,7 +19,7 @@ suite('the local network', () => {
   const networks = new LocalNetworks(() => ({
     lo: [asListed('127.0.0.1/8'), asListed('::1/128')],
     made0: [asListed('192.168.7.20/24'), asListed('2001:db8:7::20/64'), asListed('fe80::20/64', 2)],
-    made1: [asListed('203.0.113.9/28'), asListed('10.9.9.9/32'), asListed('100.64.0.9/0')],
+    made1: [asListed('203.0.113.9/28'), asListed('10.9.9.9/32'), asListed('100.64.0.9/0'), asListed('2600::9/8')],
     ...Object.fromEntries(NAMES_OF_CONTAINERS.map((name, index) => [name, [asListed(`172.${17 + index}.0.1/16`)]])),
   }));
 
@@ -33,7 +33,7 @@ suite('the local network', () => {
   const far = [
     '192.168.8.1 10.0.0.1 10.9.9.8 172.16.0.1 203.0.113.17 8.8.8.8 100.64.0.10 0.0.0.0 255.255.255.255',
     '172.17.0.2 172.18.0.2 172.19.0.2 172.20.0.2 172.21.0.2 172.22.0.2 172.23.0.2 fe80::1%docker0',
-    '2001:db8:8::1 fd00::1 :: ::2 ::ffff:8.8.8.8 ::ffff:192.168.8.1 239.192.152.143 ff15::efc0:988f',
+    '2001:db8:8::1 2601::1 fd00::1 :: ::2 ::ffff:8.8.8.8 ::ffff:192.168.8.1 239.192.152.143 ff15::efc0:988f',
     'localhost 192.168.7 x%made0 %made0',
   ];
   for (const ip of ['', ...far.join(' ').split(' ')])

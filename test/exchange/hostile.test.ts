@@ -111,6 +111,31 @@ suite('a hostile member', { concurrency: 4 }, () => {
     }
   });
 
+  test('that picks twice is disconnected', LIMIT, async () => {
+    await using victim = await startMember();
+    const peer = await intrude(victim);
+    const member = await memberOf(victim);
+    const picked: number[] = [];
+    const on = { picked: (index: number) => picked.push(index), bytes: () => undefined };
+    const asked = member.any([{ file: FILE.file, from: 0, length: 1000 }], on, SIGNAL);
+    for (let times = 0; times < 2; times++) say(peer, { kind: 'picked', id: 1, index: 0 });
+    say(peer, { kind: 'data', id: 1, bytes: Buffer.alloc(1000) });
+    assert.equal(await asked, 'closed');
+    assert.deepEqual(picked, [0]);
+  });
+
+  test('that sends bytes in place of narinfos is disconnected', LIMIT, async () => {
+    for (const length of [0, 1]) {
+      await using victim = await startMember();
+      const peer = await intrude(victim);
+      const member = await memberOf(victim);
+      const asked = member.narInfos(['a'.repeat(32) as StoreHash], SIGNAL);
+      say(peer, { kind: 'data', id: 1, bytes: Buffer.alloc(length) });
+      await asked; // it ends with the connection
+      assert.equal(member.isOpen, false);
+    }
+  });
+
   test('that sends endless narinfos is disconnected', LIMIT, async () => {
     await using victim = await startMember();
     const peer = await intrude(victim);

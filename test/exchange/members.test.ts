@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, suite, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { Member } from '../../src/exchange/member.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
 import type { Edition } from '../../src/exchange/messages.ts';
@@ -341,6 +341,30 @@ suite('the exchange', () => {
       assert.equal(member.fetching(wanted.file)?.heldBytes, heard);
       assert.equal(member.fetching(other.file), undefined);
     }
+  });
+
+  test('a peer that leaves the scope hears nothing more', LIMIT, async () => {
+    const [whole, inParts] = [madeFile(1000), madeFile(600_000, 2)];
+    const [first, second] = [madeFile(100), madeFile(100, 3)];
+    let isIn = true;
+    await using holder = await startMember({ mayHave: () => isIn });
+    await using client = await startMember({ files: [first, second] });
+    client.members.want([whole, inParts].map(({ file, bytes }) => ({ file, sizeBytes: bytes.length })));
+    client.meet(holder);
+    const member = await memberOf(client);
+    await memberOf(holder);
+    holder.members.want([{ file: first.file }]);
+    await once(holder.members, 'have'); // the other side's wants have come before the answer
+    isIn = false;
+    holder.offer.add(whole);
+    holder.offer.addPiece(inParts, new PieceSet(inParts.bytes.length), 0);
+    holder.members.tellFetching([{ file: inParts.file, heldBytes: 1000 }]);
+    await nextTurn(); // files are announced together
+    holder.members.want([{ file: second.file }]);
+    await once(holder.members, 'have'); // the answer comes after earlier messages
+    assert.equal(member.has(whole.file), undefined);
+    assert.equal(member.has(inParts.file), undefined);
+    assert.equal(member.fetching(inParts.file), undefined);
   });
 
   test('NARs that no hash map lists are wanted only from members in the scope', LIMIT, async () => {
