@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Candidates } from '../../src/fetch/candidates.ts';
+import type { NarInfoSource } from '../../src/fetch/narinfo-sources.ts';
+import { extraOf, parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
+import { storeHashOf } from '../../src/nix/store-path.ts';
+import { LEAF, readNarInfo } from '../nix/fixtures.ts';
+import { KEY } from '../store/store-fixture.ts';
+
+const { signal } = new AbortController();
+
+test('a record of the same file with another torrent is tried, too, and each record once', async () => {
+  const info = parseNarInfo(readNarInfo(LEAF));
+  const recordOf = (digit: string): NarInfo => ({ ...info, extra: [['InfoHash', digit.repeat(40)]] });
+  const sources = ['a', 'a', 'b'].map((digit): NarInfoSource => ({
+    name: 'the hash map',
+    find: async () => recordOf(digit),
+  }));
+  const origins = new Map([[storeHashOf(info.storePath), sources[0]!]]);
+  const candidates = new Candidates(sources, [KEY], origins);
+  const failure = new Error('wrong bytes');
+  const next = await candidates.next(recordOf('a'), failure, signal);
+  assert.equal(next && extraOf(next, 'InfoHash'), 'b'.repeat(40));
+  assert.equal(await candidates.next(recordOf('b'), failure, signal), undefined);
+});
