@@ -202,6 +202,7 @@ export function noteReached(peer: PeerRecord): void {
 /** Records that a peer could not be connected to. */
 export function noteUnreachable(peer: PeerRecord, nowMs = performance.now()): void {
   peer.dialedAtMs = undefined;
+  if (nowMs < peer.notBeforeMs) return; // begun beside one that is already counted
   const isProven = peer.bytes > 0; // then the line is to blame, and it comes back
   const pauseMs = isProven ? UNREACHABLE_MS / 2 : Math.min(UNREACHABLE_MS * 2 ** peer.failures, MAX_UNREACHABLE_MS);
   peer.failures++;

@@ -78,11 +78,19 @@ test('a peer that cannot be reached is left alone for a time that doubles', () =
   const peer = table.add(at('10.0.0.1'));
   noteUnreachable(peer);
   assert.deepEqual(table.choose(1, [peer]), []);
-  noteUnreachable(peer, 0);
-  assert.equal(peer.notBeforeMs, 10_000);
+  const beganAtMs = peer.notBeforeMs;
+  noteUnreachable(peer, beganAtMs);
+  assert.equal(peer.notBeforeMs, beganAtMs + 10_000);
   noteReached(peer);
-  noteUnreachable(peer, 0);
-  assert.equal(peer.notBeforeMs, 5_000);
+  noteUnreachable(peer, beganAtMs + 10_000);
+  assert.equal(peer.notBeforeMs, beganAtMs + 15_000);
+});
+
+test('connections to a peer that fail together count once', () => {
+  const table = new PeerTable();
+  const peer = table.add(at('10.0.0.1'));
+  for (let torrent = 0; torrent < 64; torrent++) noteUnreachable(peer, 1_000 + torrent);
+  assert.equal(peer.notBeforeMs, 6_000);
 });
 
 test('found peers are bounded, per host and in all; named and useful peers stay', () => {

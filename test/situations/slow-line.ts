@@ -24,6 +24,7 @@ import { formatTable } from './table.ts';
 const PYTHON = '/usr/bin/python3';
 const LIBTORRENT_CLIENT = fileURLToPath(new URL('../bench/libtorrent_client.py', import.meta.url));
 const LINE_KBIT = 1_000;
+const SLOWER_KBIT = 256;
 const LOSS_PERCENT = 5;
 const PORT = 6881;
 const HTTP_PORT = 8081;
@@ -75,6 +76,11 @@ export async function playSlowLine(say: (line: string) => void): Promise<void> {
     scenes.push(stage.fromCache(`HTTP cache, ${name}`, small, options));
     scenes.push(stage.fromClient(`BitTorrent client, ${name}`, small, options));
   }
+  const slower = { lineKbit: SLOWER_KBIT, limitMs: 60_000 };
+  scenes.push(stage.fromMember(`member, 500 NARs over ${SLOWER_KBIT} kbit/s, the first minute`, small, slower));
+  scenes.push(
+    stage.fromClient(`BitTorrent client, 500 NARs over ${SLOWER_KBIT} kbit/s, the first minute`, small, slower),
+  );
   scenes.push(
     stage.fromMember('member, limit of 20 kB/s', await lab.closure([800_000]), {
       flags: ['--max-download-rate', '20kB/s'],
@@ -101,12 +107,14 @@ export async function playSlowLine(say: (line: string) => void): Promise<void> {
           ],
     ),
   ];
-  say(`${LINE_KBIT} kbit/s; processor time without the start of the program`);
+  say(`${LINE_KBIT} kbit/s where none is named; processor time without the start of the program`);
   say(formatTable(['', 'exit', 's', 'MB', 'fetch s', 'of it', 's/MB', 'seed s', 'of it', 's/MB'], rows.map(cells)));
 }
 
 interface SceneOptions {
   readonly isLossy?: boolean;
+  /** Rate of the sender's line. Default: {@link LINE_KBIT} */
+  readonly lineKbit?: number;
   /** The sender is stopped once the fetch has begun. */
   readonly isStalled?: boolean;
   /** The fetch is stopped after so long. Default: it runs to its end. */
@@ -175,8 +183,8 @@ class Stage {
     return host;
   }
 
-  #slowHost({ isLossy, flags }: SceneOptions): Host {
-    return this.#host(isLossy, flags === undefined ? LINE_KBIT : undefined);
+  #slowHost({ isLossy, flags, lineKbit = LINE_KBIT }: SceneOptions): Host {
+    return this.#host(isLossy, flags === undefined ? lineKbit : undefined);
   }
 
   async #publisher(made: Closure, host: Host): Promise<{ publisher: string; process: { readonly pid: number } }> {
