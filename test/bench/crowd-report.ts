@@ -34,12 +34,12 @@ export function formatCrowd(results: readonly CrowdResult[], options: CrowdOptio
     const figures = [firstS, lastS, lastOwnS].map((seconds) => seconds.toFixed(2).padStart(8));
     const share = `${((100 * bound) / lastOwnS).toFixed(0)} %`.padStart(7);
     const cpu = [clientCpuS.toFixed(2), ((clientCpuS * 1e9) / totalBytes).toFixed(1), seederCpuS.toFixed(2)].map(
-      (text) => text.padStart(10),
+      (text) => text.padStart(12),
     );
     const verdict = failures.length === 0 ? 'all complete' : failures.join('; ');
     return `${rival.padEnd(12)}${figures.join('')}${share}${copies.toFixed(2).padStart(8)}${cpu.join('')}  ${verdict}`;
   });
-  const columns = `${''.padEnd(12)}${['first s', 'last s', 'own s', 'line', 'copies'].map((title, index) => title.padStart(index === 3 ? 7 : 8)).join('')}${['CPU s each', 'ms/MB', 'seed CPU s'].map((title) => title.padStart(10)).join('')}`;
+  const columns = `${''.padEnd(12)}${['first s', 'last s', 'own s', 'line', 'copies'].map((title, index) => title.padStart(index === 3 ? 7 : 8)).join('')}${['CPU s each', 'ms/MB', 'seed CPU s'].map((title) => title.padStart(12)).join('')}`;
   const own = results.filter(({ rival }) => rival === 'narswarm');
   const met = (isMet: boolean): string => (isMet ? 'met' : 'MISSED');
   const targets = own.flatMap(({ lastOwnS, copies }) => [
