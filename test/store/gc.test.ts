@@ -397,7 +397,7 @@ suite('gc and those who work on the store', () => {
       const waits = new Promise<void>((resolve) => (onWait = resolve));
       const claims = [{ storeHash: storeHashOf(pathNamed('old')) }];
       const claimed = claim([], claims, { store, session, signal, onWait }).then(() => happened.push('claimed'));
-      await waits;
+      await Promise.race([waits, claimed]);
       happened.push('collector ends');
       await collector[Symbol.asyncDispose]();
       await claimed;

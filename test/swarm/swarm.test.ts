@@ -295,13 +295,13 @@ test('a peer outside the scope that we connected to stays choked', LIMIT, async 
     ['lan', ID.PIECE],
     ['nobody', ID.REJECT],
   ] as const) {
-    const answered = Promise.withResolvers<void>();
+    const answered = Promise.withResolvers<number>();
     const raw = await startRawSeed(nar.torrent.infoHash, (peer) => {
       peer.onMessage(({ id }) => {
         if (id === ID.HAVE_ALL) peer.send(ID.INTERESTED);
         if (id === ID.UNCHOKE || (id === ID.HAVE_ALL && serves === 'nobody'))
           peer.send(ID.REQUEST, numbers(0, 0, 1000));
-        if (id === answer) answered.resolve();
+        if (id === ID.PIECE || id === ID.REJECT) answered.resolve(id);
       });
     });
     t.after(() => raw[Symbol.asyncDispose]());
@@ -311,7 +311,7 @@ test('a peer outside the scope that we connected to stays choked', LIMIT, async 
       storage: storageOf(nar.bytes),
     });
     await download.addPeers(peersAt(swarm, raw.port));
-    await answered.promise;
+    assert.equal(await answered.promise, answer);
   }
 });
 
