@@ -1,12 +1,11 @@
-import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { parseEndpoint } from '../discovery/endpoint.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { Edition } from '../exchange/messages.ts';
 import type { HttpClient } from '../http/client.ts';
 import { saltBytes, type PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
+import { EditionClaims, type EditionClaim } from '../index/edition-claims.ts';
 import { seedEdition, type OfferedEditions } from '../index/editions.ts';
 import type { Manifest } from '../index/manifest.ts';
 import { NewerEdition } from './newer-edition.ts';
@@ -19,8 +18,6 @@ import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
 import type { Network } from '../swarm/network.ts';
 import { asError, factsOf, type Warning, type Warn } from '../warning.ts';
-import { hostKeyOf } from '../wire/address-range.ts';
-import { withinMs } from '../within.ts';
 
 /** Interval of requests for the manifest at a publisher's mirror. They cost almost nothing if it has not changed. */
 const MIRROR_CHECK_MS = 60_000;
@@ -32,12 +29,6 @@ const RESOLVE_TIMEOUT_MS = 60_000;
 const SHARD_TIMEOUT_MS = 60_000;
 /** Time for a member to send the manifest that it named. */
 const NAMED_TIMEOUT_MS = 10_000;
-/** Limit on remembered claims, one per member, and on hosts with unproven claims. */
-const MAX_CLAIMS = 256;
-/** A host is no longer believed after this number of claims that were not proven. */
-const MAX_FALSE_CLAIMS = 2;
-/** Time for a member to send the manifest before the next one is asked, too. */
-const HEDGE_MS = 1_000;
 /** Interval of putting the DHT item again (BEP 44: nodes may drop it after two hours). */
 const KEEP_ALIVE_MS = 30 * 60_000;
 
@@ -67,14 +58,10 @@ export class FollowedMap {
   readonly #context: FollowContext;
   readonly #newer: NewerEdition;
   readonly #checkMs: number;
-  /** Unproven claims by host: a liar that connects again has a new record. The latest host is last. */
-  readonly #unproven = new Map<string, number>();
   /** The edition that is here; 0 for none. */
   #seq = 0;
   readonly #stop = new AbortController();
-  /** The last claim of each member. */
-  readonly #claims = new Map<PeerRecord, Edition>();
-  readonly #news = new EventEmitter<{ claim: [] }>();
+  readonly #claims = new EditionClaims();
   /** The edition that is being taken. Two at a time would overwrite each other's shards. */
   #taking: Promise<unknown> = Promise.resolve();
   #isFound = false;
@@ -105,28 +92,18 @@ export class FollowedMap {
 
   /** Notes that a member claims to hold an edition. */
   onTold(teller: PeerRecord, edition: Edition): void {
-    if (edition.seq <= this.#seq || (this.#unproven.get(hostKey(teller)) ?? 0) >= MAX_FALSE_CLAIMS) return;
-    const [oldest] = this.#claims.keys();
-    if (oldest !== undefined && this.#claims.size >= MAX_CLAIMS) this.#claims.delete(oldest);
-    this.#claims.set(teller, edition);
-    this.#news.emit('claim');
+    this.#claims.note(teller, edition);
   }
 
-  /** Fetches the editions that members claim to hold. A member that does not send the manifest keeps no other waiting. */
+  /** Fetches the editions that members claim to hold. */
   async #askMembers(): Promise<void> {
-    const { signal } = this.#context;
-    while (!signal.aborted) {
-      const claim = this.#newestClaim();
-      if (claim === undefined) {
-        await once(this.#news, 'claim', { signal }).catch(() => undefined);
-      } else {
-        await withinMs(
-          HEDGE_MS,
-          this.#try(() => this.#takeTold(...claim)),
-        );
-        await this.#taking; // its manifest is right: the rest may take longer
-      }
-    }
+    const read = async (claim: EditionClaim): Promise<boolean> => {
+      let isRight = false;
+      await this.#try(async () => void (isRight = await this.#takeTold(claim)));
+      return isRight;
+    };
+    const isReady = (): Promise<unknown> => this.#taking; // a manifest was right: the rest may take longer
+    await this.#claims.readEach(read, this.#context.signal, isReady).catch(() => undefined);
   }
 
   /** Asks the publisher from time to time. */
@@ -166,36 +143,17 @@ export class FollowedMap {
     await this.#offer(kept).catch(() => undefined); // the edition is not complete here
   }
 
-  /** Fetches an edition that a member claims to hold. */
-  async #takeTold(teller: PeerRecord, edition: Edition): Promise<void> {
-    const host = hostKey(teller);
-    this.#claims.delete(teller);
-    this.#countUnproven(host);
+  /** Fetches an edition that a member claims to hold. @returns true if the member has given it, or a newer one */
+  async #takeTold(claim: EditionClaim): Promise<boolean> {
     try {
-      await using resolved = await resolveNamed(
-        this.address,
-        { seq: edition.seq, infoHash: edition.infoHash, teller },
-        { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS },
-      );
+      const options = { ...this.#resolving, timeoutMs: NAMED_TIMEOUT_MS };
+      await using resolved = await resolveNamed(this.address, claim, options);
       await this.#take(resolved);
-      if (resolved.map.manifest.seq >= edition.seq) this.#unproven.delete(host);
+      return resolved.map.manifest.seq >= claim.seq;
     } catch {
       this.#context.signal.throwIfAborted();
+      return false;
     }
-  }
-
-  #countUnproven(host: string): void {
-    const claims = (this.#unproven.get(host) ?? 0) + 1;
-    this.#unproven.delete(host);
-    const [oldest] = this.#unproven.keys();
-    if (oldest !== undefined && this.#unproven.size >= MAX_CLAIMS) this.#unproven.delete(oldest);
-    this.#unproven.set(host, claims);
-  }
-
-  /** Returns the highest claim above the edition that is here. Forgets the others. */
-  #newestClaim(): [PeerRecord, Edition] | undefined {
-    for (const [teller, { seq }] of this.#claims) if (seq <= this.#seq) this.#claims.delete(teller);
-    return [...this.#claims].toSorted(([, a], [, b]) => b.seq - a.seq)[0];
   }
 
   /** Asks the publisher for a newer edition, and fetches it. */
@@ -230,6 +188,7 @@ export class FollowedMap {
     const address = this.address;
     const edition = await seedEdition(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
     this.#seq = Math.max(this.#seq, seq);
+    this.#claims.hold(seq);
     if (!maps.add(address, edition)) return;
     network.members.tellEdition({ group: this.group, seq, infoHash: edition.torrent.infoHash });
     await onEdition(manifest);
@@ -268,9 +227,4 @@ export class FollowedMap {
       signal,
     };
   }
-}
-
-/** Returns the key under which the claims of a peer's host are counted. */
-function hostKey({ address }: PeerRecord): string {
-  return hostKeyOf(parseEndpoint(address).host);
 }

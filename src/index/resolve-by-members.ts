@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { InfoHash } from '../nix/brands.ts';
 import type { Network } from '../swarm/network.ts';
 import { withinMs } from '../within.ts';
 import { cohortInfoHash } from './cohort-key.ts';
@@ -12,7 +13,7 @@ import { sourceOfEdition } from './peer-source.ts';
 const ISOLATED_MS = 2_000;
 /** Part of the whole time for a DHT that has nodes: it knows which edition is the newest, a member may not. */
 const DHT_PART = 0.7;
-/** Time for a member to send the manifest of the edition that it claims to hold. */
+/** Time for a member to send the manifest of the edition that it claims to hold, if none is kept. */
 const MEMBER_TIMEOUT_MS = 5_000;
 /** The same while an edition of the mirror is at hand. This is all that false claims can delay a run. */
 const NEWER_TIMEOUT_MS = 1_000;
@@ -32,7 +33,8 @@ const MEETING_IF_KEPT_MS = 1_000;
  */
 export async function resolveByMembers(lookup: Lookup, network: Network): Promise<Resolved> {
   const { signal, timeoutMs } = lookup;
-  using claims = claimsOf(lookup, network);
+  const claims = new EditionClaims(lookup.kept?.manifest.seq);
+  using _listening = claims.listen(network.members, groupOf(lookup));
   await sleep(ISOLATED_MS, undefined, { signal });
   const dht = await network.openDht();
   if (dht !== undefined && dht.nodeCount() > 0) await sleep(timeoutMs * DHT_PART - ISOLATED_MS, undefined, { signal });
@@ -54,7 +56,8 @@ export async function resolveByMembers(lookup: Lookup, network: Network): Promis
  */
 export async function insteadOfMirror(lookup: Lookup, network: Network, mirror: Promise<Resolved>): Promise<Resolved> {
   const { signal, timeoutMs } = lookup;
-  using claims = claimsOf(lookup, network);
+  const claims = new EditionClaims(lookup.kept?.manifest.seq);
+  using _listening = claims.listen(network.members, groupOf(lookup));
   const meetingMs = hasUsable(lookup) ? MEETING_IF_KEPT_MS : MEETING_MS;
   const over = new AbortController();
   void Promise.allSettled([mirror, sleep(meetingMs, undefined, { signal })]).then(() => over.abort());
@@ -70,28 +73,47 @@ function hasUsable({ kept, now }: Lookup): boolean {
   return kept !== undefined && kept.manifest.expires > now;
 }
 
-/** Opens the newest claimed edition that is sound. @param waiting ends the wait for claims */
+/**
+ * Opens the newest claimed edition that is sound. A false claim costs a second at most if an edition is kept. Otherwise
+ * there is nothing to be late for, and each teller has its full time.
+ *
+ * @param waiting ends the wait for claims
+ */
 async function openNewest(
   lookup: Lookup,
   network: Network,
   claims: EditionClaims,
   waiting: AbortSignal,
 ): Promise<Resolved> {
-  for (;;) {
-    const claim = await claims.take(waiting);
-    const ends = AbortSignal.any([lookup.lifetime, AbortSignal.timeout(MEMBER_TIMEOUT_MS)]);
-    try {
-      return await openClaimed({ ...lookup, signal: ends }, network, claim);
-    } catch {
-      lookup.signal.throwIfAborted(); // another member may be right
-    }
-  }
+  const over = new AbortController();
+  const { promise: found, resolve } = Promise.withResolvers<Resolved>();
+  const readings = new Set<Promise<boolean>>();
+  const open = async (claim: EditionClaim): Promise<boolean> => {
+    const ends = AbortSignal.any([lookup.lifetime, over.signal, AbortSignal.timeout(MEMBER_TIMEOUT_MS)]);
+    const resolved = await openClaimed({ ...lookup, signal: ends }, network, claim).catch(() => undefined);
+    if (resolved === undefined) return false; // another member may be right
+    if (over.signal.aborted) await resolved[Symbol.asyncDispose]();
+    over.abort();
+    resolve(resolved);
+    return true;
+  };
+  const read = (claim: EditionClaim): Promise<boolean> => {
+    const reading = open(claim);
+    readings.add(reading);
+    return reading;
+  };
+  const none = claims.readEach(read, AbortSignal.any([waiting, over.signal])).catch(async (error: unknown) => {
+    if (!hasUsable(lookup)) await Promise.all(readings);
+    if (over.signal.aborted) return found;
+    over.abort();
+    throw error;
+  });
+  return await Promise.race([found, none]);
 }
 
-/** Collects claims of editions that are newer than the kept one. */
-function claimsOf({ address, kept }: Lookup, network: Network): EditionClaims {
-  const group = cohortInfoHash(address.publicKey, address.salt);
-  return new EditionClaims(network.members, group, kept?.manifest.seq ?? 0);
+/** Returns the group of the followers of the hash map. */
+function groupOf({ address }: Lookup): InfoHash {
+  return cohortInfoHash(address.publicKey, address.salt);
 }
 
 /**
@@ -99,9 +121,8 @@ function claimsOf({ address, kept }: Lookup, network: Network): EditionClaims {
  * none, or if no member gives it in time.
  */
 export async function orNewer(found: Resolved, lookup: Lookup, network: Network): Promise<Resolved> {
-  const { publicKey, salt } = lookup.address;
   const { seq: foundSeq } = found.map.manifest;
-  const claims = network.members.editionsOf(cohortInfoHash(publicKey, salt)).filter(([, { seq }]) => seq > foundSeq);
+  const claims = network.members.editionsOf(groupOf(lookup)).filter(([, { seq }]) => seq > foundSeq);
   if (claims.length === 0) return found;
   const ends = AbortSignal.any([lookup.lifetime, AbortSignal.timeout(NEWER_TIMEOUT_MS)]);
   for (const [teller, { seq, infoHash }] of claims.toSorted(([, a], [, b]) => b.seq - a.seq)) {

@@ -1,16 +1,50 @@
 import assert from 'node:assert/strict';
-import { EventEmitter } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { test } from 'node:test';
 import type { PeerRecord } from '../../src/discovery/peer-table.ts';
 import type { Edition } from '../../src/exchange/messages.ts';
-import { EditionClaims } from '../../src/index/edition-claims.ts';
+import { EditionClaims, type EditionClaim } from '../../src/index/edition-claims.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 
 const GROUP = 'ab'.repeat(20) as InfoHash;
 const OTHER = 'cd'.repeat(20) as InfoHash;
 const infoHashOf = (seq: number): InfoHash => String(seq).padStart(40, '0') as InfoHash;
 
-test('claims of newer editions count, the newest first, and each member’s last one; claims that were taken come back', async () => {
+const peerAt = (address: string): PeerRecord => ({ address }) as PeerRecord;
+
+/** Reads claims until the test ends. Each is `host:port seq`. */
+function reading(
+  claims: EditionClaims,
+  read: (claim: EditionClaim) => Promise<boolean>,
+): {
+  readonly read: readonly string[];
+  readonly until: (count: number) => Promise<void>;
+  readonly stop: () => Promise<void>;
+} {
+  const done: string[] = [];
+  const news = new EventEmitter<{ read: [] }>();
+  const stop = new AbortController();
+  const ended = claims.readEach((claim) => {
+    done.push(`${claim.teller.address} ${claim.seq}`);
+    assert.equal(claim.infoHash, infoHashOf(claim.seq));
+    news.emit('read');
+    return read(claim);
+  }, stop.signal);
+  ended.catch(() => undefined);
+  return {
+    read: done,
+    until: async (count) => {
+      while (done.length < count) await once(news, 'read');
+    },
+    stop: async () => {
+      const reason = new Error('enough');
+      stop.abort(reason);
+      await assert.rejects(ended, reason);
+    },
+  };
+}
+
+test('claims of newer editions count, the newest first, and each member’s last one; failed ones come back once', async () => {
   const early: [PeerRecord, Edition][] = [];
   const members = Object.assign(
     new EventEmitter<{ edition: [link: { readonly peer: PeerRecord }, edition: Edition] }>(),
@@ -18,33 +52,54 @@ test('claims of newer editions count, the newest first, and each member’s last
   );
   const claim = (peer: PeerRecord, seq: number, group = GROUP): void =>
     void members.emit('edition', { peer }, { group, seq, infoHash: infoHashOf(seq) });
-  const [first, second, third] = ['a', 'b', 'c'].map((address) => ({ address }) as PeerRecord);
-  assert.ok(first && second && third);
-  const { signal } = new AbortController();
+  const [first, second, third] = [peerAt('10.0.0.1:1'), peerAt('10.0.0.2:1'), peerAt('10.0.0.3:1')];
   {
-    using claims = new EditionClaims(members as never, GROUP, 5);
+    const claims = new EditionClaims(5);
+    using _listening = claims.listen(members as never, GROUP);
     claim(first, 4);
     claim(first, 5); // the kept one: this confirms nothing, since the publisher may be silent
     claim(first, 9, OTHER);
-    const waiting = claims.take(signal);
+    const { read, until, stop } = reading(claims, () => Promise.resolve(false));
     claim(second, 6);
-    assert.deepEqual(await waiting, { teller: second, seq: 6, infoHash: infoHashOf(6) });
+    await until(1);
     claim(first, 7);
     claim(second, 6);
     claim(second, 8);
     claim(third, 6);
-    assert.equal((await claims.take(signal)).infoHash, infoHashOf(8));
-    assert.equal((await claims.take(signal)).infoHash, infoHashOf(7));
-    assert.equal((await claims.take(signal)).infoHash, infoHashOf(6));
-    assert.equal((await claims.take(signal)).infoHash, infoHashOf(8), 'the one that was taken first comes back');
-    const stop = new AbortController();
-    const reason = new Error('enough');
-    const aborted = assert.rejects(claims.take(stop.signal), reason);
-    stop.abort(reason);
-    await aborted;
+    await until(6);
+    await stop();
+    const [a, b, c] = ['10.0.0.1:1 7', '10.0.0.2:1 8', '10.0.0.3:1 6'];
+    assert.deepEqual(read, ['10.0.0.2:1 6', b, a, c, a, c]);
   }
   assert.equal(members.listenerCount('edition'), 0);
   early.push([third, { group: GROUP, seq: 6, infoHash: infoHashOf(6) }]);
-  using late = new EditionClaims(members as never, GROUP, 5);
-  assert.deepEqual(await late.take(signal), { teller: third, seq: 6, infoHash: infoHashOf(6) }, 'it was told before');
+  const late = new EditionClaims(5);
+  using _listening = late.listen(members as never, GROUP);
+  const { read, until, stop } = reading(late, () => Promise.resolve(true));
+  await until(1);
+  await stop();
+  assert.deepEqual(read, ['10.0.0.3:1 6'], 'it was told before');
+});
+
+test('a silent member keeps no other waiting, and its host is not believed over a third connection', async () => {
+  const claims = new EditionClaims();
+  for (const port of [1, 2, 3])
+    claims.note(peerAt(`10.0.0.1:${port}`), { group: GROUP, seq: 9, infoHash: infoHashOf(9) });
+  claims.note(peerAt('10.0.0.2:1'), { group: GROUP, seq: 6, infoHash: infoHashOf(6) });
+  const { read, until, stop } = reading(claims, () => new Promise(() => undefined));
+  await until(3);
+  await stop();
+  assert.deepEqual(read, ['10.0.0.1:1 9', '10.0.0.1:2 9', '10.0.0.2:1 6']);
+});
+
+test('a host whose claim was right is believed again', async () => {
+  const claims = new EditionClaims();
+  const peer = peerAt('10.0.0.1:1');
+  const { read, until, stop } = reading(claims, () => Promise.resolve(true));
+  for (const seq of [1, 2, 3]) {
+    claims.note(peer, { group: GROUP, seq, infoHash: infoHashOf(seq) });
+    await until(seq);
+  }
+  await stop();
+  assert.equal(read.length, 3);
 });

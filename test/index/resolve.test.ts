@@ -1,6 +1,7 @@
 /** Finds the newest edition of a hash map with a real publisher, over the DHT and from members. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { warningSentence } from '../../src/cli/warnings.ts';
 import { isNarswarmError, NarswarmError, type ErrorCode } from '../../src/errors.ts';
@@ -8,7 +9,7 @@ import { Publisher } from '../../src/publish/publisher.ts';
 import type { PublisherAddress } from '../../src/index/address.ts';
 import { buildIndex } from '../../src/index/build.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
-import { EditionClaims, type EditionClaim } from '../../src/index/edition-claims.ts';
+import type { EditionClaim } from '../../src/index/edition-claims.ts';
 import { indexDirOf } from '../../src/index/index-dir.ts';
 import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../../src/index/limits.ts';
@@ -95,9 +96,12 @@ async function published({ publisher }: Scene, name: string): Promise<Uint8Array
 async function claimed({ publisher, follower }: Scene, signal: AbortSignal): Promise<EditionClaim> {
   const { publicKey, salt } = publisher.built.publication.address;
   const group = cohortInfoHash(publicKey, salt);
-  using claims = new EditionClaims(follower.members, group, 0);
   follower.joinCohort(group);
-  return await claims.take(signal);
+  for (;;) {
+    const [told] = follower.members.editionsOf(group);
+    if (told !== undefined) return { teller: told[0], ...told[1] };
+    await once(follower.members, 'edition', { signal });
+  }
 }
 
 describe('resolveHashMap', () => {
@@ -169,6 +173,34 @@ describe('resolveHashMap', () => {
         await resolved.map.fetchAll(t.signal);
       }
     }
+  });
+
+  test('a member that does not send the edition that it claims to hold keeps no other waiting', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { address, editionOf } = mirrored(made);
+    const { teller, ...edition } = await claimed(made, t.signal);
+    const { members, swarm } = made.follower;
+    let open = 0;
+    const silent = createServer((socket) => {
+      open++;
+      socket.on('error', () => undefined).on('close', () => open--);
+      socket.resume();
+    }).listen(0, '127.0.0.2');
+    t.after(() => silent.close());
+    await once(silent, 'listening');
+    const liar = swarm.peers.add({ host: '127.0.0.2', port: (silent.address() as AddressInfo).port });
+    t.mock.method(members, 'editionsOf', () => [
+      [liar, { ...edition, seq: 2 ** 40, infoHash: 'cd'.repeat(20) }],
+      [teller, edition],
+    ]);
+    const getBytes: GetBytes = () => Promise.reject(new NarswarmError('HTTP_FAILED', 'connection refused'));
+    const dir = await tempDir(t);
+    await indexDirOf(dir, address).writeManifest(editionOf(2));
+    const asking = { ...made.context, dir, getBytes, asksMembers: true, onWarning: () => undefined };
+    await using resolved = await resolveHashMap(address, asking);
+    assert.equal(resolved.from, 'member');
+    assert.equal(resolved.map.manifest.seq, edition.seq);
+    assert.ok(open > 0, 'the first question was over');
   });
 
   test('does not wait for the end of the time if the mirror is silent and a member has an edition', async (t) => {
