@@ -215,8 +215,9 @@ export class LanePolicy {
     return this.#now() - this.#lastByteAtMs > SILENCE_MS;
   }
 
-  patience(): Patience {
-    if (this.#hasUpstream) return WITH_UPSTREAM;
+  /** @param haveFailed true for a NAR that the upstreams have failed to give: then only peers are left */
+  patience(haveFailed = false): Patience {
+    if (this.#hasUpstream && !haveFailed) return WITH_UPSTREAM;
     if (this.standsStill) return AT_AN_END;
     return this.isLineSilent ? LINE_OUT : ALONE;
   }

@@ -69,7 +69,7 @@ export class LaneWork {
       const outcome = await fetchFromPeers({ ...job, torrent: job.torrent }, partial, {
         network,
         tell,
-        patience: () => policy.patience(),
+        patience: () => policy.patience(task.upstreamFailure !== undefined),
         onVerified: () => policy.onVerified(),
         onLie: () => policy.onLie(),
         handOver: task.handOver.signal,

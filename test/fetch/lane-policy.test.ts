@@ -175,6 +175,13 @@ suite('LanePolicy', () => {
     assert.equal(policy.upstreamMayHelp(true), true, 'the third, after 30 s');
   });
 
+  test('for a NAR that upstreams have failed to give, peers have as much time as without any', () => {
+    const { policy, run } = policyAt();
+    run(1, MB);
+    assert.equal(policy.patience().firstByteMs, 1_500);
+    assert.deepEqual(policy.patience(true), { firstByteMs: Infinity, stallMs: 3_000 });
+  });
+
   test('without an upstream, patience with peers ends with the standstill', () => {
     const { policy, clock, run } = policyAt({ hasUpstream: false, standstillMs: 10_000 });
     run(5, MB);
