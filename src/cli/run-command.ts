@@ -2,6 +2,7 @@ import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import type { Config } from '../config/load.ts';
 import { EXIT_STATUSES, firstFailure, NarswarmError } from '../errors.ts';
+import { keepNixConfig } from '../nix/kept-config.ts';
 import { saveCompiled } from './compile-cache.ts';
 import { configOf, originOf, type OriginOf } from './configuration.ts';
 import { makeOutput, reportFailure, type Output } from './output.ts';
@@ -43,6 +44,7 @@ export function command<O extends CommonOptions, A extends unknown[]>(
     try {
       const context = { output, signal: stop.signal, options, originOf: originOf(self), config: () => configOf(self) };
       await work(context, ...(args.slice(0, -2) as A));
+      if (!stop.signal.aborted) await keepNixConfig({ signal: stop.signal }).catch(() => undefined); // only saves time
     } catch (error) {
       process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : firstFailure(error), output.json);
     }

@@ -1,5 +1,6 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { ipVersion } from '../ip-version.ts';
 
 /** A place to send from: an address of one interface. */
 export interface Place {
@@ -165,7 +166,12 @@ export class LanGroup implements AsyncDisposable {
   async #open(address: string, port: number): Promise<Socket> {
     const isIPv4 = this.#options.family === 'ipv4';
     // Other clients on this host listen on the group's port, too.
-    const socket = createSocket({ type: isIPv4 ? 'udp4' : 'udp6', reuseAddr: port !== 0, ipv6Only: !isIPv4 });
+    const socket = createSocket({
+      type: isIPv4 ? 'udp4' : 'udp6',
+      reuseAddr: port !== 0,
+      ipv6Only: !isIPv4,
+      lookup: unchanged,
+    });
     try {
       socket.bind(port, address);
       await once(socket, 'listening');
@@ -184,6 +190,12 @@ export class LanGroup implements AsyncDisposable {
     this.#failures.set(key, { count, retryAtMs: performance.now() + waitMs });
     if (count === 2) this.#options.onWarning(error instanceof Error ? error : new Error(String(error)));
   }
+}
+
+/** Stands in for a look-up of names, which compiles Node's regular expression for IPv6: there are only addresses here. */
+function unchanged(address: string, ...args: unknown[]): void {
+  const callback = args.at(-1) as (error: null, address: string, family: number) => void;
+  process.nextTick(callback, null, address, ipVersion(address));
 }
 
 /** Joins unless the socket has as many memberships as the system allows. @throws if the interface cannot be joined */

@@ -31,16 +31,27 @@ interface KeptConfig {
 const MAX_AGE_MS = 7 * 24 * 3600 * 1000;
 const MAX_INCLUDED = 32;
 
+/** The file that lacks an answer of Nix. */
+let unkept: string | undefined;
+
 /**
- * Returns what {@link readNixConfig} does, from `file` if that is still true. Otherwise asks Nix, and writes the file.
+ * Returns what {@link readNixConfig} does, from `file` if that is still true. Otherwise asks Nix.
  *
  * @param file undefined: Nix is asked each time
  * @throws as {@link readNixConfig}
  */
 export async function readKeptNixConfig(file: string | undefined, options: CallOptions): Promise<NixConfig> {
-  if (file === undefined) return readNixConfig(options);
-  const kept = readKept(file);
+  const kept = file === undefined ? undefined : readKept(file);
   if (kept !== undefined) return kept;
+  unkept = file;
+  return readNixConfig(options);
+}
+
+/** Asks Nix again if {@link readKeptNixConfig} had to, and keeps the answer: at the end, when nobody waits for it. */
+export async function keepNixConfig(options: CallOptions): Promise<void> {
+  const file = unkept;
+  unkept = undefined;
+  if (file === undefined) return;
   const files = withIncluded(await readConfigFiles(options));
   const origin = originOf(files);
   const config = await readNixConfig(options);
@@ -48,7 +59,6 @@ export async function readKeptNixConfig(file: string | undefined, options: CallO
   if (files.length > 0 && origin !== undefined && origin === originOf(files)) {
     keep(file, { origin, files, keptAtMs: Date.now(), settings: formatNixConfig(config) });
   }
-  return config;
 }
 
 function readKept(file: string): NixConfig | undefined {

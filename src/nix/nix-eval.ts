@@ -1,6 +1,6 @@
 /** Lets Nix evaluate. */
 import { evaluateExpression, parseEvaluated, splitOutputs, type Evaluated } from './installable.ts';
-import { nixFailed, runNix, storeArgs, type StoreCallOptions } from './run-nix.ts';
+import { nixFailed, askNix, storeArgs, type StoreCallOptions } from './run-nix.ts';
 
 const FLAKES = ['--extra-experimental-features', 'nix-command flakes'];
 
@@ -22,7 +22,7 @@ export async function evaluate(
   const args = [...FLAKES, 'eval', '--json', '--no-write-lock-file', ...storeArgs(options)];
   args.push('--apply', evaluateExpression(outputs), ...(file === undefined ? [] : ['-f', file]), reference);
   const withoutNix = 'install Nix to evaluate this, or subscribe to a store path or a publisher';
-  const result = await runNix('nix', args, { ...options, withoutNix });
+  const result = await askNix('nix', args, { ...options, withoutNix });
   if (result.failed) throw nixFailed(result);
   return parseEvaluated(result.stdout, installable);
 }

@@ -6,7 +6,7 @@ import {
   chunksOf,
   NIX_COMMAND,
   nixFailed,
-  runNix,
+  askNix,
   storeArgs,
   type CallOptions,
   type StoreCallOptions,
@@ -30,7 +30,7 @@ export async function queryInvalidPaths(
   const invalid = new Set<StorePath>();
   for (const chunk of chunksOf(paths)) {
     // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: parallel calls gain nothing
-    const result = await runNix('nix-store', [...query, ...chunk], options);
+    const result = await askNix('nix-store', [...query, ...chunk], options);
     if (result.failed) throw nixFailed(result);
     for (const line of result.stdout.split('\n')) {
       if (line !== '') invalid.add(parseStorePath(line));
@@ -64,7 +64,7 @@ export async function queryRegistrations(paths: readonly StorePath[], options: C
  *   path.
  */
 export async function queryClosure(path: StorePath, options: StoreCallOptions = {}): Promise<StorePath[]> {
-  const result = await runNix('nix-store', ['-qR', ...storeArgs(options), path], options);
+  const result = await askNix('nix-store', ['-qR', ...storeArgs(options), path], options);
   if (result.failed) throw nixFailed(result);
   return result.stdout.split('\n').flatMap((line) => (line === '' ? [] : parseStorePath(line)));
 }
@@ -76,7 +76,7 @@ export async function queryClosure(path: StorePath, options: StoreCallOptions = 
  *   path.
  */
 export async function queryDeriver(path: StorePath, options: StoreCallOptions = {}): Promise<StorePath | undefined> {
-  const result = await runNix('nix-store', ['-q', '--deriver', ...storeArgs(options), path], options);
+  const result = await askNix('nix-store', ['-q', '--deriver', ...storeArgs(options), path], options);
   if (result.failed) throw nixFailed(result);
   const line = result.stdout.trim();
   return line === 'unknown-deriver' ? undefined : parseStorePath(line);
@@ -90,7 +90,7 @@ export async function queryDeriver(path: StorePath, options: StoreCallOptions = 
  */
 export async function queryRealisations(drvPath: StorePath, options: StoreCallOptions = {}): Promise<Realisation[]> {
   const query = ['--extra-experimental-features', 'nix-command ca-derivations', 'realisation', 'info', '--json'];
-  const result = await runNix('nix', [...query, ...storeArgs(options), '--max-jobs', '0', drvPath], options);
+  const result = await askNix('nix', [...query, ...storeArgs(options), '--max-jobs', '0', drvPath], options);
   return result.failed ? [] : parseRealisations(result.stdout);
 }
 
@@ -100,7 +100,7 @@ export async function queryRealisations(drvPath: StorePath, options: StoreCallOp
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words.
  */
 export async function readStoreFile(path: StorePath, options: StoreCallOptions = {}): Promise<string> {
-  const result = await runNix('nix', [...NIX_COMMAND, 'store', 'cat', ...storeArgs(options), path], options);
+  const result = await askNix('nix', [...NIX_COMMAND, 'store', 'cat', ...storeArgs(options), path], options);
   if (result.failed) throw nixFailed(result);
   return result.stdout;
 }
@@ -114,7 +114,7 @@ async function runOverPaths(
   const lines: string[] = [];
   for (const chunk of chunksOf(paths)) {
     // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: parallel calls gain nothing
-    const result = await runNix('nix-store', [...query, ...chunk], options);
+    const result = await askNix('nix-store', [...query, ...chunk], options);
     if (result.failed) throw nixFailed(result);
     if (result.stdout !== '') lines.push(...result.stdout.split('\n'));
   }

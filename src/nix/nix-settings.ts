@@ -1,6 +1,6 @@
 /** Asks Nix for its version, its configuration and its stores. */
 import { parseNixConfig, parseTrustedUsers, type NixConfig } from './nix-config.ts';
-import { nixFailed, runFirstKnown, runNix, storeArgs, type CallOptions, type StoreCallOptions } from './run-nix.ts';
+import { nixFailed, runFirstKnown, askNix, storeArgs, type CallOptions, type StoreCallOptions } from './run-nix.ts';
 import { parseStoreInfo, type StoreDescription } from './store-info.ts';
 
 /** The old name first: newer versions still know it, and older ones start only once. */
@@ -27,7 +27,7 @@ export async function readNixConfig(options: CallOptions = {}): Promise<NixConfi
  * @throws NarswarmError `NIX_MISSING`
  */
 export async function readConfigFiles(options: CallOptions = {}): Promise<string[]> {
-  const { stdout } = await runNix('nix', ['--version', '--verbose'], options);
+  const { stdout } = await askNix('nix', ['--version', '--verbose'], options);
   const [, system] = /^System configuration file: "?([^"\n]+)"?$/m.exec(stdout) ?? [];
   const [, users] = /^User configuration files: (.*)$/m.exec(stdout) ?? [];
   return system === undefined || users === undefined ? [] : [system, ...users.split(':').filter((path) => path !== '')];
@@ -35,7 +35,7 @@ export async function readConfigFiles(options: CallOptions = {}): Promise<string
 
 /** Reads the version of Nix, such as `2.26.3`. @throws as {@link readNixConfig} */
 export async function nixVersion(options: CallOptions = {}): Promise<string> {
-  const result = await runNix('nix', ['--version'], options);
+  const result = await askNix('nix', ['--version'], options);
   if (result.failed) throw nixFailed(result);
   return result.stdout.trim().split(' ').at(-1) ?? '';
 }

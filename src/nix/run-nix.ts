@@ -2,6 +2,9 @@
  * Runs Nix, for versions from 2.8 on. Enables `nix-command` on each call, and reads output that changed between versions
  * defensively. Aborting `signal` ends Nix, or keeps it from starting, and throws the signal's reason.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
 
@@ -35,15 +38,32 @@ interface RunOptions extends CallOptions {
   readonly onLine?: ((line: string) => void) | undefined;
 }
 
-export type RunResult = Awaited<ReturnType<typeof runNix>>;
+/** The end of a Nix program. Fit to be the cause of an error. */
+export interface RunResult {
+  readonly failed: boolean;
+  /** Without the last end of line, as stderr. */
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode?: number | undefined;
+  /** The signal that ended it. */
+  readonly signal?: string | undefined;
+  /** Why it could not be started. */
+  readonly originalMessage?: string | undefined;
+}
 
-/** Runs a Nix program to its end. A result with `failed` set is also an execa error, fit to be a cause. */
-export async function runNix(program: 'nix' | 'nix-store', args: readonly string[], options: RunOptions) {
-  const { onLine, signal, env, withoutNix = WITHOUT_NIX } = options;
+const PLAIN = { LC_ALL: 'C', NO_COLOR: '1' };
+
+/** Runs a Nix program to its end. */
+export async function runNix(
+  program: 'nix' | 'nix-store',
+  args: readonly string[],
+  options: RunOptions,
+): Promise<RunResult> {
+  const { onLine, signal, env } = options;
   signal?.throwIfAborted();
-  const { execa } = await import('execa'); // takes 30 ms, which commands without Nix save
+  const { execa } = await import('execa');
   const result = await execa(program, args, {
-    env: { LC_ALL: 'C', NO_COLOR: '1', ...env },
+    env: { ...PLAIN, ...env },
     stdin: 'ignore',
     stderr: function* (line: unknown) {
       onLine?.(String(line));
@@ -53,10 +73,52 @@ export async function runNix(program: 'nix' | 'nix-store', args: readonly string
     ...(signal === undefined ? {} : { cancelSignal: signal }),
   });
   if (result.isCanceled) signal?.throwIfAborted();
-  if (result.code === 'ENOENT') {
-    throw new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${withoutNix}`, { cause: result });
-  }
+  if (result.code === 'ENOENT') throw nixMissing(program, options, result);
   return result;
+}
+
+/**
+ * Asks a Nix program a question that it answers within moments, as {@link runNix} does. Loading execa for that takes 20 ms
+ * of processor time, longer than Nix takes to answer.
+ */
+export async function askNix(
+  program: 'nix' | 'nix-store',
+  args: readonly string[],
+  options: CallOptions,
+): Promise<RunResult> {
+  const { signal, env } = options;
+  signal?.throwIfAborted();
+  const child = spawn(program, args, {
+    env: { ...process.env, ...PLAIN, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const end = (): boolean => child.kill();
+  process.once('exit', end);
+  signal?.addEventListener('abort', end);
+  try {
+    const ended = once(child, 'close') as Promise<[exitCode: number | null, signal: string | null]>;
+    const [[exitCode, endedBy], stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
+    signal?.throwIfAborted();
+    return {
+      failed: exitCode !== 0,
+      stdout: stdout.replace(/\n$/, ''),
+      stderr: stderr.replace(/\n$/, ''),
+      exitCode: exitCode ?? undefined,
+      signal: endedBy ?? undefined,
+    };
+  } catch (error) {
+    signal?.throwIfAborted();
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw nixMissing(program, options, error);
+    const originalMessage = error instanceof Error ? error.message : String(error);
+    return { failed: true, stdout: '', stderr: '', originalMessage };
+  } finally {
+    process.off('exit', end);
+    signal?.removeEventListener('abort', end);
+  }
+}
+
+function nixMissing(program: string, { withoutNix = WITHOUT_NIX }: CallOptions, cause: unknown): NarswarmError {
+  return new NarswarmError('NIX_MISSING', `there is no \`${program}\` in PATH: ${withoutNix}`, { cause });
 }
 
 /** Runs the first of several commands that this Nix knows. */
@@ -66,7 +128,7 @@ export async function runFirstKnown(
 ): Promise<RunResult> {
   for (const command of commands) {
     // oxlint-disable-next-line no-await-in-loop -- the next one is tried only if this Nix lacks the one before
-    const result = await runNix('nix', [...NIX_COMMAND, ...command], options);
+    const result = await askNix('nix', [...NIX_COMMAND, ...command], options);
     if (!result.failed) return result;
     if (!/not a recogni[sz]ed|unrecogni[sz]ed/.test(result.stderr)) throw nixFailed(result);
   }

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readFile, rm, stat, symlink, unlink, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { readKeptNixConfig } from '../../src/nix/kept-config.ts';
+import { keepNixConfig, readKeptNixConfig } from '../../src/nix/kept-config.ts';
 import type { NixConfig } from '../../src/nix/nix-config.ts';
 
 const NIX = execFileSync('sh', ['-c', 'command -v nix'], { encoding: 'utf8' }).trim();
@@ -46,7 +46,12 @@ describe('the kept configuration of Nix', () => {
     const calls = await readFile(join(dir, 'calls'), 'utf8').catch(() => '');
     return { config, calls: calls.split('\n').length - 1 };
   }
-  const read = (): Promise<NixConfig> => readKeptNixConfig(file, {});
+  /** Reads it as a command does, which keeps it at the end. */
+  async function read(): Promise<NixConfig> {
+    const config = await readKeptNixConfig(file, {});
+    await keepNixConfig({});
+    return config;
+  }
   const assertKept = async (): Promise<void> => assert.equal((await callsDuring(read)).calls, 0);
 
   test('is read without Nix as long as nothing has changed', async () => {
@@ -81,6 +86,13 @@ describe('the kept configuration of Nix', () => {
       assert.deepEqual((await read()).substituters, ['http://b']);
     });
   }
+
+  test('is not kept if it changes while Nix reads it', async () => {
+    const changing = `#!/bin/sh\necho >>${dir}/calls\n${NIX} "$@"\necho '# read' >>${conf}\n`;
+    await writeFile(join(dir, 'bin', 'nix'), changing);
+    await read();
+    assert.ok((await callsDuring(read)).calls > 0);
+  });
 
   test('is asked for again if it is old, from the future, or damaged', async () => {
     await read();
