@@ -127,9 +127,15 @@ export class EarlyImport implements AsyncDisposable {
     this.#run();
   }
 
+  /** Learns that no more NARs arrive. What is left is imported at once. */
+  noMore(): void {
+    this.#ending.abort();
+    this.#run();
+  }
+
   /** Waits until nothing more can be imported. */
   async end(): Promise<void> {
-    this.#ending.abort();
+    this.noMore();
     const paths = Array.from(this.#arrived.values(), ({ info }) => info.storePath);
     await this.#decoding?.endOthers(new Set(paths));
     this.#run();

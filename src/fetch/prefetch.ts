@@ -86,6 +86,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
           makeRoom: (held) => room.make({ ...result(false), closure: held }),
         });
   const fetched = await fetching.finally(() => feed?.end());
+  early?.noMore();
   if (!keepGoing) signal.throwIfAborted();
   gathered.take(fetched.closure, fetched.failures);
 

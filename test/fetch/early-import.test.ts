@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { commit } from '../../src/fetch/commit.ts';
 import { EarlyImport } from '../../src/fetch/early-import.ts';
 import { noteEarly } from '../../src/fetch/noted-import.ts';
@@ -95,6 +96,20 @@ test('imports nothing more after a refusal', async (t) => {
   early.add([note, top]);
   await early.end();
   assert.deepEqual([...early.imported.keys()], []);
+});
+
+test('does not let paths gather once no more arrive', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] }); // time stands still
+  const { infos, early, copied } = await scene(t);
+  const [, leaf, note] = infos;
+  const untilCopied = async (count: number): Promise<void> => {
+    for (; copied.length < count; await nextTurn()) t.mock.timers.tick(0);
+  };
+  early.add([leaf]);
+  await untilCopied(1);
+  early.add([note]);
+  early.noMore();
+  await untilCopied(2);
 });
 
 test('waits for a reference that takes longer to decode', async (t) => {
