@@ -12,8 +12,6 @@ import type { Scope } from '../discovery/scope.ts';
 import type { Subnet } from '../discovery/subnet.ts';
 import { Members } from '../exchange/members.ts';
 import { EmptyOffer, type Offer } from '../exchange/offer.ts';
-import { PROCESSOR_TIME } from '../wire/bounds.ts';
-import { ProcessorBudget } from '../wire/processor-budget.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
 import type { Warn } from '../warning.ts';
@@ -43,8 +41,6 @@ export interface NetworkOptions {
   readonly limits?: RateLimits | undefined;
   /** The NARs and narinfos that members may get. Default: none. */
   readonly offer?: Offer | undefined;
-  /** Limits on the time that the messages of each host take. Default: those of {@link PROCESSOR_TIME}. */
-  readonly processor?: ProcessorBudget;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;
   readonly seedable?: NonNullable<SwarmOptions['seedable']>;
   readonly onWarning?: Warn;
@@ -95,12 +91,9 @@ export class Network implements AsyncDisposable {
     const isPublic = scope === 'cohort' || scope === 'public';
     const serves = isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody';
     const peers = new PeerTable();
-    // One budget for all that is sent and one for all that is received, in any protocol.
-    const budget = new SendBudget();
-    const { processor = new ProcessorBudget(PROCESSOR_TIME) } = options;
+    const budget = new SendBudget(); // one budget for all that is sent, in any protocol
     const members = new Members({
       budget,
-      processor,
       port: () => swarm.port,
       peers,
       networks,
@@ -115,7 +108,6 @@ export class Network implements AsyncDisposable {
         peers,
         members,
         budget,
-        processor,
         host: listen,
         ports: options.ports,
         networks,

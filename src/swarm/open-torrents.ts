@@ -4,7 +4,7 @@ import { mayHave, type Serves } from '../discovery/connection-guard.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import { MAX_CONNECTIONS, PROCESSOR_TIME } from '../wire/bounds.ts';
+import { CLIENT_PROCESSOR_TIME, MAX_CONNECTIONS } from '../wire/bounds.ts';
 import { ProcessorBudget } from '../wire/processor-budget.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { DiskBacklog } from './disk-backlog.ts';
@@ -23,7 +23,7 @@ export interface OpenTorrentsOptions {
   readonly uploadLimit?: DirectionLimit | undefined;
   /** Memory for bytes that are sent to peers. Default: an own budget. */
   readonly budget?: SendBudget;
-  /** Limits on the time that the messages of each host take. Default: those of {@link PROCESSOR_TIME}. */
+  /** Limits on the time that the messages of each host take. Default: those of {@link CLIENT_PROCESSOR_TIME}. */
   readonly processor?: ProcessorBudget;
   /** Called for a torrent that failed. */
   readonly onWarning?: Warn;
@@ -47,7 +47,7 @@ export class OpenTorrents {
     this.#client = client;
     this.#options = options;
     this.budget = options.budget ?? new SendBudget();
-    this.#processor = options.processor ?? new ProcessorBudget(PROCESSOR_TIME);
+    this.#processor = options.processor ?? new ProcessorBudget(CLIENT_PROCESSOR_TIME);
     this.#networks = options.networks ?? new LocalNetworks();
   }
 

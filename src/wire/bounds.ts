@@ -106,11 +106,13 @@ export const MAX_NARINFO_ANSWER_BYTES = 4 * 1024 * 1024;
  * signature. A member that fetches a whole system asks for some thousands at once.
  */
 export const NARINFOS_PER_SECOND = { total: 1500, perRange: 1000, burst: 20_000, burstPerRange: 10_000 };
-/**
- * Processor time for the messages of one host, in any protocol, other than the payload that we asked for and the requests
- * of blocks that it took.
- */
+/** Processor time for the messages of one host's members, other than the payload that we asked for. */
 export const PROCESSOR_TIME = { perSecondMs: 100, burstMs: 500 };
+/**
+ * Processor time for the messages of one host's ordinary clients, other than the payload that we asked for and the requests
+ * of blocks that it took. A client that fetches a whole system opens a torrent for each of 800 NARs, which takes a second.
+ */
+export const CLIENT_PROCESSOR_TIME = { perSecondMs: 500, burstMs: 1_000 };
 /** Ignored bytes of messages from one member: those of later versions, and of BEP 3. */
 export const MAX_IGNORED_BYTES = 1024 * 1024;
 

@@ -256,7 +256,7 @@ export class PeerConnection extends Duplex implements Receiver, Ends {
     if (!this.destroyed) this.#incoming.take(bytes);
     const welcomeBytes = Math.min(bytes.length, this.#welcomeBytes);
     this.#welcomeBytes -= welcomeBytes; // a block arrives in several chunks, and counts with its last one
-    return 1 - welcomeBytes / bytes.length;
+    return bytes.length === 0 ? 0 : 1 - welcomeBytes / bytes.length;
   }
 
   #flush(): void {

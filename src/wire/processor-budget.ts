@@ -26,7 +26,7 @@ const SYSTEM_CLOCK: ProcessorClock = {
 const MAX_HOSTS = 1024;
 
 /**
- * Limits the time of the event loop that the messages of one host take, over all of its connections, in any protocol,
+ * Limits the time of the event loop that the messages of one host take, over all of its connections of one protocol,
  * also those that have ended. While a host is over its limit, nothing more is read from it.
  */
 export class ProcessorBudget {

@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { test, type TestContext } from 'node:test';
-import { ProcessorBudget } from '../../src/wire/processor-budget.ts';
-import { ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
+import { RawPeer } from '../support/raw-peer.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
@@ -13,7 +11,6 @@ import type { FileStore } from '../../src/store/file-store.ts';
 import { Network, type NetworkOptions } from '../../src/swarm/network.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { entryFor, filledStore, infoOf, KEY } from '../store/store-fixture.ts';
-import { makeNar, MIB, PIECE } from './swarm-fixture.ts';
 
 const GROUP = 'cd'.repeat(20) as InfoHash;
 const OPTIONS: NetworkOptions = {
@@ -62,26 +59,4 @@ test('a foreign client that names a group is disconnected after its extended han
   assert.ok(peer.isOpen);
   peer.extended(0, 'd1:md11:ut_metadatai1eee');
   await peer.closed();
-});
-
-test('a host that uses up its time over BitTorrent is not read as a member, either', async (t) => {
-  let [hasTime, reads] = [false, 0];
-  const clock = { nowMs: () => (hasTime ? performance.now() * 1000 : 0), usedMs: () => reads++ };
-  const processor = new ProcessorBudget({ perSecondMs: 40, burstMs: 40 }, clock); // a read takes a millisecond or two
-  const nar = await makeNar(t, 3 * PIECE);
-  const network = await join(t, { processor, seeds: () => Promise.resolve(nar.seed) });
-  const client = await RawPeer.open(network.swarm.port, nar.torrent.infoHash, message(ID.INTERESTED));
-  t.after(() => client.socket.destroy());
-  await client.receive(ID.UNCHOKE);
-  client.socket.write(Buffer.alloc(32 * MIB, message(ID.HAVE, numbers(1))));
-  while (!processor.of('127.0.0.1').isOver) await nextTurn();
-  let [isMember, turns] = [false, 0];
-  network.members.on('member', () => (isMember = true));
-  const member = await RawPeer.connect(network.swarm.port, GROUP);
-  t.after(() => member.socket.destroy());
-  member.extended(0, 'd1:md13:nar_exchange2i9eee');
-  while (turns++ < 1000) await nextTurn();
-  assert.equal(isMember, false);
-  hasTime = true;
-  await once(network.members, 'member');
 });

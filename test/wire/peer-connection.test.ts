@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Block } from '../../src/wire/block-answer.ts';
 import { MessageReader } from '../../src/wire/message-reader.ts';
+import { ProcessorBudget } from '../../src/wire/processor-budget.ts';
 import type { PeerConnection, PeerConnectionOptions } from '../../src/wire/peer-connection.ts';
 import type { IdleSocket } from '../support/idle-socket.ts';
 import { loneConnection } from '../support/lone-connection.ts';
@@ -277,3 +278,12 @@ for (const hasFast of [true, false]) {
     assert.equal(conversation.connection.heldBytes, 0);
   });
 }
+
+test('an opening of no bytes takes no time of the host', () => {
+  let usedMs = 0;
+  const clock = { nowMs: () => 0, usedMs: () => (usedMs += 1_000) };
+  const time = new ProcessorBudget({ perSecondMs: 1, burstMs: 1 }, clock).of('127.0.0.1');
+  const { connection } = loneConnection(Buffer.alloc(0), { time });
+  assert.equal(time.isOver, false);
+  connection.destroy();
+});
