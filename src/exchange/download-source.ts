@@ -17,7 +17,7 @@ const REFUSED_MS: Readonly<Record<Refusal, number>> = {
 /** Time before a member that had nothing to choose from may choose again, unless it has news. */
 const CHOOSE_AGAIN_MS = 150;
 
-/** What is known of hosts in this run, over all their connections. */
+/** The behaviour of hosts in this run. All connections of a host count together. */
 export interface Hosts {
   /** Hosts that have given wrong parts of files that they did not have completely. */
   readonly misleading: Set<string>;

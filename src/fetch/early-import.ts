@@ -127,7 +127,7 @@ export class EarlyImport implements AsyncDisposable {
     this.#run();
   }
 
-  /** Learns that no more NARs arrive. What is left is imported at once. */
+  /** Tells it that no more NARs will arrive. It imports the waiting ones at once. */
   noMore(): void {
     this.#ending.abort();
     this.#run();

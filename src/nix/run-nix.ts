@@ -78,8 +78,8 @@ export async function runNix(
 }
 
 /**
- * Asks a Nix program a question that it answers within moments, as {@link runNix} does. Loading execa for that takes 20 ms
- * of processor time, longer than Nix takes to answer.
+ * Runs a Nix program as {@link runNix} does, for questions with a quick answer. It does not load execa, which takes 20 ms of
+ * processor time: more than Nix needs for the answer.
  */
 export async function askNix(
   program: 'nix' | 'nix-store',

@@ -62,7 +62,7 @@ export interface GcResult {
   readonly kept: { readonly paths: number; readonly nars: number; readonly bytes: number };
   /** NARs that no other machine is known to hold. */
   readonly sole: { readonly removed: number; readonly kept: number };
-  /** What yielding keepers gave up, or with `dryRun` would give up. */
+  /** The paths that subscriptions gave up for the budget, or would give up without `dryRun`. */
   readonly yields: readonly Yield[];
   /** Bytes that nothing keeps, and that a smaller budget could still free. */
   readonly reclaimableBytes: number;

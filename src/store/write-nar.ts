@@ -14,7 +14,7 @@ import { MAX_PIECE_LENGTH } from '../torrent/canonical.ts';
 /** How to compress NARs. */
 export interface NarFormat {
   readonly compression: 'zstd' | 'xz' | 'none';
-  /** Of zstd alone: 1 to {@link MAX_ZSTD_LEVEL}. */
+  /** Level of zstd, from 1 to {@link MAX_ZSTD_LEVEL}. Other compressions have none. */
   readonly level?: number;
 }
 

@@ -110,7 +110,7 @@ export const NARINFOS_PER_SECOND = { total: 1500, perRange: 1000, burst: 20_000,
 export const PROCESSOR_TIME = { perSecondMs: 100, burstMs: 500 };
 /**
  * Processor time for the messages of one host's ordinary clients, other than the payload that we asked for and the requests
- * of blocks that it took. A client that fetches a whole system opens a torrent for each of 800 NARs, which takes a second.
+ * of blocks that it took. A client that fetches a whole system opens 800 torrents, one for each NAR. This takes a second.
  */
 export const CLIENT_PROCESSOR_TIME = { perSecondMs: 500, burstMs: 1_000 };
 /** Ignored bytes of messages from one member: those of later versions, and of BEP 3. */

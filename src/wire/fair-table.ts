@@ -15,7 +15,7 @@ export interface FairTableOptions<V> {
  *
  * If it is full, a new entry replaces an entry of the network with the most entries, if those are more than the new
  * entry's network has. Otherwise it replaces an entry of its own network, of a host with more entries than its own host.
- * Of several, the oldest entry of the host with the most entries goes. So a network that names ten thousand addresses
+ * Among several, the oldest entry of the host with the most entries is removed. So a network that names ten thousand addresses
  * displaces only addresses of itself, and so does a host.
  */
 export class FairTable<V> {

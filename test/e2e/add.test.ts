@@ -315,7 +315,7 @@ n=1; while ! mkdir $bin/$n 2>/dev/null; do n=$((n + 1)); done
       return { env: { NIX_REMOTE: own.remote, PATH: `${bin}:${process.env['PATH']}` }, bin };
     };
     const TORN = 'torn by a power cut';
-    /** Sends no more than the first NAR, which is the largest, at once. */
+    /** Sends the first NAR, which is the largest, and ends within the second. */
     const SEND_ONE = '$real "$@" | dd bs=1 count=202000 2>/dev/null';
     /** Writes its pid into a file that appears whole, and never ends. */
     const HANG = 'echo $$ > $bin/pid.new && mv $bin/pid.new $bin/pid; exec sleep 100';

@@ -98,7 +98,7 @@ test('imports nothing more after a refusal', async (t) => {
   assert.deepEqual([...early.imported.keys()], []);
 });
 
-test('does not let paths gather once no more arrive', async (t) => {
+test('imports waiting paths at once when no more will arrive', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] }); // time stands still
   const { infos, early, copied } = await scene(t);
   const [, leaf, note] = infos;

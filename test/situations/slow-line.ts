@@ -121,7 +121,7 @@ interface SceneOptions {
   readonly limitMs?: number;
   readonly idleMembers?: number;
   readonly hasSilentDht?: boolean;
-  /** Of the fetch. */
+  /** More flags of the fetching process. */
   readonly flags?: readonly string[];
 }
 

@@ -11,7 +11,7 @@ import { PartialNar } from '../../src/store/partial.ts';
 import { torrentOf } from '../swarm/swarm-fixture.ts';
 import { tempDir } from './store-fixture.ts';
 
-/** Of the contents. xz cannot make them smaller. */
+/** Size of the contents. They are random, so xz cannot make them smaller. */
 const SIZE_BYTES = 1_500_000;
 
 interface Scene {
