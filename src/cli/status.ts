@@ -2,12 +2,12 @@ import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import type { Missing } from '../subscription/missing.ts';
-import type { LastRun, SubscriptionState } from '../subscription/state.ts';
+import type { SubscriptionState } from '../subscription/state.ts';
 import { shownSource, sourceInWords } from '../subscription/subscription.ts';
 import type { Replicas } from '../store/replicas.ts';
 import type { SubscriptionStatus, Uncounted } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
-import { failureSentence, groupByReason, lackSentence, missingFacts } from './missing-paths.ts';
+import { failureSentence, groupByReason, missingFacts } from './missing-paths.ts';
 import { noteSentence } from './notes.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -80,7 +80,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     silentSince: status.silentSince ?? null,
     generation: newest?.number ?? null,
     since: newest?.at ?? null,
-    lastRun: lastRunOf(status),
+    lastRun: lastRunFacts(status),
     missing: missing.map(missingFacts),
     missingCount,
     notes: (state?.notes ?? []).map(noteSentence),
@@ -129,9 +129,10 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   yield `  last run  ${toSecond(run.at)}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
     yield `  hash map  edition of ${toSecond(map.created.toISOString())}, ${map.isExpired ? 'expired' : 'valid until'} ${toSecond(map.expires.toISOString())}`;
-  const { lack } = status;
-  if (lack === undefined && run.message !== undefined) yield `  why       ${run.message}`;
-  if (lack !== undefined && !isToldBelow(lack.first, missing)) yield `  why       ${lackSentence(lack)}`;
+  const { lack, failure } = status;
+  const isToldAbove = run.failure === undefined && lack === undefined;
+  const isTold = lack !== undefined && isToldBelow(lack.first, missing);
+  if (failure !== undefined && !isToldAbove && !isTold) yield `  why       ${failureSentence(failure, lack)}`;
   yield* missingLines(missing, missingCount);
   if (status.replicas !== undefined) yield* replicaLines(status.replicas);
   if (status.uncounted !== undefined) yield `  copies    ${UNCOUNTED[status.uncounted]}`;
@@ -170,11 +171,15 @@ function toSecond(time: string): string {
   return time.replace(/\.\d+Z$/, 'Z');
 }
 
-/** Returns the last run, with its failure in the words of `update`. */
-function lastRunOf({ state, lack }: SubscriptionStatus): LastRun | null {
-  const run = state?.lastRun;
-  if (run === undefined) return null;
-  return run.message === undefined || lack === undefined ? run : { ...run, message: lackSentence(lack) };
+/** Returns the facts of the last run for --json, with its failure in the words of `update`. */
+function lastRunFacts({ state, failure: error, lack }: SubscriptionStatus): object | null {
+  if (state?.lastRun === undefined) return null;
+  const { failure, lack: kept, ...run } = state.lastRun;
+  return {
+    ...run,
+    ...(failure !== undefined && error !== undefined && { message: failureSentence(error, lack), code: failure.code }),
+    ...(kept !== undefined && { lack: { path: kept.path, count: kept.count } }),
+  };
 }
 
 /** Returns true if a path is shown below with its reason, so that it is not named twice. */

@@ -136,7 +136,8 @@ export function lackOf(
   if (first === undefined) return { error: parts.find((part) => part.importFailure !== undefined)?.importFailure };
   const isInterrupted = parts.some((part) => part.isInterrupted);
   const code = isInterrupted ? 'INTERRUPTED' : (commonCode(missing) ?? codeWithout(first));
-  const lack = { first, count: missing.length };
+  const { isNowhere: _told, ...kept } = first;
+  const lack = { first: kept, count: missing.length };
   return { error: lackError(code, lack), lack };
 }
 

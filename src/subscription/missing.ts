@@ -25,11 +25,7 @@ export interface Lack {
   readonly count: number;
 }
 
-/** Makes the error of missing paths. People get it in other words. */
+/** Makes the error of missing paths. `cli/` says which and why (`missing-paths.ts`). */
 export function lackError(code: ErrorCode, { first, count }: Lack): NarswarmError {
-  const more = count > 1 ? `, and ${count - 1} more` : '';
-  const why = 'reason' in first ? `: ${first.reason}` : '';
-  return new NarswarmError(code, `${first.path} is missing${more}${why}`, {
-    facts: { path: first.path, missing: count },
-  });
+  return new NarswarmError(code, 'paths are missing', { facts: { path: first.path, missing: count } });
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { NarswarmError } from '../errors.ts';
+import { failureOf } from '../failure.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';
@@ -51,8 +52,8 @@ export function nextState(
     lastRun: {
       ...run,
       outcome: wordFor(outcome),
-      ...(error === undefined ? {} : { message: error.message, code: error.code }),
-      ...(lack === undefined ? {} : { lack: { path: lack.first.path, count: lack.count } }),
+      ...(error === undefined ? {} : { failure: failureOf(error) }),
+      ...(lack === undefined ? {} : { lack: { ...lack.first, count: lack.count } }),
       ...(silence === undefined ? {} : { silence: silence.reason }),
     },
     notes,

@@ -10,12 +10,16 @@ import type { SubscriptionState } from './state.ts';
 
 const LOSSES = ['gone', 'damaged-narinfo', 'wrong-nar', 'damaged-nar'] as const satisfies readonly Loss[];
 
+const LOST_ENTRIES = { path: v.string(), loss: v.picklist(LOSSES) };
+
 const FAILURE_ENTRIES = {
   reason: v.string(),
   code: v.exactOptional(v.custom<ErrorCode>((code) => typeof code === 'string')), // a later version may have others
   facts: v.exactOptional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.array(v.string())]))),
   causes: v.exactOptional(v.array(v.lazy(() => FAILURE))),
 };
+
+const NOT_FETCHED_ENTRIES = { path: v.string(), ...FAILURE_ENTRIES };
 
 const FAILURE: v.GenericSchema<unknown, Failure> = v.object(FAILURE_ENTRIES);
 
@@ -56,25 +60,35 @@ export const STATE: v.GenericSchema<unknown, SubscriptionState> = v.object({
     }),
   ),
   lastRun: v.exactOptional(
-    v.object({
-      at: v.string(),
-      durationMs: v.number(),
-      outcome: v.picklist(['complete', 'incomplete', 'failed', 'interrupted']),
-      message: v.exactOptional(v.string()),
-      code: v.exactOptional(v.string()),
-      lack: v.exactOptional(v.object({ path: v.string(), count: v.number() })),
-      silence: v.exactOptional(v.string()),
-      bytes: v.object({ store: v.number(), peers: v.number(), upstream: v.number() }),
-      nars: v.number(),
-    }),
+    v.pipe(
+      v.object({
+        at: v.string(),
+        durationMs: v.number(),
+        outcome: v.picklist(['complete', 'incomplete', 'failed', 'interrupted']),
+        failure: v.exactOptional(FAILURE),
+        // The failure in states of earlier versions, as a sentence.
+        message: v.exactOptional(v.string()),
+        code: FAILURE_ENTRIES.code,
+        lack: v.exactOptional(
+          v.union([
+            v.object({ ...LOST_ENTRIES, count: v.number() }),
+            v.object({ ...NOT_FETCHED_ENTRIES, count: v.number() }),
+            v.object({ path: v.string(), count: v.number() }),
+          ]),
+        ),
+        silence: v.exactOptional(v.string()),
+        bytes: v.object({ store: v.number(), peers: v.number(), upstream: v.number() }),
+        nars: v.number(),
+      }),
+      v.transform(({ message, code, ...run }) => {
+        if (message === undefined) return run;
+        const failure: Failure = { reason: message, ...(code !== undefined && { code }) };
+        return { failure, ...run };
+      }),
+    ),
   ),
   completeAsOf: v.exactOptional(v.string()),
-  missing: v.array(
-    v.union([
-      v.object({ path: v.string(), loss: v.picklist(LOSSES) }),
-      v.object({ path: v.string(), ...FAILURE_ENTRIES }),
-    ]),
-  ),
+  missing: v.array(v.union([v.object(LOST_ENTRIES), v.object(NOT_FETCHED_ENTRIES)])),
   missingCount: v.number(),
   notes: v.pipe(
     v.array(v.unknown()),

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { inState } from '../store/state-folder.ts';
 import { makeFolderBelow } from '../disk/make-folder.ts';
+import type { Failure } from '../failure.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -34,12 +35,10 @@ export interface LastRun {
   readonly durationMs: number;
   /** `interrupted`: stopped by the user or at the end of the time window; the next run continues. */
   readonly outcome: 'complete' | 'incomplete' | 'failed' | 'interrupted';
-  /** The reason why it is not complete, in one sentence. */
-  readonly message?: string;
-  /** The code of that failure. States of earlier versions have none. */
-  readonly code?: string;
-  /** The missing path in `message`, and the number of missing paths. States of 0.1 have only the message. */
-  readonly lack?: { readonly path: string; readonly count: number };
+  /** The reason why it is not complete. */
+  readonly failure?: Failure;
+  /** The missing paths, if they are the reason. States of 0.1 have none. */
+  readonly lack?: KeptLack;
   /** The reason why the publisher did not confirm the hash map of the run, which used a kept generation. */
   readonly silence?: string;
   /** Bytes of NARs by source. */
@@ -47,6 +46,9 @@ export interface LastRun {
   /** Number of downloaded NARs. */
   readonly nars: number;
 }
+
+/** The first missing path and the number of missing paths. States of earlier versions lack the reason for the first. */
+export type KeptLack = (Missing | { readonly path: string }) & { readonly count: number };
 
 /** The state of a subscription after its runs. */
 export interface SubscriptionState {

@@ -5,6 +5,7 @@ import { indexDirOf } from '../index/index-dir.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { parseManifest } from '../index/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../errors.ts';
+import type { Failure } from '../failure.ts';
 import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { readReplicas, type Replicas } from '../store/replicas.ts';
@@ -104,9 +105,12 @@ function healthOf({ state, map, lost, silentSince: silent }: Known): Subscriptio
 
 /** Returns the paths that the last run could not get, or that were lost since. */
 function lackOf({ state, lost }: Known): Lack | undefined {
-  const lack = state?.lastRun?.lack;
-  const first = state?.missing.find(({ path }) => path === lack?.path);
-  if (lack !== undefined && first !== undefined) return { first, count: lack.count };
+  const kept = state?.lastRun?.lack;
+  if (kept !== undefined) {
+    const { count, ...known } = kept;
+    const first = 'reason' in known || 'loss' in known ? known : state?.missing.find(({ path }) => path === known.path);
+    if (first !== undefined) return { first, count };
+  }
   const [gone] = lost?.missing ?? [];
   return gone && { first: gone, count: lost?.count ?? 1 };
 }
@@ -119,8 +123,9 @@ function failureOf(
   if (run === undefined && isStateDamaged) return new NarswarmError('STORE_CORRUPT', 'its state is damaged');
   if (run === undefined) return new NarswarmError('NOT_FOUND', 'never updated');
   if (run.outcome !== 'complete') {
-    const { code = '', message = run.outcome } = run;
-    return new NarswarmError(isErrorCode(code) ? code : 'NAR_UNAVAILABLE', message);
+    const { code, reason, facts = {} }: Failure = run.failure ?? { reason: run.outcome };
+    const isKnown = code !== undefined && isErrorCode(code);
+    return new NarswarmError(isKnown ? code : 'NAR_UNAVAILABLE', reason, { facts });
   }
   if (lack !== undefined) return lackError('STORE_CORRUPT', lack);
   if (map?.isExpired === true)

@@ -4,6 +4,7 @@ import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { SubscriptionState } from '../../src/subscription/state.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, Lab, readNarInfos, type Run } from '../support/lab.ts';
 import { Machine, updated } from '../support/update-lab.ts';
@@ -58,10 +59,49 @@ describe('reports on subscriptions', { concurrency: 3 }, () => {
     const known = missing as { path: string; reason: string }[];
     assert.deepEqual(new Set(known.map(({ path }) => path)), new Set(lost));
     assert.deepEqual(new Set(known.map(({ reason }) => reason)), new Set(reasons));
-    const { code, message } = lastRun as { code: string; message: string };
+    const { code, message, lack } = lastRun as { code: string; message: string; lack: object };
     assert.equal(code, 'NAR_UNAVAILABLE');
-    assert.equal(timesIn(message, known[0]?.path ?? ''), 1, message);
-    assert.match(updated(await machine.update())['message'] as string, /is missing, and 2 more: /);
+    assert.deepEqual(lack, { path: known[0]?.path, count: 3 });
+    assert.equal(message, `${known[0]?.path} is missing, and 2 more: ${cache.url} does not hold its NAR`);
+    assert.equal(updated(await machine.update())['message'], message);
+  });
+
+  test('the state has the reason for the first missing path, even if it is not among the listed ones', async () => {
+    const { machine, cache } = await scene();
+    await machine.update();
+    const file = machine.stateFile('desktop');
+    const state = JSON.parse(await readFile(file, 'utf8')) as SubscriptionState;
+    await writeFile(file, JSON.stringify({ ...state, missing: [] }));
+    const says = `${state.missing[0]?.path} is missing, and 2 more: ${cache.url} does not hold its NAR`;
+    assert.equal(((await machine.statusOf('desktop'))['lastRun'] as { message: string }).message, says);
+    const { stdout } = await plain(machine, ['status']);
+    assert.equal(timesIn(stdout, `  why       ${says}\n`), 1, stdout);
+    assertFailure(await machine.status(['--check']), 5, 'NAR_UNAVAILABLE', new RegExp(`desktop: ${says}`));
+  });
+
+  test('the sentence in a state of an earlier version is shown as it is', async () => {
+    const { machine, cache, lost } = await scene();
+    await machine.update();
+    const file = machine.stateFile('desktop');
+    const { lastRun, missing, ...state } = JSON.parse(await readFile(file, 'utf8')) as SubscriptionState;
+    const { failure: _failure, lack: _lack, ...run } = lastRun!;
+    const [first] = missing;
+    const lack = { path: first?.path, count: 3 };
+    const message = `${first?.path} is missing, and 2 more: cannot fetch it`;
+    const told = async (had: object, listed = missing): Promise<[message: string, text: string]> => {
+      await writeFile(file, JSON.stringify({ ...state, missing: listed, lastRun: { ...run, ...had } }));
+      const { lastRun: shown } = await machine.statusOf('desktop');
+      return [(shown as { message: string }).message, (await plain(machine, ['status'])).stdout];
+    };
+    for (const had of [{ message }, { message, code: 'NAR_UNAVAILABLE', lack }]) {
+      const [inJson, text] = await told(had, []);
+      assert.equal(inJson, message);
+      assert.equal(timesIn(text, `  why       ${message}\n`), 1, text);
+    }
+    const [inJson, text] = await told({ message, code: 'NAR_UNAVAILABLE', lack });
+    assert.equal(inJson, `${first?.path} is missing, and 2 more: ${cache.url} does not hold its NAR`);
+    for (const what of [...lost, 'does not hold']) assert.equal(timesIn(text, what), 1, text);
+    assertFailure(await machine.status(['--check']), 5, 'NAR_UNAVAILABLE', /is missing, and 2 more: /);
   });
 
   test('a failure is shown beside the paths that an earlier run found missing', async () => {
@@ -130,9 +170,10 @@ describe('reports on subscriptions', { concurrency: 3 }, () => {
     const { machine } = await scene();
     await machine.update();
     const file = machine.stateFile('desktop');
-    const state = JSON.parse(await readFile(file, 'utf8')) as { lastRun: { code?: string } };
+    const state = JSON.parse(await readFile(file, 'utf8')) as { lastRun: { failure: object } };
     for (const code of [undefined, 'OF_TOMORROW', 'toString']) {
-      await writeFile(file, JSON.stringify({ ...state, lastRun: { ...state.lastRun, code } }));
+      const failure = { ...state.lastRun.failure, code };
+      await writeFile(file, JSON.stringify({ ...state, lastRun: { ...state.lastRun, failure } }));
       assertFailure(await machine.status(['--check']), 5, 'NAR_UNAVAILABLE', /is missing/);
     }
   });

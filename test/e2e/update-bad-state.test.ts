@@ -169,7 +169,7 @@ describe('status and update', { concurrency: 3 }, () => {
     const run = await machine.update();
     assertFailure(run, 7, 'STORE_UNWRITABLE', /cannot write .*: check its permissions or choose another --store/);
     const { lastRun } = await machine.state('desktop');
-    assert.deepEqual([lastRun?.outcome, /cannot write/.test(lastRun?.message ?? '')], ['failed', true]);
+    assert.deepEqual([lastRun?.outcome, /cannot write/.test(lastRun?.failure?.reason ?? '')], ['failed', true]);
     assert.equal((await machine.statusOf('later'))['health'], 'complete', 'its files can be written');
   });
 

@@ -88,7 +88,7 @@ describe('publishers with an old hash map', { concurrency: 3 }, () => {
     const { generations, lastRun, completeAsOf, missing } = await machine.state('desktop');
     assert.deepEqual([generations.length, generations[0]?.complete, generations[0]?.roots], [1, true, [made.root]]);
     assert.deepEqual(missing, []);
-    assert.match(lastRun?.message ?? '', says);
+    assert.match(lastRun?.failure?.reason ?? '', says);
     assert.ok(completeAsOf !== undefined && completeAsOf < (lastRun?.at ?? ''), 'complete as of then, not as of now');
     const { health, completeAsOf: told } = await machine.statusOf('desktop');
     assert.deepEqual([health, told], ['stale', completeAsOf]);

@@ -52,7 +52,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     );
     const { lastRun, missing, generations, completeAsOf } = await machine.state('desktop');
     assert.deepEqual([lastRun?.outcome, generations[0]?.complete, completeAsOf], ['interrupted', false, undefined]);
-    assert.match(lastRun?.message ?? '', message);
+    assert.match(((await machine.statusOf('desktop'))['lastRun'] as { message: string }).message, message);
     const reason = 'its NAR was not complete before the interruption';
     const path = middle.storePath;
     assert.deepEqual(missing, [{ path, reason, code: 'INTERRUPTED', facts: { path } }]);

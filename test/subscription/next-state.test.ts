@@ -9,7 +9,7 @@ const AT = '2026-01-02T00:00:00Z';
 const RUN = { at: AT, durationMs: 1, bytes: { store: 0, peers: 0, upstream: 0 }, nars: 0 };
 const SUBSCRIPTION = { name: 'x', source: 'new', import: false, sources: false, publish: false };
 const FAILURE = {
-  error: new NarswarmError('INDEX_UNREACHABLE', 'nobody answers'),
+  error: new NarswarmError('INDEX_UNREACHABLE', 'nobody answers', { facts: { asked: 3 } }),
   parts: [],
   main: undefined,
   notes: [],
@@ -31,7 +31,11 @@ suite('the state after a run without results', () => {
     const state = nextState({ ...SUBSCRIPTION, source: 'old' }, before, FAILURE, RUN);
     assert.deepEqual(state, {
       ...before,
-      lastRun: { ...RUN, outcome: 'failed', message: 'nobody answers', code: 'INDEX_UNREACHABLE' },
+      lastRun: {
+        ...RUN,
+        outcome: 'failed',
+        failure: { reason: 'nobody answers', code: 'INDEX_UNREACHABLE', facts: { asked: 3 } },
+      },
     });
   });
 

@@ -4,7 +4,13 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { NarswarmError } from '../../src/errors.ts';
 import { failureOf } from '../../src/failure.ts';
-import { readState, subscriptionsFolder, writeState, type SubscriptionState } from '../../src/subscription/state.ts';
+import {
+  readState,
+  subscriptionsFolder,
+  writeState,
+  type LastRun,
+  type SubscriptionState,
+} from '../../src/subscription/state.ts';
 import { emptyStore } from '../store/store-fixture.ts';
 
 const STATE: SubscriptionState = {
@@ -20,6 +26,41 @@ test('reads a state of an earlier version, which has failures only as sentences'
   const store = await emptyStore(t);
   await writeState(store, STATE);
   assert.deepEqual(await readState(store, 'x'), STATE);
+});
+
+test('reads the failure of a run as earlier versions wrote it', async (t) => {
+  const store = await emptyStore(t);
+  const run = { at: 'then', durationMs: 1, outcome: 'incomplete', bytes: { store: 0, peers: 0, upstream: 0 }, nars: 0 };
+  const read = async (lastRun: object): Promise<unknown> => {
+    await writeState(store, { ...STATE, lastRun: { ...run, ...lastRun } as LastRun });
+    return (await readState(store, 'x'))?.lastRun;
+  };
+  const reason = 'p is missing, and 2 more: gone';
+  assert.deepEqual(await read({ message: reason }), { ...run, failure: { reason } });
+  const lack = { path: 'p', count: 3 };
+  assert.deepEqual(await read({ message: reason, code: 'NAR_UNAVAILABLE', lack }), {
+    ...run,
+    failure: { reason, code: 'NAR_UNAVAILABLE' },
+    lack,
+  });
+});
+
+test('reads back the failure of a run, and the reason for the first missing path', async (t) => {
+  const store = await emptyStore(t);
+  const lastRun: LastRun = {
+    at: 'then',
+    durationMs: 1,
+    outcome: 'incomplete',
+    failure: { reason: 'paths are missing', code: 'NAR_UNAVAILABLE', facts: { path: 'p', missing: 3 } },
+    lack: { path: 'p', reason: 'gone', code: 'NAR_UNAVAILABLE', facts: { why: 'gone' }, count: 3 },
+    bytes: { store: 0, peers: 0, upstream: 0 },
+    nars: 0,
+  };
+  await writeState(store, { ...STATE, lastRun });
+  assert.deepEqual((await readState(store, 'x'))?.lastRun, lastRun);
+  const lost: LastRun = { ...lastRun, lack: { path: 'p', loss: 'gone', count: 1 } };
+  await writeState(store, { ...STATE, lastRun: lost });
+  assert.deepEqual((await readState(store, 'x'))?.lastRun, lost);
 });
 
 test('reads back what the store has lost, and notes; leaves out notes of later versions', async (t) => {
