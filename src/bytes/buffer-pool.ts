@@ -46,6 +46,11 @@ export class BufferPool {
     return buffer;
   }
 
+  /** Returns true for a slice of a buffer of the pool that is in use. */
+  isLent(slice: Uint8Array): boolean {
+    return (this.#lent.get(slice.buffer)?.users ?? 0) > 0;
+  }
+
   /** Adds users to the buffer that a slice is part of. */
   lend(slice: Uint8Array, count: number): void {
     const lent = this.#lent.get(slice.buffer);

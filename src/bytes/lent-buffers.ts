@@ -20,6 +20,11 @@ export function isLendingMuch(): boolean {
   return pool.isLendingMuch;
 }
 
+/** Returns true for a slice of a lent buffer. */
+export function isLent(slice: Uint8Array): boolean {
+  return pool.isLent(slice);
+}
+
 /** Adds users to the buffer that a slice is part of. */
 export function lend(slice: Uint8Array, count = 1): void {
   pool.lend(slice, count);

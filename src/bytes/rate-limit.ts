@@ -106,10 +106,15 @@ export class RateLimit implements DirectionLimit {
     return Math.max(waitMs, this.#freeAtMs - nowMs);
   }
 
-  /** Counts bytes and waits as long as the rate demands. Stops waiting when the rate changes. */
-  async pace(bytes: number, signal?: AbortSignal): Promise<void> {
+  /** Counts bytes. Returns a promise if the rate demands a wait, or less if the rate changes. */
+  pace(bytes: number, signal?: AbortSignal): void | Promise<void> {
     const fromMs = this.#clock.nowMs();
-    const untilMs = fromMs + this.take(bytes, fromMs);
+    const waitMs = this.take(bytes, fromMs);
+    return waitMs > 0 ? this.#wait(fromMs, waitMs, signal) : undefined;
+  }
+
+  async #wait(fromMs: number, waitMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const untilMs = fromMs + waitMs;
     const changes = this.#changesSoFar(fromMs);
     for (let nowMs = fromMs; nowMs < untilMs; nowMs = this.#clock.nowMs()) {
       if (this.#changesSoFar(nowMs) !== changes) return;

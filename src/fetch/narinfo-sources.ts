@@ -72,7 +72,7 @@ export function upstreamSource(
     async find(hash, signal) {
       const givesWay = retries !== undefined;
       const { isAnnounced } = upstream;
-      const options = { maxBytes: MAX_NARINFO_BYTES, signal, retries, givesWay, isAnnounced };
+      const options = { maxBytes: MAX_NARINFO_BYTES, signal, retries, givesWay, isAnnounced, isShort: true };
       const bytes = await http.getBytes(upstream.narInfoUrl(hash), options);
       if (bytes === undefined) return undefined;
       const info = asOfCache(parseNarInfo(new TextDecoder().decode(bytes)));

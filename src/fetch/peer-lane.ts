@@ -105,7 +105,7 @@ export async function fetchFromPeers(
   } finally {
     // Unchecked bytes are useful to the next source, too: the file's hash covers everything.
     const nar = new SharedNar(partial);
-    for (const { index, bytes } of await download.stop()) await nar.write(index * pieceLength, bytes, 'peers');
+    for (const { index, bytes } of await download.stop()) await nar.write(index * pieceLength, [bytes], 'peers');
   }
 }
 

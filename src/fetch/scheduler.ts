@@ -15,7 +15,8 @@ import { LanePolicy } from './lane-policy.ts';
 import { LaneWork } from './lane-work.ts';
 import { MemberLane } from './member-lane.ts';
 import { NarJudge, type Verdict } from './nar-judge.ts';
-import { SourceChoice } from './source-choice.ts';
+import { SMALL_SLOTS, SmallSlots } from './small-slots.ts';
+import { isSmallNar, SourceChoice } from './source-choice.ts';
 import { TakeOvers } from './take-overs.ts';
 import { TaskFiles } from './task-files.ts';
 import { TaskOutcomes } from './task-outcomes.ts';
@@ -74,6 +75,7 @@ export class Scheduler {
   readonly #tell: Tell;
   readonly #files: TaskFiles;
   readonly #work: LaneWork;
+  readonly #smallSlots = new SmallSlots();
   readonly #takeOvers = new TakeOvers<Task>();
   readonly #outcomes: TaskOutcomes;
   readonly #stop = new AbortController();
@@ -160,7 +162,14 @@ export class Scheduler {
       ...Array.from({ length: upstreams.length === 0 ? 0 : UPSTREAM_SLOTS }, () =>
         this.#lane(
           () => this.#choice.nextForUpstream(),
-          (task) => this.#work.byUpstreams(task, linked),
+          (task) => this.#byUpstreams(task, linked),
+          linked,
+        ),
+      ),
+      ...Array.from({ length: upstreams.length === 0 ? 0 : SMALL_SLOTS }, () =>
+        this.#lane(
+          this.#smallSlots.taker(() => (this.#isAlone ? this.#choice.nextSmallForUpstream() : undefined)),
+          (task) => this.#byUpstreams(task, linked),
           linked,
         ),
       ),
@@ -268,6 +277,20 @@ export class Scheduler {
       }
       await this.#outcomes.work(task, () => work(task), signal);
     }
+  }
+
+  /** True while no other machine could take a share of what upstreams are asked for. */
+  get #isAlone(): boolean {
+    return (this.#options.network?.members.open.size ?? 0) === 0;
+  }
+
+  async #byUpstreams(task: Task, signal: AbortSignal): Promise<Verdict> {
+    const beganAtMs = performance.now();
+    const isSmall = isSmallNar(task);
+    const verdict = await this.#work.byUpstreams(task, signal);
+    if (isSmall && verdict === 'fetched' && this.#smallSlots.noteNar(performance.now() - beganAtMs))
+      this.#queues.tellChange();
+    return verdict;
   }
 
   async #untilDone(signal: AbortSignal): Promise<void> {

@@ -5,6 +5,9 @@ import type { TaskQueues } from './task-queues.ts';
 import { leftOf, mostLeft, type Task } from './task.ts';
 import type { Whereabouts } from './whereabouts.ts';
 
+/** What takes little more time than a round trip. */
+const SMALL_BYTES = 256 * 1024;
+
 /** The facts on which a source gets a NAR. */
 export interface ChoiceFacts {
   readonly queues: TaskQueues;
@@ -43,6 +46,11 @@ export class SourceChoice {
     return task;
   }
 
+  /** Takes a small task that only an upstream has. */
+  nextSmallForUpstream(): Task | undefined {
+    return this.#ofUpstream(isSmallNar);
+  }
+
   /** True if an upstream could fetch a task that is left to another process, and no member has it yet. */
   get waitsForOthers(): boolean {
     const { queues, where } = this.#facts;
@@ -52,14 +60,14 @@ export class SourceChoice {
   }
 
   /** Takes a task that no peer has; if there is none, one that another process says it is fetching. */
-  #ofUpstream(): Task | undefined {
+  #ofUpstream(fits: (task: Task) => boolean = () => true): Task | undefined {
     const { queues, where, takeOvers } = this.#facts;
     if (!queues.hasElsewhere || where.isTooEarly) return undefined;
     const isForPeers = where.areForeignersThere;
     const isWaiting = (task: Task): boolean => !(isForPeers && isForForeigners(task)) && !where.isAtMembers(task);
-    const waiting = queues.takeElsewhere((task) => this.#mayHave(task) && isWaiting(task));
+    const waiting = queues.takeElsewhere((task) => fits(task) && this.#mayHave(task) && isWaiting(task));
     if (waiting !== undefined || !takeOvers.mayTry(this.#isOtherWaitedFor)) return waiting;
-    const isLeft = (task: Task): boolean => task.upstreamFailure === undefined && isWaiting(task);
+    const isLeft = (task: Task): boolean => fits(task) && task.upstreamFailure === undefined && isWaiting(task);
     const left = mostLeft([...queues.elsewhere()].filter(isLeft));
     return left !== undefined && queues.take(left) ? left : undefined;
   }
@@ -100,4 +108,9 @@ export class SourceChoice {
 
 function isForForeigners({ job, peersTried }: Task): boolean {
   return job.torrent !== undefined && !peersTried;
+}
+
+/** Returns true if little is left of a NAR, so that the round trip takes most of its time. */
+export function isSmallNar(task: Task): boolean {
+  return leftOf(task) <= SMALL_BYTES;
 }

@@ -83,7 +83,7 @@ interface LaneContext extends UpstreamContext, LapContext {
 async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext): Promise<void> {
   const { http, tell, limit, signal, givesWay, partial, nar } = context;
   const transfer = async (url: string): Promise<void> => {
-    const { hostname } = new URL(url);
+    const rate = limit.towards(new URL(url).hostname);
     for (let left = Infinity; ;) {
       const missing = partial.missing();
       const range = missing.at(context.isSecond ? -1 : 0);
@@ -103,16 +103,16 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
           signal,
           retries: givesWay ? RETRIES_WITH_ALTERNATIVE : undefined,
           givesWay,
-          sink: async (bytes) => {
+          sink: (bytes) => {
             context.onBytes(bytes.length);
             tell({ type: 'nar-bytes', source: 'upstream', origin: upstream.name, bytes: bytes.length });
-            await writer.write(bytes);
-            await limit.towards(hostname).pace(bytes.length, signal);
+            return both(writer.write(bytes), rate.pace(bytes.length, signal));
           },
         });
       } catch (error) {
         // Gathered bytes of a failed upstream may be wrong. The next upstream must not be blamed for them.
         if (signal.aborted) await writer.flush();
+        else await writer.drop();
         throw error;
       }
       await writer.flush();
@@ -124,6 +124,12 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
     if (!isNarswarmError(error, 'HTTP_NOT_FOUND')) throw error;
     await transfer(await ownUrlOf(upstream, job, error, context));
   }
+}
+
+/** Waits for those that are promises. */
+function both(first: void | Promise<void>, second: void | Promise<void>): void | Promise<void> {
+  if (first === undefined) return second;
+  return second === undefined ? first : Promise.all([first, second]).then(() => undefined);
 }
 
 /** Returns the URL in the upstream's own narinfo. A narinfo from another source may name the file differently. */

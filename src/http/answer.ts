@@ -1,7 +1,9 @@
 /** An answer as it arrives. Its body is handed over chunk by chunk, without a stream in between. */
 
 /**
- * Takes a chunk, which it owns from then on. A returned promise holds the sender back. A thrown error ends the answer.
+ * Takes a chunk. A returned promise holds the sender back. A thrown error ends the answer. The chunk may be a slice of a
+ * lent buffer, which is used again after `TakeChunk` has returned, or after its promise is settled: to keep the bytes
+ * for longer, copy them, or become one more user of the buffer (lent-buffers.ts).
  */
 export type TakeChunk = (chunk: Buffer) => void | Promise<void>;
 

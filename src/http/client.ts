@@ -19,6 +19,9 @@ export type { Conditional, Validators } from './conditional.ts';
 export type { HttpClientOptions } from './options.ts';
 export type { DownloadOptions } from './transfer.ts';
 
+/** A file of at most this size is short ({@link CallOptions}). */
+const SHORT_BYTES = 256 * 1024;
+
 export interface GetBytesOptions extends CallOptions {
   /** Refuses a longer body, also after decompression, with SIZE_MISMATCH. */
   readonly maxBytes: number;
@@ -89,7 +92,8 @@ export class HttpClient implements AsyncDisposable {
       (open: OpenUrl) =>
       ({ isLast }: Turn) =>
         continueTransfer(transfer, open, { support, isLast });
-    await this.#run(url, options, attempt, measureProgress);
+    const isShort = transfer.end - begin <= SHORT_BYTES;
+    await this.#run(url, { ...options, isShort }, attempt, measureProgress);
     return { bytes: transfer.position - begin };
   }
 
@@ -120,6 +124,7 @@ export class HttpClient implements AsyncDisposable {
         credentials: await this.#openCredentials(),
         linkedFrom: call.linkedFrom,
         isAnnounced: call.isAnnounced,
+        isShort: call.isShort === true,
         // A body that has begun may continue over another connection. Retries soon, and waits longer each time.
         bodyTimeoutMs: Math.min(stallTimeoutMs, hastyStallTimeoutMs * 2 ** failures),
         userAgent,

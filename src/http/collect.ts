@@ -20,7 +20,7 @@ export async function collectBody(response: Answer, maxBytes: number): Promise<U
   await response.read((chunk) => {
     sizeBytes += chunk.length;
     if (sizeBytes > maxBytes) throw refuseLength(maxBytes);
-    chunks.push(chunk);
+    chunks.push(Buffer.from(chunk)); // a chunk is lent
   });
   return Buffer.concat(chunks);
 }

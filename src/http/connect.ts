@@ -1,6 +1,7 @@
 /** Opens TCP connections to hosts with several addresses (RFC 8305, "Happy Eyeballs"), as curl does. */
 import type { LookupAddress } from 'node:dns';
 import { connect, type Socket } from 'node:net';
+import { connectLent } from './lent-reads.ts';
 
 /** Time after which the next address is tried, too. */
 const HEAD_START_MS = 250;
@@ -13,12 +14,15 @@ const NO_WAY = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL', 'EAFNOSU
  * 250 ms, and does not give up those before it: on a slow line none would ever be waited for long enough. (Node does.)
  *
  * @param addresses at least one, in the order of the resolver. Those of IPv6 and IPv4 take turns
+ * @param options.lendsReads true if all bytes of the socket are read by its `data` event: then they are lent ({@link
+ *   connectLent})
  * @throws the signal's reason; the error of one address if all have failed
  */
 export async function connectToAny(
   addresses: readonly LookupAddress[],
   port: number,
   signal: AbortSignal,
+  { lendsReads = false }: { lendsReads?: boolean } = {},
 ): Promise<Socket> {
   signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<Socket>();
@@ -33,7 +37,7 @@ export async function connectToAny(
       if (trying.size === 0) reject(tellingOf(failures));
       return;
     }
-    const socket = connect({ host: next.address, port });
+    const socket = (lendsReads ? connectLent : connect)({ host: next.address, port });
     trying.add(socket);
     socket.once('connect', () => resolve(socket));
     socket.on('error', (error) => {

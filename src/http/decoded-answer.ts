@@ -119,7 +119,7 @@ class DecodedAnswer implements Answer {
 async function feed(decoder: Duplex, answer: Answer): Promise<void> {
   await answer.read(async (chunk) => {
     if (decoder.destroyed) throw DECODER_FAILED;
-    if (decoder.write(chunk)) return;
+    if (decoder.write(Buffer.from(chunk))) return; // a copy: a chunk is lent
     await Promise.race([once(decoder, 'drain'), once(decoder, 'close')]).catch(ignore);
     if (decoder.destroyed) throw DECODER_FAILED;
   });

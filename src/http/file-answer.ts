@@ -6,6 +6,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
 import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure } from './failure.ts';
 
@@ -66,17 +67,22 @@ class FileAnswer implements Answer {
   async read(take: TakeChunk): Promise<void> {
     try {
       for (let at = this.#start; at < this.#end && !this.#isClosed;) {
-        const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, this.#end - at));
-        // oxlint-disable-next-line no-await-in-loop -- one chunk after the other
-        const { bytesRead } = await this.#handle.read(chunk, 0, chunk.length, at).catch((error: unknown) => {
-          throw explain(error);
-        });
-        if (bytesRead === 0) {
-          throw new AttemptFailure('it has become shorter', { code: 'HTTP_TRUNCATED', retry: 'once' });
+        const chunk = takeBuffer(CHUNK_BYTES);
+        try {
+          const wantedBytes = Math.min(CHUNK_BYTES, this.#end - at);
+          // oxlint-disable-next-line no-await-in-loop -- one chunk after the other
+          const { bytesRead } = await this.#handle.read(chunk, 0, wantedBytes, at).catch((error: unknown) => {
+            throw explain(error);
+          });
+          if (bytesRead === 0) {
+            throw new AttemptFailure('it has become shorter', { code: 'HTTP_TRUNCATED', retry: 'once' });
+          }
+          at += bytesRead;
+          // oxlint-disable-next-line no-await-in-loop -- see above
+          await take(chunk.subarray(0, bytesRead));
+        } finally {
+          giveBack(chunk);
         }
-        at += bytesRead;
-        // oxlint-disable-next-line no-await-in-loop -- see above
-        await take(chunk.subarray(0, bytesRead));
       }
     } finally {
       this.close();

@@ -83,5 +83,7 @@ export interface CallOptions {
   readonly linkedFrom?: string | undefined;
   /** True for a server that nobody has configured: it gets no credentials, and cannot redirect to another origin. */
   readonly isAnnounced?: boolean | undefined;
+  /** True if the answer is usually short: another one may then wait behind it on a connection. Default: false. */
+  readonly isShort?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }

@@ -80,5 +80,11 @@ function detourBy(proxy: URL, origin: URL): Detour {
 
 /** Forms a request that an HTTP proxy reads (RFC 9112, 3.2.2). */
 function forProxy(request: SentRequest, authorization: Readonly<Record<string, string>>): SentRequest {
-  return { ...request, path: `${request.origin}${request.path}`, headers: { ...request.headers, ...authorization } };
+  // Some proxies forget a request that they read together with the one before it.
+  return {
+    ...request,
+    isShort: false,
+    path: `${request.origin}${request.path}`,
+    headers: { ...request.headers, ...authorization },
+  };
 }

@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net';
 import { hungUp, notHttp, stalled, trickled } from './failure.ts';
 import type { Head } from './response-head.ts';
 import { ResponseParser } from './response-parser.ts';
@@ -12,6 +11,16 @@ export interface Patience {
   readonly bodyTimeoutMs: number;
 }
 
+/** The connection of a request. */
+export interface Line {
+  pause(): void;
+  resume(): void;
+  close(): void;
+}
+
+/** Limit on sending a request again because its connection was closed before the answer began. */
+const MAX_REPEATS = 4;
+
 /** One GET and its answer on a connection. */
 export class PoolSending implements Sending {
   readonly #request: SentRequest;
@@ -19,7 +28,8 @@ export class PoolSending implements Sending {
   readonly #patience: Patience;
   readonly #onEnd: () => void;
   readonly #parser: ResponseParser;
-  #socket: Socket | undefined;
+  #line: Line | undefined;
+  #repeats = 0;
   #timer: NodeJS.Timeout | undefined;
   #trickle: Trickle | undefined;
   #isKept = false;
@@ -49,36 +59,51 @@ export class PoolSending implements Sending {
     return this.#hasEnded && this.#parser.hasEnded && this.#parser.isPlain && this.#isKept;
   }
 
-  /** True while no byte of the answer has come: then the request can be sent again over another connection. */
-  get canBeRepeated(): boolean {
-    return !this.#hasEnded && !this.#isAnswered;
+  /** True once a byte of the answer has come. */
+  get isAnswered(): boolean {
+    return this.#isAnswered;
   }
 
-  /** Waits for another connection in place of one that was closed. */
-  detach(): void {
+  /** True if the answer is short, so that another one may wait behind it. */
+  get isShort(): boolean {
+    return this.#request.isShort;
+  }
+
+  /** Returns the request as text. @throws Error if a header cannot be sent */
+  format(): string {
+    return formatRequest(this.#request);
+  }
+
+  /** Takes the connection over which the request is sent. */
+  attach(line: Line): void {
+    this.#line = line;
+  }
+
+  /** Leaves a connection that was closed, to be sent over another one. @returns false if it must fail instead */
+  repeat(): boolean {
+    if (this.#hasEnded || this.#isAnswered || this.#repeats >= MAX_REPEATS) return false;
+    this.#repeats++;
     clearTimeout(this.#timer);
-    this.#socket = undefined;
+    this.#line = undefined;
+    return true;
   }
 
-  /** Sends the request over an open connection. */
-  begin(socket: Socket): void {
-    if (this.#hasEnded) return;
-    this.#socket = socket;
-    socket.write(formatRequest(this.#request), 'latin1');
+  /** Begins to wait for the answer: those before it on the connection are complete. */
+  expectAnswer(): void {
     this.#expect(this.#patience.stallTimeoutMs, 'headers');
   }
 
-  /** Takes bytes of the connection. */
-  onData(bytes: Buffer): void {
-    if (this.#hasEnded) return;
+  /** Takes bytes of the connection. @returns the number of bytes that belong to the answer */
+  onData(bytes: Buffer): number {
+    if (this.#hasEnded) return 0;
     this.#isAnswered = true;
     if (this.#hasHead && !this.paused) this.#timer?.refresh();
     try {
       if (this.#trickle?.take(bytes.length, performance.now()) === true) throw trickled(this.#patience.stallTimeoutMs);
-      const taken = this.#parser.push(bytes);
-      if (taken < bytes.length) this.#isKept = false; // nobody asked for more
+      return this.#parser.push(bytes);
     } catch (error) {
       this.fail(error as Error);
+      return 0;
     }
   }
 
@@ -92,7 +117,7 @@ export class PoolSending implements Sending {
     this.paused = true;
     if (this.#hasEnded) return; // its connection may serve another request by now
     clearTimeout(this.#timer);
-    this.#socket?.pause();
+    this.#line?.pause();
   }
 
   resume(): void {
@@ -100,7 +125,7 @@ export class PoolSending implements Sending {
     if (this.#hasEnded) return;
     this.#expect(this.#patience.bodyTimeoutMs, 'body');
     this.#trickle?.resume(performance.now());
-    this.#socket?.resume();
+    this.#line?.resume();
   }
 
   abort(reason: Error): void {
@@ -112,7 +137,7 @@ export class PoolSending implements Sending {
     if (this.#hasEnded) return;
     this.#close();
     this.#isKept = false;
-    this.#socket?.destroy();
+    this.#line?.close();
     this.#receiver.onResponseError(this, error);
   }
 
@@ -145,7 +170,6 @@ export class PoolSending implements Sending {
   }
 }
 
-/** Formats a GET. @throws Error if a header cannot be sent */
 function formatRequest({ origin, path, headers }: SentRequest): string {
   const lines = [`GET ${path} HTTP/1.1`, `host: ${new URL(origin).host}`, 'connection: keep-alive'];
   for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);

@@ -1,17 +1,10 @@
-import type { Socket } from 'node:net';
+import { Connection } from './connection.ts';
 import type { PoolSending } from './pool-sending.ts';
+import { RequestsAhead } from './requests-ahead.ts';
 import type { Route } from './route.ts';
 
 /** Time for which an unused connection stays open. Many servers close theirs after 5 s. */
 const IDLE_MS = 4_000;
-
-/** An open connection, and the request that uses it. */
-interface Connection {
-  readonly socket: Socket;
-  sending: PoolSending | undefined;
-  /** True if it has served a request. The server may close it at the same moment as the next one is sent. */
-  isUsed: boolean;
-}
 
 /** The connections to one origin. Requests beyond their number wait, the first one first. */
 export class Pool {
@@ -20,8 +13,10 @@ export class Pool {
   readonly #connections = new Set<Connection>();
   /** The connections without a request. The last one was used last, and is open most likely. */
   readonly #idle: Connection[] = [];
-  readonly #waiting: PoolSending[] = [];
+  readonly #ahead = new RequestsAhead();
+  #waiting: PoolSending[] = [];
   #opening = 0;
+  #isToAssign = false;
   readonly #closing = new AbortController();
 
   constructor(route: Route, connectionsAtMost: number) {
@@ -30,106 +25,104 @@ export class Pool {
   }
 
   send(sending: PoolSending): void {
-    const connection = this.#idle.pop();
-    if (connection !== undefined) {
-      this.#use(connection, sending);
-      return;
-    }
     this.#waiting.push(sending);
-    this.#openMore();
+    this.#assignSoon();
   }
 
   close(): void {
     this.#closing.abort(new Error('the HTTP client was closed'));
-    for (const { socket } of this.#connections) socket.destroy();
+    for (const connection of this.#connections) connection.close();
+  }
+
+  /** Assigns the requests of one turn of the event loop together: those for one connection leave in one packet. */
+  #assignSoon(): void {
+    if (this.#isToAssign) return;
+    this.#isToAssign = true;
+    process.nextTick(() => {
+      this.#isToAssign = false;
+      this.#assign();
+    });
+  }
+
+  /** Gives the waiting requests to connections, and opens more for the rest. */
+  #assign(): void {
+    const waiting = this.#waiting.filter(({ hasEnded }) => !hasEnded);
+    const used = new Set<Connection>();
+    this.#waiting = [];
+    // All connections are opened before one of them gets a second request.
+    const evenly = Math.ceil((waiting.length + this.#load()) / this.#connectionsAtMost);
+    for (const sending of waiting) {
+      const connection = this.#idle.pop() ?? (sending.isShort && evenly > 1 ? this.#withRoom(evenly) : undefined);
+      connection?.add(sending);
+      if (connection === undefined) this.#waiting.push(sending);
+      else used.add(connection);
+    }
+    for (const connection of used) {
+      connection.flush();
+      if (connection.load === 0) this.#onFree(connection); // its request could not be sent
+    }
+    this.#openMore();
+  }
+
+  #load(): number {
+    let load = 0;
+    for (const connection of this.#connections) load += connection.load;
+    return load;
+  }
+
+  /** Returns the connection with the fewest requests, if it may get one more. */
+  #withRoom(requestsAtMost: number): Connection | undefined {
+    let best: Connection | undefined;
+    for (const connection of this.#connections)
+      if (connection.takesMoreAhead && connection.load < Math.min(requestsAtMost, best?.load ?? Infinity))
+        best = connection;
+    return best;
   }
 
   #openMore(): void {
-    while (this.#waiting.length > 0 && this.#waiting[0]!.hasEnded) this.#waiting.shift();
-    if (this.#closing.signal.aborted || this.#waiting.length <= this.#opening) return;
-    if (this.#connections.size + this.#opening >= this.#connectionsAtMost) return;
-    this.#opening++;
-    void this.#route
-      .open(this.#closing.signal)
-      .then((socket) => this.#onOpen(socket))
-      .catch((error: Error) => {
-        this.#opening--;
-        this.#next()?.fail(error);
-        this.#openMore();
-      });
-  }
-
-  #onOpen(socket: Socket): void {
-    this.#opening--;
-    const connection: Connection = { socket, sending: undefined, isUsed: false };
-    this.#connections.add(connection);
-    let failure: Error | undefined;
-    socket.on('error', (error) => (failure = error));
-    socket.on('data', (bytes: Buffer) => this.#onData(connection, bytes));
-    socket.on('close', () => {
-      this.#connections.delete(connection);
-      const at = this.#idle.indexOf(connection);
-      if (at !== -1) this.#idle.splice(at, 1);
-      this.#onClose(connection, failure);
-      this.#openMore();
-    });
-    socket.setTimeout(0);
-    socket.on('timeout', () => socket.destroy());
-    if (this.#closing.signal.aborted) socket.destroy();
-    else this.#free(connection);
-  }
-
-  /** Sends a request again if a used connection was closed before a byte of the answer came (RFC 9112, 9.3.1). */
-  #onClose({ sending, isUsed }: Connection, failure: Error | undefined): void {
-    if (sending === undefined) return;
-    if (!isUsed || this.#closing.signal.aborted || !sending.canBeRepeated) {
-      sending.onClose(failure);
-      return;
+    if (this.#closing.signal.aborted) return;
+    while (this.#waiting.length > this.#opening && this.#connections.size + this.#opening < this.#connectionsAtMost) {
+      this.#opening++;
+      void this.#open();
     }
-    sending.detach();
-    this.#waiting.unshift(sending);
   }
 
-  #onData(connection: Connection, bytes: Buffer): void {
-    const { sending, socket } = connection;
-    if (sending === undefined) {
-      socket.destroy(); // an answer that nobody asked for
-      return;
-    }
-    sending.onData(bytes);
-    if (!sending.hasEnded) return;
-    connection.sending = undefined;
-    connection.isUsed = true;
-    if (sending.leavesConnection) this.#free(connection);
-    else socket.destroy();
-  }
-
-  /** Gives a connection to the next request, or keeps it. */
-  #free(connection: Connection): void {
-    const next = this.#next();
-    if (next !== undefined) {
-      this.#use(connection, next);
-      return;
-    }
-    this.#idle.push(connection);
-    connection.socket.resume();
-    connection.socket.setTimeout(IDLE_MS);
-    connection.socket.unref();
-  }
-
-  #use(connection: Connection, sending: PoolSending): void {
-    connection.sending = sending;
-    connection.socket.setTimeout(0);
-    connection.socket.ref();
-    connection.socket.resume();
+  async #open(): Promise<void> {
     try {
-      sending.begin(connection.socket);
+      const socket = await this.#route.open(this.#closing.signal);
+      const connection = new Connection(socket, this.#ahead, {
+        free: (one) => this.#onFree(one),
+        ended: (one, unanswered) => this.#onEnd(one, unanswered),
+      });
+      this.#connections.add(connection);
+      if (this.#closing.signal.aborted) connection.close();
+      else this.#onFree(connection);
     } catch (error) {
-      sending.fail(error as Error);
+      this.#takeWaiting()?.fail(error as Error);
+      this.#assignSoon();
+    } finally {
+      this.#opening--;
     }
   }
 
-  #next(): PoolSending | undefined {
+  #onFree(connection: Connection): void {
+    if (connection.load === 0) {
+      this.#idle.push(connection);
+      if (this.#waiting.length === 0) connection.rest(IDLE_MS);
+    }
+    if (this.#waiting.length > 0) this.#assignSoon();
+  }
+
+  #onEnd(connection: Connection, unanswered: readonly PoolSending[]): void {
+    this.#connections.delete(connection);
+    const at = this.#idle.indexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+    if (!this.#closing.signal.aborted) this.#waiting.unshift(...unanswered);
+    else for (const sending of unanswered) sending.onClose(undefined);
+    this.#assignSoon();
+  }
+
+  #takeWaiting(): PoolSending | undefined {
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift())
       if (!next.hasEnded) return next;
     return undefined;

@@ -25,6 +25,8 @@ export interface Detour {
 export class Route {
   readonly #origin: Endpoint;
   readonly #detour: Detour | undefined;
+  /** True if no tunnel and no TLS reads a part of the bytes, or all of them, in another way. */
+  readonly #lendsReads: boolean;
   /** The host that sockets are connected to. */
   readonly #first: Endpoint;
   readonly #proxyTls: TlsClient | undefined;
@@ -41,6 +43,7 @@ export class Route {
     this.#reach = new Reach(giveUpMs);
     if (detour?.proxy.protocol === 'https:') this.#proxyTls = new TlsClient(this.#first.host, caFile);
     if (origin.protocol === 'https:') this.#originTls = new TlsClient(this.#origin.host, caFile);
+    this.#lendsReads = this.#proxyTls === undefined && this.#originTls === undefined && detour?.tunnel === undefined;
   }
 
   /**
@@ -66,7 +69,7 @@ export class Route {
       try {
         const addresses = await orAborted(this.#lookUp(host), signal);
         isResolved = true;
-        socket = await connectToAny(addresses, port, signal);
+        socket = await connectToAny(addresses, port, signal, { lendsReads: this.#lendsReads });
         this.#reach.noteConnected();
         socket.setNoDelay(true);
         if (secureProxy !== undefined) socket = await orAborted(secureProxy(socket), signal);

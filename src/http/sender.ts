@@ -39,6 +39,8 @@ export interface SentRequest {
   readonly origin: string;
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** True if the answer is known to be short. Then the next request may be sent before the answer has come. */
+  readonly isShort: boolean;
   /** Time without a byte of the body until it counts as stalled, in milliseconds. Does not run during a pause. */
   readonly bodyTimeout: number;
 }

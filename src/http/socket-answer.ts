@@ -1,5 +1,6 @@
 /** The answer of an HTTP server. */
 
+import { giveBack, lend } from '../bytes/lent-buffers.ts';
 import type { Answer, TakeChunk } from './answer.ts';
 import { AttemptFailure, explainNetworkError } from './failure.ts';
 import type { Sender, Sending } from './sender.ts';
@@ -43,9 +44,14 @@ export class SocketAnswer implements Answer {
   static async get(
     sender: Sender,
     target: URL,
-    options: { headers: Readonly<Record<string, string>>; bodyTimeoutMs: number; signal: AbortSignal },
+    options: {
+      headers: Readonly<Record<string, string>>;
+      bodyTimeoutMs: number;
+      isShort: boolean;
+      signal: AbortSignal;
+    },
   ): Promise<SocketAnswer> {
-    const { headers, bodyTimeoutMs: bodyTimeout, signal } = options;
+    const { headers, bodyTimeoutMs: bodyTimeout, isShort, signal } = options;
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<SocketAnswer>();
     let answer: SocketAnswer | undefined;
@@ -60,7 +66,14 @@ export class SocketAnswer implements Answer {
     signal.addEventListener('abort', abort, { once: true });
     const settle = (): void => signal.removeEventListener('abort', abort);
     sender.dispatch(
-      { origin: target.origin, path: `${target.pathname}${target.search}`, method: 'GET', headers, bodyTimeout },
+      {
+        origin: target.origin,
+        path: `${target.pathname}${target.search}`,
+        method: 'GET',
+        headers,
+        bodyTimeout,
+        isShort,
+      },
       {
         onRequestStart(started) {
           controller = started;
@@ -124,6 +137,7 @@ export class SocketAnswer implements Answer {
       this.#give(this.#take, chunk);
       return;
     }
+    lend(chunk);
     this.#queue.push(chunk);
     this.#queuedBytes += chunk.length;
     if (this.#queuedBytes > MAX_QUEUED_BYTES) this.#controller.pause();
@@ -141,6 +155,7 @@ export class SocketAnswer implements Answer {
     for (let chunk = this.#queue.shift(); chunk !== undefined; chunk = this.#queue.shift()) {
       this.#queuedBytes -= chunk.length;
       this.#give(take, chunk);
+      giveBack(chunk);
       if (this.#isBusy) return;
     }
     if (this.#end === undefined) {
@@ -154,14 +169,17 @@ export class SocketAnswer implements Answer {
       const taking = take(chunk);
       if (taking === undefined) return;
       this.#isBusy = true;
+      lend(chunk);
       this.#controller.pause();
       taking.then(
         () => {
           this.#isBusy = false;
+          giveBack(chunk);
           this.#drain();
         },
         (error: unknown) => {
           this.#isBusy = false;
+          giveBack(chunk);
           this.#refuse(error);
         },
       );
@@ -178,6 +196,7 @@ export class SocketAnswer implements Answer {
 
   #fail(error: unknown): void {
     this.#end = this.#end?.failure === undefined ? { failure: error } : this.#end;
+    for (const chunk of this.#queue) giveBack(chunk);
     this.#queue = [];
     this.#take ??= ignore;
     this.#drain(); // also after an earlier failure: the taker may have been handling a chunk

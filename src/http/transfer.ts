@@ -19,7 +19,7 @@ export interface DownloadOptions extends CallOptions {
   readonly end?: number;
   /**
    * Takes each byte exactly once and in order. Its promise is awaited, which holds the server back. Its errors end the
-   * download and reach the caller unchanged. The sink owns the chunk.
+   * download and reach the caller unchanged. The chunk is lent, as for {@link TakeChunk}.
    */
   readonly sink: (chunk: Uint8Array, offset: number) => void | Promise<void>;
   /** Called after each chunk with its length. */

@@ -26,7 +26,7 @@ test('pace waits, and ends with its signal', async () => {
   await limit.pace(300);
   assert.ok(performance.now() - startedAt > 90);
   const stop = new AbortController();
-  const waiting = limit.pace(60_000, stop.signal);
+  const waiting = Promise.resolve(limit.pace(60_000, stop.signal));
   stop.abort();
   await assert.rejects(waiting, { name: 'AbortError' });
 });

@@ -49,7 +49,7 @@ export class Collector {
 
   readonly sink = (chunk: Uint8Array, offset: number): void => {
     if (offset !== this.#position) throw new Error(`byte ${offset} delivered where ${this.#position} was due`);
-    this.#chunks.push(chunk);
+    this.#chunks.push(Buffer.from(chunk)); // a chunk is lent
     this.#position += chunk.length;
   };
 

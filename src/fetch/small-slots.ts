@@ -1,0 +1,32 @@
+/** Limit on small NARs beside the usual ones. Over a round trip of 30 ms, fewer leave a fast line idle. */
+export const SMALL_SLOTS = 56;
+/** A NAR that takes longer shows a line or a server with enough to do. */
+const QUICK_MS = 500;
+
+/**
+ * Decides how many small NARs are requested from upstreams beside the usual requests: none at first, one more with each
+ * NAR that came quickly, and none again after one that did not. Pure, without a clock.
+ */
+export class SmallSlots {
+  #allowed = 0;
+  #used = 0;
+
+  /** Returns a taker of one NAR after another. It takes none while all slots are used. `next` returns a NAR, or none. */
+  taker<T>(next: () => T | undefined): () => T | undefined {
+    let isUsing = false;
+    return () => {
+      if (isUsing) this.#used--; // its last NAR is done
+      const taken = this.#used < this.#allowed ? next() : undefined;
+      isUsing = taken !== undefined;
+      if (isUsing) this.#used++;
+      return taken;
+    };
+  }
+
+  /** Takes the time that a NAR took from its request on. @returns true if more NARs may be requested now */
+  noteNar(tookMs: number): boolean {
+    const before = this.#allowed;
+    this.#allowed = tookMs < QUICK_MS ? Math.min(SMALL_SLOTS, before + 1) : 0;
+    return this.#allowed > before;
+  }
+}
