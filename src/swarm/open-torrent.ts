@@ -6,7 +6,7 @@ import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { StreamCipher } from '../wire/encryption.ts';
 import type { TorrentShape } from '../wire/message-guard.ts';
-import { ANNOUNCED_OPEN_REQUESTS } from '../wire/bounds.ts';
+import { ANNOUNCED_OPEN_REQUESTS, CLIENT_OPENING_MS } from '../wire/bounds.ts';
 import { isSoundMetadata } from '../wire/metadata-check.ts';
 import { PeerConnection } from '../wire/peer-connection.ts';
 import type { ProcessorBudget } from '../wire/processor-budget.ts';
@@ -17,6 +17,7 @@ import type { DiskBacklog } from './disk-backlog.ts';
 export interface OpenTorrentContext {
   readonly budget: SendBudget;
   readonly processor: ProcessorBudget;
+  readonly openings: ProcessorBudget;
   readonly backlog: DiskBacklog;
   readonly downloadLimit: DirectionLimit | undefined;
   readonly uploadLimit: DirectionLimit | undefined;
@@ -72,10 +73,18 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
     return this.handle.destroyed;
   }
 
-  /** Accepts a peer over a connected socket. @returns undefined if the torrent cannot accept one */
+  /** Takes over the connection of a peer that has named this torrent, or ends it. Waits while its host has opened too many. */
+  async accept(socket: Socket, peer: NewPeer): Promise<void> {
+    await this.#context.openings.of(hostOf(peer)).enter(CLIENT_OPENING_MS, () => {
+      if (socket.destroyed || this.isClosed) socket.destroy();
+      else this.connect(socket, peer);
+    });
+  }
+
+  /** Connects a peer over a connected socket. @returns undefined if the torrent cannot accept one */
   connect(socket: Socket, { head, ...peer }: NewPeer): PeerConnection | undefined {
     const { budget, processor, backlog, downloadLimit, uploadLimit, mayHave, onUpload } = this.#context;
-    const host = peer.remoteAddress.replaceAll(/[[\]]/g, '');
+    const host = hostOf(peer);
     const connection = new PeerConnection(
       socket,
       {
@@ -145,4 +154,8 @@ export class OpenTorrent extends EventEmitter<OpenTorrentEvents> {
       this.#shape = { pieces: pieces.length, pieceLength, lengthBytes: length };
     return this.#shape;
   }
+}
+
+function hostOf({ remoteAddress }: NewPeer): string {
+  return remoteAddress.replaceAll(/[[\]]/g, '');
 }

@@ -4,7 +4,7 @@ import { mayHave, type Serves } from '../discovery/connection-guard.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
-import { CLIENT_PROCESSOR_TIME, MAX_CONNECTIONS } from '../wire/bounds.ts';
+import { CLIENT_OPENING_TIME, CLIENT_PROCESSOR_TIME, MAX_CONNECTIONS } from '../wire/bounds.ts';
 import { ProcessorBudget } from '../wire/processor-budget.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { DiskBacklog } from './disk-backlog.ts';
@@ -25,6 +25,8 @@ export interface OpenTorrentsOptions {
   readonly budget?: SendBudget;
   /** Limits on the time that the messages of each host take. Default: those of {@link CLIENT_PROCESSOR_TIME}. */
   readonly processor?: ProcessorBudget;
+  /** Limits on the time that new connections of each host take. Default: those of {@link CLIENT_OPENING_TIME}. */
+  readonly openings?: ProcessorBudget;
   /** Called for a torrent that failed. */
   readonly onWarning?: Warn;
   /** Called with sent payload. */
@@ -38,6 +40,7 @@ export class OpenTorrents {
   /** Memory for bytes that are sent to peers. */
   readonly budget: SendBudget;
   readonly #processor: ProcessorBudget;
+  readonly #openings: ProcessorBudget;
   readonly #client: WebTorrent;
   readonly #options: OpenTorrentsOptions;
   readonly #networks: Pick<LocalNetworks, 'includes'>;
@@ -48,6 +51,7 @@ export class OpenTorrents {
     this.#options = options;
     this.budget = options.budget ?? new SendBudget();
     this.#processor = options.processor ?? new ProcessorBudget(CLIENT_PROCESSOR_TIME);
+    this.#openings = options.openings ?? new ProcessorBudget(CLIENT_OPENING_TIME);
     this.#networks = options.networks ?? new LocalNetworks();
   }
 
@@ -85,6 +89,7 @@ export class OpenTorrents {
     const torrent = new OpenTorrent(infoHash, handle, gives, {
       budget: this.budget,
       processor: this.#processor,
+      openings: this.#openings,
       backlog: this.backlog,
       downloadLimit: this.#options.downloadLimit,
       uploadLimit: this.#options.uploadLimit,

@@ -201,5 +201,5 @@ async function welcome(seeding: Seeding, socket: Socket, { infoHash, cipher, hea
   }
   const remoteAddress = asIPv4IfMapped(host);
   const id = formatEndpoint({ host: remoteAddress, port: remotePort });
-  torrent.connect(socket, { id, remoteAddress, remotePort, head, cipher });
+  await torrent.accept(socket, { id, remoteAddress, remotePort, head, cipher });
 }

@@ -113,6 +113,16 @@ export const PROCESSOR_TIME = { perSecondMs: 100, burstMs: 500 };
  * of blocks that it took. A client that fetches a whole system opens 800 torrents, one for each NAR. This takes a second.
  */
 export const CLIENT_PROCESSOR_TIME = { perSecondMs: 500, burstMs: 1_000 };
+/**
+ * Processor time for one connection of an ordinary client, from accept to close: in WebTorrent, streams, the system and the
+ * collector of garbage. It is not measured, since most of it comes later and elsewhere.
+ */
+export const CLIENT_OPENING_MS = 0.6;
+/**
+ * The same for all new connections of one host's ordinary clients: 1,500 at once, as many as a neighbour may have, then 300 per
+ * second. Others wait.
+ */
+export const CLIENT_OPENING_TIME = { perSecondMs: 300 * CLIENT_OPENING_MS, burstMs: 1500 * CLIENT_OPENING_MS };
 /** Ignored bytes of messages from one member: those of later versions, and of BEP 3. */
 export const MAX_IGNORED_BYTES = 1024 * 1024;
 

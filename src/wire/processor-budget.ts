@@ -92,6 +92,26 @@ export class HostTime {
     if (andAfter) this.#aftermath.begin((ms) => this.#count(ms * share));
   }
 
+  /**
+   * Takes over a new connection at a fixed price: at once, or when this host is no longer over its limit and it is the turn of
+   * this connection. Rejects with the error of `takeOver`.
+   */
+  enter(priceMs: number, takeOver: () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const enter = (): void => {
+        this.#count(priceMs);
+        try {
+          takeOver();
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
+      };
+      if (this.#isOver) this.whenFree(enter);
+      else enter();
+    });
+  }
+
   /** Calls back once this host may be read again, and it is the turn of the caller. */
   whenFree(resume: () => void): void {
     this.#waiting.add(resume);

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { Swarm } from '../../src/swarm/swarm.ts';
+import { CLIENT_OPENING_MS } from '../../src/wire/bounds.ts';
 import { ProcessorBudget } from '../../src/wire/processor-budget.ts';
 import { handshakeOf, ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
 import { makeNar, MIB, PIECE, peersAt, startDownload, startSeeder, startSwarm, type TestNar } from './swarm-fixture.ts';
@@ -183,6 +184,35 @@ test(
     assert.ok(!other.messages.some(({ id }) => id === ID.PIECE), 'its other connection was read');
     hasTime = true;
     await Promise.all([once(peer.socket, 'drain'), other.receive(ID.PIECE)]);
+  },
+);
+
+test(
+  'endless connections of one host are taken over no faster than they may be, and hold up no other host',
+  LIMIT,
+  async (t) => {
+    let hasTime = false;
+    const clock = { nowMs: () => (hasTime ? performance.now() * 1000 : 0), usedMs: () => 0 };
+    const rate = { perSecondMs: 100 * CLIENT_OPENING_MS, burstMs: 2.5 * CLIENT_OPENING_MS }; // three at once
+    const openings = new ProcessorBudget(rate, clock);
+    const nar = await makeNar(t, 3 * PIECE);
+    const seeder = await startSeeder(t, [nar.seed], { openings });
+    const stranger = (): RawPeer => {
+      const peer = new RawPeer(connectSocket({ port: seeder.port, host: '127.0.0.1', localAddress: '127.0.0.2' }));
+      t.after(() => peer.socket.destroy());
+      peer.socket.write(handshakeOf(nar.torrent.infoHash));
+      return peer;
+    };
+    for (const peer of [stranger(), stranger(), stranger()]) {
+      await peer.receive(ID.EXTENDED);
+      peer.socket.destroy();
+    }
+    const late = stranger();
+    await once(late.socket, 'connect');
+    assert.ok(await stillServes(t, seeder, nar));
+    assert.equal(late.infoHash, '', 'its handshake was answered');
+    hasTime = true;
+    await late.receive(ID.EXTENDED);
   },
 );
 

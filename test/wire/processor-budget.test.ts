@@ -97,3 +97,30 @@ test('the messages of one host do not follow from those of another', async () =>
   await nextTurn();
   assert.deepEqual([first.isOver, second.isOver], [false, true]);
 });
+
+test('a new connection of a host that is over its limit waits for its turn', async () => {
+  const { budget, clock } = made();
+  const host = budget.of('10.0.0.1');
+  const entered: string[] = [];
+  await host.enter(51, () => entered.push('first'));
+  const waiting = [host.enter(60, () => entered.push('second')), host.enter(1, () => entered.push('third'))];
+  assert.deepEqual([entered, host.isOver], [['first'], true]);
+  clock.now = 10;
+  await waiting[0];
+  assert.deepEqual([entered, host.isOver], [['first', 'second'], true]);
+  clock.now = 1e9;
+  await waiting[1];
+  assert.deepEqual(entered, ['first', 'second', 'third']);
+});
+
+test('the error of a connection that waited reaches its caller', async () => {
+  const { budget, clock } = made();
+  const host = budget.of('10.0.0.1');
+  const fail = (): never => {
+    throw new RangeError('no peer');
+  };
+  await assert.rejects(host.enter(51, fail), RangeError);
+  const failing = assert.rejects(host.enter(1, fail), RangeError);
+  clock.now = 10;
+  await failing;
+});
