@@ -44,14 +44,18 @@ export class DownloadSource implements Source {
     return this.#hosts.misleading.has(this.member.host);
   }
 
+  /** True if its host has given right bytes, and never wrong parts. */
+  get isProven(): boolean {
+    return this.#hosts.proven.has(this.member.host) && !this.isMisleading;
+  }
+
   get givesUnfinished(): boolean {
     return this.isNeighbour && this.#isCredible;
   }
 
   /** Once a host has given wrong parts, only hosts that have given right bytes are believed: a liar may have many. */
   get #isCredible(): boolean {
-    const { misleading, proven } = this.#hosts;
-    return misleading.size === 0 || (proven.has(this.member.host) && !this.isMisleading);
+    return this.#hosts.misleading.size === 0 || this.isProven;
   }
 
   /** Records that it has given wrong parts, whose bytes it had not checked, either. */

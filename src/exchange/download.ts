@@ -13,7 +13,7 @@ import { Picker } from './picker.ts';
 import { RangeRequests, type Arrived } from './range-requests.ts';
 import { rivalsOf, type Rival } from './rivals.ts';
 import type { DownloadFile, Sink } from './sink.ts';
-import type { Unit } from './unit.ts';
+import { mayGiveWhole, type Unit } from './unit.ts';
 
 const LOOK_EVERY_MS = 250;
 
@@ -104,9 +104,11 @@ export class Download implements AsyncDisposable {
     return this.#picker.isAtHand(file);
   }
 
-  /** Returns true if a member has the whole file. */
+  /** Returns true if a member that may be asked for it has the whole file. */
   hasHolder(file: FileHash): boolean {
-    for (const source of this.#sources.values()) if (!source.isSilent && source.has(file) === 'whole') return true;
+    const download = this.#files.get(file) ?? {};
+    for (const source of this.#sources.values())
+      if (!source.isSilent && source.has(file) === 'whole' && mayGiveWhole(source, download)) return true;
     return false;
   }
 

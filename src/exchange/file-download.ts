@@ -21,6 +21,7 @@ export class FileDownload implements PickFile {
   readonly sizeBytes: number;
   readonly unitBytes: number;
   readonly isCheckable: boolean;
+  readonly isDoubted: boolean;
   readonly proofs: Proofs<DownloadSource>;
   readonly arrival: Arrival;
   readonly #pieces: Uint8Array | undefined;
@@ -43,11 +44,12 @@ export class FileDownload implements PickFile {
    * @param before the same file as it was fetched until now, if it was
    */
   constructor(wanted: DownloadFile, context: FileContext, sink: Sink | undefined, before: FileDownload | undefined) {
-    const { file, sizeBytes, pieces } = wanted;
+    const { file, sizeBytes, pieces, isDoubted = false } = wanted;
     this.file = file;
     this.sizeBytes = sizeBytes;
     this.unitBytes = pieceLengthOf(sizeBytes);
     this.isCheckable = pieces !== undefined || sizeBytes <= this.unitBytes;
+    this.isDoubted = isDoubted;
     this.#pieces = pieces;
     this.#context = context;
     this.#ahead = new RangesAhead(context.memory);
@@ -62,7 +64,7 @@ export class FileDownload implements PickFile {
   }
 
   get only(): DownloadSource | undefined {
-    return this.proofs.only;
+    return this.isDoubted ? undefined : this.proofs.only;
   }
 
   /** First missing byte. */

@@ -3,7 +3,7 @@ import { BegunFiles } from './begun-files.ts';
 import { windowOf } from './pace.ts';
 import { isLeft, LOOKED_AT, lookForUnits, rarestOf, samplesOf, type Seen, type Sources } from './rarest.ts';
 import { helpedOut, takenOver, type OpenRequests } from './take-over.ts';
-import { has, isLarge, mayGiveParts, Unit, type Asked, type PickFile, type Source } from './unit.ts';
+import { has, isLarge, mayGiveParts, mayGiveWhole, Unit, type Asked, type PickFile, type Source } from './unit.ts';
 
 /** Units that are found for a member at once. They are requested one after another. */
 const FOUND = 32;
@@ -238,8 +238,8 @@ export class Picker {
     for (const source of this.#bySource.keys()) {
       if (isLeft(source)) continue;
       const held = source.has(file);
-      if (held === 'whole') return true;
-      if (held === undefined || !mayGiveParts(source, state.file)) continue;
+      if (held === 'whole' && mayGiveWhole(source, state.file)) return true;
+      if (held === undefined || held === 'whole' || !mayGiveParts(source, state.file)) continue;
       for (const { index } of state.units) if (held.has(index)) return true;
     }
     return false;

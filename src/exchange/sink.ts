@@ -25,4 +25,6 @@ export interface DownloadFile extends WantedFile {
   readonly sizeBytes: number;
   /** SHA-1 of all pieces, one after another. Undefined if no hash map has them. */
   readonly pieces?: Uint8Array | undefined;
+  /** True if the rest of it may come only from members that have given right bytes. Default: false. */
+  readonly isDoubted?: boolean;
 }

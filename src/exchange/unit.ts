@@ -16,6 +16,8 @@ export interface Source extends Pace {
    * Default: false.
    */
   readonly givesUnfinished?: boolean;
+  /** True if it has given right bytes. Default: false. */
+  readonly isProven?: boolean;
   has(file: FileHash): 'whole' | Pieces | undefined;
   wants(file: FileHash): boolean;
 }
@@ -33,6 +35,11 @@ export interface PickFile {
   readonly isCheckable: boolean;
   /** The only member that may send it, after bytes of several members together were wrong. */
   readonly only?: Source | undefined;
+  /**
+   * True if all of it was here and wrong, and some bytes were kept. Then only members that have given right bytes
+   * before are asked. Default: false.
+   */
+  readonly isDoubted?: boolean;
 }
 
 /** A range of a file that is requested as a whole: a piece, if pieces can be checked. */
@@ -70,12 +77,20 @@ export interface Asked {
 /** Returns true if a member has a unit that can be requested by itself. */
 export function has(source: Source, { file, index }: Unit): boolean {
   const held = source.has(file.file);
-  return held === 'whole' || (held?.has(index) === true && mayGiveParts(source, file));
+  return held === 'whole' ? mayGiveWhole(source, file) : held?.has(index) === true && mayGiveParts(source, file);
+}
+
+/** Returns true if a file may be requested from a member that has all of it. */
+export function mayGiveWhole(
+  { isProven = false }: Source,
+  { isDoubted = false }: Pick<PickFile, 'isDoubted'>,
+): boolean {
+  return isProven || !isDoubted;
 }
 
 /** Returns true if parts of a file may be requested from a member that does not have all of it. */
-export function mayGiveParts({ givesUnfinished = false }: Source, { isCheckable }: PickFile): boolean {
-  return isCheckable || givesUnfinished;
+export function mayGiveParts(source: Source, file: PickFile): boolean {
+  return (file.isCheckable || source.givesUnfinished === true) && mayGiveWhole(source, file);
 }
 
 /** Returns true for a file of more than one unit. */

@@ -106,7 +106,7 @@ export class LaneWork {
         limit,
         tried: task.files,
         isLineSilent: () => policy.isLineSilent,
-        mayRace: task.lies.size === 0,
+        mayRace: task.lies.size === 0 && !partial.isDoubted,
         peersMayHelp: task.upstreamFailure === undefined && mayPeersHave(task),
         tell,
         signal: AbortSignal.any([signal, task.handOver.signal]),

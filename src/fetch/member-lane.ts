@@ -12,7 +12,7 @@ import type { Tell } from './events.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { asItArrives, believed, fetcherOf } from './sharing.ts';
 import type { TaskFiles } from './task-files.ts';
-import { isOnlyForUpstreams, type Task } from './task.ts';
+import { isOnlyForProven, isOnlyForUpstreams, type Task } from './task.ts';
 
 export interface MemberLaneOptions {
   readonly members: Members;
@@ -95,7 +95,8 @@ export class MemberLane implements AsyncDisposable {
       const { fileHash, sizeBytes, torrent } = task.job;
       const pieces = torrent?.pieces ?? task.partial?.pieces;
       this.#tasks.set(fileHash, task);
-      files.push({ file: fileHash, sizeBytes, pieces, isScoped: torrent === undefined });
+      const isDoubted = isOnlyForProven(task);
+      files.push({ file: fileHash, sizeBytes, pieces, isScoped: torrent === undefined, isDoubted });
       if (task.partial !== undefined) begun.set(fileHash, task.partial);
     }
     this.#download.add(files, begun);
@@ -126,13 +127,12 @@ export class MemberLane implements AsyncDisposable {
   }
 
   /** Records that a NAR had wrong bytes, and who sent them. @returns true if a liar was found and banned */
-  doubt({ job: { fileHash } }: Task, origins: readonly Origin[]): boolean {
+  doubt({ job: { fileHash }, partial }: Task, origins: readonly Origin[]): boolean {
     this.#arriving.end(fileHash);
     const members = new Set(Array.from(this.#options.members.open, ({ peer }) => peer.address));
-    return this.#download.doubt(
-      fileHash,
-      origins.some((origin) => !members.has(origin)),
-    );
+    // Kept bytes may be the wrong ones.
+    const isMixed = partial?.isDoubted === true || origins.some((origin) => !members.has(origin));
+    return this.#download.doubt(fileHash, isMixed);
   }
 
   /** Returns true if an answering member has a missing part of a NAR. */
@@ -151,7 +151,7 @@ export class MemberLane implements AsyncDisposable {
    * have come from members, the claim tells what has come, whatever the neighbour says.
    */
   otherFor(task: Task): Rival | undefined {
-    if (!task.isShared || task.wrongOfMembers > 0) return undefined;
+    if (!task.isShared || task.wrongOfMembers > 0 || isOnlyForProven(task)) return undefined;
     const { fileHash } = task.job;
     if (!this.#others.has(fileHash)) {
       const { members, atUpstreams, policy } = this.#options;

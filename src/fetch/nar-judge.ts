@@ -50,11 +50,12 @@ export class NarJudge {
       files.become(task, own);
       return files.pathOf(task.job);
     };
+    const isTrusted = (origin: Origin): boolean => this.#isTrusted(task, origin);
     try {
       await partial.drain();
       const head = partial.missing().length === 0 ? await partial.head(MAGIC_BYTES) : undefined;
       // Pieces that do not match the file are the hash map's mistake and must not be passed on.
-      if (!(await partial.settle(files.pathOf(task.job), judge))) task.job.torrent = undefined;
+      if (!(await partial.settle(files.pathOf(task.job), { judge, isTrusted }))) task.job.torrent = undefined;
       if (head !== undefined) await files.relabel(task, head);
     } catch (error) {
       await this.#prepareAgain(task, partial, error);
@@ -81,6 +82,13 @@ export class NarJudge {
     await partial.discard();
     await files.forget(task);
     if (upstreams.length === 0) throw error;
+  }
+
+  /** Returns true for an upstream that the user has configured, and that has sent nothing wrong of this NAR. */
+  #isTrusted({ lies }: Task, origin: Origin): boolean {
+    const { upstreams, order } = this.#options;
+    const upstream = upstreams.find(({ name }) => name === origin);
+    return upstream !== undefined && !upstream.isAnnounced && !lies.has(origin) && !order.isLiar(upstream);
   }
 
   #blame({ lies }: Task, liars: readonly Origin[]): void {

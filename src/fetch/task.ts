@@ -95,6 +95,11 @@ export function isOnlyForUpstreams({ wrongOfMembers, upstreamFailure }: Task): b
   return wrongOfMembers >= WRONG_OF_MEMBERS && upstreamFailure === undefined;
 }
 
+/** Returns true if only members that have given right bytes may send the rest of a NAR: upstreams can, too. */
+export function isOnlyForProven({ partial, upstreamFailure }: Task): boolean {
+  return partial?.isDoubted === true && upstreamFailure === undefined;
+}
+
 /** Returns the bytes of a NAR that are still missing. */
 export function leftOf({ job, partial }: Task): number {
   return job.sizeBytes - (partial?.heldBytes ?? 0);

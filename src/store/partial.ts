@@ -26,13 +26,27 @@ interface Expected {
   readonly torrent?: NarTorrent | undefined;
 }
 
+/** What decides about a NAR with another SHA-256. */
+export interface SettleOptions {
+  /**
+   * Called with the whole file at `path`, if no single piece is to blame. Returns its target if its contents are right
+   * nevertheless. Default: they are wrong.
+   */
+  readonly judge?: ((path: string, fileHash: FileHash) => Promise<string | undefined>) | undefined;
+  /**
+   * Returns true for a sender whose bytes are kept at first, if others sent wrong ones and nobody knows the pieces.
+   * Default: none.
+   */
+  readonly isTrusted?: ((origin: Origin) => boolean) | undefined;
+}
+
 /**
  * A NAR that is arriving in the store. Sources write into it, one after another or several at once. {@link settle}
  * checks size and SHA-256, and only then renames it to its place.
  *
  * With a torrent, pieces may come in any order. Their SHA-1 hashes are saved beside the file, and a later run finds the
  * good pieces by them, even without the torrent. If no hashes are known, bytes come in order, and the length of the file
- * is the number of held bytes.
+ * is the number of held bytes. Only after wrong bytes were dropped from the middle, a file beside it has that number.
  */
 export class PartialNar implements AsyncDisposable {
   readonly path: string;
@@ -46,6 +60,7 @@ export class PartialNar implements AsyncDisposable {
   readonly #writing = new Set<Promise<void>>();
   /** True once an unchecked piece was written. Then the file is not read again to check it against its torrent. */
   #mayMisfit = false;
+  #isDoubted = false;
   #onGrowth: (() => void) | undefined;
 
   private constructor(
@@ -59,7 +74,7 @@ export class PartialNar implements AsyncDisposable {
     this.#fileHash = fileHash;
     this.#pieces = torrent?.pieces ?? saved.pieces;
     this.#saved = saved;
-    this.#held = new HeldPieces(sizeBytes, this.#pieces === undefined ? sizeBytes : pieceLengthOf(sizeBytes));
+    this.#held = new HeldPieces(sizeBytes, pieceLengthOf(sizeBytes));
     this.#bytes = bytes;
     this.#check = new PieceCheck(this.#pieces, this.#held, bytes);
   }
@@ -124,6 +139,11 @@ export class PartialNar implements AsyncDisposable {
     return this.#held.prefixBytes;
   }
 
+  /** True after wrong bytes, while those of trusted senders are kept. If it is wrong again, all are dropped. */
+  get isDoubted(): boolean {
+    return this.#isDoubted;
+  }
+
   /** True if the bytes are in memory, and not in a file. */
   get isInMemory(): boolean {
     return this.sizeBytes <= MEMORY_BYTES;
@@ -184,18 +204,13 @@ export class PartialNar implements AsyncDisposable {
   /**
    * Checks the size and the SHA-256 of the whole file, then moves it to `target`. Nothing is at `target` before that.
    *
-   * @param judge called with a whole file at `path` that has another SHA-256, if no single piece is to blame. Returns
-   *   its target if its contents are right nevertheless
    * @returns true if every piece is known to match the torrent. Otherwise a hash map may have named a wrong torrent,
    *   and the file must not be given to others by it
    * @throws HASH_MISMATCH if the bytes are not those of the NAR. Bad bytes are dropped, so that {@link missing} returns
    *   them for another fetch. `facts.mapLied` is true if every piece matches the torrent: then the hash map named other
-   *   bytes, and no source is to blame. `facts.origins` names the sources of bad pieces.
+   *   bytes, and no source is to blame. `facts.origins` names the sources of dropped bytes.
    */
-  async settle(
-    target: string,
-    judge?: (path: string, fileHash: FileHash) => Promise<string | undefined>,
-  ): Promise<boolean> {
+  async settle(target: string, { judge, isTrusted = () => false }: SettleOptions = {}): Promise<boolean> {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
@@ -203,7 +218,7 @@ export class PartialNar implements AsyncDisposable {
     if (found !== this.#fileHash) {
       const isWhole = this.#pieces === undefined || (await this.#check.badPieces()).length === 0;
       const other = isWhole ? await judge?.(await this.#bytes.toFile(), found) : undefined;
-      if (other === undefined) throw await this.#blame(found);
+      if (other === undefined) throw await this.#blame(found, isTrusted);
       await this.#bytes.moveTo(other);
       this.#saved.remove();
       return false;
@@ -238,6 +253,7 @@ export class PartialNar implements AsyncDisposable {
   /** Closes the NAR. If the disk has room, keeps the held bytes for the next process that opens the partial file. */
   close(): Promise<void> {
     const { prefixBytes, endBytes } = this.#held;
+    this.#saved.mayMoveFront(prefixBytes);
     return this.#bytes.close(endBytes > prefixBytes && this.#canSavePieces() ? endBytes : prefixBytes);
   }
 
@@ -273,7 +289,10 @@ export class PartialNar implements AsyncDisposable {
   /** Takes over the bytes in the file: pieces with the right SHA-1, or the whole length if no hashes are known. */
   async #recover(fileBytes: number): Promise<void> {
     if (this.#pieces === undefined) {
-      this.#held.addBytes(0, fileBytes, EARLIER_RUN);
+      const heldBytes = Math.min(fileBytes, this.#saved.frontBytes ?? fileBytes);
+      if (heldBytes < fileBytes) await this.#bytes.cut(heldBytes);
+      this.#saved.remove();
+      this.#held.addBytes(0, heldBytes, EARLIER_RUN);
       return;
     }
     for (let index = 0; index < this.#held.count; index++) {
@@ -289,12 +308,30 @@ export class PartialNar implements AsyncDisposable {
     }
   }
 
-  async #blame(found: FileHash): Promise<NarswarmError<'HASH_MISMATCH'>> {
+  /** Drops wrong bytes, and names their senders. */
+  async #blame(found: FileHash, isTrusted: (origin: Origin) => boolean): Promise<NarswarmError<'HASH_MISMATCH'>> {
     const bad = await this.#check.badPieces();
     const mapLied = this.#pieces !== undefined && bad.length === 0;
-    const origins = this.#held.originsOf(bad);
-    if (mapLied || this.#pieces === undefined) this.reset();
+    const senders = this.#held.originsOf(bad);
+    if (this.#pieces === undefined) await this.#dropDoubtful(isTrusted);
+    else if (mapLied) this.reset();
     else for (const index of bad) this.#held.forget(index);
+    const origins = this.#isDoubted ? senders.filter((origin) => !isTrusted(origin)) : senders;
     return wrongBytes(this.#fileHash, { found, mapLied, origins });
+  }
+
+  /**
+   * Keeps the bytes of trusted senders alone, if there are others and it was not wrong before. Otherwise one of the
+   * trusted senders has sent wrong bytes, and all are dropped.
+   */
+  async #dropDoubtful(isTrusted: (origin: Origin) => boolean): Promise<void> {
+    const isFirst = !this.#isDoubted;
+    this.#held.forgetExcept((origin) => isFirst && isTrusted(origin));
+    if (this.missing().length === 0) this.reset();
+    this.#isDoubted = this.heldBytes > 0;
+    const { prefixBytes, endBytes } = this.#held;
+    if (endBytes > prefixBytes && !this.isInMemory) this.#saved.saveFront(prefixBytes);
+    await this.#bytes.cut(endBytes);
+    if (endBytes === prefixBytes) this.#saved.remove();
   }
 }

@@ -228,4 +228,19 @@ suite('Picker', () => {
     assert.equal(picker.pick(first), undefined);
     assert.equal(unitOf(picker.pick(second))?.index, 0);
   });
+
+  test('the rest of a doubted file is asked of members that have given right bytes', () => {
+    const parts = { givesUnfinished: true, has: () => ({ has: () => true }) };
+    const others = [source(), source(parts)];
+    for (const credible of [source({ isProven: true }), source({ ...parts, isProven: true })]) {
+      const picker = new Picker();
+      for (const one of others) picker.addSource(one);
+      picker.add({ ...file, isCheckable: false, isDoubted: true }, [{ from: MIB, to: 2 * MIB }]);
+      for (const one of others) assert.equal(picker.pick(one), undefined);
+      assert.equal(picker.isAtHand(file.file), false);
+      picker.addSource(credible);
+      assert.equal(picker.isAtHand(file.file), true);
+      assert.equal(unitOf(picker.pick(credible))?.index, 1);
+    }
+  });
 });

@@ -13,6 +13,7 @@ import { tempDir } from './store-fixture.ts';
 
 /** Size of the contents. They are random, so xz cannot make them smaller. */
 const SIZE_BYTES = 1_500_000;
+const PIECE = 256 * 1024;
 
 interface Scene {
   readonly contents: Buffer;
@@ -144,6 +145,22 @@ test('ends if bytes that it has decoded are dropped', async (t) => {
   await partial.write(0, [xz], 'upstream');
   assert.equal(decoder.hasWork, false);
   assert.equal(await decoder.finish(fileHash), false);
+});
+
+test('goes on after wrong bytes that it has not decoded, and ends if it has decoded them', async (t) => {
+  for (const hasDecoded of [false, true]) {
+    const { contents, partial, xz, fileHash, decoder, target, out } = await scene(t, { pieceless: true });
+    await partial.write(0, [xz.subarray(0, 600_000)], 'cache');
+    await catchUp(decoder);
+    await partial.write(600_000, [randomBytes(PIECE)], 'liar');
+    await partial.write(600_000 + PIECE, [xz.subarray(600_000 + PIECE)], 'cache');
+    if (hasDecoded) await catchUp(decoder);
+    await assert.rejects(partial.settle(target, { isTrusted: (origin) => origin === 'cache' }));
+    for (const { from, to } of partial.missing()) await partial.write(from, [xz.subarray(from, to)], 'cache');
+    await partial.settle(target);
+    assert.equal(await decoder.finish(fileHash), !hasDecoded);
+    if (!hasDecoded) assert.deepEqual(await readFile(out), contents);
+  }
 });
 
 test('stops at the limit', async (t) => {

@@ -7,7 +7,7 @@ import * as fc from 'fast-check';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { PartialNar, type Range } from '../../src/store/partial.ts';
 import { torrentOf } from '../swarm/swarm-fixture.ts';
-import { failureOf, hashThread, prepare } from './partial-fixture.ts';
+import { failureOf, hashThread, prepare, type Case } from './partial-fixture.ts';
 import { tempDir } from './store-fixture.ts';
 
 /** Bytes of each piece of a larger NAR. A NAR of more than four is in a file from the first byte on. */
@@ -263,6 +263,110 @@ test('names an earlier run and a server if each sent a part', async (t) => {
   await partial.write(PIECE, [bytes.subarray(PIECE)], 'a server');
   const { facts } = await failureOf(partial.settle(target));
   assert.deepEqual(facts['origins'], ['an earlier run', 'a server']);
+});
+
+/** Trusts the caches. */
+const isTrusted = (origin: string): boolean => origin.startsWith('cache');
+
+/** Writes a NAR without a torrent: a liar has sent `[from, to)`, and a cache the rest. The liar's bytes are dropped. */
+async function mix({ bytes, target, begin }: Case, from: number, to: number): Promise<PartialNar> {
+  const partial = await begin({ pieceless: true });
+  if (from > 0) await partial.write(0, [bytes.subarray(0, from)], 'cache 1');
+  await partial.write(from, [randomBytes(to - from)], 'a liar');
+  if (to < bytes.length) await partial.write(to, [bytes.subarray(to)], 'cache 2');
+  const { code, facts } = await failureOf(partial.settle(target, { isTrusted }));
+  assert.deepEqual([code, facts['origins'], facts['mapLied']], ['HASH_MISMATCH', ['a liar'], false]);
+  return partial;
+}
+
+for (const pieceCount of [4, 7]) {
+  const sizeBytes = pieceCount * PIECE;
+  for (const [what, from, to] of [
+    ['front', 0, 2 * PIECE],
+    ['middle', PIECE + 1000, 3 * PIECE],
+    ['end', 2 * PIECE - 1, sizeBytes],
+  ] as const) {
+    test(`without a torrent, only wrong bytes at the ${what} of ${pieceCount} pieces are fetched again`, async (t) => {
+      const one = await prepare(t, sizeBytes);
+      const partial = await mix(one, from, to);
+      assert.deepEqual([partial.missing(), partial.isDoubted], [[{ from, to }], true]);
+      await assert.rejects(access(one.target));
+      await partial.write(from, [one.bytes.subarray(from, from + 500)], 'a member');
+      await partial.write(from + 500, [one.bytes.subarray(from + 500, to)], 'cache 1');
+      await partial.settle(one.target, { isTrusted });
+      assert.ok(one.bytes.equals(await readFile(one.target)));
+      assert.deepEqual(await readdir(dirname(one.path)), ['target'], 'nothing is left beside it');
+    });
+  }
+
+  test(`if ${pieceCount} pieces are wrong again, all of them are dropped, and all senders named`, async (t) => {
+    const one = await prepare(t, sizeBytes);
+    const partial = await mix(one, PIECE, 2 * PIECE);
+    await partial.write(PIECE, [randomBytes(PIECE)], 'a member');
+    const { facts } = await failureOf(partial.settle(one.target, { isTrusted }));
+    assert.deepEqual(facts['origins'], ['cache 1', 'a member', 'cache 2']);
+    assert.deepEqual([partial.missing(), partial.isDoubted], [pieces([0, pieceCount]), false]);
+    await partial.write(0, [one.bytes], 'cache 1');
+    await partial.settle(one.target, { isTrusted });
+    assert.ok(one.bytes.equals(await readFile(one.target)));
+    assert.deepEqual(await readdir(dirname(one.path)), ['target'], 'nothing is left beside it');
+  });
+
+  test(`all of ${pieceCount} pieces are dropped if only trusted senders sent them`, async (t) => {
+    const { bytes, target, begin } = await prepare(t, sizeBytes);
+    const partial = await begin({ pieceless: true });
+    await partial.write(0, [randomBytes(PIECE)], 'cache 1');
+    await partial.write(PIECE, [bytes.subarray(PIECE)], 'cache 2');
+    const { facts } = await failureOf(partial.settle(target, { isTrusted }));
+    assert.deepEqual([facts['origins'], partial.heldBytes, partial.isDoubted], [['cache 1', 'cache 2'], 0, false]);
+  });
+}
+
+test('after a crash, no bytes behind dropped ones count as held, unless the torrent is known', async (t) => {
+  for (const pieceless of [true, false]) {
+    const one = await prepare(t, 7 * PIECE);
+    const partial = await mix(one, PIECE + 1000, 3 * PIECE);
+    await partial.write(PIECE + 1000, [one.bytes.subarray(PIECE + 1000, 2 * PIECE)], 'cache 1');
+    const after = await one.begin({ pieceless }); // the first one was not closed
+    const missing = pieceless ? [{ from: PIECE + 1000, to: 7 * PIECE }] : pieces([2, 3]);
+    assert.deepEqual(after.missing(), missing);
+    for (const { from, to } of missing) await after.write(from, [one.bytes.subarray(from, to)], 'cache 1');
+    await after.settle(one.target);
+    assert.ok(one.bytes.equals(await readFile(one.target)));
+    assert.deepEqual(await readdir(dirname(one.path)), ['target'], 'nothing is left beside it');
+  }
+});
+
+test('a run that begins after dropped bytes, and is killed, too, leaves what it has fetched', async (t) => {
+  const one = await prepare(t, 7 * PIECE);
+  await mix(one, PIECE, 3 * PIECE);
+  const second = await one.begin({ pieceless: true });
+  await second.write(PIECE, [one.bytes.subarray(PIECE, PIECE + 700)], 'cache 1');
+  assert.deepEqual((await one.begin({ pieceless: true })).missing(), [{ from: PIECE + 700, to: 7 * PIECE }]);
+});
+
+test('an orderly stop keeps what has come in the place of dropped bytes', async (t) => {
+  for (const sizeBytes of [4 * PIECE, 7 * PIECE]) {
+    const one = await prepare(t, sizeBytes);
+    const leftovers = new Set([one.path]);
+    const partial = await mix({ ...one, begin: (how) => one.begin({ ...how, leftovers }) }, PIECE, 3 * PIECE);
+    await partial.write(PIECE, [one.bytes.subarray(PIECE, 2 * PIECE + 9)], 'cache 1');
+    await partial.close();
+    const after = await one.begin({ pieceless: true, leftovers });
+    assert.deepEqual(after.missing(), [{ from: 2 * PIECE + 9, to: sizeBytes }]);
+    await after.write(2 * PIECE + 9, [one.bytes.subarray(2 * PIECE + 9)], 'cache 1');
+    await after.settle(one.target);
+    assert.ok(one.bytes.equals(await readFile(one.target)));
+  }
+});
+
+test('after a crash, no dropped byte of a NAR that was wrong from end to end counts as held', async (t) => {
+  const { bytes, path, target, begin } = await prepare(t, 7 * PIECE);
+  const partial = await begin({ pieceless: true });
+  await partial.write(0, [randomBytes(7 * PIECE)], 'a server');
+  await failureOf(partial.settle(target));
+  await partial.write(0, [bytes.subarray(0, 700)], 'a server');
+  assert.equal((await stat(path)).size, 700);
 });
 
 test('does not accept a file that somebody cuts short meanwhile', async (t) => {

@@ -13,6 +13,8 @@ export interface PartialBytes {
   check(expected: FileHash): Promise<FileHash>;
   /** Puts a good NAR at `target` and releases the bytes. @throws as {@link check} */
   finish(target: string): void | Promise<void>;
+  /** Removes the bytes from `lengthBytes` on from the partial file, which the next run may take over. @throws as {@link check} */
+  cut(lengthBytes: number): void | Promise<void>;
   /** Writes the whole NAR to its partial file. @returns that file's path @throws as {@link check} */
   toFile(): Promise<string>;
   /** Moves the file of {@link toFile} to `target` and releases the bytes. @throws as {@link check} */

@@ -3,11 +3,15 @@ export type Origin = string;
 
 export const EARLIER_RUN: Origin = 'an earlier run';
 
-const NOBODY: ReadonlySet<Origin> = new Set();
-
 /** A range of bytes, `[from, to)`. */
 export interface Range {
   readonly from: number;
+  readonly to: number;
+}
+
+/** The end of the bytes that one sender has given of a piece. They begin where those before them in the piece end. */
+interface Part {
+  readonly origin: Origin;
   readonly to: number;
 }
 
@@ -18,10 +22,10 @@ export interface Range {
 export class HeldPieces {
   readonly #sizeBytes: number;
   readonly #pieceBytes: number;
-  /** Held bytes of each piece. 32 bits would not suffice: without a torrent, the whole NAR is one piece. */
-  readonly #held: Float64Array;
-  /** The senders of each piece: several, if they sent parts of it. */
-  readonly #origins: ReadonlySet<Origin>[] = [];
+  /** Held bytes of each piece. They are its first ones. */
+  readonly #held: Uint32Array;
+  /** Who sent which held bytes of each piece, in order. */
+  readonly #parts: (readonly Part[])[] = [];
   /** Pieces whose SHA-1 is known to be right. */
   readonly #checked = new Set<number>();
   #bytes = 0;
@@ -33,7 +37,7 @@ export class HeldPieces {
     this.#sizeBytes = sizeBytes;
     this.#pieceBytes = pieceBytes;
     const pieces = Math.max(1, Math.ceil(sizeBytes / pieceBytes));
-    this.#held = new Float64Array(pieces);
+    this.#held = new Uint32Array(pieces);
   }
 
   /** Number of pieces of the NAR. */
@@ -48,8 +52,8 @@ export class HeldPieces {
 
   /** Held bytes from the front without a gap. */
   get prefixBytes(): number {
-    while (this.#front < this.count && this.has(this.#front)) this.#front++;
-    return this.#front === this.count ? this.#sizeBytes : this.startOf(this.#front) + (this.#held[this.#front] ?? 0);
+    const front = this.#findFront();
+    return front === this.count ? this.#sizeBytes : this.startOf(front) + (this.#held[front] ?? 0);
   }
 
   /** Offset after the last held byte. */
@@ -80,7 +84,7 @@ export class HeldPieces {
   /** Returns the missing ranges, in order; adjacent ones are joined. */
   missing(): Range[] {
     const ranges: { from: number; to: number }[] = [];
-    for (let index = 0; index < this.#held.length; index++) {
+    for (let index = this.#findFront(); index < this.#held.length; index++) {
       const start = index * this.#pieceBytes;
       const from = start + (this.#held[index] ?? 0);
       const to = start + this.lengthOf(index);
@@ -95,7 +99,7 @@ export class HeldPieces {
   /** Records a whole piece. @param isChecked true if its SHA-1 was checked */
   addPiece(index: number, origin: Origin, isChecked = true): void {
     this.#hold(index, this.lengthOf(index));
-    this.#origins[index] = new Set([origin]);
+    this.#parts[index] = [{ origin, to: this.startOf(index) + this.lengthOf(index) }];
     if (isChecked) this.#checked.add(index);
     else this.#checked.delete(index);
   }
@@ -106,8 +110,9 @@ export class HeldPieces {
       const index = Math.floor(at / this.#pieceBytes);
       const start = index * this.#pieceBytes;
       const end = Math.min(start + this.lengthOf(index), offset + length);
-      const before = this.#held[index] === 0 ? NOBODY : this.#originsAt(index);
-      if (!before.has(origin)) this.#origins[index] = new Set([...before, origin]);
+      const before = this.#partsOf(index);
+      const others = before.at(-1)?.origin === origin ? before.slice(0, -1) : before;
+      this.#parts[index] = [...others, { origin, to: end }];
       this.#hold(index, Math.max(this.#held[index] ?? 0, end - start));
       this.#checked.delete(index);
       at = end;
@@ -116,13 +121,21 @@ export class HeldPieces {
 
   /** Returns the senders of these pieces, without repetition, in the order of the pieces. */
   originsOf(pieces: readonly number[]): Origin[] {
-    return [...new Set(pieces.flatMap((index) => [...this.#originsAt(index)]))];
+    return [...new Set(pieces.flatMap((index) => this.#partsOf(index).map(({ origin }) => origin)))];
   }
 
   /** Drops one piece. */
   forget(index: number): void {
-    this.#hold(index, 0);
-    this.#checked.delete(index);
+    this.#keep(index, []);
+  }
+
+  /** Drops the bytes of all other senders, and what follows them in the same piece. */
+  forgetExcept(isTrusted: (origin: Origin) => boolean): void {
+    for (let index = 0; index < this.count; index++) {
+      const parts = this.#partsOf(index);
+      const first = parts.findIndex(({ origin }) => !isTrusted(origin));
+      if (first !== -1) this.#keep(index, parts.slice(0, first));
+    }
   }
 
   /** Drops all pieces. */
@@ -130,8 +143,14 @@ export class HeldPieces {
     this.#held.fill(0);
     this.#bytes = 0;
     this.#front = 0;
-    this.#origins.length = 0;
+    this.#parts.length = 0;
     this.#checked.clear();
+  }
+
+  /** Returns the first incomplete piece. */
+  #findFront(): number {
+    while (this.#front < this.count && this.has(this.#front)) this.#front++;
+    return this.#front;
   }
 
   #hold(index: number, bytes: number): void {
@@ -140,7 +159,13 @@ export class HeldPieces {
     if (bytes < this.lengthOf(index)) this.#front = Math.min(this.#front, index);
   }
 
-  #originsAt(index: number): ReadonlySet<Origin> {
-    return this.#origins[index] ?? NOBODY;
+  #keep(index: number, parts: readonly Part[]): void {
+    this.#parts[index] = parts;
+    this.#hold(index, (parts.at(-1)?.to ?? this.startOf(index)) - this.startOf(index));
+    this.#checked.delete(index);
+  }
+
+  #partsOf(index: number): readonly Part[] {
+    return this.#parts[index] ?? [];
   }
 }

@@ -83,6 +83,11 @@ export class BytesInFile implements PartialBytes {
     return fileHashOf(Buffer.from(digest, 'hex'));
   }
 
+  async cut(lengthBytes: number): Promise<void> {
+    if (this.#hashedBytes > lengthBytes) this.#restartHash();
+    await cutTo(this.#open(), lengthBytes).catch((error: unknown) => Promise.reject(storeError(error, this.#path)));
+  }
+
   async finish(target: string): Promise<void> {
     try {
       await cutTo(this.#open(), this.#sizeBytes);
@@ -94,7 +99,7 @@ export class BytesInFile implements PartialBytes {
   }
 
   async toFile(): Promise<string> {
-    await cutTo(this.#open(), this.#sizeBytes).catch((error: unknown) => Promise.reject(storeError(error, this.#path)));
+    await this.cut(this.#sizeBytes);
     return this.#path;
   }
 
@@ -151,7 +156,7 @@ export class BytesInFile implements PartialBytes {
   }
 }
 
-/** Cuts a file that an earlier run made for a larger NAR. Checks the size first, which costs less than cutting. */
+/** Cuts a file. Checks the size first, which costs less than cutting. */
 async function cutTo(file: FileHandle, sizeBytes: number): Promise<void> {
   if ((await file.stat()).size !== sizeBytes) await file.truncate(sizeBytes);
 }

@@ -101,6 +101,10 @@ export class BytesInMemory implements PartialBytes {
     this.#release(bytes);
   }
 
+  cut(): void {
+    // The file is written when it is closed.
+  }
+
   async toFile(): Promise<string> {
     this.#leftovers.add(this.#path);
     await writeFile(this.#path, this.#bytes()).catch((error: unknown) => Promise.reject(storeError(error, this.#path)));

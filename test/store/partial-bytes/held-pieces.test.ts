@@ -35,6 +35,25 @@ test('names each origin of a piece once, and only the new one if the piece begin
   assert.deepEqual(held.originsOf([0, 1]), ['three', 'one']);
 });
 
+test('keeps the bytes of trusted senders, but of each piece only those before a dropped byte', () => {
+  const held = new HeldPieces(550, 100);
+  held.addBytes(0, 50, 'trusted');
+  held.addBytes(50, 70, 'also trusted');
+  held.addBytes(120, 110, 'other');
+  held.addBytes(230, 170, 'trusted');
+  held.addBytes(400, 100, 'other');
+  held.addBytes(500, 50, 'trusted');
+  held.forgetExcept((origin) => origin !== 'other');
+  const dropped = [
+    { from: 120, to: 300 },
+    { from: 400, to: 500 },
+  ];
+  assert.deepEqual([held.missing(), held.bytes, held.prefixBytes, held.endBytes], [dropped, 270, 120, 550]);
+  assert.deepEqual(held.originsOf([0, 1, 2, 3, 4, 5]), ['trusted', 'also trusted']);
+  held.forgetExcept(() => false);
+  assert.deepEqual([held.missing(), held.bytes, held.prefixBytes, held.endBytes], [[{ from: 0, to: 550 }], 0, 0, 0]);
+});
+
 test('counts neither unchecked nor dropped bytes as checked', () => {
   const held = new HeldPieces(300, 100);
   held.addPiece(0, 'a peer');
