@@ -111,6 +111,11 @@ export class PeerTable {
     this.#banned.add(record === undefined ? address.slice(0, address.lastIndexOf(':')) : address);
   }
 
+  /** Returns true if the peer at an address has lied. */
+  isBanned(address: string): boolean {
+    return this.#peers.get(address)?.banned !== undefined || this.#banned.has(address);
+  }
+
   /** Returns true if a host has connected to us and lied. Takes its address as node:net has it. */
   isBannedHost(host: string): boolean {
     return this.#banned.has(host);

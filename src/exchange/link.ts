@@ -262,6 +262,7 @@ export class Link implements Member, Receiver {
     if (!this.isOutgoing && handshake.port !== undefined) {
       const address = formatEndpoint({ host: this.host, port: handshake.port });
       this.peer = this.#context.peers.get(address) ?? strangerAt(address);
+      if (this.#context.peers.isBanned(address)) return false;
     }
     this.telling.want([...this.#context.wanted.values()]);
     this.#events.opened(this);

@@ -298,4 +298,18 @@ suite('a hostile member', { concurrency: 4 }, () => {
     const again = await RawPeer.open(victim.port, GROUP);
     await again.closed();
   });
+
+  test('that was banned cannot connect to us either', LIMIT, async () => {
+    await using victim = await startMember();
+    await using liar = await startMember();
+    victim.meet(liar);
+    const member = await memberOf(victim);
+    await memberOf(liar);
+    const gone = once(liar.members, 'gone');
+    victim.members.ban(member, 'it lied');
+    await gone;
+    liar.meet(victim);
+    await once(liar.members, 'gone');
+    assert.equal(victim.members.open.size, 0);
+  });
 });
