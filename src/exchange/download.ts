@@ -5,7 +5,7 @@ import type { FileHash } from '../nix/brands.ts';
 import { DownloadMemory } from './download-memory.ts';
 import { DownloadSource, type Hosts } from './download-source.ts';
 import type { FileContext, FileOptions } from './file-context.ts';
-import { FileDownload } from './file-download.ts';
+import { FileDownload, type ReadRange } from './file-download.ts';
 import type { Member } from './member.ts';
 import type { Members } from './members.ts';
 import { SILENT_MS } from './pace.ts';
@@ -43,6 +43,7 @@ export class Download implements AsyncDisposable {
   readonly #requests: RangeRequests;
   readonly #timer: NodeJS.Timeout;
   readonly #soon = new Set<DownloadSource>();
+  readonly #confirming = new Set<Promise<void>>();
   #isClosed = false;
 
   constructor(options: DownloadOptions) {
@@ -140,16 +141,20 @@ export class Download implements AsyncDisposable {
   /**
    * Records that the SHA-256 of a complete file is right. Members that sent other bytes in an earlier attempt have
    * lied.
+   *
+   * @param read reads the right bytes. If it fails or is left out, no liar is found
    */
-  confirm(file: FileHash): void {
-    this.#files.get(file)?.confirm();
+  async confirm(file: FileHash, read?: ReadRange): Promise<void> {
+    const confirming = Promise.resolve(this.#files.get(file)?.confirm(read)).catch(() => undefined);
+    this.#confirming.add(confirming);
+    await confirming.finally(() => this.#confirming.delete(confirming));
   }
 
   /**
    * Records that the SHA-256 of a complete file is wrong although no piece is known to be wrong. If one member sent all
    * of it, it has lied. If several did, one of them has lied: the next attempt comes from a single member, and
-   * comparing the two shows which. A member that gave parts while it was fetching the file may have been misled itself:
-   * it is not banned, but asked for whole files only.
+   * {@link confirm} finds the liar. A member that gave parts while it was fetching the file may have been misled
+   * itself: it is not banned, but asked for whole files only.
    *
    * @param isMixed true if some of it came from other sources
    * @returns true if a liar was found and banned
@@ -169,6 +174,7 @@ export class Download implements AsyncDisposable {
     members.off('piece', this.#onNews);
     const files = [...this.#files.keys()];
     await Promise.all(files.map((file) => this.pause(file)));
+    await Promise.all(this.#confirming);
     members.unwant(files);
   }
 

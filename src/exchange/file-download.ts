@@ -15,6 +15,9 @@ import type { Asked, PickFile } from './unit.ts';
 /** Seconds within which a file must arrive for the SHA-1 checks of its pieces to be left out. */
 const SOON_S = 2;
 
+/** Reads a range of a file. */
+export type ReadRange = (offset: number, lengthBytes: number) => Promise<Uint8Array>;
+
 /** One file that comes from members: checks the ranges that arrive, and writes them into its {@link Sink}. */
 export class FileDownload implements PickFile {
   readonly file: FileHash;
@@ -102,11 +105,20 @@ export class FileDownload implements PickFile {
     return work;
   }
 
-  /** Records that the SHA-256 of the complete file is right. */
-  confirm(): void {
-    const { proofs, liars } = this.proofs.confirm();
-    for (const { origin, lengthBytes } of proofs) this.#onVerified(origin, lengthBytes);
-    for (const liar of liars) if (!liar.isMisleading) this.#context.onLie(liar, this.file);
+  /**
+   * Records that the SHA-256 of the complete file is right, and finds the members that sent other bytes of it before.
+   *
+   * @param read reads the right bytes. Undefined: they are of another file
+   */
+  async confirm(read: ReadRange | undefined): Promise<void> {
+    const { onLie, options } = this.#context;
+    for (const { origin, lengthBytes } of this.proofs.right) this.#onVerified(origin, lengthBytes);
+    if (read === undefined) return;
+    for (const [index, { origin, lengthBytes, sha1 }] of this.proofs.doubts) {
+      if (origin.isMisleading || origin.member.peer.banned !== undefined || sha1 === '') continue;
+      const to = Math.min(this.sizeBytes, (index + 1) * this.unitBytes);
+      if ((await options.hashThread.sha1(await read(to - lengthBytes, lengthBytes))) !== sha1) onLie(origin, this.file);
+    }
   }
 
   /**

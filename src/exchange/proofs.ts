@@ -27,8 +27,8 @@ export interface ProofsOptions {
 
 /**
  * Who sent which bytes of one file, so that a liar is found although only the whole file can be checked. If bytes of
- * several senders together were wrong, a single one sends the next attempt. Comparing the two attempts shows who lied.
- * Does no I/O.
+ * several senders together were wrong, a single one sends the next attempt. Comparing them with the right ones in the end
+ * shows who lied. Does no I/O.
  */
 export class Proofs<S extends Sender> {
   readonly #file: FileHash;
@@ -88,18 +88,14 @@ export class Proofs<S extends Sender> {
     this.#onlyAtMs = this.#now();
   }
 
-  /**
-   * Compares a complete file, whose SHA-256 is right, with an earlier attempt.
-   *
-   * @returns the proofs of its bytes, and the members that sent other bytes before
-   */
-  confirm(): { readonly proofs: readonly Proof<S>[]; readonly liars: readonly S[] } {
-    const liars: S[] = [];
-    for (const [index, { origin, lengthBytes, sha1 }] of this.#doubts) {
-      const proof = this.#proofs.get(index);
-      if (proof?.lengthBytes === lengthBytes && proof.sha1 !== sha1) liars.push(origin);
-    }
-    return { proofs: [...this.#proofs.values()], liars };
+  /** Returns the proofs of a complete file, whose SHA-256 is right. */
+  get right(): readonly Proof<S>[] {
+    return [...this.#proofs.values()];
+  }
+
+  /** Returns the proofs of an attempt that was wrong, by unit. Some of them are of right bytes. */
+  get doubts(): ReadonlyMap<number, Proof<S>> {
+    return this.#doubts;
   }
 
   /**

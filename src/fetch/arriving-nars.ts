@@ -85,7 +85,8 @@ function giveTo(given: Given, end: number): void {
   while (given.front < end) given.add(given.front++);
 }
 
-async function readRange(path: string, offset: number, lengthBytes: number): Promise<Uint8Array> {
+/** Reads a range of a file. */
+export async function readRange(path: string, offset: number, lengthBytes: number): Promise<Uint8Array> {
   await using file = await open(path);
   const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(lengthBytes), 0, lengthBytes, offset);
   return buffer.subarray(0, bytesRead);

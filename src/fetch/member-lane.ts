@@ -7,7 +7,7 @@ import type { Line } from '../discovery/line.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { Origin, PartialNar } from '../store/partial.ts';
-import { ArrivingNars } from './arriving-nars.ts';
+import { ArrivingNars, readRange } from './arriving-nars.ts';
 import type { Tell } from './events.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { asItArrives, believed, fetcherOf } from './sharing.ts';
@@ -118,11 +118,14 @@ export class MemberLane implements AsyncDisposable {
       const untilMs = performance.now() + TELL_FETCHED_MS;
       this.#fetched.set(job.fileHash, { sizeBytes: job.sizeBytes, untilMs });
     }
+    const read = (offset: number, lengthBytes: number): Promise<Uint8Array> =>
+      readRange(this.#options.files.pathOf(job), offset, lengthBytes);
     for (const file of files) {
-      if (isRight) this.#download.confirm(file);
-      else this.#arriving.end(file);
-      this.#tasks.delete(file);
+      const confirming = isRight ? this.#download.confirm(file, file === job.fileHash ? read : undefined) : undefined;
+      if (!isRight) this.#arriving.end(file);
       void this.#download.drop(file);
+      if (confirming === undefined) this.#tasks.delete(file);
+      else void confirming.then(() => this.#tasks.delete(file)); // a liar is named with its path
     }
   }
 

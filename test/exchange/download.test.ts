@@ -112,8 +112,9 @@ function startDownload(
       const sink = sinks.get(file)!;
       const isRight = madeHash(sink.bytes) === file;
       if (isRight) {
-        download.confirm(file);
-        ends.get(file)!.resolve(sink);
+        void download
+          .confirm(file, (offset, length) => sink.read(offset, length))
+          .then(() => ends.get(file)!.resolve(sink));
       } else {
         sink.reset();
         download.doubt(file, false);

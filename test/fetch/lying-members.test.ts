@@ -39,14 +39,15 @@ async function amongLiars(stack: AsyncDisposableStack): Promise<{ client: MadeMe
   return { client, liars };
 }
 
-/** Fetches NARs, and checks them. */
+/** Fetches NARs, and checks them. Returns the members that were found to lie. */
 async function fetchNars(
   t: TestContext,
   { members, peers }: MadeMember,
   upstreams: readonly Upstream[],
   { files = [NAR], tell = () => undefined }: { files?: readonly MadeFile[]; tell?: (event: FetchEvent) => void } = {},
-): Promise<void> {
+): Promise<string[]> {
   await using stack = new AsyncDisposableStack();
+  const found: string[] = [];
   const store = await FileStore.open(await tempDir(t), { create: true });
   const session = await PartialSession.open(store);
   stack.defer(() => session[Symbol.asyncDispose]());
@@ -63,13 +64,17 @@ async function fetchNars(
     network: network as unknown as Network,
     upstreams,
     http: stack.use(new HttpClient()),
-    tell,
+    tell: (event) => {
+      tell(event);
+      if (event.type === 'warning' && event.warning.kind === 'lying-peer') found.push(event.warning.peer);
+    },
     onFetched: () => undefined,
     held: held as unknown as HeldNars,
   });
   await scheduler.run(jobs, new AbortController().signal);
   for (const [index, job] of jobs.entries())
     assert.ok(files[index]?.bytes.equals(await readFile(scheduler.pathOf(job))));
+  return found;
 }
 
 test('an upstream alone sends a NAR of which members have twice sent wrong bytes', LIMIT, async (t) => {
@@ -175,8 +180,9 @@ suite('a NAR of which a liar sent the first MiB, and an upstream the rest', () =
       const upstream = parseUpstream(site.url);
       client.find(liar, LIAR);
       while (client.members.open.size === 0) await new Promise(setImmediate);
-      await fetchNars(t, client, [isAnnounced ? asAnnounced(upstream) : upstream], { files: [MIXED] });
-      assert.equal(liar.uploadedBytes, WRONG_BYTES);
+      const upstreams = [isAnnounced ? asAnnounced(upstream) : upstream];
+      const found = await fetchNars(t, client, upstreams, { files: [MIXED] });
+      assert.deepEqual([found, liar.uploadedBytes], [[`${LIAR}:${liar.port}`], WRONG_BYTES]);
       assert.equal(site.sentBytes, MIXED.bytes.length + (isAnnounced ? REST_BYTES : 0));
     });
   }
@@ -210,14 +216,14 @@ suite('a NAR of which a liar sent the first MiB, and an upstream the rest', () =
     client.find(second, HONEST);
     while (client.members.open.size < 2) await new Promise(setImmediate);
     let wrong = 0;
-    await fetchNars(t, client, [parseUpstream(site.url)], {
+    const found = await fetchNars(t, client, [parseUpstream(site.url)], {
       files: [MIXED, OTHER],
       tell: (event) => {
         if (event.type === 'warning' && event.warning.kind === 'fetched-again' && ++wrong === 2)
           second.offer.add(MIXED);
       },
     });
-    assert.equal(first.uploadedBytes, WRONG_BYTES);
+    assert.deepEqual([found, first.uploadedBytes], [[], WRONG_BYTES]);
     assert.ok(second.uploadedBytes >= OTHER.bytes.length + MIXED.bytes.length);
   });
 
@@ -231,13 +237,7 @@ suite('a NAR of which a liar sent the first MiB, and an upstream the rest', () =
     client.find(liar, LIAR);
     client.find(honest, HONEST);
     while (client.members.open.size < 2) await new Promise(setImmediate);
-    const found: string[] = [];
-    const fetched = fetchNars(t, client, [parseUpstream(site.url)], {
-      files: [MIXED, OTHER],
-      tell: (event) => {
-        if (event.type === 'warning' && event.warning.kind === 'lying-peer') found.push(event.warning.peer);
-      },
-    });
+    const fetched = fetchNars(t, client, [parseUpstream(site.url)], { files: [MIXED, OTHER] });
     while (site.sentBytes === 0) await new Promise((resolve) => setTimeout(resolve, 10));
     const again = stack.use(await startMember({ files: [MIXED], host: LIAR }));
     again.offer.lies = true;
@@ -246,7 +246,7 @@ suite('a NAR of which a liar sent the first MiB, and an upstream the rest', () =
     const haveIt = (): number => [...client.members.open].filter((one) => one.has(MIXED.file) === 'whole').length;
     while (haveIt() < 3) await new Promise(setImmediate);
     othersHave.resolve();
-    await fetched;
+    const found = await fetched;
     assert.deepEqual([liar.uploadedBytes, again.uploadedBytes], [WRONG_BYTES, 0]);
     assert.equal(site.sentBytes, REST_BYTES);
     assert.deepEqual(found, [`${LIAR}:${liar.port}`]);
