@@ -12,7 +12,7 @@ const WINDOW_MS = 3_000;
 export class SourceRate {
   readonly #meter = new RateMeter(WINDOW_MS);
   #flows = 0;
-  #hasBytes = false;
+  #bytes = 0;
   #hasDelivered = false;
   #workedMs = 0;
   #busySinceMs = 0;
@@ -35,13 +35,13 @@ export class SourceRate {
 
   /** Counts a transfer that has ended. */
   end(nowMs: number): void {
-    this.#hasDelivered ||= this.#hasBytes;
+    this.#hasDelivered ||= this.#bytes > 0;
     if (--this.#flows === 0) this.#workedMs += nowMs - this.#busySinceMs;
   }
 
   /** Counts received bytes. */
   add(bytes: number, nowMs: number): void {
-    this.#hasBytes = true;
+    this.#bytes += bytes;
     this.#lastByteAtMs = nowMs;
     this.#meter.add(bytes, this.#clockMs(nowMs));
   }
@@ -55,6 +55,11 @@ export class SourceRate {
   rate(nowMs: number): number | undefined {
     const clockMs = this.#clockMs(nowMs);
     return !this.#hasDelivered && clockMs < SETTLE_MS ? undefined : this.#meter.rate(clockMs);
+  }
+
+  /** Returns the average since it was first asked, however short that was. Undefined before the first byte. */
+  rateSoFar(nowMs: number): number | undefined {
+    return this.#bytes > 0 ? (this.#bytes * 1000) / Math.max(1, this.#clockMs(nowMs)) : undefined;
   }
 
   /** Returns a clock that stands still while the source has nothing to do. */

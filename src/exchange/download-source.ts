@@ -76,6 +76,10 @@ export class DownloadSource implements Source {
     return this.member.peer.rate.rate(performance.now());
   }
 
+  get rateSoFar(): number | undefined {
+    return this.member.peer.rate.rateSoFar(performance.now());
+  }
+
   get silentMs(): number {
     return this.member.silentMs;
   }

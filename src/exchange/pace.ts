@@ -64,6 +64,14 @@ export function knownMs(pace: Pace, bytes: number): number {
   return pace.rate === undefined && pace.silentMs <= SILENT_MS ? 0 : expectedMs(pace, bytes);
 }
 
+/** Returns the same time. A member whose rate is unknown is taken to go on as so far. */
+export function soFarMs(
+  { rate, rateSoFar, silentMs }: Pace & { readonly rateSoFar: number | undefined },
+  bytes: number,
+): number {
+  return knownMs({ rate: rate ?? rateSoFar, silentMs }, bytes);
+}
+
 /** Returns true if an idle member should take over a range that another one would have sent after `theirsMs`. */
 export function takesOver(mineMs: number, theirsMs: number): boolean {
   return theirsMs > SOON_MS && theirsMs > mineMs * LATER;

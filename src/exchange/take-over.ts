@@ -1,5 +1,5 @@
 /** Finds units that another member would send much sooner than the one that should send them, or was asked for them. */
-import { expectedMs, helpsOut, knownMs, takesOver } from './pace.ts';
+import { expectedMs, helpsOut, knownMs, soFarMs, takesOver } from './pace.ts';
 import { isLeft } from './rarest.ts';
 import { has, type Asked, type Source, type Unit } from './unit.ts';
 
@@ -46,20 +46,25 @@ export function takenOver(
     if (file.only !== undefined || !has(source, unit) || requests.some((one) => one.source === source)) continue;
     const atWork = requests.filter((one) => !isLeft(one.source));
     if (atWork.length >= MAX_OWNERS) continue;
-    const ms = Math.min(Infinity, ...atWork.map((one) => restMs(one, open)));
     const isLast = atWork.some((one) => one.source.isNeighbour && !source.isNeighbour) || isSpared;
+    // The beginning of a member's first range is too little to ask another one that should be spared.
+    const ms = Math.min(Infinity, ...atWork.map((one) => restMs(one, open, isLast ? knownMs : soFarMs)));
     const mayTake = isLast ? helpsOut : takesOver;
     if (mayTake(expectedMs(source, inFlight + unit.length), ms) && ms > (last?.ms ?? 0)) last = { unit, ms };
   }
   return last?.unit;
 }
 
-/** Returns the milliseconds until a request is answered in full. */
-function restMs(asked: Asked, { bySource }: OpenRequests): number {
+/**
+ * Returns the milliseconds until a request is answered in full.
+ *
+ * @param msOf how long a member takes to send a number of bytes
+ */
+function restMs(asked: Asked, { bySource }: OpenRequests, msOf: (source: Source, bytes: number) => number): number {
   let bytes = 0;
   for (const one of bySource.get(asked.source) ?? []) {
     bytes += one.lengthBytes - one.receivedBytes;
     if (one === asked) break;
   }
-  return knownMs(asked.source, bytes);
+  return msOf(asked.source, bytes);
 }

@@ -8,6 +8,8 @@ export interface Pieces {
 
 /** The facts about a member that decide what it is asked for. */
 export interface Source extends Pace {
+  /** Bytes a second since it was first asked, however short that was. Undefined before the first byte. */
+  readonly rateSoFar: number | undefined;
   readonly isNeighbour: boolean;
   /** True if it was silent recently. It is then asked after all others. */
   readonly isSilent: boolean;

@@ -67,6 +67,17 @@ suite('a crowd', () => {
     assert.ok(lastMs(results) < 1.8 * BOUND_MS, `${lastMs(results)} ms`);
   });
 
+  test('a short download does not wait for what a slow member was asked for at first', () => {
+    const quick = { ...SEEDER, rateBytesPerSec: 16 * RATE };
+    const aloneMs = BOUND_MS / 16;
+    for (const part of [5, 20, 50]) {
+      const slow = { ...SEEDER, rateBytesPerSec: RATE / part };
+      const [client] = play([{ rateBytesPerSec: 100 * RATE }, slow, quick]);
+      assert.ok((client?.doneMs ?? Infinity) < 2 * aloneMs, `${client?.doneMs} ms instead of ${aloneMs}`);
+      assert.ok(client!.receivedBytes < 1.01 * TOTAL);
+    }
+  });
+
   test('without piece hashes all complete, too', () => {
     assertComplete(play([SEEDER, ...EIGHT], { hasPieces: false }));
   });
@@ -113,6 +124,7 @@ suite('Picker', () => {
     isNeighbour: true,
     isSilent: false,
     rate: 1_000_000,
+    rateSoFar: 1_000_000,
     silentMs: 0,
     has: () => 'whole',
     wants: () => false,
@@ -149,6 +161,18 @@ suite('Picker', () => {
     assert.equal(unit, asked.unit);
     assert.deepEqual(picker.end(picker.begin(quick, unit), true), [asked]);
     assert.ok(picker.isComplete(file.file));
+  });
+
+  test('the beginning of a first range shows that a member is slow, but not to ask a distant one', () => {
+    for (const isNeighbour of [true, false]) {
+      const [slow, quick] = [source({ rate: undefined, rateSoFar: 100_000 }), source({ isNeighbour })];
+      const picker = new Picker();
+      picker.add({ ...file, sizeBytes: MIB }, [{ from: 0, to: MIB }]);
+      picker.addSource(slow);
+      picker.addSource(quick);
+      const { unit } = picker.begin(slow, unitOf(picker.pick(slow))!);
+      assert.equal(unitOf(picker.pick(quick)), isNeighbour ? unit : undefined);
+    }
   });
 
   test('any number of ranges that nobody has keep no member from being asked for others', () => {

@@ -71,6 +71,10 @@ class Link implements Source {
     return this.meter.rate(this.#owner.nowMs);
   }
 
+  get rateSoFar(): number | undefined {
+    return this.meter.rateSoFar(this.#owner.nowMs);
+  }
+
   get silentMs(): number {
     return this.queue.length === 0 ? 0 : this.#owner.nowMs - this.lastMs;
   }
