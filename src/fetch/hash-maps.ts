@@ -18,6 +18,11 @@ import { withSafeUrl } from './named-file.ts';
 import type { HttpClient } from '../http/client.ts';
 import { asError, type Warn } from '../warning.ts';
 
+/** Time for the publishers from the start of a fetch that has other sources, too. Then these begin without the maps. */
+const GRACE_MS = 1_500;
+/** The least time after the walk, for the shards of a hash map that has just answered. */
+const LEAST_GRACE_MS = 500;
+
 /** Means of resolving the hash maps. Close the hash maps before these. */
 export interface HashMapsContext {
   readonly store: FileStore;
@@ -26,6 +31,8 @@ export interface HashMapsContext {
   readonly http: HttpClient;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
+  /** Milliseconds of a clock. Default: `performance.now`. */
+  readonly now?: () => number;
 }
 
 export interface HashMapsOptions {
@@ -52,6 +59,8 @@ export interface MapDoubt {
  */
 export class HashMaps implements AsyncDisposable {
   readonly #options: HashMapsOptions;
+  readonly #now: () => number;
+  readonly #beganAtMs: number;
   readonly #stop = new AbortController();
   /** One promise for the first answer, one for the second, and so on, as many as publishers. */
   readonly #outcomes: PromiseWithResolvers<Resolved | undefined>[];
@@ -64,6 +73,8 @@ export class HashMaps implements AsyncDisposable {
 
   constructor(options: HashMapsOptions, context: HashMapsContext) {
     this.#options = options;
+    this.#now = context.now ?? (() => performance.now());
+    this.#beganAtMs = this.#now();
     this.#outcomes = options.publishers.map(() => Promise.withResolvers<Resolved | undefined>());
     const signal = AbortSignal.any([context.signal, this.#stop.signal]);
     for (const address of options.publishers) void this.#resolve(address, { ...context, signal });
@@ -78,6 +89,19 @@ export class HashMaps implements AsyncDisposable {
    */
   settled(): Promise<HashMap[]> {
     return this.#settled;
+  }
+
+  /** True once every publisher has answered or its time is over. */
+  get isSettled(): boolean {
+    return this.#answered.length === this.#outcomes.length;
+  }
+
+  /**
+   * Milliseconds for which a fetch with other sources may wait for the publishers. A silent hash map must not make it
+   * slower than plain Nix. The walk counts, since the publishers had that time, too.
+   */
+  get graceMs(): number {
+    return Math.max(LEAST_GRACE_MS, GRACE_MS - (this.#now() - this.#beganAtMs));
   }
 
   /** Returns the path of a named root, as soon as a publisher that names it has answered. @throws ROOT_UNKNOWN */

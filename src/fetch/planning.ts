@@ -16,9 +16,6 @@ import { lostOf } from './lost-nars.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Target } from './target.ts';
 
-/** Time for the publishers after the end of the walk. Then upstreams begin without them. */
-export const MAPS_GRACE_MS = 2_000;
-
 /** The inputs of a plan. */
 export interface PlanningMeans {
   readonly store: FileStore;
@@ -73,22 +70,22 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
   attaching.catch(() => undefined); // a late failure is ignored
   const mayBeLate = options.hasUpstream && !options.dryRun && plan.jobs.length > 0;
-  isLate = await isSlow(attaching, mayBeLate);
+  isLate = mayBeLate && (await isSlow(attaching, maps.graceMs));
+  if (!isLate) await attaching;
   const begun = new Map(plan.jobs.map((job) => [job.fileHash, session.leftoverBytes(job.fileHash, job.sizeBytes)]));
   tell({ type: 'planned', plan, closure, partialBytes: [...begun.values()].reduce((sum, bytes) => sum + bytes, 0) });
   return { plan, begun, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
 }
 
 /**
- * Returns true if upstreams should begin, since the publishers, or peers with a shard, take too long. A silent hash map
- * must not make a fetch slower than plain Nix. Torrents that are found later help with the rest.
+ * Returns true if upstreams should begin, since the publishers, or peers with a shard, take too long. Torrents that are
+ * found later help with the rest.
  */
-async function isSlow(attaching: Promise<void>, mayBeLate: boolean): Promise<boolean> {
+async function isSlow(attaching: Promise<void>, graceMs: number): Promise<boolean> {
   const attached = attaching.then(() => false);
-  if (!mayBeLate) return attached;
   const stop = new AbortController();
   try {
-    return await Promise.race([attached, sleep(MAPS_GRACE_MS, true, { signal: stop.signal })]);
+    return await Promise.race([attached, sleep(graceMs, true, { signal: stop.signal })]);
   } finally {
     stop.abort();
   }

@@ -4,6 +4,7 @@
  */
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ClosureName } from './closures.ts';
 import type { Argv } from './process.ts';
 import { scriptPath } from './process.ts';
 import { narswarm } from './scene.ts';
@@ -15,7 +16,7 @@ export interface Contestant {
   readonly name: string;
   readonly text: string;
   /** Contestants of one group do the same work; ratios are taken within it. */
-  readonly group: 'peers' | 'http' | 'rerun';
+  readonly group: 'peers' | 'http' | 'delayed' | 'silence' | 'rerun';
   readonly isNarswarm: boolean;
   /** The installed program that it needs; `narswarm` is always there. */
   readonly tool: keyof Tools | undefined;
@@ -23,12 +24,17 @@ export interface Contestant {
   readonly narDir: string;
   /** True if an earlier run of this client, which does not count, fills the output directory. */
   readonly isRerun: boolean;
+  /** The closures that it fetches. Default: all. */
+  readonly closures?: readonly ClosureName[];
   /** The command that fills `out`, an empty directory. */
   command(scene: Scene, out: string): Promise<Argv> | Argv;
 }
 
 const OURS = { isNarswarm: true, tool: undefined, narDir: 'nar', isRerun: false } as const;
 const THEIRS = { isNarswarm: false, narDir: '.', isRerun: false } as const;
+
+/** The proxy between is one process: with large NARs it would be measured as well. */
+const DELAYED = { group: 'delayed', closures: ['small'] } as const;
 
 /** In the order of the report. */
 export const CONTESTANTS: readonly Contestant[] = [
@@ -77,8 +83,75 @@ export const CONTESTANTS: readonly Contestant[] = [
     group: 'http',
     command: (scene, out) => fetchRoot(scene, out, ['--from', scene.cacheUrl, '--no-dht']),
   },
-  { ...THEIRS, name: 'aria2-http', text: 'aria2, HTTP', group: 'http', tool: 'aria2', command: aria2FromHttp },
-  { ...THEIRS, name: 'curl-http', text: 'curl, HTTP', group: 'http', tool: 'curl', command: curlFromHttp },
+  {
+    ...THEIRS,
+    name: 'aria2-http',
+    text: 'aria2, HTTP',
+    group: 'http',
+    tool: 'aria2',
+    command: (scene, out) => aria2FromHttp(scene, out, scene.cacheUrl),
+  },
+  {
+    ...THEIRS,
+    name: 'curl-http',
+    text: 'curl, HTTP',
+    group: 'http',
+    tool: 'curl',
+    command: (scene, out) => curlFromHttp(scene, out, scene.cacheUrl),
+  },
+  {
+    ...OURS,
+    ...DELAYED,
+    name: 'narswarm-delayed',
+    text: 'narswarm, HTTP, 30 ms',
+    command: (scene, out) => fetchRoot(scene, out, ['--from', scene.delayedCacheUrl, '--no-dht']),
+  },
+  {
+    ...THEIRS,
+    ...DELAYED,
+    name: 'aria2-delayed',
+    text: 'aria2, HTTP, 30 ms',
+    tool: 'aria2',
+    command: (scene, out) => aria2FromHttp(scene, out, scene.delayedCacheUrl),
+  },
+  {
+    ...THEIRS,
+    ...DELAYED,
+    name: 'curl-delayed',
+    text: 'curl, HTTP, 30 ms',
+    tool: 'curl',
+    command: (scene, out) => curlFromHttp(scene, out, scene.delayedCacheUrl),
+  },
+  {
+    ...OURS,
+    name: 'narswarm-silent-mirror',
+    text: 'narswarm, silent mirror',
+    group: 'silence',
+    command: (scene, out) => withSilence(scene, out, ['--publisher', silentMirror(scene), '--no-dht']),
+  },
+  {
+    ...OURS,
+    name: 'narswarm-dead-dht',
+    text: 'narswarm, dead DHT',
+    group: 'silence',
+    command: (scene, out) =>
+      withSilence(scene, out, ['--publisher', scene.magnet, '--dht-bootstrap', scene.silence.dht]),
+  },
+  {
+    ...OURS,
+    name: 'narswarm-silent-peer',
+    text: 'narswarm, silent peer',
+    group: 'silence',
+    command: (scene, out) => withSilence(scene, out, ['--peer', scene.silence.server, '--no-dht']),
+  },
+  {
+    ...OURS,
+    name: 'narswarm-hanging-peer',
+    text: 'narswarm, hanging peer',
+    group: 'silence',
+    command: (scene, out) =>
+      withSilence(scene, out, ['--publisher', scene.silence.mapUrl, '--peer', scene.silence.peer, '--no-dht']),
+  },
   {
     ...OURS,
     name: 'narswarm-rerun',
@@ -98,6 +171,15 @@ function fromPeers(scene: Scene, out: string, flags: readonly string[]): Argv {
   return fetchRoot(scene, out, ['--no-upstream', '--peer', scene.peers.narswarm, ...flags]);
 }
 
+/** The same fetch as `narswarm-upstream`, with sources besides that say nothing. */
+function withSilence(scene: Scene, out: string, flags: readonly string[]): Argv {
+  return fetchRoot(scene, out, ['--from', scene.cacheUrl, ...flags]);
+}
+
+function silentMirror({ silence, magnet }: Scene): string {
+  return `http://${silence.server}/${magnet.slice(magnet.indexOf('?'))}`;
+}
+
 function libtorrent({ cache, tools }: Scene, out: string, peer: string): Argv {
   return [tools.libtorrent?.program ?? '', scriptPath('libtorrent_client.py'), 'fetch', cache.torrentDir, out, peer];
 }
@@ -109,7 +191,7 @@ async function aria2FromPeers({ cache, announceUrl }: Scene, out: string): Promi
   return [...ARIA2, ...ARIA2_PEERS, `--dir=${out}`, `--bt-tracker=${announceUrl}`, atOnce, ...torrents];
 }
 
-async function aria2FromHttp({ cache, cacheUrl, dir }: Scene, out: string): Promise<Argv> {
+async function aria2FromHttp({ cache, dir }: Scene, out: string, cacheUrl: string): Promise<Argv> {
   const list = join(dir, 'aria2-urls');
   await writeFile(list, cache.nars.map(({ name }) => `${cacheUrl}/nar/${name}\n`).join(''));
   return [...ARIA2, `--dir=${out}`, `--input-file=${list}`, '-j', '16', '-x', '4'];
@@ -126,7 +208,7 @@ const ARIA2_PEERS = [
   '--bt-max-peers=0',
 ];
 
-async function curlFromHttp({ cache, cacheUrl, dir }: Scene, out: string): Promise<Argv> {
+async function curlFromHttp({ cache, dir }: Scene, out: string, cacheUrl: string): Promise<Argv> {
   const config = join(dir, 'curl-config');
   const entries = cache.nars.map(({ name }) => `url = "${cacheUrl}/nar/${name}"\noutput = "${join(out, name)}"\n`);
   await writeFile(config, entries.join(''));

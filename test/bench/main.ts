@@ -55,7 +55,8 @@ async function compare(
   const env = { ...process.env, ...homeBelow(dir) };
   await using scene = await setScene(shape, dir, tools, { env, signal });
   const { totalBytes } = scene.cache;
-  const outcomes = await runRounds(scene, options.contestants, {
+  const contestants = options.contestants.filter(({ closures }) => closures?.includes(shape.name) ?? true);
+  const outcomes = await runRounds(scene, contestants, {
     rounds: options.rounds,
     limitS: LIMIT_S,
     env,

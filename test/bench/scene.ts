@@ -7,6 +7,8 @@ import type { BinaryCache } from './binary-cache.ts';
 import type { ClosureShape } from './closures.ts';
 import { scriptPath, Service } from './process.ts';
 import type { Argv, ProcessOptions } from './process.ts';
+import { startSilence } from './silence.ts';
+import type { Silence } from './silence.ts';
 import { startTracker } from './tracker.ts';
 import type { Tools } from './tools.ts';
 
@@ -25,8 +27,14 @@ export interface Scene extends AsyncDisposable {
   readonly mapUrl: string;
   /** The binary cache over HTTP. */
   readonly cacheUrl: string;
+  /** The same cache behind a round trip of {@link ROUND_TRIP_MS}. */
+  readonly delayedCacheUrl: string;
   readonly announceUrl: string;
+  readonly silence: Silence;
 }
+
+/** Of a line to a cache on the same continent. */
+const ROUND_TRIP_MS = 30;
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 
@@ -45,15 +53,27 @@ export async function setScene(
   await using stack = new AsyncDisposableStack();
   await mkdir(dir, { recursive: true });
   const cache = await writeBinaryCache(shape, join(dir, 'cache'), join(dir, 'torrents'));
-  const start = async (argv: Argv): Promise<Service> => stack.use(await Service.start(argv, options));
+  const begin = (argv: Argv): Promise<Service> => Service.start(argv, options);
+  const start = async (argv: Argv): Promise<Service> => stack.use(await begin(argv));
 
   const files = await start([tools.python.program, scriptPath('file_server.py'), cache.dir]);
+  const server = ['127.0.0.1', String(files.ready['port'])];
+  const proxy = [tools.python.program, scriptPath('delaying_proxy.py'), ...server, String(ROUND_TRIP_MS)] as const;
+  const delayed = await start(proxy);
   const node = await start(narswarm('dht', '--listen', '127.0.0.1', '--json'));
   const dht = local(node.ready['dhtPort']);
   const publish = ['publish', '--json', '--store', cache.dir, '--root', `closure=${cache.rootPath}`];
-  const keys = ['--trusted-public-key', cache.publicKey, '--key', join(dir, 'publisher.key')];
+  const keys = (name: string): string[] => ['--trusted-public-key', cache.publicKey, '--key', join(dir, name)];
   const network = ['--listen', '127.0.0.1', '--dht-bootstrap', dht, '--no-lan'];
-  const publisher = await start(narswarm(...publish, ...keys, ...network));
+  const silence = stack.use(
+    await startSilence(cache, {
+      python: tools.python.program,
+      dir,
+      start: begin,
+      publisher: narswarm(...publish, ...keys('ended.key'), ...network),
+    }),
+  );
+  const publisher = await start(narswarm(...publish, ...keys('publisher.key'), ...network));
   const { port, httpPort, address } = publisher.ready;
   const magnet = String(address);
   const python = tools.libtorrent?.program;
@@ -69,7 +89,9 @@ export async function setScene(
     magnet,
     mapUrl: `http://${local(httpPort)}/${magnet.slice(magnet.indexOf('?'))}`,
     cacheUrl: `http://${local(files.ready['port'])}`,
+    delayedCacheUrl: `http://${local(delayed.ready['port'])}`,
     announceUrl: tracker.announceUrl,
+    silence,
   };
   const services = stack.move();
   return { ...scene, [Symbol.asyncDispose]: () => services.disposeAsync() };

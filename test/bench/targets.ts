@@ -11,6 +11,9 @@ export interface Target {
 }
 
 const MAX_RSS_MB = 300;
+/** A fetch with silent sources takes so many times as long as one without them, and so many seconds more. */
+const NO_SLOWER = 1.05;
+const SILENCE_S = 1.5;
 
 /** Returns the targets that the rows of this closure can decide. */
 export function targetsOf(closure: ClosureName, rows: readonly Row[]): Target[] {
@@ -30,6 +33,15 @@ export function targetsOf(closure: ClosureName, rows: readonly Row[]): Target[] 
   if (has('narswarm-upstream') && has('aria2-http')) {
     const got = wallS('narswarm-upstream') / wallS('aria2-http');
     targets.push(atMost('time of narswarm-upstream / aria2-http', 1.3, got));
+  }
+  if (has('narswarm-delayed') && has('aria2-delayed')) {
+    const got = wallS('narswarm-delayed') / wallS('aria2-delayed');
+    targets.push(atMost('time of narswarm-delayed / aria2-delayed', 0.6, got));
+  }
+  for (const { name, group } of rows) {
+    if (group !== 'silence' || !has('narswarm-upstream')) continue;
+    const got = wallS(name) - wallS('narswarm-upstream') * NO_SLOWER;
+    targets.push(atMost(`s of ${name} beyond ${NO_SLOWER} narswarm-upstream`, SILENCE_S, got));
   }
   for (const { name, isNarswarm, peakRssBytes } of rows) {
     if (isNarswarm) targets.push(atMost(`MB of memory of ${name}`, MAX_RSS_MB, (peakRssBytes?.max ?? NaN) / 1e6));
