@@ -180,8 +180,13 @@ test('a peer does not wait for a check that gets no processor time', { timeout: 
   await sleep(200); // time to open the pipe
   await rename(path, pipe);
   await rename(aside, path);
-  assert.equal((await checker.check(entry, info, 'now'))?.narHash, info.narHash);
-  assert.ok((await niceValues()).includes(10));
-  await (await open(pipe, 'r+')).close();
+  try {
+    const forPeer = checker.check(entry, info, 'now');
+    assert.notEqual(forPeer, forNobody, 'the peer waits for the check that stands still');
+    assert.equal((await forPeer)?.narHash, info.narHash);
+    assert.ok((await niceValues()).includes(10));
+  } finally {
+    await (await open(pipe, 'r+')).close();
+  }
   await forNobody;
 });

@@ -78,15 +78,20 @@ for (const folder of ['index', 'published']) {
 }
 
 test('a verdict by a hash map holds until nobody follows it any longer, other verdicts for good', async (t) => {
-  const { store, shared, signed } = await scene(t);
+  const { store, shared, signed, addressed } = await scene(t);
+  const listing = ({ storePath }: NarInfo): ReturnType<typeof buildIndex> =>
+    buildIndex({ ...GOLDEN, records: GOLDEN.records.filter((record) => record.storePath === storePath) });
   const dir = new IndexDir(join(store.stateDir, 'index', 'map'));
-  await dir.write(buildIndex(GOLDEN));
+  await dir.write(listing(signed));
   const byMap = await shared.judge(signed);
   const byOrigin = await shared.judge(signed, 'add');
   assert.deepEqual([byMap.isShared, shared.stillHolds(byMap)], [true, true]);
+  assert.equal(await shared.includes(signed), true);
   await dir.setFollowed(false);
-  while (shared.stillHolds(byMap)) await sleep(20);
+  await new IndexDir(join(store.stateDir, 'index', 'other')).write(listing(addressed));
+  while (!(await shared.includes(addressed))) await sleep(20); // the folders were looked at again
   assert.equal(await shared.includes(signed), false);
+  assert.equal(shared.stillHolds(byMap), false);
   assert.equal(shared.stillHolds(byOrigin), true);
   await dir.setFollowed(true);
   while (!(await shared.includes(signed))) await sleep(20);

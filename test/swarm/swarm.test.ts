@@ -370,7 +370,8 @@ test('an open seed that may no longer be served is closed when another peer name
   assert.equal(seeder.openTorrents, 1);
   mayServe = false;
   const second = await RawPeer.open(seeder.port, nar.torrent.infoHash);
-  await Promise.all([first.closed(), second.closed()]);
+  await assert.rejects(second.until(() => second.infoHash !== ''));
+  await first.closed();
   assert.equal(seeder.openTorrents, 0);
 });
 

@@ -213,9 +213,13 @@ for (const [sizeBytes, pieceBytes] of [
       metadataOf(info.length, (peer, piece) => peer.extended(1, `d8:msg_typei1e5:piecei${piece}ee${info}`)),
     );
     const { read } = await startReader(t, infoHash, liar.port);
-    read('manifest').catch(() => undefined); // it waits for another peer
+    const opened = read('manifest').then(
+      () => 'opened',
+      () => 'opened', // it has no manifest
+    );
     while (liar.peers.length === 0) await sleep(10);
-    await liar.peers[0]?.closed();
+    const refused = liar.peers[0]?.closed().then(() => 'refused'); // then it waits for another peer
+    assert.equal(await Promise.race([opened, refused]), 'refused');
   });
 }
 

@@ -31,12 +31,17 @@ test('hosts are answered in turn, and the connections of a host in turn', async 
 });
 
 test('answers that take long keep no place from others', { timeout: 10_000 }, async () => {
-  const { turns } = busyTurns();
-  let hasEnded = false;
+  const { turns, free } = busyTurns();
+  const order: string[] = [];
+  setTimeout(() => {
+    order.push('free');
+    free();
+  }, 1_000);
   await turns.take({ host: '10.0.0.2' }, async () => {
-    hasEnded = true;
+    order.push('answered');
   });
-  assert.ok(hasEnded);
+  assert.deepEqual(order, ['answered']);
+  free();
 });
 
 test('few answers are begun before the event loop turns', async () => {
