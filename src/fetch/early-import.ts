@@ -1,6 +1,5 @@
 import { statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { copyPaths, type CopyRequest } from '../nix/nix-copy.ts';
@@ -13,6 +12,7 @@ import type { PartialNar } from '../store/partial.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import { hashIn, importableNow, placesOf } from './import-order.ts';
+import { isLasting, leftMs } from './lasting-download.ts';
 import { namedFile } from './named-file.ts';
 import { NarDecoding, type ArrivedNar } from './nar-decoding.ts';
 
@@ -22,7 +22,7 @@ const MAX_COPIES = 2;
 const GATHER_MS = 500;
 /** Bytes of NARs for which it starts sooner if it is idle. */
 const WORTH_BYTES = 32 * 1024 ** 2;
-/** A faster download is imported at once: one Nix that decodes on all processors is faster than several. */
+/** A download that ends sooner is imported at once: one Nix that decodes on all processors is faster than several. */
 const LASTING_MS = 1_500;
 /** Bounds on the decoded NARs that wait for Nix: a quarter of the memory, between these. */
 const MIN_DECODED_BYTES = 256 * 1024 ** 2;
@@ -34,7 +34,7 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
   readonly toDownloadBytes: number;
   /** NARs of this size are decoded before their references have arrived. Default: 1 MiB. */
   readonly aheadBytes?: number;
-  /** If Nix decodes, nothing is imported before this time has passed, in milliseconds. Default: 1,500. */
+  /** If Nix decodes, nothing is imported if the download ends within this time, in milliseconds. Default: 1,500. */
   readonly lastingMs?: number;
   readonly tell: Tell;
   readonly signal: AbortSignal;
@@ -243,13 +243,19 @@ export class EarlyImport implements AsyncDisposable {
     this.#arriving.clear();
   }
 
-  /** Waits for a while. Returns true if NARs are still arriving then. */
-  async #isLasting(): Promise<boolean> {
+  /** Waits until it is known whether the download lasts. */
+  #isLasting(): Promise<boolean> {
     const { lastingMs = LASTING_MS, signal } = this.#options;
-    await sleep(lastingMs, undefined, { signal: AbortSignal.any([signal, this.#ending.signal]) }).catch(
-      () => undefined,
-    );
-    return !this.#ending.signal.aborted || lastingMs === 0;
+    return isLasting(lastingMs, (passedMs) => this.#leftMs(passedMs), AbortSignal.any([signal, this.#ending.signal]));
+  }
+
+  /** Estimates how long the download goes on, from its bytes so far. */
+  #leftMs(passedMs: number): number {
+    let bytes = 0;
+    for (const { file } of this.#arrived.values()) bytes += file.sizeBytes;
+    for (const { info, partial } of this.#arriving.values())
+      if (!this.#arrived.has(storeHashOf(info.storePath))) bytes += partial.heldBytes;
+    return leftMs(bytes, this.#options.toDownloadBytes - bytes, passedMs);
   }
 
   #begin(arrived: Arrived, decoding: NarDecoding): void {

@@ -95,7 +95,7 @@ function noting(source: NarInfoSource, answered: AbortController): NarInfoSource
     ...source,
     find: async (...question) => {
       const info = await source.find(...question);
-      answered.abort();
+      if (!answered.signal.aborted) answered.abort(); // each abort makes an error with a stack
       return info;
     },
   };
