@@ -47,11 +47,12 @@ export class CommitFeed {
     this.#schedule();
   }
 
-  /** Waits for the running commit. Nothing is committed afterwards. */
-  async end(): Promise<void> {
+  /** Waits for the running commit. Nothing is committed afterwards. @param options.commits true to commit what waits */
+  async end({ commits = false }: { readonly commits?: boolean } = {}): Promise<void> {
     this.#hasEnded = true;
     clearTimeout(this.#timer);
     await this.#running;
+    if (commits && this.#hasNews) await this.#commit();
   }
 
   #schedule(): void {

@@ -17,10 +17,12 @@ export interface Plan {
   readonly unsized: readonly NarInfo[];
   /** Paths whose NAR is already in the file store. */
   readonly inStore: readonly NarInfo[];
-  /** NARs of `inStore` that were just read, with the resulting torrents. */
+  /** NARs that were just read, of `inStore` and of `valid`, with the resulting torrents. */
   readonly verified: readonly NarJob[];
   /** Paths that the target store holds, whose NAR is not needed. */
   readonly valid: readonly NarInfo[];
+  /** Those of `valid` that name a file which the store does not hold. */
+  readonly unheld: readonly NarInfo[];
   /** Bytes to download, without those of `unsized`. */
   readonly jobBytes: number;
   /** Bytes of the NARs in the file store. */
@@ -56,13 +58,16 @@ export async function planFetch(
   const unsized: NarInfo[] = [];
   const valid: NarInfo[] = [];
   const byFileHash = new Map<string, NarJob & { storePaths: StorePath[] }>();
+  /** NARs of `valid`: an interrupted import may have left them. */
+  const imported: NarJob[] = [];
   for (const info of closure.values()) {
     const { storePath } = info;
+    const file = namedFile(info);
     if (needed !== undefined && !needed.has(storePath)) {
       valid.push(info);
+      if (file !== undefined) imported.push({ ...file, info, storePaths: [storePath], torrent: undefined });
       continue;
     }
-    const file = namedFile(info);
     const known = file && byFileHash.get(file.fileHash);
     // One file cannot be two NARs: one of the two narinfos lies.
     if (file === undefined) unsized.push(info);
@@ -85,7 +90,8 @@ export async function planFetch(
     if (nar.storePaths.some((storePath) => catalogue.knows({ storePath, fileHash }, file) !== undefined)) held.add(nar);
     else unsure.push(nar);
   };
-  for (let at = 0; at < nars.length; at += CHUNK) await Promise.all(nars.slice(at, at + CHUNK).map(look));
+  const toLook = [...nars, ...imported];
+  for (let at = 0; at < toLook.length; at += CHUNK) await Promise.all(toLook.slice(at, at + CHUNK).map(look));
 
   const verified = await readThrough(unsure, store, signal);
   for (const nar of verified) held.add(nar);
@@ -96,8 +102,9 @@ export async function planFetch(
     inStore: nars.filter((nar) => held.has(nar)).map((nar) => nar.info),
     verified,
     valid,
+    unheld: imported.filter((nar) => !held.has(nar)).map((nar) => nar.info),
     jobBytes: bytesOf(jobs),
-    storeBytes: bytesOf(held),
+    storeBytes: bytesOf(nars.filter((nar) => held.has(nar))),
   };
 }
 

@@ -4,6 +4,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import { writeRealisations } from '../store/realisations.ts';
 import { pathsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
+import { storeHashOf } from '../nix/store-path.ts';
 import { CommitFeed } from './commit-feed.ts';
 import { Committer } from './commit.ts';
 import type { EarlyImport } from './early-import.ts';
@@ -11,6 +12,7 @@ import { FetchSources } from './fetch-sources.ts';
 import { fetchNars, type FetchNarsContext } from './fetch-nars.ts';
 import { Gathered, lackError } from './gathered.ts';
 import { importGathered } from './import-gathered.ts';
+import { withoutName } from './named-file.ts';
 import { openEarlyImport } from './open-early-import.ts';
 import type { Plan } from './plan.ts';
 import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
@@ -53,6 +55,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const planned = await makePlan(gathered.closure, planning, { dryRun, mendsLost: keepGoing, hasUpstream });
   const { plan } = planned;
   gathered.noteLost(planned.lost);
+  // A narinfo in the store must not name a file that is not there.
+  const nameless = plan.unheld.map((info) => [storeHashOf(info.storePath), withoutName(info)] as const);
+  if (nameless.length > 0) gathered.take(new Map(nameless), new Map());
   const result = (imported: boolean, importFailure?: NarswarmError): PrefetchResult => ({
     closure: gathered.closure,
     plan,
@@ -85,7 +90,10 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
           room,
           makeRoom: (held) => room.make({ ...result(false), closure: held }),
         });
-  const fetched = await fetching.finally(() => feed?.end());
+  // What Nix has taken is no longer fetched by a later run: its narinfos must be here, too.
+  const fetched = await fetching.finally(() =>
+    feed?.end({ commits: signal.aborted && (early?.imported.size ?? 0) > 0 }),
+  );
   early?.noMore();
   if (!keepGoing) signal.throwIfAborted();
   gathered.take(fetched.closure, fetched.failures);

@@ -96,6 +96,7 @@ function joinedPlan(plans: readonly Plan[]): Plan {
     inStore: plans.flatMap(({ inStore }) => inStore),
     verified: plans.flatMap(({ verified }) => verified),
     valid: plans.flatMap(({ valid }) => valid),
+    unheld: plans.flatMap(({ unheld }) => unheld),
     jobBytes: sum(({ jobBytes }) => jobBytes),
     storeBytes: sum(({ storeBytes }) => storeBytes),
   };

@@ -3,6 +3,7 @@ import type { Upstream } from '../http/upstream.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
+import { hasInterruptedImport } from '../store/import-folder.ts';
 import { Candidates } from './candidates.ts';
 import { walkClosure, type Closure, type FindNarInfo, type MissingPath } from './closure.ts';
 import { firstTrusted } from './find-narinfo.ts';
@@ -66,7 +67,10 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
   return { closure, absent, find, candidates: new Candidates(sources(), from.keys, origins) };
 }
 
-/** Returns the present sources, near ones first. A target over a network is asked only for paths that no cache has. */
+/**
+ * Returns the present sources, near ones first. A target over a network is asked only for paths that no cache has. So is
+ * any target after an interrupted import: its narinfos do not name the NARs that are left without one in the store.
+ */
 async function sourcesInOrder(
   { paths }: Roots,
   { store, target, maps, near, upstreams, http }: WalkSources,
@@ -74,7 +78,8 @@ async function sourcesInOrder(
   const inTarget = target === undefined ? [] : [target.source(paths)];
   const last = upstreams.length - 1;
   const answered = new AbortController();
-  const here = [await storeSource(store), ...(target?.isRemote === true ? [] : inTarget), ...maps.ready()];
+  const isTargetLast = target?.isRemote === true || (await hasInterruptedImport(store));
+  const here = [await storeSource(store), ...(isTargetLast ? [] : inTarget), ...maps.ready()];
   const beyond = [
     ...upstreams.map((upstream, index) =>
       noting(
@@ -82,7 +87,7 @@ async function sourcesInOrder(
         answered,
       ),
     ),
-    ...(target?.isRemote === true ? inTarget : []),
+    ...(isTargetLast ? inTarget : []),
     ...maps.awaited(),
     ...near.map((sources) => lastNear(sources, answered.signal)),
   ];

@@ -1,6 +1,7 @@
 import { readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
+import { stateOfOwner } from '../disk/owner.ts';
 import { storeError } from '../disk/store-error.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
@@ -8,6 +9,7 @@ import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from './file-store.ts';
 import { PartialSession } from './session.ts';
+import { inState } from './state-folder.ts';
 
 /** Folder of decoded NARs. */
 const DECODED = 'decoded';
@@ -81,6 +83,16 @@ export class ImportFolder implements AsyncDisposable {
   async #clear(): Promise<void> {
     for (const name of await readdir(this.dir)) await rm(join(this.dir, name), { recursive: true, force: true });
   }
+}
+
+/**
+ * Returns true if a process ended in the middle of an import. Then the store may have NARs of imported paths whose
+ * narinfos were not written yet.
+ */
+export async function hasInterruptedImport(store: Pick<FileStore, 'stateDir'>): Promise<boolean> {
+  for (const name of await readdir(inState(store, 'import')).catch(() => []))
+    if ((await stateOfOwner(name)) === 'gone') return true;
+  return false;
 }
 
 function decodedUrl(hash: StoreHash): string {

@@ -12,7 +12,7 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { baseNameOf, parseStorePath } from '../../src/nix/store-path.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, Lab, readNarInfos, requisites } from '../support/lab.ts';
+import { ALONE, assertFailure, assertSound, Lab, readNarInfos, requisites } from '../support/lab.ts';
 import { WrittenCache } from '../support/written-cache.ts';
 
 const PATHS = 8;
@@ -69,6 +69,8 @@ describe('an import beside the download', { concurrency: 4 }, () => {
       assert.equal(next.status, 0, next.stderr);
       assert.equal(requisites(to, made.root).length, PATHS);
       assert.deepEqual(await imports(store), [], 'nothing is left of either run');
+      const { narInfos } = await assertSound(store, made.publicKey, { afterKill: true });
+      assert.equal(narInfos.length, PATHS, 'all NARs can be given to others');
     });
   }
 

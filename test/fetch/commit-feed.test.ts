@@ -79,3 +79,10 @@ test('a committed path is written again only if its file has changed', async (t)
   await committer.commit(closureOf({ ...leaf, signatures }), []);
   assert.deepEqual((await infoOf(store, LEAF)).signatures, signatures);
 });
+
+test('what waits at an early end is committed if that is wanted', async (t) => {
+  const { feed, leaf, note, narInfosIn } = await scene(t, 1_000_000);
+  feed.add([leaf, note]);
+  await feed.end({ commits: true });
+  assert.deepEqual(new Set(await narInfosIn()), new Set([LEAF, NOTE]));
+});

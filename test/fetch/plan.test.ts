@@ -169,3 +169,16 @@ test('a file counts as named by a cache only if the cache is configured', async 
     );
   }
 });
+
+test('of paths that the target holds, a NAR in the store is read, and a wrong or missing one is not held', async () => {
+  const [left, wrong, absent] = [await put('left'), await put('wrong'), infoOf('absent')];
+  await damage(wrong);
+  const plan = await planOf(closureOf(left, wrong, absent), new Set());
+  assert.deepEqual(plan.jobs, []);
+  assert.deepEqual(plan.valid, [left, wrong, absent]);
+  assert.deepEqual(plan.unheld, [wrong, absent]);
+  assert.deepEqual(
+    plan.verified.map(({ info }) => info),
+    [left],
+  );
+});

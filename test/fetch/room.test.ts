@@ -34,7 +34,16 @@ suite('a fetch within the room of a store', () => {
   }));
   const closure: Closure = new Map(infos.map((info) => [storeHashOf(info.storePath), info]));
   const roots = [...closure.keys()];
-  const plan: Plan = { jobs, unsized: [], inStore: [], verified: [], valid: [], jobBytes: 4 * BYTES, storeBytes: 0 };
+  const plan: Plan = {
+    jobs,
+    unsized: [],
+    inStore: [],
+    verified: [],
+    valid: [],
+    unheld: [],
+    jobBytes: 4 * BYTES,
+    storeBytes: 0,
+  };
   const namesOf = (step: Pick<Plan, 'jobs'> | undefined): string =>
     (step?.jobs ?? []).map(({ info }) => info.storePath.slice(-1)).join('');
 
