@@ -46,16 +46,14 @@ export class BlockWriter {
    * @returns a promise if nothing more should come before it is resolved. It is rejected with the error of a write
    */
   write(chunk: Uint8Array): void | Promise<void> {
-    if (isLent(chunk) && chunk.length >= WORTH_KEEPING_BYTES) {
-      lend(chunk);
-      this.#gather(chunk);
-    } else {
-      for (let at = 0; at < chunk.length;) at += this.#copy(chunk.subarray(at));
+    const isKept = isLent(chunk) && chunk.length >= WORTH_KEEPING_BYTES;
+    let before: Promise<void> | undefined;
+    for (let at = 0; at < chunk.length;) {
+      const part = chunk.subarray(at, at + BLOCK_BYTES - (this.#block?.bytes ?? 0));
+      at += isKept ? this.#keep(part) : this.#copy(part);
+      before = this.#writeFull() ?? before;
     }
-    const block = this.#block;
-    if (block === undefined) return undefined;
-    const isFull = block.bytes >= BLOCK_BYTES || performance.now() - block.beganAtMs > BLOCK_MS;
-    return isFull ? this.#writeBlock(block) : undefined;
+    return before;
   }
 
   /** Writes all that was taken. @throws the error of a write */
@@ -71,6 +69,21 @@ export class BlockWriter {
     this.#block = undefined;
     this.#leaveRoom();
     await this.#writing?.catch(ignore);
+  }
+
+  /** Writes the block if it is full or old. @returns the write before it, if it runs or has failed */
+  #writeFull(): Promise<void> | undefined {
+    const block = this.#block;
+    if (block === undefined) return undefined;
+    const isDue = block.bytes === BLOCK_BYTES || performance.now() - block.beganAtMs > BLOCK_MS;
+    return isDue ? this.#writeBlock(block) : undefined;
+  }
+
+  /** Gathers lent bytes. @returns how many */
+  #keep(bytes: Uint8Array): number {
+    lend(bytes);
+    this.#gather(bytes);
+    return bytes.length;
   }
 
   /** Gathers a copy of bytes. @returns how many found room */
