@@ -177,7 +177,9 @@ describe('an update killed while it', { concurrency: 3 }, () => {
     const { machine, cache } = await scene({ import: true, to });
     const { env, pid } = await hangingProgram(lab, 'nix', 'copy');
     const update = machine.start([], { env });
-    await until(async () => (await pid()) !== undefined, update);
+    // Nix runs before all narinfos are written.
+    const isCommitted = async (): Promise<boolean> => (await readNarInfos(machine.store)).size === PATHS;
+    await until(async () => (await pid()) !== undefined && (await isCommitted()), update);
     const { narInfos, fetched } = await killAndFinish(machine, cache, update);
     assert.deepEqual([narInfos.length, fetched], [PATHS, 0]);
     assert.equal(requisites(to, made.root).length, PATHS);
