@@ -1,8 +1,9 @@
 /** A real Nix daemon that does not trust its user: its refusals are reported before the download. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
@@ -10,6 +11,19 @@ import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab, requisites, type Run } from '../support/lab.ts';
 
 const OTHER_KEY = 'other-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=';
+
+/** Returns true once a socket takes connections: its file exists a moment earlier. */
+async function isListening(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
 
 describe('a user whom the Nix daemon', () => {
   let lab: Lab;
@@ -36,7 +50,7 @@ describe('a user whom the Nix daemon', () => {
         daemon.kill();
       },
     });
-    while (!existsSync(socket)) {
+    while (!(await isListening(socket))) {
       assert.equal(daemon.exitCode, null, 'nix-daemon ended');
       await sleep(10);
     }
