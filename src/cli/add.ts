@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import type { StorePath } from '../nix/brands.ts';
 import { followToStore } from '../nix/follow-links.ts';
 import { findNamedPath, wholePath } from '../nix/named-path.ts';
@@ -39,11 +39,13 @@ export function addCommand(): Command {
     .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store to export into', defaultStoreDir())
     .option('--sign-key <file>', 'secret key of Nix to sign the closures with (nix-store --generate-binary-cache-key)')
-    .option(
-      '--compression <method>',
-      `how to compress NARs: zstd, zstd:LEVEL (1 to ${MAX_ZSTD_LEVEL}; default: ${DEFAULT_ZSTD_LEVEL}), xz (an eighth smaller, but 20 times slower to write) or none`,
-      parseFormat,
-      { compression: 'zstd' },
+    .addOption(
+      new Option(
+        '--compression <method>',
+        `how to compress NARs: zstd, zstd:LEVEL (1 to ${MAX_ZSTD_LEVEL}), xz (an eighth smaller, but 20 times slower to write) or none`,
+      )
+        .argParser(parseFormat)
+        .default({ compression: 'zstd' }, `zstd:${DEFAULT_ZSTD_LEVEL}`),
     )
     .option('-n, --dry-run', 'list the paths that would be exported and signed');
   addKeys(add);

@@ -127,7 +127,7 @@ export class EarlyImport implements AsyncDisposable {
     this.#run();
   }
 
-  /** Tells it that no more NARs will arrive. It imports the waiting ones at once. */
+  /** Call it when all NARs have arrived. It imports the waiting ones at once. */
   noMore(): void {
     this.#ending.abort();
     this.#run();

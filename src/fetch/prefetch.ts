@@ -90,7 +90,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
           room,
           makeRoom: (held) => room.make({ ...result(false), closure: held }),
         });
-  // What Nix has taken is no longer fetched by a later run: its narinfos must be here, too.
+  // A later run does not fetch what Nix has taken. So its narinfos are written now.
   const fetched = await fetching.finally(() =>
     feed?.end({ commits: signal.aborted && (early?.imported.size ?? 0) > 0 }),
   );

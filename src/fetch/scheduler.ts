@@ -13,10 +13,10 @@ import { handOver } from './hand-over.ts';
 import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { LaneWork } from './lane-work.ts';
+import { Lanes, UPSTREAM_SLOTS } from './lanes.ts';
 import { MemberLane } from './member-lane.ts';
-import { NarJudge, type Verdict } from './nar-judge.ts';
-import { SMALL_SLOTS, SmallSlots } from './small-slots.ts';
-import { isSmallNar, SourceChoice } from './source-choice.ts';
+import { NarJudge } from './nar-judge.ts';
+import { SourceChoice } from './source-choice.ts';
 import { TakeOvers } from './take-overs.ts';
 import { TaskFiles } from './task-files.ts';
 import { TaskOutcomes } from './task-outcomes.ts';
@@ -50,13 +50,6 @@ export interface SchedulerOptions {
   readonly held?: HeldNars | undefined;
 }
 
-/**
- * Limit on NARs that are requested from clients outside our groups at the same time. Each torrent needs its own
- * connection, so many small ones are needed.
- */
-const FOREIGN_SLOTS = 64;
-/** Limit on NARs that are requested from upstreams at the same time. */
-const UPSTREAM_SLOTS = 8;
 const LOOK_EVERY_MS = 250;
 
 /**
@@ -75,7 +68,6 @@ export class Scheduler {
   readonly #tell: Tell;
   readonly #files: TaskFiles;
   readonly #work: LaneWork;
-  readonly #smallSlots = new SmallSlots();
   readonly #takeOvers = new TakeOvers<Task>();
   readonly #outcomes: TaskOutcomes;
   readonly #stop = new AbortController();
@@ -151,31 +143,21 @@ export class Scheduler {
     const onPeer = (): void => this.#queues.retryForeigners();
     network?.discovery.on('peer', onPeer);
     this.#look();
-    const lanes = [
-      ...Array.from({ length: network === undefined ? 0 : FOREIGN_SLOTS }, () =>
-        this.#lane(
-          () => this.#choice.nextForForeigners(),
-          (task) => this.#work.byForeigners(task, linked),
-          linked,
-        ),
-      ),
-      ...Array.from({ length: upstreams.length === 0 ? 0 : UPSTREAM_SLOTS }, () =>
-        this.#lane(
-          () => this.#choice.nextForUpstream(),
-          (task) => this.#byUpstreams(task, linked),
-          linked,
-        ),
-      ),
-      ...Array.from({ length: upstreams.length === 0 ? 0 : SMALL_SLOTS }, () =>
-        this.#lane(
-          this.#smallSlots.taker(() => (this.#isAlone ? this.#choice.nextSmallForUpstream() : undefined)),
-          (task) => this.#byUpstreams(task, linked),
-          linked,
-        ),
-      ),
-    ];
+    const lanes = new Lanes({
+      queues: this.#queues,
+      choice: this.#choice,
+      work: this.#work,
+      outcomes: this.#outcomes,
+      // Nobody else could take a share of what upstreams are asked for.
+      isAlone: () => (network?.members.open.size ?? 0) === 0,
+      signal: linked,
+    });
     try {
-      await Promise.all([...lanes, this.#untilDone(linked)]);
+      await Promise.all([
+        network && lanes.byForeigners(),
+        upstreams.length > 0 && lanes.byUpstreams(),
+        this.#untilDone(linked),
+      ]);
     } finally {
       clearInterval(timer);
       network?.discovery.off('peer', onPeer);
@@ -261,36 +243,6 @@ export class Scheduler {
   /** Returns true if others may hear that we want a NAR: a hash map names it, or a share-key has signed it. */
   async #isShared({ job: { torrent, info } }: Task): Promise<boolean> {
     return torrent !== undefined || (await this.#options.held?.isShared(info)) === true;
-  }
-
-  /** Runs tasks one after another until all are settled. */
-  async #lane(
-    next: () => Task | undefined,
-    work: (task: Task) => Promise<Verdict>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    while (!this.#queues.isDone && !signal.aborted) {
-      const task = next();
-      if (task === undefined) {
-        await this.#queues.changed();
-        continue;
-      }
-      await this.#outcomes.work(task, () => work(task), signal);
-    }
-  }
-
-  /** True while no other machine could take a share of what upstreams are asked for. */
-  get #isAlone(): boolean {
-    return (this.#options.network?.members.open.size ?? 0) === 0;
-  }
-
-  async #byUpstreams(task: Task, signal: AbortSignal): Promise<Verdict> {
-    const beganAtMs = performance.now();
-    const isSmall = isSmallNar(task);
-    const verdict = await this.#work.byUpstreams(task, signal);
-    if (isSmall && verdict === 'fetched' && this.#smallSlots.noteNar(performance.now() - beganAtMs))
-      this.#queues.tellChange();
-    return verdict;
   }
 
   async #untilDone(signal: AbortSignal): Promise<void> {

@@ -5,7 +5,7 @@ import type { TaskQueues } from './task-queues.ts';
 import { leftOf, mostLeft, type Task } from './task.ts';
 import type { Whereabouts } from './whereabouts.ts';
 
-/** What takes little more time than a round trip. */
+/** Size up to which a round trip takes most of the time of a NAR. */
 const SMALL_BYTES = 256 * 1024;
 
 /** The facts on which a source gets a NAR. */

@@ -11,8 +11,7 @@ const QUICK_MS = 20;
 
 /**
  * Connects to an address. The socket emits each read as `data`, like others. But the bytes are a slice of a lent buffer:
- * whoever needs them later adds itself to its users (`lend`). Adjacent bytes of the stream are adjacent in a buffer,
- * until it is full.
+ * to keep them, call `lend`. Bytes that follow each other in the stream do so in a buffer, until it is full.
  */
 export function connectLent(address: { readonly host: string; readonly port: number }): Socket {
   const reads = new LentReads();

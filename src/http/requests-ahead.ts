@@ -6,7 +6,7 @@ const AT_FIRST = 2;
 /** Time that a server takes for an answer, beyond the fastest one. */
 const QUICK_MS = 10;
 const SLOW_MS = 50;
-/** Connections that ended with unanswered requests before no more are sent ahead. */
+/** Number of connections that may break while requests wait for answers. After that, none is sent ahead. */
 const MAX_BREAKS = 3;
 
 /**
@@ -37,7 +37,7 @@ export class RequestsAhead {
     this.#breaks++;
   }
 
-  /** Sends no more requests ahead: the server does not answer them. */
+  /** Stops sending requests ahead: the server does not answer them. */
   giveUp(): void {
     this.#breaks = MAX_BREAKS;
   }

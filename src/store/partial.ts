@@ -26,7 +26,7 @@ interface Expected {
   readonly torrent?: NarTorrent | undefined;
 }
 
-/** What decides about a NAR with another SHA-256. */
+/** Options for a NAR whose SHA-256 is wrong. */
 export interface SettleOptions {
   /**
    * Called with the whole file at `path`, if no single piece is to blame. Returns its target if its contents are right

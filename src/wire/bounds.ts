@@ -109,8 +109,9 @@ export const NARINFOS_PER_SECOND = { total: 1500, perRange: 1000, burst: 20_000,
 /** Processor time for the messages of one host's members, other than the payload that we asked for. */
 export const PROCESSOR_TIME = { perSecondMs: 100, burstMs: 500 };
 /**
- * Processor time for the messages of one host's ordinary clients, other than the payload that we asked for and the requests
- * of blocks that it took. A client that fetches a whole system opens 800 torrents, one for each NAR. This takes a second.
+ * Processor time for the messages of one host's ordinary clients. Payload that we asked for does not count, nor do requests
+ * for blocks that the client then took. A client that fetches a whole system opens 800 torrents, one for each NAR. This
+ * takes a second.
  */
 export const CLIENT_PROCESSOR_TIME = { perSecondMs: 500, burstMs: 1_000 };
 /**

@@ -33,7 +33,7 @@ export interface Scene extends AsyncDisposable {
   readonly silence: Silence;
 }
 
-/** Of a line to a cache on the same continent. */
+/** Round trip to a cache on the same continent. */
 const ROUND_TRIP_MS = 30;
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));

@@ -156,7 +156,7 @@ suite('requests are sent ahead of answers', () => {
     await server.getAll(paths(6));
     const before = server.requests.length;
     await server.getAll(paths(6));
-    assert.equal(most(server.requests.slice(before)), 1, 'no more are sent ahead');
+    assert.equal(most(server.requests.slice(before)), 1, 'none is sent ahead any more');
   });
 
   test('and others go on if one of them is aborted', async () => {

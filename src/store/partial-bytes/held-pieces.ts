@@ -24,7 +24,7 @@ export class HeldPieces {
   readonly #pieceBytes: number;
   /** Held bytes of each piece. They are its first ones. */
   readonly #held: Uint32Array;
-  /** Who sent which held bytes of each piece, in order. */
+  /** The senders of the held bytes of each piece, in the order of the bytes. */
   readonly #parts: (readonly Part[])[] = [];
   /** Pieces whose SHA-1 is known to be right. */
   readonly #checked = new Set<number>();
