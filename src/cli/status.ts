@@ -13,6 +13,7 @@ import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 import { FETCH_STATUSES } from './source-options.ts';
+import { whenInWords } from './times.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
 interface StatusFlags extends CommonOptions {
@@ -103,7 +104,8 @@ function missingOf({ state, lost }: SubscriptionStatus): Pick<SubscriptionState,
 }
 
 /** Yields the lines about a subscription, for people. */
-export function* linesOf(status: SubscriptionStatus): Generator<string> {
+export function* linesOf(status: SubscriptionStatus, now = new Date()): Generator<string> {
+  const when = (time: string | Date): string => whenInWords(time, now);
   const { subscription, state, map, lost } = status;
   const { missing, missingCount } = missingOf(status);
   const run = state?.lastRun;
@@ -113,8 +115,8 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
     if (status.isUpdating) yield AT_WORK;
     return;
   }
-  const asOf = toSecond(state.completeAsOf ?? run.at);
-  const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${toSecond(newest.at)})`;
+  const asOf = when(state.completeAsOf ?? run.at);
+  const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${when(newest.at)})`;
   if (lost !== undefined && lost.count > 0)
     yield `${subscription.name}: damaged; last complete as of ${asOf}${generation}`;
   else if (run.outcome === 'complete' && map?.isExpired === true)
@@ -126,15 +128,15 @@ export function* linesOf(status: SubscriptionStatus): Generator<string> {
   else yield `${subscription.name}: ${run.outcome}; last complete as of ${asOf}`;
   yield `  source    ${sourceInWords(subscription)}`;
   const { peers, upstream, store } = run.bytes;
-  yield `  last run  ${toSecond(run.at)}, ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
+  yield `  last run  ${when(run.at)}; ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
-    yield `  hash map  edition of ${toSecond(map.created.toISOString())}, ${map.isExpired ? 'expired' : 'valid until'} ${toSecond(map.expires.toISOString())}`;
+    yield `  hash map  edition of ${when(map.created)}, ${map.isExpired ? 'expired' : 'valid until'} ${when(map.expires)}`;
   const { lack, failure } = status;
   const isToldAbove = run.failure === undefined && lack === undefined;
   const isTold = lack !== undefined && isToldBelow(lack.first, missing);
   if (failure !== undefined && !isToldAbove && !isTold) yield `  why       ${failureSentence(failure, lack)}`;
   yield* missingLines(missing, missingCount);
-  if (status.replicas !== undefined) yield* replicaLines(status.replicas);
+  if (status.replicas !== undefined) yield* replicaLines(status.replicas, when);
   if (status.uncounted !== undefined) yield `  copies    ${UNCOUNTED[status.uncounted]}`;
   for (const note of state.notes) yield `  note      ${noteSentence(note)}`;
   if (status.isUpdating) yield AT_WORK;
@@ -148,8 +150,8 @@ function replicaFacts({ at, machines, roots }: Replicas): object {
  * Yields the lines about copies on other machines: how many machines hold each root, and which NARs only this one
  * holds.
  */
-function* replicaLines({ at, machines, roots }: Replicas): Generator<string> {
-  const asked = `(${formatCount(machines, 'machine')} asked, ${toSecond(at)})`;
+function* replicaLines({ at, machines, roots }: Replicas, when: (time: string) => string): Generator<string> {
+  const asked = `(${formatCount(machines, 'machine')} asked, ${when(at)})`;
   for (const { path, holders } of roots.slice(0, SHOWN_PATHS))
     yield `  copies    ${roots.length === 1 ? '' : `${path}: `}${formatCount(holders, 'other machine')} held all of it ${asked}`;
   if (roots.length > SHOWN_PATHS) yield `              and ${roots.length - SHOWN_PATHS} more roots`;
@@ -164,11 +166,6 @@ function* replicaLines({ at, machines, roots }: Replicas): Generator<string> {
 /** Returns the name of a store path, without its hash. */
 function nameOf(path: string): string {
   return path.slice(path.lastIndexOf('/') + 34);
-}
-
-/** Formats a time in ISO 8601 without milliseconds, which only programs need. */
-function toSecond(time: string): string {
-  return time.replace(/\.\d+Z$/, 'Z');
 }
 
 /** Returns the facts of the last run for --json, with its failure in the words of `update`. */

@@ -3,6 +3,7 @@ import { isIPv4 } from 'node:net';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
 import { isIPv6 } from '../ip-version.ts';
+import { asIPv4IfMapped } from '../wire/address-range.ts';
 
 /**
  * A TCP or UDP address. `host` is a name, or an IPv4 or IPv6 address without brackets. A link-local address has its
@@ -18,7 +19,7 @@ const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?$/i;
 
 /**
  * Reads `HOST:PORT`, where HOST is an IPv4 address or a name, or `[IPV6]:PORT`, also with a zone. Does not look up
- * names.
+ * names. An IPv4-mapped address is read as IPv4, so that one host has one name.
  *
  * @throws NarswarmError `USAGE`, naming the text.
  */
@@ -33,7 +34,7 @@ export function parseEndpoint(text: string): Endpoint {
       `${quote(text)} is not HOST:PORT or [IPV6]:PORT with a port from 1 to ${MAX_PORT}`,
     );
   }
-  return { host, port };
+  return { host: asIPv4IfMapped(host), port };
 }
 
 /** Formats an endpoint for {@link parseEndpoint}. Never throws. */

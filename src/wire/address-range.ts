@@ -21,12 +21,18 @@ function unmapped(host: string): string {
 }
 
 /**
- * Spells an IPv4-mapped address (`::ffff:10.0.0.1`) as IPv4: a socket that listens on both IPv6 and IPv4 names IPv4
- * peers in the mapped form. Returns any other text unchanged.
+ * Spells an IPv4-mapped address (`::ffff:10.0.0.1`, `::ffff:a00:1`) as IPv4: a socket that listens on both IPv6 and IPv4
+ * names IPv4 peers in the mapped form. Returns any other text unchanged.
  */
 export function asIPv4IfMapped(host: string): string {
-  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)?.[1] ?? host;
+  const [, dotted, high, low] = MAPPED.exec(host) ?? [];
+  if (dotted !== undefined) return dotted;
+  if (high === undefined || low === undefined) return host;
+  const [a, b] = [Number.parseInt(high, 16), Number.parseInt(low, 16)];
+  return [a >> 8, a & 255, b >> 8, b & 255].join('.');
 }
+
+const MAPPED = /^(?:::|(?:0{1,4}:){5})ffff:(?:(\d+\.\d+\.\d+\.\d+)|([\da-f]{1,4}):([\da-f]{1,4}))$/i;
 
 /** Returns the eight groups of an IPv6 address, without leading zeros. */
 function groupsOf(address: string): string[] {

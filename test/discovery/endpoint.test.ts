@@ -9,7 +9,6 @@ const GOOD = [
   ['router.example.org:1', 'router.example.org', 1],
   ['localhost:65535', 'localhost', 65_535],
   ['[2001:db8::1]:80', '2001:db8::1', 80],
-  ['[::ffff:10.0.0.1]:80', '::ffff:10.0.0.1', 80],
   ['[fe80::1%eth0]:80', 'fe80::1%eth0', 80],
 ] as const;
 
@@ -19,6 +18,12 @@ for (const [text, host, port] of GOOD) {
     assert.equal(formatEndpoint({ host, port }), text);
   });
 }
+
+test('one host has one name, also if its IPv4 address is mapped into IPv6', () => {
+  for (const mapped of ['::ffff:10.0.0.1', '::FFFF:10.0.0.1', '::ffff:a00:1', '0:0:0:0:0:ffff:0a00:0001'])
+    assert.deepEqual(parseEndpoint(`[${mapped}]:80`), { host: '10.0.0.1', port: 80 });
+  assert.equal(parseEndpoint('[::ffff:0:a00:1]:80').host, '::ffff:0:a00:1');
+});
 
 const BAD = [
   '',
