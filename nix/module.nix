@@ -1,8 +1,7 @@
-# The NixOS module: a daemon that seeds, and an update that fetches the subscriptions at night.
+# The NixOS module: a daemon that seeds and is a substituter, and an update that fetches the subscriptions at night.
 #
 # units.json has the settings that these units share with those of `narswarm service`; src/daemon/systemd-units.ts explains
-# them. The config file has the names of the program's options, so `settings` needs no list of them here. The program
-# checks the file while the system is built.
+# them.
 {
   config,
   lib,
@@ -11,13 +10,12 @@
 }:
 let
   cfg = config.services.narswarm;
-  inherit (cfg) settings;
+  keys = import ./settings.nix { inherit lib; };
+  settings = keys.given cfg.settings;
   units = lib.importJSON ./units.json;
-  toml = pkgs.formats.toml { };
 
   # Explained in src/wire/ports.ts.
   defaultPorts = lib.importJSON ./ports.json;
-  namePattern = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}";
 
   scope = settings.scope or "lan";
   usesDht = settings.dht or true;
@@ -44,6 +42,10 @@ let
       defaultPorts.discovery
       defaultPorts.mdns
     ];
+  # The cache for this machine is for others only if the firewall is opened explicitly.
+  isLoopback = address: address == "localhost" || address == "::1" || lib.hasPrefix "127." address;
+  offersCache = cfg.substituter.url != null && !(lib.all isLoopback cfg.substituter.listen);
+  cachePorts = lib.optional (offersCache && cfg.openFirewall == true) cfg.substituter.port;
   named = {
     inherit port;
   }
@@ -62,36 +64,7 @@ let
     toString (tcpPorts ++ map (range: "${toString range.from}-${toString range.to}") tcpRanges)
   }, UDP ${toString udpPorts})";
   subscriptions = settings.subscriptions or { };
-  published = lib.attrNames (lib.filterAttrs (_: subscription: subscription.publish or false) subscriptions);
-  aimless = lib.attrNames (
-    lib.filterAttrs (_: subscription: subscription ? to && !(subscription.import or false)) subscriptions
-  );
-  misnamed = lib.filter (name: builtins.match namePattern name == null) (lib.attrNames subscriptions);
-
-  # The path as text without its dependency, so that nixos-rebuild neither downloads nor builds it. The machine fetches it
-  # at night, through narswarm.
-  donatedPath = package: builtins.unsafeDiscardStringContext (toString package);
-  # The name of the program, so that its next version is the next generation of the same subscription. Programs with the
-  # same name get the whole name of their paths.
-  donationName =
-    package:
-    let
-      name = lib.getName package;
-      twins = lib.filter (other: lib.getName other == name && toString other != toString package) cfg.donations;
-      full = "donation-${if twins == [ ] then name else baseNameOf (donatedPath package)}";
-    in
-    lib.substring 0 64 (lib.replaceStrings [ "+" "?" "=" ] [ "_" "_" "_" ] full);
-  unknownDonations = lib.filter (package: !(lib.hasPrefix "${builtins.storeDir}/" (donatedPath package))) cfg.donations;
-
-  generated = toml.generate "narswarm.toml" settings;
-  checked =
-    pkgs.runCommand "narswarm-config.toml" { } ''
-      HOME=$TMPDIR ${lib.getExe cfg.package} --config ${generated} config > /dev/null
-      cp ${generated} $out
-    '';
-  configFile = if cfg.checkConfig then checked else generated;
-
-  run = command: "${lib.getExe cfg.package} --config ${configFile} ${command}";
+  run = command: "${lib.getExe cfg.package} --config ${cfg.configFile} ${command}";
 
   unit = {
     wants = [ "network-online.target" ];
@@ -120,131 +93,15 @@ let
     units.system
     // units.filters
     // lib.optionalAttrs (cfg.keyFile != null) { LoadCredential = [ "publisher-key:${cfg.keyFile}" ]; };
-
-  # An optional text, and a switch that is off by default.
-  textOption =
-    more:
-    lib.mkOption (
-      {
-        type = lib.types.nullOr lib.types.str;
-        default = null;
-      }
-      // more
-    );
-  switchOption =
-    description:
-    lib.mkOption {
-      type = lib.types.bool;
-      default = false;
-      inherit description;
-    };
-
-  subscription = lib.types.submodule {
-    options = {
-      source = lib.mkOption {
-        type = lib.types.str;
-        example = "magnet:?xs=urn:btpk:8c34…#desktop";
-        description = ''
-          Source of the store paths: a publisher's address, with `#ROOT` for one root of its hash map; a store path or
-          profile; a file or URL that lists store paths; or an installable. README.md explains them.
-        '';
-      };
-      file = textOption {
-        description = "Nix file in which `source` is an attribute path.";
-      };
-      import = switchOption ''
-        Whether an update imports the paths into the Nix store. The unit imports through nix-daemon as an ordinary user, so
-        the paths need a signature by one of `nix.settings.trusted-public-keys`.
-      '';
-      to = textOption {
-        example = "ssh-ng://server";
-        description = "Nix store to import into, instead of this machine's. Needs `import`.";
-      };
-      sources = switchOption "Whether to fetch the sources of its build closure, too.";
-      publish = switchOption "Whether to make it a root of this machine's own hash map. Needs `services.narswarm.publish`.";
-    };
-  };
 in
 {
+  imports = [
+    ./common.nix
+    ./substituter.nix
+  ];
+
   options.services.narswarm = {
-    enable = lib.mkEnableOption "narswarm, which prefetches Nix closures over BitTorrent and seeds them";
-
-    package = lib.mkOption {
-      type = lib.types.package;
-      default = pkgs.narswarm or (pkgs.callPackage ./package.nix { });
-      defaultText = lib.literalExpression "pkgs.narswarm";
-      description = "The narswarm package to use.";
-    };
-
-    settings = lib.mkOption {
-      type = lib.types.submodule { freeformType = toml.type; };
-      default = { };
-      example = {
-        publisher = [ "magnet:?xs=urn:btpk:8c34…" ];
-        max-download-rate = "10MB/s";
-        until = "06:00";
-      };
-      description = ''
-        Contents of the config file, `/etc/narswarm/config.toml`. The keys are the long names of the program's options;
-        `narswarm config` lists them. Put no secrets here: everybody can read the file in the Nix store.
-      '';
-    };
-
-    checkConfig = lib.mkOption {
-      type = lib.types.bool;
-      default = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
-      defaultText = lib.literalExpression "pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform";
-      description = "Whether to check the config file with the program while the system is built. A malformed file then fails the build.";
-    };
-
-    subscriptions = lib.mkOption {
-      type = lib.types.attrsOf subscription;
-      default = { };
-      example = {
-        desktop = {
-          source = "magnet:?xs=urn:btpk:8c34…#desktop";
-          import = true;
-        };
-      };
-      description = "Subscriptions: paths that the nightly update keeps up to date.";
-    };
-
-    donations = lib.mkOption {
-      type = lib.types.listOf lib.types.package;
-      default = [ ];
-      example = lib.literalExpression "[ pkgs.firefox pkgs.libreoffice ]";
-      description = ''
-        Packages whose closures this machine holds and seeds without installing them. Each becomes a subscription
-        `donation-NAME` to its store path. They are neither built nor put into the Nix store, so a binary cache or a
-        publisher must have them. A package that an overlay changes is usually in none.
-      '';
-    };
-
-    scope = lib.mkOption {
-      type = lib.types.nullOr (
-        lib.types.enum [
-          "off"
-          "lan"
-          "cohort"
-          "public"
-        ]
-      );
-      default = null;
-      example = "cohort";
-      description = ''
-        Who learns which NARs this machine has: nobody (`off`), the local network (`lan`, the program's default), followers of
-        the same publisher (`cohort`), or everybody (`public`). With `off` there is no daemon.
-      '';
-    };
-
-    cacheSize = textOption {
-      example = "50G";
-      description = "Limit for the size of the file store. Default: no limit. An update removes paths beyond it.";
-    };
-
-    publish = switchOption "Whether this machine publishes a hash map of its own, of the subscriptions with `publish`.";
-
-    keyFile = textOption {
+    keyFile = keys.optional lib.types.str {
       example = "/var/lib/secrets/narswarm-publisher.key";
       description = ''
         Key that signs this machine's hash map; `narswarm key --file FILE` creates it. systemd passes it to the units
@@ -265,7 +122,9 @@ in
         - UDP ${toString defaultPorts.discovery}: neighbours that find each other;
         - UDP ${toString defaultPorts.mdns}: caches that announce themselves (mDNS);
         - TCP `settings.http-port` (${toString defaultPorts.http}), if a hash map is published or followed;
-        - UDP `settings.dht-port` (${toString defaultPorts.dht}), with `publish`, or with scope `cohort` or `public`.
+        - UDP `settings.dht-port` (${toString defaultPorts.dht}), with `publish`, or with scope `cohort` or `public`;
+        - TCP `substituter.port` (${toString defaultPorts.substituter}), if `substituter.listen` has an address that others
+          reach, and only with an explicit true.
 
         The default is true with scope `lan`: the program refuses hosts outside the networks of this machine's interfaces
         before it reads a byte. With scope `cohort` or `public` there is no default: set true or false.
@@ -295,20 +154,6 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    services.narswarm.settings = lib.mkMerge [
-      (lib.mkIf (cfg.scope != null) { inherit (cfg) scope; })
-      (lib.mkIf (cfg.cacheSize != null) { max-size = cfg.cacheSize; })
-      (lib.mkIf cfg.publish { publish = true; })
-      (lib.mkIf (cfg.subscriptions != { }) {
-        subscriptions = lib.mapAttrs (_: lib.filterAttrs (_: value: value != null)) cfg.subscriptions;
-      })
-      (lib.mkIf (cfg.donations != [ ]) {
-        subscriptions = lib.listToAttrs (
-          map (package: lib.nameValuePair (donationName package) { source = donatedPath package; }) cfg.donations
-        );
-      })
-    ];
-
     assertions = [
       {
         assertion = scope != "off" && firewall.enable && opensFirewall -> ofChance == [ ];
@@ -319,29 +164,12 @@ in
         message = "services.narswarm: scope \"${scope}\" is for peers on the internet, but networking.firewall lets none of them in. Add ${openIt}; or openFirewall = false; if something else lets them in.";
       }
       {
-        assertion = scope == "off" -> !(settings.publish or false);
-        message = "services.narswarm: scope \"off\" talks to no peers, but publish needs them: remove one of the two.";
-      }
-      {
-        assertion = scope == "off" -> (settings.peer or [ ]) == [ ];
-        message = "services.narswarm: scope \"off\" talks to no peers, but settings.peer names some: remove one of the two.";
-      }
-      {
         assertion = scope == "off" -> cfg.openFirewall != true;
         message = "services.narswarm: scope \"off\" listens on no port, but openFirewall opens some: remove one of the two.";
       }
       {
-        assertion =
-          announces -> usesDht;
-        message = "services.narswarm: scope \"${scope}\" announces in the DHT, but settings.dht = false forbids it: remove one of the two.";
-      }
-      {
         assertion = settings.publish or false -> cfg.keyFile != null || settings ? key;
         message = "services.narswarm.publish needs a key: make one with `narswarm key --file FILE` and set services.narswarm.keyFile = \"FILE\".";
-      }
-      {
-        assertion = published == [ ] || settings.publish or false;
-        message = "services.narswarm: subscription ${toString published} says publish, but the machine publishes nothing: set services.narswarm.publish = true.";
       }
       {
         assertion = cfg.keyFile != null -> !(settings ? key);
@@ -355,34 +183,22 @@ in
         assertion = !(settings ? store);
         message = "services.narswarm.settings.store: the units keep their files in /var/lib/narswarm, which systemd manages (StateDirectory). To use another disk, mount it at /var/lib/private/narswarm.";
       }
-      {
-        assertion = misnamed == [ ];
-        message = "services.narswarm.subscriptions: ${toString misnamed} is not a valid name: use at most 64 letters, digits, dots, dashes and underscores, with a letter or digit first.";
-      }
-      {
-        assertion = aimless == [ ];
-        message = "services.narswarm: subscription ${toString aimless} has `to`, a store to import into, but imports nothing: set import = true, too.";
-      }
-      {
-        assertion = unknownDonations == [ ];
-        message = "services.narswarm.donations: the store path of ${
-          toString (map lib.getName unknownDonations)
-        } is not known before it is built, so it cannot be looked up.";
-      }
     ];
 
     warnings =
       lib.optional (scope == "lan" && firewall.enable && cfg.openFirewall == false && !letsPeersIn)
-        "services.narswarm: neighbours get no NARs from this machine, since networking.firewall lets none of them in. Add ${openIt}, or open the ports for one interface with networking.firewall.interfaces.";
+        "services.narswarm: neighbours get no NARs from this machine, since networking.firewall lets none of them in. Add ${openIt}, or open the ports for one interface with networking.firewall.interfaces."
+      ++ lib.optional (offersCache && firewall.enable && cfg.openFirewall == null)
+        "services.narswarm.substituter.listen has an address for other machines, but their connections are not let in. Set services.narswarm.openFirewall = true; (TCP ${toString cfg.substituter.port}), or open the port by hand and set it to false.";
 
     environment.systemPackages = [ cfg.package ];
-    environment.etc."narswarm/config.toml".source = configFile;
+    environment.etc."narswarm/config.toml".source = cfg.configFile;
 
     # The units may use the Nix daemon even if allowed-users is restricted. They need not be trusted.
     nix.settings.extra-allowed-users = [ "narswarm" ];
 
     networking.firewall = lib.mkIf opensFirewall {
-      allowedTCPPorts = tcpPorts;
+      allowedTCPPorts = tcpPorts ++ cachePorts;
       allowedTCPPortRanges = tcpRanges;
       allowedUDPPorts = udpPorts;
     };

@@ -1,6 +1,6 @@
 # The part of nixpkgs' lib that module.nix needs, for machines without nixpkgs: options with types, defaults and merging,
-# mkIf and mkMerge at any depth, errors for undeclared options. It has no priorities, no imports of functors and no
-# documentation. With nixpkgs, the same tests run with the real lib.
+# mkIf, mkMerge, mkDefault and mkBefore at any depth, errors for undeclared options. It has no other priorities, no imports
+# of functors and no documentation. With nixpkgs, the same tests run with the real lib.
 let
   inherit (builtins)
     all
@@ -54,8 +54,22 @@ let
     else
       [ value ];
 
+  # Drops defaults beside other definitions, and sorts the others as mkBefore and mkAfter ask.
+  settle =
+    values:
+    let
+      priority = value: if isType "override" value then value.priority else 100;
+      order = value: if isType "order" value then value.priority else 1000;
+      bare = value: if isType "override" value || isType "order" value then value.content else value;
+      highest = foldl' (least: value: if priority value < least then priority value else least) 10000 values;
+      kept = filter (value: priority value == highest) values;
+    in
+    map bare (builtins.sort (a: b: order a < order b) kept);
+
   keysOf = definitions: unique (concatMap attrNames definitions);
-  below = key: concatMap (definition: if hasAttr key definition then discharge definition.${key} else [ ]);
+  below =
+    key: definitions:
+    settle (concatMap (definition: if hasAttr key definition then discharge definition.${key} else [ ]) definitions);
 
   equal =
     path: values:
@@ -105,6 +119,7 @@ let
     inherit attrsOf either;
     bool = scalar "boolean" isBool;
     int = scalar "signed integer" isInt;
+    port = scalar "port" (value: isInt value && value >= 0 && value <= 65535);
     float = scalar "floating point number" isFloat;
     str = scalar "string" isString;
     package = scalar "package" (value: isDerivation value || (isString value && match "/.*" value != null));
@@ -138,7 +153,7 @@ let
       key: option:
       let
         rawOwn = concatMap (definition: if hasAttr key definition then [ definition.${key} ] else [ ]) definitions;
-        own = concatMap discharge rawOwn;
+        own = settle (concatMap discharge rawOwn);
         here = path ++ [ key ];
       in
       if !(isType "option" option) then
@@ -200,9 +215,15 @@ let
       inherit config options;
     };
 
+  order = priority: content: {
+    _type = "order";
+    inherit priority content;
+  };
+
   lib = {
     inherit types evalModules;
     inherit (builtins)
+      all
       any
       attrNames
       attrValues
@@ -229,6 +250,13 @@ let
       _type = "merge";
       inherit contents;
     };
+    mkDefault = content: {
+      _type = "override";
+      priority = 1000;
+      inherit content;
+    };
+    mkBefore = order 500;
+    mkAfter = order 1500;
     literalExpression = text: { inherit text; };
     importJSON = file: builtins.fromJSON (builtins.readFile file);
     optional = condition: item: if condition then [ item ] else [ ];
@@ -238,6 +266,7 @@ let
       keep: attrs:
       removeAttrs attrs (filter (name: !(keep name attrs.${name})) (attrNames attrs));
     nameValuePair = name: value: { inherit name value; };
+    hasInfix = part: text: builtins.length (builtins.split part text) > 1;
     hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
     getExe = package: "${package}/bin/${package.meta.mainProgram}";
     getName = package: package.pname or (builtins.parseDrvName (package.name or package)).name;

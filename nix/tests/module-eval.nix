@@ -8,6 +8,8 @@
   cases ? (_: {
     desktop = ../examples/desktop.nix;
   }),
+  # True to end with the error of a configuration, whose message the result cannot have.
+  failing ? false,
 }:
 let
   lib = if nixpkgsLib == "" then import ./lib-stub.nix else import (/. + nixpkgsLib);
@@ -29,6 +31,7 @@ let
         config
         ;
       cfg = config.services.narswarm;
+      settings = (import ../settings.nix { inherit lib; }).given cfg.settings;
       seen = {
         inherit (config.systemd) services timers;
         inherit (config) warnings;
@@ -36,11 +39,16 @@ let
         refusals = map (item: item.message) (lib.filter (item: !item.assertion) config.assertions);
         etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;
         nix = config.nix.settings;
-        toml = if cfg.enable then ((pkgs.formats.toml { }).generate "narswarm.toml" cfg.settings).text else "";
-        context = builtins.attrNames (builtins.getContext (builtins.toJSON cfg.settings));
+        toml = if cfg.enable then ((pkgs.formats.toml { }).generate "narswarm.toml" settings).text else "";
+        context = builtins.attrNames (builtins.getContext (builtins.toJSON settings));
       };
       result = builtins.tryEval (builtins.deepSeq seen seen);
     in
-    if result.success then result.value else { error = true; };
+    if failing then
+      seen
+    else if result.success then
+      result.value
+    else
+      { error = true; };
 in
 lib.mapAttrs (_: look) (cases pkgs)

@@ -24,12 +24,24 @@ in
     networking.firewall.allowedUDPPorts = list lib.types.int;
     networking.firewall.interfaces = free { };
     networking.proxy.envVars = free { };
+    nix.enable = lib.mkOption {
+      type = lib.types.bool;
+      default = true;
+    };
     nix.envVars = free { NIX_SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt"; };
     nix.nixPath = list lib.types.str;
     nix.package = lib.mkOption { type = lib.types.package; };
-    nix.settings = free { };
+    nix.settings = lib.mkOption {
+      type = lib.types.submodule {
+        freeformType = lib.types.attrsOf lib.types.anything;
+        options.substituters = list lib.types.str;
+      };
+      default = { };
+    };
     warnings = list lib.types.str;
     systemd.services = free { };
     systemd.timers = free { };
   };
+  # As in NixOS.
+  config.nix.settings.substituters = lib.mkAfter [ "https://cache.nixos.org/" ];
 }

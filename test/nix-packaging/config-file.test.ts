@@ -27,7 +27,6 @@ const CASES = {
       };
     };
   }`,
-  misspelt: '{ services.narswarm = { enable = true; settings.max-sise = "50G"; }; }',
   malformed: '{ services.narswarm = { enable = true; cacheSize = "plenty"; }; }',
 } as const;
 
@@ -53,12 +52,6 @@ suite('the config file of the NixOS module', () => {
       assert.equal(run.status, 0, `${run.stderr}\n${seen[name].toml}`);
     });
   }
-
-  test('refuses a malformed key', async () => {
-    const run = await check('misspelt');
-    assert.equal(run.status, 2, run.stdout);
-    assert.match(run.stderr, /max-sise/);
-  });
 
   test('refuses a malformed size', async () => {
     const run = await check('malformed');

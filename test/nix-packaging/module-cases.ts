@@ -1,6 +1,6 @@
 /** Evaluates nix/module.nix for configurations, with the options of NixOS that it touches. */
 import assert from 'node:assert/strict';
-import { nixEval } from './nix-eval.ts';
+import { nixEval, tryNixEval } from './nix-eval.ts';
 
 /** A unit as the module describes it. */
 export interface ModuleUnit {
@@ -40,12 +40,23 @@ export function evaluate<Name extends string>(
   cases: Readonly<Record<Name, string>>,
   nixpkgsLib?: string,
 ): Readonly<Record<Name, Evaluated>> {
+  return nixEval(expressionOf(cases, nixpkgsLib)) as Readonly<Record<Name, Evaluated>>;
+}
+
+/** Returns Nix's message about a configuration that does not evaluate. */
+export function evaluationError(text: string, nixpkgsLib?: string): string {
+  const { status, stderr } = tryNixEval(expressionOf({ text }, nixpkgsLib, 'failing = true;'));
+  assert.notEqual(status, 0, `it evaluates: ${text}`);
+  return stderr;
+}
+
+function expressionOf(cases: Readonly<Record<string, string>>, nixpkgsLib = '', more = ''): string {
   const attributes = Object.entries<string>(cases).map(([name, text]) => `${JSON.stringify(name)} = ${text};`);
-  const expression = `import ./nix/tests/module-eval.nix {
-    nixpkgsLib = ${JSON.stringify(nixpkgsLib ?? '')};
+  return `import ./nix/tests/module-eval.nix {
+    nixpkgsLib = ${JSON.stringify(nixpkgsLib)};
     cases = pkgs: { ${attributes.join('\n')} };
+    ${more}
   }`;
-  return nixEval(expression) as Readonly<Record<Name, Evaluated>>;
 }
 
 /** Returns a unit. Fails if it is missing. */

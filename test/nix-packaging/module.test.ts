@@ -104,7 +104,8 @@ for (const [title, lib] of LIBS) {
 
     test('sets nothing if it is not enabled', () => {
       const { services, timers, etc, nix } = seen.disabled;
-      assert.deepEqual([services, timers, etc, nix], [{}, {}, {}, {}]);
+      assert.deepEqual([services, timers, etc], [{}, {}, {}]);
+      assert.deepEqual(nix, { substituters: ['https://cache.nixos.org/'] });
     });
 
     test('the examples evaluate without a failed assertion', () => {
@@ -163,7 +164,7 @@ for (const [title, lib] of LIBS) {
       assert.partialDeepStrictEqual(update, units.update);
       assert.equal(restartIfChanged, false);
       assert.equal(service(seen.desktop, 'narswarm').environment['NIX_REMOTE'], 'daemon');
-      assert.deepEqual(seen.desktop.nix, { 'extra-allowed-users': ['narswarm'] });
+      assert.deepEqual(seen.desktop.nix['extra-allowed-users'], ['narswarm']);
     });
 
     test('the timer runs at night, and makes up for a missed time once', () => {
