@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { formatPublisherAddress, mapFolder, type PublisherAddress } from '../index/address.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { parseBudget, parseCount } from '../config/units.ts';
@@ -24,6 +24,8 @@ import { readTrust } from './trust.ts';
 import { tellUpdated } from './update.ts';
 import { one } from './values.ts';
 import { warningsTo } from './warnings.ts';
+import type { FactsSocket as Answering } from '../daemon/facts-socket.ts';
+import type { Warn } from '../warning.ts';
 
 /** Time to look for a newer edition of a mirror than the one that the daemon holds. */
 const MIRROR_PUBLISHER_TIMEOUT_MS = 10_000;
@@ -98,9 +100,10 @@ export function daemonCommand(): Command {
       const { takeServingTurn } = await import('../daemon/serving-turn.ts');
       const { publishedContents } = await import('../subscription/published.ts');
       const { publishersOf } = await import('../subscription/source.ts');
+      const { FactsSocket } = await import('../daemon/facts-socket.ts');
       const { subscriptionsNow } = await import('../config/reread.ts');
       const store = await openDaemonStore(options.store, { origin: originOf('store'), output });
-      await using _turn = await takeServingTurn(store, {
+      await using turn = await takeServingTurn(store, {
         publishes: own !== undefined,
         onWarning,
       });
@@ -161,6 +164,7 @@ export function daemonCommand(): Command {
         signal,
         onWarning,
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
+        updating: () => mirrors.updating,
         onMember: () => mirrors.onMember(),
         onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);
@@ -171,6 +175,9 @@ export function daemonCommand(): Command {
           mirrors.onEdition(address, seq);
         },
       });
+      // Another daemon on this store answers for itself.
+      const answering = (): Promise<Answering> => FactsSocket.open(store, () => service.facts);
+      await using _socket = turn && (await openOrWarn(answering, onWarning));
       const { swarm, dht } = service.network;
       const { publisher } = service;
       const [usual] = SERVICE_PORTS.peers;
@@ -208,6 +215,17 @@ export function daemonCommand(): Command {
       await untilStopped(signal);
     }),
   );
+}
+
+/** Opens something that a daemon can do without. @throws errors that are not ours */
+async function openOrWarn<T>(open: () => Promise<T>, onWarning: Warn): Promise<T | undefined> {
+  try {
+    return await open();
+  } catch (error) {
+    if (!isNarswarmError(error)) throw error;
+    onWarning({ kind: 'failed', error });
+    return undefined;
+  }
 }
 
 /** Returns a warning for each publisher of which nothing is held. Following a map does not fetch its NARs. */

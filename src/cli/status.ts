@@ -13,6 +13,7 @@ import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 import { FETCH_STATUSES } from './source-options.ts';
+import { tellDaemon } from './running-daemon.ts';
 import { whenInWords } from './times.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
@@ -35,7 +36,9 @@ const AT_WORK = '  note      an update is running on this store';
 
 export function statusCommand(): Command {
   const status = new Command('status')
-    .description('show whether each subscription is complete, as of when, and which paths are missing')
+    .description(
+      'show whether each subscription is complete, as of when, and which paths are missing; without a name, also what the running daemon does',
+    )
     .argument('[name...]', 'subscription (default: all)')
     .option('--store <dir>', 'file store that updates fill', defaultStoreDir())
     .option(
@@ -60,6 +63,7 @@ export function statusCommand(): Command {
         if (failure !== undefined)
           failed.push({ name: subscription.name, error: failure, message: failureSentence(failure, lack) });
       }
+      if (names.length === 0) await tellDaemon(output, options.store);
       if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: add one with narswarm subscribe`);
       if (options.check === true) throwIncomplete(output, failed, chosen.length);
     }),

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { NarOffer } from '../serve/nar-offer.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { writeReplicas } from '../store/replicas.ts';
+import { writeReplicas, type Replicas } from '../store/replicas.ts';
 import { listStates } from '../subscription/state.ts';
 import type { Network } from '../swarm/network.ts';
 import { asError, type Warn } from '../warning.ts';
@@ -32,6 +32,8 @@ export class Copies {
   readonly #context: CopiesContext;
   /** True if something has changed since the last count. */
   #isStale = true;
+  /** The last count. Undefined before the first one. */
+  last: Replicas | undefined;
 
   constructor(context: CopiesContext) {
     this.#context = context;
@@ -71,6 +73,7 @@ export class Copies {
       now: () => new Date(),
       signal,
     });
+    this.last = replicas;
     await writeReplicas(store, replicas);
   }
 

@@ -46,11 +46,13 @@ export async function countReplicas(roots: readonly StorePath[], context: CountC
   }
   const { machines } = census;
   const ofRoots = new Map([...closures.values()].flat().map(({ file }) => [file, new Set() as ReadonlySet<string>]));
+  const heldBy = new Map(Array.from(machines, (host) => [host, 0]));
   const sole: string[] = [];
   if (machines.size > 0) {
     offer.lookAtAll();
     const onAnswer = ({ file, nar }: HeldFile, hosts: ReadonlySet<string>): void => {
       if (hosts.size === 0) sole.push(nar);
+      for (const host of hosts) heldBy.set(host, (heldBy.get(host) ?? 0) + 1);
       if (ofRoots.has(file)) ofRoots.set(file, hosts);
     };
     await census.ask(heldFiles(closures, context), onAnswer, signal);
@@ -67,6 +69,7 @@ export async function countReplicas(roots: readonly StorePath[], context: CountC
       sole: files.filter(isSole).map(({ nar, path: of, sizeBytes }) => ({ nar, path: of, sizeBytes })),
     })),
     sole: [...new Set(sole)],
+    held: Object.fromEntries(heldBy),
   };
 }
 

@@ -20,6 +20,7 @@ import { asError, type Warn } from '../warning.ts';
 import { announceNars } from './announce-nars.ts';
 import { Census } from './census.ts';
 import { Copies } from './copies.ts';
+import { gatherFacts, type DaemonFacts } from './facts.ts';
 import { FollowedMap } from './followed-map.ts';
 import { OwnMap, type OwnMapOptions } from './own-map.ts';
 
@@ -49,6 +50,8 @@ export interface DaemonOptions {
   readonly publish?: OwnMapOptions | undefined;
   /** Returns further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
+  /** Returns the names of the mirrors that are being updated. */
+  readonly updating?: () => readonly string[];
   /** Called when a member is connected, which may hold what was lacking. */
   readonly onMember?: () => void;
   /** Called when an edition of a followed map is complete here. */
@@ -72,10 +75,13 @@ export class Daemon implements AsyncDisposable {
   readonly #http: HttpClient;
   readonly #ownMap: OwnMap | undefined;
   readonly #census: Census;
+  readonly #copies: Copies;
+  readonly #startedAt = new Date();
   /** Divides the rate limits among the processes of this store. */
   #shares: AsyncDisposable | undefined;
   /** Serves the followed maps over HTTP. */
   #mirror: Promise<IndexServer> | undefined;
+  #mirrorPort: number | undefined;
   /** The followed maps, by the names of their folders. */
   readonly #followed = new Map<string, FollowedMap>();
 
@@ -89,6 +95,16 @@ export class Daemon implements AsyncDisposable {
     const { store, keys, shareKeys = [], onWarning, publish } = options;
     const context = { store, keys, shareKeys, network: options.network, signal, onWarning };
     this.#ownMap = publish && new OwnMap(publish, context, { network, offer });
+    const { catalogue, forMembers } = offer;
+    this.#copies = new Copies({
+      store,
+      catalogue,
+      network,
+      census: this.#census,
+      offer: forMembers,
+      signal,
+      onWarning,
+    });
     network.members.on('member', () => options.onMember?.());
     network.members.on('edition', ({ peer }, edition) => {
       for (const map of this.#followed.values()) if (map.group === edition.group) map.onTold(peer, edition);
@@ -123,6 +139,23 @@ export class Daemon implements AsyncDisposable {
   /** Number of NARs that were requested and whose pieces are known. */
   get nars(): number {
     return this.#offer.catalogue.size;
+  }
+
+  /** The facts of this moment. */
+  get facts(): DaemonFacts {
+    const { store, network, updating } = this.#options;
+    return gatherFacts({
+      startedAt: this.#startedAt,
+      storeDir: store.dir,
+      scope: network.scope,
+      network: this.network,
+      offer: this.#offer,
+      followed: this.#followed.values(),
+      publisher: this.publisher,
+      mapPort: this.publisher?.http.port ?? this.#mirrorPort,
+      replicas: this.#copies.last,
+      updating: updating?.() ?? [],
+    });
   }
 
   /**
@@ -162,12 +195,11 @@ export class Daemon implements AsyncDisposable {
 
   /** Starts the work that continues until the daemon ends. */
   #work(): void {
-    const { store, signal, onWarning } = this.#options;
-    const { catalogue, checker, forMembers: offer } = this.#offer;
+    const { signal } = this.#options;
+    const { catalogue, checker } = this.#offer;
     void this.#repeat(() => this.#look());
     void this.#repeat(() => checker.checkAll(signal)); // only checked NARs can be served
-    const census = this.#census;
-    void new Copies({ store, catalogue, network: this.network, census, offer, signal, onWarning }).run();
+    void this.#copies.run();
     if (this.#options.network.scope === 'public') void announceNars(catalogue, this.network, signal);
   }
 
@@ -253,6 +285,6 @@ export class Daemon implements AsyncDisposable {
         serves: this.network.announces ? 'anyone' : 'lan',
       },
     );
-    return (await this.#mirror).port;
+    return (this.#mirrorPort = (await this.#mirror).port);
   }
 }

@@ -32,6 +32,9 @@ const NAMED_TIMEOUT_MS = 10_000;
 /** Interval of putting the DHT item again (BEP 44: nodes may drop it after two hours). */
 const KEEP_ALIVE_MS = 30 * 60_000;
 
+/** An edition that is complete here. */
+export type HeldEdition = Pick<Manifest, 'seq' | 'created' | 'expires' | 'recordCount'>;
+
 /** The parts of a daemon that following a hash map needs. */
 export interface FollowContext {
   readonly store: FileStore;
@@ -58,8 +61,8 @@ export class FollowedMap {
   readonly #context: FollowContext;
   readonly #newer: NewerEdition;
   readonly #checkMs: number;
-  /** The edition that is here; 0 for none. */
-  #seq = 0;
+  /** The edition that is here. */
+  #edition: HeldEdition | undefined;
   readonly #stop = new AbortController();
   readonly #claims = new EditionClaims();
   /** The edition that is being taken. Two at a time would overwrite each other's shards. */
@@ -76,6 +79,15 @@ export class FollowedMap {
     this.group = cohortInfoHash(address.publicKey, address.salt);
     this.#newer = new NewerEdition(address, { http: context.http, openDht: () => context.network.openDht() });
     this.#checkMs = context.checkMs ?? (address.baseUrl === undefined ? DHT_CHECK_MS : MIRROR_CHECK_MS);
+  }
+
+  /** The edition that is here. Undefined if there is none yet. */
+  get edition(): HeldEdition | undefined {
+    return this.#edition;
+  }
+
+  get #seq(): number {
+    return this.#edition?.seq ?? 0;
   }
 
   /** Follows until it is stopped or the signal aborts. Never rejects. */
@@ -187,7 +199,8 @@ export class FollowedMap {
     const { seq, shards } = manifest;
     const address = this.address;
     const edition = await seedEdition(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
-    this.#seq = Math.max(this.#seq, seq);
+    const { created, expires, recordCount } = manifest;
+    if (seq >= this.#seq) this.#edition = { seq, created, expires, recordCount };
     this.#claims.hold(seq);
     if (!maps.add(address, edition)) return;
     network.members.tellEdition({ group: this.group, seq, infoHash: edition.torrent.infoHash });

@@ -62,6 +62,8 @@ export class Mirrors implements AsyncDisposable {
   /** When the last member appeared. */
   #memberAtMs = -Infinity;
   #running: Promise<void>;
+  /** Names of the subscriptions that are being updated. */
+  updating: readonly string[] = [];
 
   constructor(options: MirrorsOptions) {
     this.#options = options;
@@ -122,12 +124,14 @@ export class Mirrors implements AsyncDisposable {
 
   async #update(due: readonly Due[], signal: AbortSignal): Promise<void> {
     let lacks: ReadonlyMap<string, MirrorLack> = new Map();
+    this.updating = due.map(({ subscription }) => subscription.name);
     try {
       lacks = await this.#options.update(
         due.map(({ subscription }) => subscription),
         signal,
       );
     } finally {
+      this.updating = [];
       const now = performance.now();
       for (const { subscription, seq, soonMs } of due) {
         const lack = lacks.get(subscription.name) ?? { isComplete: false, nars: new Map() };

@@ -187,6 +187,10 @@ export class Link implements Member, Receiver {
     return this.isKnown && !isUsed && this.#context.wanted.size > 0 && haves.isEmpty;
   }
 
+  get sentBytes(): number {
+    return this.#serving.sentBytes;
+  }
+
   get heldBytes(): number {
     return this.#connection.unsentBytes + this.#connection.unreadBytes + this.#serving.answers.heldBytes;
   }

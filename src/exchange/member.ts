@@ -39,6 +39,8 @@ export interface Member {
   readonly openRequests: number;
   /** Requested bytes that have not arrived. Includes those of cancelled requests, until the member confirms. */
   readonly inFlightBytes: number;
+  /** Payload bytes that we have sent it over this connection. */
+  readonly sentBytes: number;
   /** Milliseconds in which it could have sent payload and did not. 0 if nothing is requested from it. */
   readonly silentMs: number;
   /**

@@ -26,6 +26,8 @@ export interface ServingSideOptions {
 export class ServingSide {
   readonly wants: TheirWants;
   readonly answers: Answers;
+  /** Payload bytes that the member was sent. */
+  sentBytes = 0;
   readonly #connection: Connection;
   #keptAliveAtMs = 0;
 
@@ -50,7 +52,10 @@ export class ServingSide {
       extensionId,
       send,
       sendBytes: (bytes, onSent) => connection.send(bytes, onSent),
-      onUpload,
+      onUpload: (bytes) => {
+        this.sentBytes += bytes;
+        onUpload(bytes);
+      },
     });
   }
 

@@ -68,6 +68,11 @@ export class StoreOffer implements AsyncDisposable {
     };
   }
 
+  /** See {@link LastServed.count}. */
+  get servedNars(): number {
+    return this.#served.count;
+  }
+
   async #seed(infoHash: InfoHash): Promise<Seed | undefined> {
     return (await this.held.seed(infoHash)) ?? this.maps.get(infoHash) ?? seedOf(await this.#gate.admit(infoHash));
   }

@@ -45,10 +45,16 @@ export class LastServed {
   #isDue = false;
   #writing: Promise<void> = Promise.resolve();
   #hasWarned = false;
+  #notes = 0;
 
   constructor(store: FileStore, onWarning: Warn) {
     this.#folder = folderOf(store);
     this.#onWarning = onWarning;
+  }
+
+  /** Number of NARs that were served. One that is served for long, or again, counts again every five minutes. */
+  get count(): number {
+    return this.#notes;
   }
 
   /** Wraps a source of seeds, so that it notes the NARs that it gives out. */
@@ -81,6 +87,7 @@ export class LastServed {
   note(name: string, key = name): void {
     const nowS = Math.floor(performance.now() / 1000);
     if (nowS - (this.#toldAtS.get(key) ?? -Infinity) < EVERY_S) return;
+    this.#notes++;
     this.#toldAtS.delete(key); // keeps the oldest note first
     this.#toldAtS.set(key, nowS);
     for (const [oldest, atS] of this.#toldAtS) {

@@ -34,6 +34,8 @@ export interface Replicas {
   readonly roots: readonly RootReplicas[];
   /** File names in `nar/` of all NARs of the store that no other machine holds, also outside these roots. */
   readonly sole: readonly string[];
+  /** Number of the store's NARs that each other machine holds, by its host. */
+  readonly held?: Readonly<Record<string, number>> | undefined;
 }
 
 const SCHEMA: v.GenericSchema<unknown, Replicas> = v.object({
@@ -48,6 +50,7 @@ const SCHEMA: v.GenericSchema<unknown, Replicas> = v.object({
     }),
   ),
   sole: v.array(v.string()),
+  held: v.optional(v.record(v.string(), v.number())),
 });
 
 /** Age at which a count is no longer used. */

@@ -29,6 +29,8 @@ const PLACES = {
   served: 'read',
   /** Copies on other machines, as counted by a daemon: replicas.ts. */
   'replicas.json': 'read',
+  /** The socket of the running daemon, in a folder that only its user can enter: daemon/facts-socket.ts. */
+  daemon: 'left',
   /** The rate limits that each process uses now: rate-shares.ts. */
   rates: 'left',
   /** Damaged files: quarantine.ts. */

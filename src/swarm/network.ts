@@ -47,6 +47,13 @@ export interface NetworkOptions {
   readonly onUpload?: NonNullable<SwarmOptions['onUpload']>;
 }
 
+/** Payload bytes that this process has sent. */
+export interface SentBytes {
+  toMembers: number;
+  /** To clients that only speak BitTorrent. */
+  toClients: number;
+}
+
 /** This process's place among the peers: the swarm, the DHT node, and the peers found so far. */
 export class Network implements AsyncDisposable {
   readonly swarm: Swarm;
@@ -59,6 +66,7 @@ export class Network implements AsyncDisposable {
   readonly announces: boolean;
   /** True if ordinary BitTorrent clients should find fetched NARs at once. */
   readonly givesTorrents: boolean;
+  readonly sent: Readonly<SentBytes>;
   readonly #dht: DhtOnDemand;
   #hasJoined = false;
 
@@ -70,6 +78,7 @@ export class Network implements AsyncDisposable {
     networks: LocalNetworks;
     announces: boolean;
     givesTorrents: boolean;
+    sent: SentBytes;
   }) {
     this.swarm = parts.swarm;
     this.members = parts.members;
@@ -78,6 +87,7 @@ export class Network implements AsyncDisposable {
     this.networks = parts.networks;
     this.announces = parts.announces;
     this.givesTorrents = parts.givesTorrents;
+    this.sent = parts.sent;
   }
 
   /** @throws LISTEN_FAILED */
@@ -91,6 +101,7 @@ export class Network implements AsyncDisposable {
     const isPublic = scope === 'cohort' || scope === 'public';
     const serves = isPublic ? 'anyone' : scope === 'lan' ? 'lan' : 'nobody';
     const peers = new PeerTable();
+    const sent: SentBytes = { toMembers: 0, toClients: 0 };
     const budget = new SendBudget(); // one budget for all that is sent, in any protocol
     const members = new Members({
       budget,
@@ -101,6 +112,7 @@ export class Network implements AsyncDisposable {
       offer: options.offer ?? new EmptyOffer(),
       downloadLimit: (host) => options.limits?.download.towards(host),
       uploadLimit: (host) => options.limits?.upload.towards(host),
+      onUpload: (bytes) => void (sent.toMembers += bytes),
     });
     stack.defer(() => members.close());
     const swarm: Swarm = stack.use(
@@ -117,7 +129,10 @@ export class Network implements AsyncDisposable {
         ...(options.seeds === undefined ? {} : { seeds: options.seeds }),
         ...(options.seedable === undefined ? {} : { seedable: options.seedable }),
         ...(onWarning === undefined ? {} : { onWarning }),
-        ...(options.onUpload === undefined ? {} : { onUpload: options.onUpload }),
+        onUpload: (infoHash, bytes) => {
+          sent.toClients += bytes;
+          options.onUpload?.(infoHash, bytes);
+        },
       }),
     );
     const dht = stack.use(
@@ -147,7 +162,8 @@ export class Network implements AsyncDisposable {
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
     const givesTorrents = isPublic || options.givesTorrents === true;
-    const network = new Network({ swarm, members, dht, discovery, networks, announces: isPublic, givesTorrents });
+    const parts = { swarm, members, dht, discovery, networks, announces: isPublic, givesTorrents, sent };
+    const network = new Network(parts);
     for (const group of options.neighbours ?? []) {
       members.join(group, { isNear: true });
       discovery.followOnLan(group);

@@ -48,6 +48,7 @@ test('NARs outside of roots are counted once the gate has admitted them', async 
   assert.equal(first.machines, 1);
   while (!context.entries.every((entry) => context.offer.hasPassed(entry))) await once(context.offer, 'news');
   assert.equal(context.judged(), 3);
-  const { sole } = await countReplicas([], context);
+  const { sole, held } = await countReplicas([], context);
+  assert.deepEqual(Object.values(held ?? {}), [1]);
   assert.deepEqual(sole.toSorted(), rest.map(({ fileHash, extension }) => `${fileHash}.nar.${extension}`).toSorted());
 });

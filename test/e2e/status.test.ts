@@ -47,7 +47,7 @@ describe('reports on subscriptions', { concurrency: 3 }, () => {
     assert.equal(update.status, 5);
     assert.match(update.stdout, /^desktop: incomplete: (\S+) is missing, and 2 more: \S+ does not hold its NAR\n$/);
     assert.match(update.stderr, /^error: 1 of 1 subscription not complete: desktop$/m);
-    const { status, stdout } = await plain(machine, ['status']);
+    const { status, stdout } = await plain(machine, ['status', 'desktop']);
     assert.equal(status, 0);
     assert.match(
       stdout,

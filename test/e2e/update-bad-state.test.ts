@@ -31,7 +31,7 @@ describe('status and update', { concurrency: 3 }, () => {
 
   const scene = (store?: string): ReturnType<typeof machineWithCache> =>
     machineWithCache(lab, made, store === undefined ? {} : { store });
-  const health = (events: readonly CliEvent[]): unknown[] => events.map((event) => event['health']);
+  const health = (events: readonly CliEvent[]): unknown[] => events.flatMap((event) => event['health'] ?? []);
 
   test('a subscription that was never updated, in a missing store, is reported and nothing is created', async () => {
     const { machine } = await scene(lab.path('nothing'));
@@ -43,7 +43,7 @@ describe('status and update', { concurrency: 3 }, () => {
       { generation: null, lastRun: null, completeAsOf: null, missing: [] },
     );
     const text = await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } });
-    assert.deepEqual([text.stdout, text.stderr], ['desktop: never updated\n', '']);
+    assert.deepEqual([text.stdout, text.stderr], ['desktop: never updated\ndaemon: none serves this store\n', '']);
     assert.ok(
       !(await readdir(dirname(machine.store))).includes(machine.store.slice(dirname(machine.store).length + 1)),
     );
@@ -60,7 +60,7 @@ describe('status and update', { concurrency: 3 }, () => {
     await machine.subscribe({});
     assertFailure(await machine.status(['desktop']), 2, 'USAGE', /there is no subscription desktop/);
     const none = await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } });
-    assert.deepEqual([none.status, none.stdout], [0, '']);
+    assert.deepEqual([none.status, none.stdout], [0, 'daemon: none serves this store\n']);
     assert.match(none.stderr, /no subscriptions in .*: add one with narswarm subscribe/);
   });
 
@@ -102,7 +102,11 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal((await machine.update()).status, 0);
     await writeFile(machine.stateFile('desktop'), 'garbage');
     const says = async (): Promise<string> =>
-      (await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } })).stdout;
+      (
+        await lab.runPlain(['status', 'desktop', '--store', machine.store], {
+          env: { NARSWARM_CONFIG: machine.config },
+        })
+      ).stdout;
     assert.match(await says(), /^desktop: its state is damaged, so nothing is known of its updates; .*\n$/);
     assert.equal((await machine.statusOf('desktop'))['isDamaged'], true);
     assertFailure(await machine.status(['--check']), 7, 'STORE_CORRUPT', /desktop: its state is damaged$/m);

@@ -56,7 +56,7 @@ describe('two updates on one store', { concurrency: 3 }, () => {
     assert.equal(updated(await machine.update(['--dry-run']))['outcome'], 'dry-run');
     const { health, isUpdating } = await machine.statusOf('desktop');
     assert.deepEqual([health, isUpdating], ['never', true]);
-    const { stdout } = await lab.runPlain(['status', '--store', machine.store], {
+    const { stdout } = await lab.runPlain(['status', 'desktop', '--store', machine.store], {
       env: { NARSWARM_CONFIG: machine.config },
     });
     assert.equal(stdout, 'desktop: never updated\n  note      an update is running on this store\n');
