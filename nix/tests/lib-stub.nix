@@ -269,6 +269,8 @@ let
     hasInfix = part: text: builtins.length (builtins.split part text) > 1;
     hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
     getExe = package: "${package}/bin/${package.meta.mainProgram}";
+    getVersion = package: package.version or (builtins.parseDrvName (package.name or package)).version;
+    versionAtLeast = version: wanted: builtins.compareVersions version wanted >= 0;
     getName = package: package.pname or (builtins.parseDrvName (package.name or package)).name;
   };
 in

@@ -23,7 +23,7 @@ let
           modules = [
             { _module.args = { inherit pkgs; }; }
             (import ./nixos-stub.nix { inherit lib; })
-            { nix.package = pkgs.nix; }
+            { nix.package = lib.mkDefault pkgs.nix; }
             ../module.nix
             module
           ];

@@ -58,7 +58,8 @@ in
   };
 
   narswarm = package "narswarm" "0";
-  nix = package "nix" "2.8";
+  nix = package "nix" "2.28.5";
+  nix_2_8 = package "nix" "2.8.1";
   gitMinimal = package "git-minimal" "2.39";
   openssh = package "openssh" "9.2";
   systemd = package "systemd" "252";

@@ -10,6 +10,7 @@ const configuration = (text: string): string => `{ services.narswarm = { enable 
 const CASES = {
   bare: configuration(''),
   noDaemon: configuration('scope = "off";'),
+  oldNix: '{ nix.package = pkgs.nix_2_8; services.narswarm.enable = true; }',
   noNix: '{ nix.enable = false; services.narswarm.enable = true; }',
   own: `{ nix.settings = { fallback = false; connect-timeout = 60; substituters = [ "https://cache.example" ]; };
     services.narswarm.enable = true; }`,
@@ -35,13 +36,17 @@ for (const [title, lib] of LIBS) {
       assert.ok('narswarm' in services);
     });
 
+    test('an old Nix, which its loss would break, is not told of it', () => {
+      assert.match(seen.oldNix.warnings.join(), /Nix 2\.8\.1 fails when a substituter is gone/);
+    });
+
     test('leaves the settings that the machine has chosen', () => {
       const { nix } = seen.own;
       assert.deepEqual(nix['substituters'], [LOCAL, 'https://cache.example', UPSTREAM]);
       assert.deepEqual([nix['fallback'], nix['connect-timeout']], [false, 60]);
     });
 
-    for (const name of ['noDaemon', 'noNix'] as const) {
+    for (const name of ['noDaemon', 'noNix', 'oldNix'] as const) {
       test(`changes nothing in nix.conf: ${name}`, () => {
         assert.deepEqual(substituters(name), [UPSTREAM]);
         assert.ok(!('fallback' in seen[name].nix) && !('connect-timeout' in seen[name].nix));

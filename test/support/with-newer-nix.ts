@@ -16,6 +16,7 @@ const FILES = [
   'test/e2e/update-sources.test.ts',
   'test/nix/run-nix.test.ts',
   'test/nix/nix-eval.test.ts',
+  'test/nix-packaging/lost-substituter.test.ts',
 ];
 
 const { values, positionals } = parseArgs({ options: { suite: { type: 'string' } }, allowPositionals: true });
