@@ -1,6 +1,7 @@
 /** Bundles the program into dist/: `npm run build:program`. */
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'rolldown';
+import { thirdPartyLicences } from './packaging/licences.ts';
 
 const stub = (name: string): string => fileURLToPath(new URL(`src/swarm/${name}`, import.meta.url));
 const extras = stub('no-extras.cjs');
@@ -35,6 +36,7 @@ export default defineConfig({
       'node:http': http,
     },
   },
+  plugins: [thirdPartyLicences()],
   output: {
     dir: 'dist',
     cleanDir: true,

@@ -20,6 +20,7 @@ let
     root = ../.;
     fileset = lib.fileset.unions [
       ../src
+      ../packaging
       ../package.json
       ../package-lock.json
       ../rolldown.config.ts
@@ -69,6 +70,8 @@ buildNpmPackage {
           bzip2
         ]
       }
+    # Lix runs it as `lix narswarm`.
+    ln -s narswarm $out/bin/lix-narswarm
     runHook postInstall
   '';
 

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { suite, test } from 'node:test';
@@ -111,6 +111,7 @@ suite('the Nix files', () => {
     assert.deepEqual([made['pname'], made['version']], [manifest['name'], manifest['version']]);
     assert.deepEqual(made['npmRebuildFlags'], ['--ignore-scripts']);
     assert.match(String(made['installPhase']), /--add-flags \$out\/lib\/narswarm\/dist\/main\.js/);
+    assert.match(String(made['installPhase']), /ln -s narswarm \$out\/bin\/lix-narswarm/);
   });
 
   for (const [title, folder] of LIBS) {
@@ -135,6 +136,33 @@ suite('the Nix files', () => {
       });
     });
   }
+});
+
+test('the flake that README shows has the module', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-flake-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  const [, shown = ''] = /```nix\n(\{\n {2}inputs[^]*?)```/.exec(await readFile(join(TOP, 'README.md'), 'utf8')) ?? [];
+  await cp(join(TOP, 'flake.nix'), join(dir, 'narswarm/flake.nix'));
+  await cp(join(TOP, 'nix'), join(dir, 'narswarm/nix'), { recursive: true });
+  await mkdir(join(dir, 'nixpkgs'));
+  const stub =
+    'outputs = _: { lib = import ./lib.nix // { genAttrs = _: _: { }; nixosSystem = made: { inherit made; }; }; };';
+  await writeFile(join(dir, 'nixpkgs/flake.nix'), `{ ${stub} }`);
+  await cp(join(TOP, 'nix/tests/lib-stub.nix'), join(dir, 'nixpkgs/lib.nix'));
+  await mkdir(join(dir, 'user'));
+  const local = shown
+    .replace(/"github:NixOS\/nixpkgs\/[^"]+"/, `"path:${dir}/nixpkgs"`)
+    .replace(/"git\+file:[^"]+"/, `"path:${dir}/narswarm"`);
+  await writeFile(join(dir, 'user/flake.nix'), local);
+  await writeFile(join(dir, 'user/configuration.nix'), '{ }');
+
+  const flags = ['--extra-experimental-features', 'nix-command flakes', '--store', join(dir, 'store'), '--json'];
+  const what = `path:${dir}/user#nixosConfigurations.desktop.made.modules`;
+  const made = spawnSync('nix', ['eval', ...flags, what], { encoding: 'utf8', env: { ...process.env, HOME: dir } });
+  assert.equal(made.status, 0, made.stderr);
+  const [, module, settings] = JSON.parse(made.stdout) as unknown[];
+  assert.match(String(module), /module\.nix$/);
+  assert.deepEqual(settings, { services: { narswarm: { enable: true } } });
 });
 
 interface Ended {
@@ -171,7 +199,7 @@ test('builds and starts without a network, from the listed packages', async (t) 
   t.after(() => rm(dir, { recursive: true, force: true }));
 
   const source = join(dir, 'source');
-  for (const name of ['src', 'nix', 'package.json', 'rolldown.config.ts'])
+  for (const name of ['src', 'packaging', 'nix', 'package.json', 'rolldown.config.ts'])
     await cp(join(TOP, name), join(source, name), { recursive: true });
   const lock = nixEval(UNCHANGED) as Filtered;
   await writeFile(join(source, 'package.json'), JSON.stringify(lock.package));
