@@ -44,7 +44,11 @@ let
 
   # The address that Nix on this machine uses. There is no daemon with scope off.
   inherit (cfg.substituter) listen port;
-  substituterIsOn = cfg.substituter.enable && (settings.substituter or "on") != "off" && scope != "off";
+  substituterIsOn = cfg.substituter.enable && (settings.substituter or true) && scope != "off";
+  loopback = [
+    "127.0.0.1"
+    "::1"
+  ];
   local = [
     "127.0.0.1"
     "localhost"
@@ -155,12 +159,12 @@ in
       };
       listen = lib.mkOption {
         type = lib.types.listOf lib.types.str;
-        default = [ "127.0.0.1" ];
+        default = loopback;
         example = [
           "127.0.0.1"
           "192.0.2.7"
         ];
-        description = "Addresses of this machine on which the binary cache listens.";
+        description = "Addresses on which the binary cache listens. Other machines get only what is shared.";
       };
       url = lib.mkOption {
         type = lib.types.nullOr lib.types.str;
@@ -177,9 +181,9 @@ in
       (lib.mkIf (cfg.scope != null) { inherit (cfg) scope; })
       (lib.mkIf (cfg.cacheSize != null) { max-size = cfg.cacheSize; })
       (lib.mkIf cfg.publish { publish = true; })
-      (lib.mkIf (!cfg.substituter.enable) { substituter = "off"; })
+      (lib.mkIf (!cfg.substituter.enable) { substituter = false; })
       (lib.mkIf (port != defaultPorts.substituter) { substituter-port = port; })
-      (lib.mkIf (listen != [ "127.0.0.1" ]) { substituter-listen = listen; })
+      (lib.mkIf (listen != loopback) { substituter-listen = listen; })
       { inherit (cfg) subscriptions; }
       {
         subscriptions = lib.listToAttrs (

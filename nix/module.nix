@@ -64,40 +64,32 @@ let
     toString (tcpPorts ++ map (range: "${toString range.from}-${toString range.to}") tcpRanges)
   }, UDP ${toString udpPorts})";
   subscriptions = settings.subscriptions or { };
-  run = command: "${lib.getExe cfg.package} --config ${cfg.configFile} ${command}";
+  service = import ./service.nix { inherit config lib pkgs; };
+  secrets = lib.filter (file: file != null) [
+    cfg.keyFile
+    cfg.netrcFile
+    cfg.postBuildHook.signKeyFile
+  ];
+  exposed = lib.filter (file: !(lib.hasPrefix "/" file) || isIn file builtins.storeDir) secrets;
 
-  unit = {
-    wants = [ "network-online.target" ];
-    after = [
-      "network-online.target"
-      "nix-daemon.socket"
-    ];
-    # git for flakes in a git tree, ssh for ssh-ng:// stores.
-    path = [
-      config.nix.package
-      pkgs.gitMinimal
-      pkgs.openssh
-    ];
-    unitConfig = units.start;
-    environment =
-      config.nix.envVars
-      // config.networking.proxy.envVars
-      // {
-        NIX_REMOTE = "daemon";
-      }
-      # For subscriptions to files that say <nixpkgs>.
-      // lib.optionalAttrs (config.nix.nixPath != [ ]) { NIX_PATH = lib.concatStringsSep ":" config.nix.nixPath; }
-      // lib.optionalAttrs (cfg.keyFile != null) { NARSWARM_KEY = "%d/publisher-key"; };
-  };
-  service =
-    units.system
-    // units.filters
-    // lib.optionalAttrs (cfg.keyFile != null) { LoadCredential = [ "publisher-key:${cfg.keyFile}" ]; };
+  # systemd takes this user instead of a dynamic one, whose number may change, where files outside of the units' own
+  # folders belong to it.
+  needsUser = cfg.storeDir != null || cfg.postBuildHook.enable;
+  hiddenFolders = [
+    "/home"
+    "/root"
+    "/run/user"
+    "/tmp"
+    "/var/tmp"
+    builtins.storeDir
+  ];
+  isIn = dir: folder: dir == folder || lib.hasPrefix "${folder}/" dir;
 in
 {
   imports = [
     ./common.nix
     ./substituter.nix
+    ./post-build-hook.nix
   ];
 
   options.services.narswarm = {
@@ -106,6 +98,22 @@ in
       description = ''
         Key that signs this machine's hash map; `narswarm key --file FILE` creates it. systemd passes it to the units
         (LoadCredential), so only root needs to be able to read it. Keep a copy: followers know the publisher by it.
+      '';
+    };
+
+    netrcFile = keys.optional lib.types.str {
+      example = "/etc/nix/netrc";
+      description = ''
+        Passwords of binary caches, as for `netrc-file` of Nix. systemd passes the file to the units (LoadCredential), so
+        only root needs to be able to read it.
+      '';
+    };
+
+    storeDir = keys.optional lib.types.str {
+      example = "/srv/narswarm";
+      description = ''
+        Folder of the file store, such as one on a large disk. Default: `store` in the state folder of the units,
+        `/var/lib/narswarm`. The folder belongs to the user `narswarm`, which the system then has all the time.
       '';
     };
 
@@ -176,12 +184,18 @@ in
         message = "services.narswarm.keyFile and services.narswarm.settings.key both name the publisher's key: set only keyFile.";
       }
       {
-        assertion = cfg.keyFile != null -> lib.hasPrefix "/" cfg.keyFile && !(lib.hasPrefix builtins.storeDir cfg.keyFile);
-        message = "services.narswarm.keyFile is ${toString cfg.keyFile}: give an absolute path outside the Nix store, which everybody can read.";
+        assertion = exposed == [ ];
+        message = "services.narswarm: ${toString exposed} is for a secret: give an absolute path outside the Nix store, which everybody can read.";
       }
       {
-        assertion = !(settings ? store);
-        message = "services.narswarm.settings.store: the units keep their files in /var/lib/narswarm, which systemd manages (StateDirectory). To use another disk, mount it at /var/lib/private/narswarm.";
+        assertion = !(settings ? store) || settings.store == cfg.storeDir;
+        message = "services.narswarm.settings.store: the units may only write to their own folder: set services.narswarm.storeDir instead.";
+      }
+      {
+        assertion =
+          cfg.storeDir != null
+          -> lib.hasPrefix "/" cfg.storeDir && !(lib.any (isIn cfg.storeDir) hiddenFolders);
+        message = "services.narswarm.storeDir is ${toString cfg.storeDir}, which the units cannot see or write: give an absolute path outside ${toString hiddenFolders}.";
       }
     ];
 
@@ -190,6 +204,23 @@ in
         "services.narswarm: neighbours get no NARs from this machine, since networking.firewall lets none of them in. Add ${openIt}, or open the ports for one interface with networking.firewall.interfaces."
       ++ lib.optional (offersCache && firewall.enable && cfg.openFirewall == null)
         "services.narswarm.substituter.listen has an address for other machines, but their connections are not let in. Set services.narswarm.openFirewall = true; (TCP ${toString cfg.substituter.port}), or open the port by hand and set it to false.";
+
+    services.narswarm.settings.store = lib.mkIf (cfg.storeDir != null) cfg.storeDir;
+
+    users = lib.mkIf needsUser {
+      users.narswarm = {
+        isSystemUser = true;
+        group = "narswarm";
+      };
+      groups.narswarm = { };
+    };
+    systemd.tmpfiles.settings.narswarm = lib.mkIf (cfg.storeDir != null) {
+      ${cfg.storeDir}.d = {
+        user = "narswarm";
+        group = "narswarm";
+        mode = "0750";
+      };
+    };
 
     environment.systemPackages = [ cfg.package ];
     environment.etc."narswarm/config.toml".source = cfg.configFile;
@@ -204,19 +235,19 @@ in
     };
 
     systemd.services.narswarm = lib.mkIf (scope != "off") (
-      unit
+      service.unit
       // {
         description = "narswarm: seeds Nix closures";
         wantedBy = [ "multi-user.target" ];
-        serviceConfig = service // units.daemon // { ExecStart = run "daemon"; };
+        serviceConfig = service.serviceConfig // units.daemon // { ExecStart = service.run "daemon"; };
       }
     );
 
-    systemd.services.narswarm-update = unit // {
+    systemd.services.narswarm-update = service.unit // {
       description = "narswarm: fetches the subscriptions";
       # A rebuild does not restart a running update.
       restartIfChanged = false;
-      serviceConfig = service // units.update // { ExecStart = run "update"; };
+      serviceConfig = service.serviceConfig // units.update // { ExecStart = service.run "update"; };
     };
 
     systemd.timers.narswarm-update = lib.mkIf (cfg.update.startAt != [ ]) {

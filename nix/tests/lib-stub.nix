@@ -265,6 +265,16 @@ let
     filterAttrs =
       keep: attrs:
       removeAttrs attrs (filter (name: !(keep name attrs.${name})) (attrNames attrs));
+    mapAttrsToList = make: attrs: map (name: make name attrs.${name}) (attrNames attrs);
+    genAttrs =
+      names: make:
+      listToAttrs (
+        map (name: {
+          inherit name;
+          value = make name;
+        }) names
+      );
+    optionalString = condition: text: if condition then text else "";
     nameValuePair = name: value: { inherit name value; };
     hasInfix = part: text: builtins.length (builtins.split part text) > 1;
     hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;

@@ -33,8 +33,9 @@ let
       cfg = config.services.narswarm;
       settings = (import ../settings.nix { inherit lib; }).given cfg.settings;
       seen = {
-        inherit (config.systemd) services timers;
-        inherit (config) warnings;
+        inherit (config.systemd) services timers paths;
+        inherit (config) warnings users;
+        tmpfiles = config.systemd.tmpfiles.settings;
         inherit (config.networking.firewall) allowedTCPPorts allowedTCPPortRanges allowedUDPPorts;
         refusals = map (item: item.message) (lib.filter (item: !item.assertion) config.assertions);
         etc = lib.mapAttrs (_: file: "${file.source}") config.environment.etc;

@@ -38,7 +38,10 @@ in
       };
       default = { };
     };
+    users = free { };
     warnings = list lib.types.str;
+    systemd.paths = free { };
+    systemd.tmpfiles.settings = free { };
     systemd.services = free { };
     systemd.timers = free { };
   };

@@ -56,12 +56,17 @@ in
     outPath = fake name;
     inherit script;
   };
+  writeShellScript = name: script: {
+    outPath = fake name;
+    inherit script;
+  };
 
   narswarm = package "narswarm" "0";
   nix = package "nix" "2.28.5";
   nix_2_8 = package "nix" "2.8.1";
   gitMinimal = package "git-minimal" "2.39";
   openssh = package "openssh" "9.2";
+  coreutils = package "coreutils" "9.5";
   systemd = package "systemd" "252";
   hello = package "hello" "2.12";
   jq = package "jq" "1.7";

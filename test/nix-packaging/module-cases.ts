@@ -8,6 +8,7 @@ export interface ModuleUnit {
   readonly restartIfChanged?: boolean;
   readonly wantedBy?: readonly string[];
   readonly serviceConfig: Readonly<Record<string, unknown>>;
+  readonly unitConfig: Readonly<Record<string, unknown>>;
 }
 
 /** The result of the module for a configuration. */
@@ -19,6 +20,9 @@ export interface Evaluated {
   readonly warnings: readonly string[];
   readonly services: Readonly<Record<string, ModuleUnit>>;
   readonly timers: Readonly<Record<string, { timerConfig: Readonly<Record<string, unknown>> }>>;
+  readonly paths: Readonly<Record<string, { pathConfig: Readonly<Record<string, unknown>> }>>;
+  readonly users: Readonly<Record<string, unknown>>;
+  readonly tmpfiles: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   readonly allowedTCPPorts: readonly number[];
   readonly allowedTCPPortRanges: readonly { readonly from: number; readonly to: number }[];
   readonly allowedUDPPorts: readonly number[];

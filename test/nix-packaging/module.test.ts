@@ -39,6 +39,7 @@ const CASES = {
   cohortByHand: `{ networking.firewall.allowedTCPPortRanges = [ { from = 16000; to = 17000; } ];
     services.narswarm = { enable = true; scope = "cohort"; }; }`,
   cohortShut: configuration('scope = "cohort"; openFirewall = false;'),
+  elsewhere: configuration('storeDir = "/srv/nars"; netrcFile = "/etc/nix/netrc";'),
   noFirewall: `{ networking.firewall.enable = false;
     services.narswarm = { enable = true; scope = "cohort"; settings.port = 0; }; }`,
 } as const;
@@ -71,9 +72,11 @@ const CONTRADICTIONS: Readonly<Record<string, readonly [text: string, says: RegE
     /subscription lab says publish/,
   ],
   'two keys': ['keyFile = "/a"; settings.key = "/b";', /keyFile and services\.narswarm\.settings\.key/],
-  'a key in the Nix store': ['keyFile = "/nix/store/x.key";', /keyFile is \/nix\/store\/x\.key/],
-  'a key by a relative path': ['keyFile = "x.key";', /keyFile is x\.key/],
-  'a file store elsewhere': ['settings.store = "/srv/narswarm";', /settings\.store.*\/var\/lib\/private\/narswarm/],
+  'a key in the Nix store': ['keyFile = "/nix/store/x.key";', /\/nix\/store\/x\.key is for a secret/],
+  'a key by a relative path': ['keyFile = "x.key";', /x\.key is for a secret/],
+  'a file store elsewhere': ['settings.store = "/srv/narswarm";', /settings\.store.*services\.narswarm\.storeDir/],
+  'a netrc in the Nix store': ['netrcFile = "/nix/store/netrc";', /\/nix\/store\/netrc is for a secret/],
+  'a file store that the units cannot see': ['storeDir = "/home/me/nars";', /storeDir is \/home\/me\/nars/],
   'a malformed name': ['subscriptions."../x".source = "/run/current-system";', /\.\.\/x is not a valid name/],
   'a store to import into, and no import': [
     'subscriptions = { lab = { source = "/x"; to = "/mnt"; }; sound = { source = "/x"; to = "/mnt"; import = true; }; };',
@@ -186,6 +189,28 @@ for (const [title, lib] of LIBS) {
         assert.ok(!('LoadCredential' in service(seen.desktop, name).serviceConfig));
       }
       assert.ok(!seen.publisher.toml.includes('secrets'), 'the config file is for all to read');
+    });
+
+    test('passwords of caches reach the units as a credential', () => {
+      for (const name of ['narswarm', 'narswarm-update']) {
+        const { serviceConfig, environment } = service(seen.elsewhere, name);
+        assert.deepEqual(serviceConfig['LoadCredential'], ['netrc:/etc/nix/netrc']);
+        assert.equal(environment['NIX_CONFIG'], 'netrc-file = %d/netrc');
+      }
+    });
+
+    test('a file store elsewhere belongs to a user that stays', () => {
+      const { toml, users, tmpfiles, services, refusals } = seen.elsewhere;
+      assert.deepEqual([parse(toml)['store'], refusals], ['/srv/nars', []]);
+      assert.deepEqual(Object.keys(users), ['groups', 'users']);
+      assert.deepEqual(tmpfiles, {
+        narswarm: { '/srv/nars': { d: { user: 'narswarm', group: 'narswarm', mode: '0750' } } },
+      });
+      for (const { serviceConfig, unitConfig } of Object.values(services)) {
+        assert.deepEqual(serviceConfig['ReadWritePaths'], ['/srv/nars']);
+        assert.deepEqual(unitConfig['RequiresMountsFor'], ['/srv/nars']);
+      }
+      assert.deepEqual([seen.bare.users, seen.bare.tmpfiles], [{}, {}]);
     });
 
     test('the firewall admits the local network by default, and others only if told to', () => {

@@ -17,6 +17,7 @@ const FILES = [
   'test/nix/run-nix.test.ts',
   'test/nix/nix-eval.test.ts',
   'test/nix-packaging/lost-substituter.test.ts',
+  'test/nix-packaging/post-build-hook.test.ts',
 ];
 
 const { values, positionals } = parseArgs({ options: { suite: { type: 'string' } }, allowPositionals: true });
