@@ -14,7 +14,7 @@ const configuration = (text: string): string => `{ services.narswarm = { enable 
 
 /** README's NixOS lines for neighbours and for every night, unchanged. */
 const [ofNeighbours = '', ofNight = ''] = Array.from(
-  readFileSync(`${TOP}README.md`, 'utf8').matchAll(/```nix\n(.*?)```/gs),
+  readFileSync(`${TOP}README.md`, 'utf8').matchAll(/```nix\n(services\..*?)```/gs),
   ([, lines = '']) => lines,
 );
 
