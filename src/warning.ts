@@ -21,6 +21,8 @@ export type Warning =
   | { readonly kind: 'served-elsewhere'; readonly storeDir: string }
   /** Another daemon of this machine serves the same store. */
   | { readonly kind: 'served-twice'; readonly storeDir: string; readonly pid: string }
+  /** The service manager could not be told how this process does. */
+  | { readonly kind: 'unheard'; readonly error: Error }
   | { readonly kind: 'unreadable-netrc'; readonly file: string; readonly reason: string }
   /** A cache is for another store directory, and is not asked. */
   | { readonly kind: 'other-store-dir'; readonly cache: string; readonly theirs: string; readonly ours: string }

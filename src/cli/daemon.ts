@@ -21,6 +21,7 @@ import {
 import { keepHeapSmall } from './small-heap.ts';
 import { addSources, readSources, type SourceFlags } from './source-options.ts';
 import { readTrust } from './trust.ts';
+import { statusText } from './running-daemon.ts';
 import { tellUpdated } from './update.ts';
 import { one } from './values.ts';
 import { warningsTo } from './warnings.ts';
@@ -77,6 +78,8 @@ export function daemonCommand(): Command {
     command<DaemonFlags, []>(async ({ output, signal, options, originOf, config: load }) => {
       const scope = options.scope ?? 'lan';
       const onWarning = warningsTo(output);
+      const { ServiceManager } = await import('../daemon/service-manager.ts');
+      await using manager = new ServiceManager(process.env, onWarning);
       if (scope === 'off')
         throw new NarswarmError(
           'USAGE',
@@ -212,7 +215,9 @@ export function daemonCommand(): Command {
       if (service.nars === 0)
         for (const text of unfetched(options.publisher ?? [], publishersOf([], config.subscriptions)))
           output.warn(text);
+      manager.ready(() => statusText(service.facts));
       await untilStopped(signal);
+      manager.stopping();
     }),
   );
 }

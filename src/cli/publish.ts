@@ -139,6 +139,8 @@ export function publishCommand(): Command {
       if (options.dht)
         output.note('looking for the DHT; without internet this takes up to a minute (--no-dht leaves it out)');
       keepHeapSmall();
+      const { ServiceManager } = await import('../daemon/service-manager.ts');
+      await using manager = new ServiceManager(process.env, onWarning);
       await using publisher = await Publisher.start({
         ...build,
         shareKeys,
@@ -152,7 +154,9 @@ export function publishCommand(): Command {
       });
       tellBuilt(output, publisher.built);
       tellReady(output, publisher, options.listen);
+      manager.ready(() => `publishing ${formatCount(publisher.built.publication.manifest.recordCount, 'NAR')}`);
       await untilStopped(signal);
+      manager.stopping();
     }),
   );
 }

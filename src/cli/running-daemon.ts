@@ -45,6 +45,12 @@ function withoutFacts(state: 'none' | 'denied' | 'silent', pid: number | null): 
   }
 }
 
+/** Returns the facts that change, in one short sentence. */
+export function statusText({ nars, port, members, updating }: DaemonFacts): string {
+  const work = updating.length === 0 ? '' : `; updating ${updating.join(', ')}`;
+  return `offers ${formatCount(nars, 'NAR')} on port ${port} to ${formatCount(members.length, 'member')}${work}`;
+}
+
 /** Yields the lines about a daemon, for people. */
 export function* daemonLines(facts: DaemonFacts, now: Date): Generator<string> {
   const { nars, port, scope, startedAt, pid, served, members, maps, published, updating } = facts;

@@ -117,7 +117,7 @@ function* remarks(
   if (first !== undefined)
     yield `${first} is in a folder that services do not see; the units bind it into their view: better keep it elsewhere, such as in /opt or /etc/narswarm`;
   if (missing.length > 0)
-    yield `${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not in PATH: install it before the units need it (git for flakes in a git tree, ssh for ssh-ng stores)`;
+    yield `${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not in PATH: install it before the units need it (git for flakes in a git tree, ssh for ssh-ng stores, systemd-notify for the daemon to start)`;
 }
 
 function advice(user: boolean): string {

@@ -41,6 +41,8 @@ export function warningSentence(warning: Warning): string {
       return `a daemon of another machine or container serves ${warning.storeDir}, too`;
     case 'served-twice':
       return `another narswarm daemon (process ${warning.pid}) serves ${warning.storeDir}, too: stop one of them, or give this one another --store`;
+    case 'unheard':
+      return `systemd cannot be told how this service does, and may end it: systemd-notify failed (${errorSentence(warning.error)})`;
     case 'unreadable-netrc':
       return `the netrc file ${warning.file} cannot be read (${warning.reason}): caches get no password from it`;
     case 'other-store-dir': {

@@ -13,6 +13,9 @@
  *   exist yet, and another program may use a port for some time.
  * - `daemon` does not restart after status 2: a malformed config file does not correct itself. A daemon with 10,000
  *   NARs takes 350 MB; MemoryMax limits what strangers can make of that.
+ *   It tells systemd that it is ready, and every 90 s that its event loop runs. `systemd-notify` does so for it, hence
+ *   NotifyAccess. It is ready once its hash map is built, which may take long the first time. Its store survives SIGKILL.
+ *   The shell has `kill` on every system.
  * - `update` takes only processor time and disk bandwidth that nobody else wants. An interrupted update has not failed:
  *   the next one continues. Of failures, only a missing port or address (9) is retried before the next night. Most of
  *   its memory is used by Nix, which evaluates a system in some gigabytes.

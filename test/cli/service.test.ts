@@ -50,13 +50,17 @@ describe('narswarm service', { concurrency: 4 }, () => {
 
   test('systemd rates the services as well confined', async () => {
     const dir = await written();
-    const { status, output } = await analyze(dir, 'security', '--offline=true', '--threshold=15', '--no-pager');
+    const { status, output } = await analyze(dir, 'security', '--offline=true', '--threshold=16', '--no-pager');
     assert.doesNotMatch(
       output,
       /unrecognized option/,
       'systemd cannot look at unit files: install version 250 or later',
     );
-    assert.equal(status, 0, `an exposure above 1.5:\n${output}`);
+    assert.equal(
+      status,
+      0,
+      `an exposure above 1.6, of which 0.2 are systemd-notify’s right to speak for the daemon:\n${output}`,
+    );
   });
 
   test('prints them for people, each after its name', async () => {

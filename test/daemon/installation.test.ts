@@ -33,6 +33,6 @@ suite('facts of a machine for its units', () => {
       await chmod(join(dir, name), 0o755);
     }
     await writeFile(join(dir, 'ssh'), 'not a program');
-    assert.deepEqual(findTools(`relative:/nowhere:${dir}`), { folders: [dir], missing: ['ssh'] });
+    assert.deepEqual(findTools(`relative:/nowhere:${dir}`), { folders: [dir], missing: ['ssh', 'systemd-notify'] });
   });
 });
