@@ -33,6 +33,15 @@
         default = narswarm;
       };
 
+      homeManagerModules = rec {
+        narswarm = ./nix/home-manager.nix;
+        default = narswarm;
+      };
+      darwinModules = rec {
+        narswarm = ./nix/darwin.nix;
+        default = narswarm;
+      };
+
       checks = eachSystem (pkgs: {
         package = self.packages.${pkgs.stdenv.hostPlatform.system}.narswarm;
         module = import ./nix/tests/module.nix { inherit pkgs; };

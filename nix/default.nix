@@ -1,4 +1,5 @@
-# `nix-build nix` for people without flakes. The module is ./module.nix, the overlay ./overlay.nix.
+# `nix-build nix` for people without flakes. The modules are ./module.nix (NixOS), ./home-manager.nix and ./darwin.nix
+# (nix-darwin), the overlay ./overlay.nix.
 {
   pkgs ? import <nixpkgs> { },
 }:

@@ -98,6 +98,7 @@ buildNpmPackage {
     inherit (manifest) description;
     license = lib.licenses.mit;
     mainProgram = "narswarm";
-    platforms = lib.platforms.linux;
+    # Nobody has tried it on macOS.
+    platforms = lib.platforms.linux ++ lib.platforms.darwin;
   };
 }

@@ -274,6 +274,7 @@ let
           value = make name;
         }) names
       );
+    makeBinPath = packages: concatStringsSep ":" (map (package: "${package}/bin") packages);
     optionalString = condition: text: if condition then text else "";
     nameValuePair = name: value: { inherit name value; };
     hasInfix = part: text: builtins.length (builtins.split part text) > 1;

@@ -12,8 +12,7 @@ let
     };
     licenses.mit = "MIT";
     platforms.linux = [ "x86_64-linux" ];
-    optionalString = condition: text: if condition then text else "";
-    makeBinPath = packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
+    platforms.darwin = [ "aarch64-darwin" ];
   };
   pkgs = import ./pkgs-stub.nix { lib = stub; };
 in

@@ -42,7 +42,7 @@ let
 in
 {
   stdenv.buildPlatform.canExecute = _: true;
-  stdenv.hostPlatform = { };
+  stdenv.hostPlatform.isLinux = true;
   formats.toml =
     { }:
     {

@@ -115,7 +115,7 @@ suite('the Nix files', () => {
   });
 
   for (const [title, folder] of LIBS) {
-    test(`the flake has package, app, overlay, module and checks, ${title}`, () => {
+    test(`the flake has package, app, overlay, modules and checks, ${title}`, () => {
       const outputs = `
       let
         lib = ${folder === undefined ? STUB : `import (/. + ${JSON.stringify(folder)})`};
@@ -125,12 +125,14 @@ suite('the Nix files', () => {
       in {
         program = outputs.apps.x86_64-linux.default.program;
         checks = builtins.attrNames outputs.checks.aarch64-linux;
-        module = builtins.pathExists outputs.nixosModules.default;
+        modules = map (modules: builtins.pathExists modules.default) [
+          outputs.nixosModules outputs.homeManagerModules outputs.darwinModules
+        ];
         overlay = (outputs.overlays.default pkgs { }).narswarm.name;
       }`;
       assert.deepEqual(nixEval(outputs), {
         checks: ['module', 'package', 'vm'],
-        module: true,
+        modules: [true, true, true],
         overlay: 'package.nix',
         program: '/nix/store/x/bin/narswarm',
       });
