@@ -124,6 +124,10 @@ interface FactsByCode {
   NAR_UNAVAILABLE: IncompleteFacts;
   NARINFO_MISSING: IncompleteFacts;
   NIX_MISSING: IncompleteFacts;
+  NIX_FAILED: {
+    /** True if this user may not talk to the Nix daemon. The message has the way out. */
+    readonly isDaemonDenied?: boolean;
+  };
   IMPORT_FAILED: IncompleteFacts & {
     /** Store path whose NAR has another hash or size than its narinfo says. */
     readonly path?: string | undefined;

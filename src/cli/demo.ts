@@ -35,7 +35,9 @@ export function demoCommand(): Command {
 function stepInWords(step: DemoStep): string {
   switch (step.kind) {
     case 'building':
-      return '1  building a closure with the real Nix and signing it';
+      return '1  building a closure with the real Nix';
+    case 'compressing':
+      return '   signing it, and compressing its NARs with xz';
     case 'serving':
       return `2  serving it as a binary cache at ${step.url}`;
     case 'joined-dht':
@@ -46,6 +48,8 @@ function stepInWords(step: DemoStep): string {
       const how = step.from === 'cache' ? 'filled from the cache alone' : 'filled from the swarm';
       return `5  ${step.name} is up, ${how}, and announces itself in the publisher’s cohort`;
     }
+    case 'awaiting-announces':
+      return '   waiting until the DHT knows all three of them';
     case 'fetching':
       return '6  a new machine fetches the root “demo” without a cache, only with the publisher’s address';
     default:

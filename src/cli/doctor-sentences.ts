@@ -122,7 +122,9 @@ function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat }: Fi
   };
 }
 
-function ofNixConf({ substituters, trustedKeys, store, isTrustedUser, failure }: Findings['nix-conf']): Sentence {
+function ofNixConf(facts: Findings['nix-conf']): Sentence {
+  const { substituters, trustedKeys, store, isTrustedUser, failure, isDaemonDenied } = facts;
+  if (failure !== undefined && isDaemonDenied) return { text: failure, wayOut: undefined };
   if (failure !== undefined)
     return {
       text: `Nix failed (${failure})`,

@@ -22,10 +22,14 @@ export interface MadeClosure {
   readonly secretKeyFile: string;
 }
 
+/** A step that takes a moment. */
+export type ClosureStep = 'building' | 'compressing';
+
 /** Files of the working folder. */
 const EXPRESSION = 'closure.nix';
 const SECRET = 'nix-key.secret';
 const PUBLIC = 'nix-key.public';
+const BUILD_STORE = 'build-store';
 
 /** Makes Nix build in its own store in the working folder: the machine's store is neither needed nor changed. */
 const NIX_CONFIG = `experimental-features = nix-command
@@ -38,15 +42,17 @@ sandbox-paths = ${sandboxPaths()}`;
  * package that refers to it and to the package before.
  *
  * @param dir working folder, must exist; everything is made below it
+ * @param options.onStep called when a step begins
  * @param blobBytes size of each blob in bytes
  * @throws NIX_MISSING, NIX_FAILED in Nix's own words
  */
 export async function makeClosure(
   dir: string,
   blobBytes: readonly number[],
-  options: { name?: string; signal?: AbortSignal } = {},
+  options: { name?: string; signal?: AbortSignal; onStep?: (step: ClosureStep) => void } = {},
 ): Promise<MadeClosure> {
-  const { name = 'demo', signal } = options;
+  const { name = 'demo', signal, onStep } = options;
+  onStep?.('building');
   const blobs = join(dir, 'blobs');
   await makeFolder(blobs);
   for (const [index, bytes] of blobBytes.entries()) await writeFile(join(blobs, `blob-${index}`), randomBytes(bytes));
@@ -57,20 +63,32 @@ export async function makeClosure(
     dir,
     signal,
   );
-  return buildClosure(dir, signal);
+  return buildClosure(dir, { signal, onStep });
 }
 
 /** Builds, signs and copies the closure of a folder made by {@link makeClosure}, with its present blobs. */
-export async function buildClosure(dir: string, signal?: AbortSignal): Promise<MadeClosure> {
+export async function buildClosure(
+  dir: string,
+  { signal, onStep }: { signal?: AbortSignal | undefined; onStep?: ((step: ClosureStep) => void) | undefined } = {},
+): Promise<MadeClosure> {
   const cacheDir = join(dir, 'cache');
-  const buildStore = join(dir, 'build-store');
+  const buildStore = join(dir, BUILD_STORE);
   const secretKeyFile = join(dir, SECRET);
   const nix = (file: string, args: readonly string[]): Promise<string> => run(file, args, dir, signal);
   const root = parseStorePath(
     (await nix('nix-build', [join(dir, EXPRESSION), '--no-out-link', '--store', buildStore, '--quiet'])).trim(),
   );
   await nix('nix', ['store', 'sign', '--store', buildStore, '--recursive', '--key-file', secretKeyFile, root]);
-  await nix('nix', ['copy', '--from', buildStore, '--to', `file://${cacheDir}?compression=xz`, root]);
+  onStep?.('compressing');
+  // The blobs cannot be compressed, so more than the least would only take time.
+  await nix('nix', [
+    'copy',
+    '--from',
+    buildStore,
+    '--to',
+    `file://${cacheDir}?compression=xz&compression-level=0`,
+    root,
+  ]);
   const publicKey = (await readFile(join(dir, PUBLIC), 'utf8')).trim();
   return { cacheDir, buildStore, root, publicKey, secretKeyFile };
 }
@@ -95,7 +113,7 @@ async function run(
   signal: AbortSignal | undefined,
 ): Promise<string> {
   try {
-    const env = { NIX_CONFIG, HOME: home, LC_ALL: 'C' };
+    const env = { NIX_CONFIG, NIX_REMOTE: `local?root=${join(home, BUILD_STORE)}`, HOME: home, LC_ALL: 'C' };
     const { stdout } = await execa(file, args, { env, ...(signal === undefined ? {} : { cancelSignal: signal }) });
     return stdout;
   } catch (error) {

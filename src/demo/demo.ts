@@ -18,7 +18,7 @@ import { DhtNode } from '../discovery/dht.ts';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import type { Scope } from '../discovery/scope.ts';
-import { makeClosure } from './closure.ts';
+import { makeClosure, type ClosureStep } from './closure.ts';
 import { serveCache } from './cache-server.ts';
 import type { Warn, Warning } from '../warning.ts';
 
@@ -30,12 +30,13 @@ const HOST = '127.0.0.1';
 
 /** A step of the demo that begins or is done. */
 export type DemoStep =
-  | { readonly kind: 'building' }
+  | { readonly kind: ClosureStep }
   | { readonly kind: 'serving'; readonly url: string }
   | { readonly kind: 'joined-dht'; readonly nodes: number }
   | { readonly kind: 'published'; readonly records: number; readonly address: PublisherAddress }
   /** A seeder is up, with what it got from there. */
   | { readonly kind: 'seeding'; readonly name: string; readonly from: 'cache' | 'swarm' }
+  | { readonly kind: 'awaiting-announces' }
   | { readonly kind: 'fetching' }
   | { readonly kind: 'warning'; readonly warning: Warning };
 
@@ -68,8 +69,8 @@ export async function runDemo(tell: (step: DemoStep) => void, signal: AbortSigna
   };
   const warn: Warn = (warning) => tell({ kind: 'warning', warning });
 
-  tell({ kind: 'building' });
-  const made = await makeClosure(await folder('make'), BLOB_BYTES, { signal });
+  const onStep = (kind: ClosureStep): void => tell({ kind });
+  const made = await makeClosure(await folder('make'), BLOB_BYTES, { signal, onStep });
   const keys = [parsePublicKey(made.publicKey)];
 
   const upstream = stack.use(await serveCache(made.cacheDir));
@@ -159,6 +160,7 @@ export async function runDemo(tell: (step: DemoStep) => void, signal: AbortSigna
     tell({ kind: 'seeding', name, from });
   }
 
+  tell({ kind: 'awaiting-announces' });
   await untilFound(nodes[0]!, cohortInfoHash(address.publicKey, address.salt), names.size, signal);
   const sentBefore = upstream.bytesSent();
   tell({ kind: 'fetching' });
@@ -183,9 +185,19 @@ export async function runDemo(tell: (step: DemoStep) => void, signal: AbortSigna
 /** Waits until the DHT knows this many members of a cohort: announces take a moment. */
 async function untilFound(node: DhtNode, cohort: InfoHash, count: number, signal: AbortSignal): Promise<void> {
   const found = new Set<string>();
-  while (found.size < count) {
-    await node.lookup(cohort, { onPeer: (peer) => found.add(formatEndpoint(peer)), signal });
-    await sleep(100, undefined, { signal });
+  const enough = new AbortController();
+  const onPeer = (peer: Endpoint): void => {
+    found.add(formatEndpoint(peer));
+    if (found.size >= count) enough.abort();
+  };
+  while (!enough.signal.aborted) {
+    try {
+      await node.lookup(cohort, { onPeer, signal: AbortSignal.any([signal, enough.signal]) });
+      await sleep(100, undefined, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!enough.signal.aborted) throw error;
+    }
   }
 }
 

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { NarswarmError } from '../errors.ts';
+import { deniedDaemon } from './daemon-access.ts';
 import type { StorePath } from './brands.ts';
 
 /** Limit for one command line: the kernel bounds its length, and 1000 store paths are well below. */
@@ -139,7 +140,9 @@ export async function runFirstKnown(
 export function nixFailed(result: RunResult): NarswarmError {
   const words = lastWordsOf(result);
   const wayOut = DENIED.test(words) ? `: ${OTHER_STORE}` : '';
-  return new NarswarmError('NIX_FAILED', `nix failed: ${words}${wayOut}`, { cause: result });
+  return (
+    deniedDaemon(words, result) ?? new NarswarmError('NIX_FAILED', `nix failed: ${words}${wayOut}`, { cause: result })
+  );
 }
 
 /**

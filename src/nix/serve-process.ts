@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
+import { deniedDaemon } from './daemon-access.ts';
 import type { StoreCallOptions } from './run-nix.ts';
 import { encodeNumber, type WireReader } from './wire-format.ts';
 
@@ -50,7 +51,9 @@ export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
     failure(cause) {
       if (signal?.aborted === true) return signal.reason;
       const reason = words.trim() || (cause instanceof Error ? cause.message : String(cause));
-      return new NarswarmError('NIX_FAILED', `nix-store --serve failed: ${reason}`, { cause });
+      return (
+        deniedDaemon(reason, cause) ?? new NarswarmError('NIX_FAILED', `nix-store --serve failed: ${reason}`, { cause })
+      );
     },
     async end() {
       signal?.removeEventListener('abort', stop);

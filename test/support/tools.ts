@@ -40,7 +40,7 @@ if (missing.length > 0) {
     );
     process.exit(1);
   }
-  process.stderr.write(`installing ${missing.join(', ')} with apt-get\n`);
+  process.stderr.write(`installing ${missing.join(', ')} with apt-get, which may take a minute\n`);
   const quietly = {
     stdio: ['ignore', 'ignore', 'inherit'] as ['ignore', 'ignore', 'inherit'],
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },

@@ -115,11 +115,13 @@ async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
       store: url,
       isTrustedUser,
       failure: undefined,
+      isDaemonDenied: false,
     });
   } catch (error) {
     const failure = orNarswarm(error, (error as Error).message);
+    const isDaemonDenied = isNarswarmError(error, 'NIX_FAILED') && error.facts.isDaemonDenied === true;
     const nothing = { substituters: [], trustedKeys: 0, store: undefined, isTrustedUser: undefined };
-    yield found('nix-conf', 'bad', { ...nothing, failure });
+    yield found('nix-conf', 'bad', { ...nothing, failure, isDaemonDenied });
   }
 }
 

@@ -24,6 +24,8 @@ export interface Findings {
     readonly isTrustedUser: boolean | undefined;
     /** The reason why Nix cannot be asked, in its own words. */
     readonly failure: string | undefined;
+    /** True if this user may not talk to the Nix daemon. Then `failure` has the way out. */
+    readonly isDaemonDenied: boolean;
   };
   keys: {
     readonly trusted: readonly string[];
