@@ -38,6 +38,7 @@ pkgs.runCommand "narswarm-module" { } ''
   cat ${
     lib.escapeShellArgs (
       lib.concatMap files [
+        "builder.nix"
         "desktop.nix"
         "publisher.nix"
         "upgrade-hook.nix"

@@ -8,6 +8,7 @@ import { evaluate, type Evaluated } from './module-cases.ts';
 const CASES = {
   desktop: './nix/examples/desktop.nix',
   publisher: './nix/examples/publisher.nix',
+  builder: './nix/examples/builder.nix',
   full: `{
     services.narswarm = {
       enable = true;
@@ -46,7 +47,7 @@ suite('the config file of the NixOS module', () => {
     return lab.run(['--config', file, 'config']);
   }
 
-  for (const name of ['desktop', 'publisher', 'full'] as const) {
+  for (const name of ['desktop', 'publisher', 'builder', 'full'] as const) {
     test(`accepts ${name}`, async () => {
       const run = await check(name);
       assert.equal(run.status, 0, `${run.stderr}\n${seen[name].toml}`);

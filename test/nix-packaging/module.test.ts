@@ -23,6 +23,7 @@ const CASES = {
   night: `{ ${ofNight} }`,
   desktop: './nix/examples/desktop.nix',
   publisher: './nix/examples/publisher.nix',
+  builder: './nix/examples/builder.nix',
   hook: './nix/examples/upgrade-hook.nix',
   bare: configuration(''),
   disabled: '{ services.narswarm.settings.port = 1; }',
@@ -112,7 +113,14 @@ for (const [title, lib] of LIBS) {
     });
 
     test('the examples evaluate without a failed assertion', () => {
-      for (const { refusals, warnings } of [seen.desktop, seen.publisher, seen.hook, seen.bare, seen.noDht])
+      for (const { refusals, warnings } of [
+        seen.desktop,
+        seen.publisher,
+        seen.builder,
+        seen.hook,
+        seen.bare,
+        seen.noDht,
+      ])
         assert.deepEqual([refusals, warnings], [[], []]);
     });
 
@@ -164,6 +172,8 @@ for (const [title, lib] of LIBS) {
       }
       assert.match(String(daemon['ExecStart']), /\/bin\/narswarm --config \S+ daemon$/);
       assert.match(String(update['ExecStart']), /\/bin\/narswarm --config \S+ update$/);
+      assert.partialDeepStrictEqual(daemon, units.daemon);
+      assert.match(String(daemon['ExecReload']), /kill -HUP/);
       assert.partialDeepStrictEqual(update, units.update);
       assert.equal(restartIfChanged, false);
       assert.equal(service(seen.desktop, 'narswarm').environment['NIX_REMOTE'], 'daemon');
