@@ -68,10 +68,13 @@ const GROUP = { gid: 1, name: groupName(1) ?? assert.fail('no group has the numb
 describe('a user who may not talk to the Nix daemon', () => {
   let lab: Lab;
   let socket: string;
+  /** The state of Nix. Who may not write it has to ask the daemon. */
+  let state: string;
   let cache: string;
   before(async () => {
     lab = await Lab.open();
     socket = join(await lab.folder('daemon'), 'socket');
+    state = await lab.folder('state');
     cache = await lab.fixtureCache();
   });
   after(() => lab[Symbol.asyncDispose]());
@@ -79,8 +82,9 @@ describe('a user who may not talk to the Nix daemon', () => {
   /** Runs the program as a user whom the daemon's folder lets in only as a member of a group. */
   async function run(group: number, args: readonly string[]): Promise<Run> {
     await chmod(dirname(socket), 0o070);
+    await chmod(state, 0o555);
     const wrapper = ['unshare', '--user', `--map-user=${UID}`, `--map-group=${group}`];
-    return lab.runPlain(args, { wrapper, env: { NIX_REMOTE: 'daemon', NIX_DAEMON_SOCKET_PATH: socket } });
+    return lab.runPlain(args, { wrapper, env: { NIX_STATE_DIR: state, NIX_DAEMON_SOCKET_PATH: socket } });
   }
 
   async function fetch(group: number): Promise<Run> {
