@@ -8,7 +8,8 @@ let
   cfg = config.services.narswarm;
   units = lib.importJSON ./units.json;
 
-  # systemd reads these files as root, and shows the units copies in $CREDENTIALS_DIRECTORY (%d).
+  # systemd reads these files as root, and shows the units copies in $CREDENTIALS_DIRECTORY (%d). The program looks
+  # there for netrc by itself.
   secrets = lib.filterAttrs (_: file: file != null) {
     publisher-key = cfg.keyFile;
     netrc = cfg.netrcFile;
@@ -39,9 +40,7 @@ rec {
       }
       # For subscriptions to files that say <nixpkgs>.
       // lib.optionalAttrs (config.nix.nixPath != [ ]) { NIX_PATH = lib.concatStringsSep ":" config.nix.nixPath; }
-      // lib.optionalAttrs (cfg.keyFile != null) { NARSWARM_KEY = "%d/publisher-key"; }
-      # Nix's own file is root's. narswarm asks Nix for its configuration, which includes this line.
-      // lib.optionalAttrs (cfg.netrcFile != null) { NIX_CONFIG = "netrc-file = %d/netrc"; };
+      // lib.optionalAttrs (cfg.keyFile != null) { NARSWARM_KEY = "%d/publisher-key"; };
   };
 
   credentials = lib.mapAttrsToList (name: file: "${name}:${file}") secrets;

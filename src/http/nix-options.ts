@@ -24,12 +24,25 @@ export function optionsOfNix(
 ): HttpClientOptions {
   const attempts = config?.downloadAttempts ?? 0;
   return {
-    netrcFile: config?.netrcFile ?? join(environment['NIX_CONF_DIR'] || '/etc/nix', 'netrc'),
+    netrcFile: netrcFile(config?.netrcFile, environment),
     caFile: authoritiesFile(config?.caFile, environment),
     connectTimeoutMs: milliseconds(config?.connectTimeout),
     stallTimeoutMs: milliseconds(config?.stalledDownloadTimeout),
     retries: attempts > 0 ? attempts - 1 : undefined,
   };
+}
+
+/**
+ * Returns the credential `netrc` of a service (systemd.exec(5), LoadCredential), since root's file cannot be read there,
+ * otherwise `netrc-file`.
+ */
+function netrcFile(
+  configured: string | undefined,
+  { CREDENTIALS_DIRECTORY, NIX_CONF_DIR }: Readonly<Record<string, string | undefined>>,
+): string {
+  const credential = CREDENTIALS_DIRECTORY ? join(CREDENTIALS_DIRECTORY, 'netrc') : undefined;
+  if (credential !== undefined && existsSync(credential)) return credential;
+  return configured ?? join(NIX_CONF_DIR || '/etc/nix', 'netrc');
 }
 
 /**

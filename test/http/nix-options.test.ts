@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
@@ -25,6 +27,16 @@ describe("options of Nix's configuration", () => {
     assert.equal(optionsOfNix(parseNixConfig('netrc-file = /a b\n'), {}).netrcFile, '/a b');
     assert.equal(optionsOfNix(undefined, {}).netrcFile, '/etc/nix/netrc');
     assert.equal(optionsOfNix(undefined, { NIX_CONF_DIR: '/conf' }).netrcFile, '/conf/netrc');
+  });
+
+  it('take the netrc file that systemd gives a service as a credential', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'narswarm-credentials-'));
+    t.after(() => rm(folder, { recursive: true }));
+    const config = parseNixConfig('netrc-file = /etc/nix/netrc\n');
+    const options = (): unknown => optionsOfNix(config, { CREDENTIALS_DIRECTORY: folder }).netrcFile;
+    assert.equal(options(), '/etc/nix/netrc');
+    await writeFile(join(folder, 'netrc'), '');
+    assert.equal(options(), join(folder, 'netrc'));
   });
 
   it('take timeouts and attempts if Nix sets a limit', () => {
