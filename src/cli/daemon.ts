@@ -19,7 +19,8 @@ import {
   withNeighbours,
 } from './shared-options.ts';
 import { keepHeapSmall } from './small-heap.ts';
-import { addSources, readSources, type SourceFlags } from './source-options.ts';
+import { addSources, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
+import { addSubstituter, serveNix, substituterUrls, type SubstituterFlags } from './substituter-options.ts';
 import { readTrust } from './trust.ts';
 import { statusText } from './running-daemon.ts';
 import { tellUpdated } from './update.ts';
@@ -31,7 +32,7 @@ import type { Warn } from '../warning.ts';
 /** Time to look for a newer edition of a mirror than the one that the daemon holds. */
 const MIRROR_PUBLISHER_TIMEOUT_MS = 10_000;
 
-interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags {
+interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags, SubstituterFlags {
   readonly publish?: boolean;
   readonly httpPort?: number;
   readonly store: string;
@@ -63,6 +64,7 @@ export function daemonCommand(): Command {
       one(parseCount),
       1,
     );
+  addSubstituter(daemon);
   addSources(daemon);
   addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
   addCommon(
@@ -178,6 +180,19 @@ export function daemonCommand(): Command {
           mirrors.onEdition(address, seq);
         },
       });
+      const followed = async (): Promise<PublisherAddress[]> =>
+        publishersOf(options.publisher ?? [], await subscriptions());
+      await using substituting = await serveNix(options, {
+        service,
+        output,
+        originOf,
+        signal,
+        publishers: followed,
+        keys,
+        limit: network.limits.download,
+        lanCaches: network.lan && options.upstream ? { interfaceAddress: onlyAddress(network.listen) } : undefined,
+      });
+      const substituters = substituterUrls(substituting?.addresses ?? []);
       // Another daemon on this store answers for itself.
       const answering = (): Promise<Answering> => FactsSocket.open(store, () => service.facts);
       await using _socket = turn && (await openOrWarn(answering, onWarning));
@@ -195,6 +210,7 @@ export function daemonCommand(): Command {
           dhtPort: dht?.port ?? null,
           nars: service.nars,
           scope,
+          substituters,
           ...(publisher && {
             address: formatPublisherAddress(publisher.built.publication.address),
             httpPort: publisher.http.port,
@@ -209,6 +225,7 @@ export function daemonCommand(): Command {
                 `address  ${formatPublisherAddress(publisher.built.publication.address)}`,
                 `HTTP     ${mirrorOf(publisher, options.listen)}`,
               ]),
+          ...(substituters[0] === undefined ? [] : [`for Nix  ${substituters[0]}`]),
           'ready',
         ].join('\n'),
       );

@@ -149,6 +149,6 @@ export async function readSources(
 }
 
 /** Returns the address of the only interface to use. Undefined: all interfaces. */
-function onlyAddress(listen: string | undefined): string | undefined {
+export function onlyAddress(listen: string | undefined): string | undefined {
   return listen === '0.0.0.0' || listen === '::' ? undefined : listen;
 }

@@ -10,7 +10,7 @@ import { parseRates } from './rates.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
 import { parseSubnet } from '../discovery/subnet.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
-import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
+import { defaultPortInWords, SERVICE_PORTS, SUBSTITUTER_PORT } from '../wire/ports.ts';
 import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
@@ -231,6 +231,27 @@ export const KEYS = {
     placeholder: 'port',
     description: 'TCP port on which publish and daemon serve the hash map over HTTP; 0 picks one',
     initial: () => defaultPortInWords(SERVICE_PORTS.http),
+  },
+  substituter: {
+    shape: 'flag',
+    parse: parseFlag,
+    placeholder: '',
+    description: 'let daemon serve the file store to Nix as a substituter that fetches ahead',
+    initial: () => 'true',
+  },
+  'substituter-listen': {
+    shape: 'list',
+    parse: checkAddress,
+    placeholder: 'address',
+    description: 'address of the substituter; others than loopback get only what is shared',
+    initial: () => '127.0.0.1 and ::1',
+  },
+  'substituter-port': {
+    shape: 'number',
+    parse: parsePort,
+    placeholder: 'port',
+    description: 'TCP port of the substituter',
+    initial: () => String(SUBSTITUTER_PORT),
   },
   hint: {
     shape: 'list',

@@ -23,6 +23,7 @@ import { Copies } from './copies.ts';
 import { gatherFacts, type DaemonFacts } from './facts.ts';
 import { FollowedMap } from './followed-map.ts';
 import { OwnMap, type OwnMapOptions } from './own-map.ts';
+import type { DaemonMeans } from './substituting.ts';
 
 /** Interval at which NARs that a fetch has added are noticed and seeded. */
 const LOOK_MS = 1_000;
@@ -134,6 +135,11 @@ export class Daemon implements AsyncDisposable {
   /** The publisher of this machine's own map. Undefined until there is something to publish. */
   get publisher(): Publisher | undefined {
     return this.#ownMap?.publisher;
+  }
+
+  /** What a substituter of this daemon works with. */
+  get means(): DaemonMeans {
+    return { store: this.#options.store, network: this.network, http: this.#http, offer: this.#offer };
   }
 
   /** Number of NARs that were requested and whose pieces are known. */

@@ -65,16 +65,32 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   const lacking = needed && new Set<string>([...needed, ...lost]);
   const cacheOf = (info: NarInfo): Upstream | undefined => candidates.cacheOf(info);
   const plan = await planFetch(claimed, { store, catalogue, needed: lacking, cacheOf, signal });
-  let isLate = false;
-  const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
-  const attaching = attachTorrents(plan.jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
-  attaching.catch(() => undefined); // a late failure is ignored
-  const mayBeLate = options.hasUpstream && !options.dryRun && plan.jobs.length > 0;
-  isLate = mayBeLate && (await isSlow(attaching, maps.graceMs));
-  if (!isLate) await attaching;
+  const mayBeLate = options.hasUpstream && !options.dryRun;
+  const torrentsLate = await attachInTime(plan.jobs, maps, { mayBeLate, signal });
   const begun = new Map(plan.jobs.map((job) => [job.fileHash, session.leftoverBytes(job.fileHash, job.sizeBytes)]));
   tell({ type: 'planned', plan, closure, partialBytes: [...begun.values()].reduce((sum, bytes) => sum + bytes, 0) });
-  return { plan, begun, needed, lost, torrentsLate: isLate ? () => maps.settled() : undefined };
+  return { plan, begun, needed, lost, torrentsLate };
+}
+
+/**
+ * Gives each job the torrent of its NAR in a hash map.
+ *
+ * @param options.mayBeLate true if NARs can come from elsewhere: then the wait for publishers is short
+ * @returns what to wait for until torrents can be looked up without waiting. Undefined: all jobs have theirs
+ */
+export async function attachInTime(
+  jobs: Plan['jobs'],
+  maps: HashMaps,
+  { mayBeLate, signal }: { readonly mayBeLate: boolean; readonly signal: AbortSignal },
+): Promise<Planned['torrentsLate']> {
+  let isLate = false;
+  const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
+  const attaching = attachTorrents(jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
+  attaching.catch(() => undefined); // a late failure is ignored
+  isLate = mayBeLate && jobs.length > 0 && (await isSlow(attaching, maps.graceMs));
+  if (isLate) return () => maps.settled();
+  await attaching;
+  return undefined;
 }
 
 /**

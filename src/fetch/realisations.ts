@@ -77,6 +77,24 @@ export async function realisedPath(
   return undefined;
 }
 
+/**
+ * Returns the contents of a realisation's file, from the file store or a cache. Undefined if none has one that a trusted
+ * key has signed.
+ *
+ * @param file as {@link realisationFile} or {@link buildTraceFile} names it
+ */
+export async function realisationIn(
+  file: string,
+  { store, upstreams, keys, ...context }: Omit<SearchContext, 'maps'>,
+): Promise<string | undefined> {
+  const sources = [() => readRealisation(file, store), ...upstreams.map((one) => () => ask(one, file, context))];
+  for (const find of sources) {
+    const found = await find();
+    if (found !== undefined && isTrustedRealisation(found, keys)) return found.text;
+  }
+  return undefined;
+}
+
 /** Asks a cache for a realisation. Undefined if it has none, or fails. */
 async function ask(
   upstream: Upstream,

@@ -71,7 +71,7 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
  * Returns the present sources, near ones first. A target over a network is asked only for paths that no cache has. So is
  * any target after an interrupted import: its narinfos do not name the NARs that are left without one in the store.
  */
-async function sourcesInOrder(
+export async function sourcesInOrder(
   { paths }: Roots,
   { store, target, maps, near, upstreams, http }: WalkSources,
 ): Promise<() => NarInfoSource[]> {

@@ -7,6 +7,7 @@
  * - `beside`: peers of processes that run beside a daemon: a fetch, an update, the daemon of another user (TCP). A
  *   fetch never uses the daemon's own port, since the daemon may start at any moment.
  * - `http`: the hash map of a publisher (TCP).
+ * - `substituter`: the binary cache of a daemon, for Nix (TCP, loopback).
  * - `discovery`: multicast on the local network (UDP, BEP 14); `mdns`: caches that announce themselves there (UDP).
  */
 import numbers from '../../nix/ports.json' with { type: 'json' };
@@ -35,6 +36,9 @@ export const SERVICE_PORTS: DefaultPorts & { readonly http: readonly number[] } 
   dht: [numbers.dht, ANY],
   http: [numbers.http, ANY],
 };
+
+/** TCP port of a daemon's substituter. It has no alternative, since nix.conf names it. */
+export const SUBSTITUTER_PORT: number = numbers.substituter;
 
 /** Ports of other commands. Their DHT node only asks, which needs no open port. */
 export const RUN_PORTS: DefaultPorts = { peers: [...BESIDE, ANY], dht: [ANY] };

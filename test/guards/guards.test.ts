@@ -14,11 +14,11 @@ test('every invariant in ARCHITECTURE.md has tests and a patch that removes its 
   }
 });
 
-/** Tells whether a row names a file of `src/`, or a function in it. */
+/** Tells whether a row names a file of the project, or a function in it. */
 function isNamed(file: string, where: readonly string[]): boolean {
   const text = readFileSync(ROOT + file, 'utf8');
   return where.some((place) =>
-    place.endsWith('.ts')
+    /\.(?:ts|nix|sh)$/.test(place)
       ? `/${file}`.endsWith(`/${place}`)
       : place.split('.').every((word) => new RegExp(`\\b${word}\\b`).test(text)),
   );

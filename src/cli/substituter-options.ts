@@ -1,0 +1,91 @@
+import { Option, type Command } from 'commander';
+import type { Daemon } from '../daemon/daemon.ts';
+import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
+import { isNarswarmError } from '../errors.ts';
+import type { SubstitutingOptions } from '../daemon/substituting.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { isInUse, SUBSTITUTER_PORT } from '../wire/ports.ts';
+import type { OriginOf } from './configuration.ts';
+import type { Output } from './output.ts';
+import { readSources, type SourceFlags, type Sources } from './source-options.ts';
+import { each, parseAddress, parsePort } from './values.ts';
+import { warningsTo } from './warnings.ts';
+
+/** Options of a command that serves Nix, as commander gives them. */
+export interface SubstituterFlags {
+  readonly substituter: boolean;
+  readonly substituterListen?: readonly string[];
+  readonly substituterPort?: number;
+}
+
+const LOOPBACK = ['127.0.0.1', '::1'];
+
+export function addSubstituter(command: Command): Command {
+  return command
+    .addOption(new Option('--no-substituter', 'do not serve the file store to Nix').default(true))
+    .addOption(new Option('--substituter', 'serve it, even if the config file says not to'))
+    .option(
+      '--substituter-listen <address>',
+      'address on which Nix is served; machines other than this one get only what is shared; may be repeated (default: 127.0.0.1 and ::1)',
+      each(parseAddress),
+    )
+    .option(
+      '--substituter-port <port>',
+      `TCP port on which Nix is served; 0 picks one (default: ${SUBSTITUTER_PORT})`,
+      parsePort,
+    );
+}
+
+interface SubstituterContext {
+  readonly service: Daemon;
+  readonly output: Output;
+  readonly originOf: OriginOf;
+  readonly signal: AbortSignal;
+  /** Returns the publishers that are followed now. */
+  readonly publishers: () => Promise<readonly PublisherAddress[]>;
+  readonly keys: readonly PublicKey[];
+  readonly limit: DirectionLimit | undefined;
+  /** Undefined: caches that announce themselves are not looked for. */
+  readonly lanCaches: SubstitutingOptions['lanCaches'];
+}
+
+/**
+ * Serves the daemon's store to Nix. Undefined if that is switched off, or if another process has the default port.
+ *
+ * @throws LISTEN_FAILED for a port that was given
+ */
+export async function serveNix(
+  flags: SubstituterFlags & SourceFlags,
+  { service, output, originOf, signal, ...means }: SubstituterContext,
+): Promise<(AsyncDisposable & { readonly addresses: readonly Endpoint[] }) | undefined> {
+  if (!flags.substituter) return undefined;
+  const port = flags.substituterPort ?? SUBSTITUTER_PORT;
+  const sources = async (): Promise<Sources> => readSources(flags, { output, signal, originOf, seeds: true });
+  const { startSubstituting } = await import('../daemon/substituting.ts');
+  const start = (hosts: readonly string[]): ReturnType<typeof startSubstituting> =>
+    startSubstituting({
+      ...service.means,
+      listen: hosts.map((host) => ({ host, port })),
+      upstreams: async () => (await sources()).upstreams,
+      ...means,
+      onWarning: warningsTo(output),
+    });
+  try {
+    if (flags.substituterListen !== undefined) return await start(flags.substituterListen);
+    return await start(LOOPBACK).catch((error: unknown) => {
+      if (isInUse(error)) throw error;
+      return start(LOOPBACK.slice(0, 1)); // a machine without IPv6
+    });
+  } catch (error) {
+    if (flags.substituterPort !== undefined || !isNarswarmError(error, 'LISTEN_FAILED') || !isInUse(error)) throw error;
+    output.note(`port ${port} is in use by another process: Nix is not served by this daemon`);
+    return undefined;
+  }
+}
+
+/** Returns the URLs to name in nix.conf. */
+export function substituterUrls(addresses: readonly Endpoint[]): string[] {
+  return addresses.map((address) => `http://${formatEndpoint(address)}`);
+}

@@ -1,0 +1,78 @@
+import type { PublisherAddress } from '../index/address.ts';
+import type { Endpoint } from '../discovery/endpoint.ts';
+import { isLoopback } from '../discovery/foreign-addresses.ts';
+import { LanCaches, type LanCachesOptions } from '../fetch/lan-caches.ts';
+import { NeighbourNarInfos } from '../fetch/neighbour-narinfos.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { ActivitySources } from '../substituter/activity.ts';
+import { addRoutes } from '../substituter/routes.ts';
+import { Substituter, type SubstituterOptions } from '../substituter/substituter.ts';
+import type { Network } from '../swarm/network.ts';
+import { HttpPort } from './http-port.ts';
+
+/** Time for the first neighbour, as in a fetch. */
+const NEIGHBOUR_WAIT_MS = 1_000;
+
+export interface SubstitutingOptions extends Omit<SubstituterOptions, 'sources' | 'network'> {
+  readonly network: Network;
+  /** Addresses to listen on. */
+  readonly listen: readonly Endpoint[];
+  /** Returns the configured caches. Called when Nix first asks for something. */
+  readonly upstreams: () => Promise<readonly Upstream[]>;
+  /** Returns the publishers that are followed now. */
+  readonly publishers: () => Promise<readonly PublisherAddress[]>;
+  /** Undefined: caches that announce themselves are not looked for. */
+  readonly lanCaches?: Pick<LanCachesOptions, 'interfaceAddress'> | undefined;
+}
+
+/** The parts of a daemon that its substituter works with. They are open as long as the daemon. */
+export type DaemonMeans = Pick<SubstitutingOptions, 'store' | 'network' | 'http' | 'offer'>;
+
+/** A substituter on an HTTP port. */
+export class Substituting implements AsyncDisposable {
+  readonly addresses: readonly Endpoint[];
+  readonly #stack: AsyncDisposableStack;
+
+  constructor(addresses: readonly Endpoint[], stack: AsyncDisposableStack) {
+    this.addresses = addresses;
+    this.#stack = stack;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
+  }
+}
+
+/** Serves the daemon's store to Nix on an HTTP port, and fetches what Nix asks for. @throws LISTEN_FAILED */
+export async function startSubstituting(options: SubstitutingOptions): Promise<Substituting> {
+  const { network, http, store, keys, listen, lanCaches } = options;
+  await using stack = new AsyncDisposableStack();
+  const { members, discovery } = network;
+  const mayAppear = (): boolean => discovery.mayMeetNeighbours;
+  const neighbours = new NeighbourNarInfos({ members, mayAppear, keys, waitMs: NEIGHBOUR_WAIT_MS });
+  const open = async (): Promise<Pick<ActivitySources, 'near' | 'upstreams'>> => {
+    const upstreams = (await options.upstreams()).filter((one) => !isOneOf(one, listen));
+    if (lanCaches === undefined) return { near: [neighbours], upstreams };
+    const search = { ...lanCaches, configured: upstreams, http, storeDir: store.storeDir, keys };
+    caches = LanCaches.start(search);
+    return { near: [neighbours, caches], upstreams };
+  };
+  let caches: LanCaches | undefined;
+  stack.defer(() => caches?.[Symbol.asyncDispose]());
+  let opened: ReturnType<typeof open> | undefined;
+  const sources = async (): Promise<ActivitySources> => {
+    const asked = (opened ??= open());
+    asked.catch(() => (opened = undefined));
+    return { ...(await asked), publishers: await options.publishers() };
+  };
+  const substituter = stack.use(new Substituter({ ...options, sources }));
+  const port = stack.use(await HttpPort.open({ listen, routes: (app) => addRoutes(app, substituter) }));
+  return new Substituting(port.addresses, stack.move());
+}
+
+/** Returns true for a cache that is this very substituter, as nix.conf names it. */
+function isOneOf({ url }: Upstream, listen: readonly Endpoint[]): boolean {
+  const { hostname, port, protocol } = new URL(url);
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  return protocol === 'http:' && isLoopback(host) && listen.some((one) => one.port === Number(port || 80));
+}

@@ -1,0 +1,184 @@
+import type { StoreHash } from '../nix/brands.ts';
+import type { PublicKey } from '../nix/signature.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
+import { CommitFeed } from '../fetch/commit-feed.ts';
+import { Committer } from '../fetch/commit.ts';
+import type { Tell } from '../fetch/events.ts';
+import { FetchSources } from '../fetch/fetch-sources.ts';
+import { Candidates } from '../fetch/candidates.ts';
+import { firstTrusted } from '../fetch/find-narinfo.ts';
+import type { NarInfoSource } from '../fetch/narinfo-sources.ts';
+import type { NearSources } from '../fetch/near-sources.ts';
+import { attachInTime } from '../fetch/planning.ts';
+import { realisationIn } from '../fetch/realisations.ts';
+import { UpstreamOrder } from '../fetch/upstream-order.ts';
+import { sourcesInOrder } from '../fetch/walk.ts';
+import type { StoreOffer } from '../serve/store-offer.ts';
+import type { FileStore } from '../store/file-store.ts';
+import { PartialSession } from '../store/session.ts';
+import type { Network } from '../swarm/network.ts';
+import { Arrivals } from './arrivals.ts';
+import { LookAhead } from './look-ahead.ts';
+import { Lookups } from './lookups.ts';
+import type { NarInfoMemory } from './narinfo-memory.ts';
+
+/** Time to look for the publishers. Nothing waits for them for longer than a fetch does. */
+const PUBLISHER_TIMEOUT_MS = 10_000;
+
+/** Who is asked for what the store lacks. */
+export interface ActivitySources {
+  /** Sources on the local network. */
+  readonly near: readonly NearSources[];
+  readonly upstreams: readonly Upstream[];
+  readonly publishers: readonly PublisherAddress[];
+}
+
+export interface ActivityMeans {
+  readonly store: FileStore;
+  /** Undefined: peers are not asked. */
+  readonly network: Network | undefined;
+  readonly http: HttpClient;
+  readonly offer: StoreOffer;
+  readonly keys: readonly PublicKey[];
+  readonly limit?: DirectionLimit | undefined;
+  readonly sources: () => Promise<ActivitySources>;
+  readonly tell: Tell;
+}
+
+/**
+ * Everything that is open while Nix asks for paths that the store lacks: sources, walks, and NARs on their way. It ends
+ * when nobody has asked for some time.
+ */
+export class Activity implements AsyncDisposable {
+  readonly lookups: Lookups;
+  readonly lookAhead: LookAhead;
+  readonly arrivals: Arrivals;
+  /** Finds the contents of a realisation's file in the caches. */
+  readonly realisation: (file: string) => Promise<string | undefined>;
+  readonly #stop: AbortController;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(
+    parts: Pick<Activity, 'lookups' | 'lookAhead' | 'arrivals' | 'realisation'>,
+    stop: AbortController,
+    stack: AsyncDisposableStack,
+  ) {
+    this.lookups = parts.lookups;
+    this.lookAhead = parts.lookAhead;
+    this.arrivals = parts.arrivals;
+    this.realisation = parts.realisation;
+    this.#stop = stop;
+    this.#stack = stack;
+  }
+
+  /** @throws STORE_UNWRITABLE; errors of `sources` */
+  static async open(means: ActivityMeans, memory: NarInfoMemory): Promise<Activity> {
+    const { store, network, http, offer, keys, limit, tell } = means;
+    const stop = new AbortController();
+    const { signal } = stop;
+    await using stack = new AsyncDisposableStack();
+    const claimant = stack.use(await PartialSession.open(store));
+    const { upstreams, publishers, near: lasting } = await means.sources();
+    const near = lasting.map(withoutLasting);
+    const sources = stack.use(
+      await FetchSources.open(
+        {
+          roots: [],
+          copy: true,
+          publishers,
+          upstreams,
+          trustedPublicKeys: [],
+          publisherTimeoutMs: PUBLISHER_TIMEOUT_MS,
+        },
+        { store, session: claimant, network, http, keys, near, tell, signal },
+      ),
+    );
+    const inOrder = await sourcesInOrder(NO_ROOTS, {
+      store,
+      http,
+      keys,
+      near,
+      maps: sources.maps,
+      upstreams: sources.upstreams,
+      target: undefined,
+    });
+    const origins = new Map<StoreHash, NarInfoSource>();
+    const lookups = new Lookups(firstTrusted(inOrder, keys, origins), memory, signal);
+    const target = sources.target?.source([]);
+    const feed = new CommitFeed(new Committer(store), { tell });
+    stack.defer(() => feed.end({ commits: true }));
+
+    const find: FindNarInfo = async (hash, stopped, path) =>
+      (path && (await target?.find(hash, stopped, path))) ?? lookups.find(hash, path);
+    const candidates = new Candidates(inOrder(), keys, origins);
+    let order = new UpstreamOrder([]);
+    let known: readonly Upstream[] = [];
+    const arrivals = new Arrivals({
+      store,
+      claimant,
+      network,
+      http,
+      keys,
+      limit,
+      candidates,
+      held: offer.held,
+      contents: 'small',
+      tell,
+      signal,
+      catalogue: async () => {
+        await offer.catalogue.refresh();
+        return offer.catalogue;
+      },
+      caches: () => {
+        const present = sources.caches;
+        if (present.length !== known.length || present.some((one, index) => one !== known[index]))
+          order = new UpstreamOrder((known = present));
+        return { upstreams: known, order };
+      },
+      torrentOf: (info) => sources.maps.torrentOf(info, signal),
+      attach: ({ jobs }) => attachInTime(jobs, sources.maps, { mayBeLate: true, signal }),
+      onHere: (infos, job) => feed.add(infos, job),
+      extend: async (hashes, of) => ({
+        closure: await walkClosure(hashes, find, { signal, known: of, onMissing: () => undefined }),
+        needed: undefined,
+      }),
+    });
+    stack.defer(() => arrivals.ended());
+    const lookAhead = new LookAhead({
+      find,
+      isValid: async ({ storePath }) => (await target?.find(storeHashOf(storePath), signal, storePath)) !== undefined,
+      onNeeded: (infos) => arrivals.want(infos),
+      onValid: (info) => feed.add([info]),
+      signal,
+    });
+    const realisation = (file: string): Promise<string | undefined> =>
+      realisationIn(file, { store, upstreams: sources.caches, http, keys, signal });
+    return new Activity({ lookups, lookAhead, arrivals, realisation }, stop, stack.move());
+  }
+
+  /** Stops all fetches. What has arrived is kept. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#stack.disposeAsync();
+  }
+}
+
+const NO_ROOTS = { names: new Map(), paths: [], outsized: undefined } as const;
+
+/** Returns the same sources, which wait only for a moment: Nix has other substituters to ask. */
+function withoutLasting(near: NearSources): NearSources {
+  return {
+    awaited: near.awaited,
+    get sources() {
+      return near.sources;
+    },
+    get upstreams() {
+      return near.upstreams;
+    },
+  };
+}

@@ -1,0 +1,160 @@
+import { asError } from '../warning.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { FileHash, StoreHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { NarswarmError } from '../errors.ts';
+import { claimClosure } from '../fetch/claim-closure.ts';
+import type { Closure } from '../fetch/closure.ts';
+import { fetchNars, type FetchNarsContext } from '../fetch/fetch-nars.ts';
+import { placesOf } from '../fetch/import-order.ts';
+import type { NarJob } from '../fetch/job.ts';
+import { namedFile } from '../fetch/named-file.ts';
+import { planFetch, type Plan } from '../fetch/plan.ts';
+import type { Catalogue } from '../store/catalogue.ts';
+import { FileStore } from '../store/file-store.ts';
+import { PartialSession } from '../store/session.ts';
+import { Arrival } from './arrival.ts';
+
+/** Batches that are fetched at the same time. A NAR that a client waits for does not wait for one of them to end. */
+const MOST_BATCHES = 4;
+
+type OfBatch = 'session' | 'upstreams' | 'order' | 'torrentsLate' | 'placeOf' | 'onBegun' | 'onFetched';
+
+/** The means of a fetch, without those that each batch has of its own. */
+export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
+  readonly catalogue: () => Promise<Catalogue>;
+  /** Keeps what has arrived from the garbage collector until its narinfo is written. */
+  readonly claimant: PartialSession;
+  /** Returns the present caches and their order. */
+  readonly caches: () => Pick<FetchNarsContext, 'upstreams' | 'order'>;
+  /** Gives the jobs of a plan their torrents. Returns what to wait for if that takes too long, as in a fetch. */
+  readonly attach: (plan: Plan) => Promise<FetchNarsContext['torrentsLate']>;
+  /** Called with paths whose NAR is in the store and right, with the job if it was just fetched. */
+  readonly onHere: (infos: readonly NarInfo[], job?: NarJob) => void;
+}
+
+/** Fetches NARs in batches, each NAR once, however many ask for it. */
+export class Arrivals {
+  readonly #context: ArrivalsContext;
+  readonly #arrivals = new Map<FileHash, Arrival>();
+  #waiting = new Map<StoreHash, NarInfo>();
+  readonly #running = new Set<Promise<void>>();
+  #isUrgent = false;
+  #isPlanned = false;
+
+  constructor(context: ArrivalsContext) {
+    this.#context = context;
+  }
+
+  /** Returns a NAR that is on its way. */
+  get(file: FileHash): Arrival | undefined {
+    return this.#arrivals.get(file);
+  }
+
+  /** Number of NARs on their way. */
+  get size(): number {
+    return this.#arrivals.size;
+  }
+
+  /** True while a client receives one of them. */
+  get hasReaders(): boolean {
+    for (const { readers } of this.#arrivals.values()) if (readers > 0) return true;
+    return false;
+  }
+
+  /**
+   * Fetches the NARs of some narinfos that are not on their way. Narinfos that name no file are left out.
+   *
+   * @param options.isUrgent true if a client waits for them
+   */
+  want(infos: Iterable<NarInfo>, { isUrgent = false }: { readonly isUrgent?: boolean } = {}): void {
+    for (const info of infos) {
+      const file = namedFile(info);
+      if (file === undefined || this.#arrivals.has(file.fileHash)) continue;
+      this.#arrivals.set(file.fileHash, new Arrival(info, file));
+      this.#waiting.set(storeHashOf(info.storePath), info);
+    }
+    if (this.#waiting.size === 0) return;
+    this.#isUrgent ||= isUrgent;
+    if (this.#isPlanned) return;
+    this.#isPlanned = true;
+    setImmediate(() => {
+      this.#isPlanned = false;
+      this.#begin();
+    });
+  }
+
+  /** Resolves once all batches have ended. */
+  async ended(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running);
+  }
+
+  #begin(): void {
+    const isAborted = this.#context.signal.aborted;
+    if (this.#waiting.size === 0 || (this.#running.size >= MOST_BATCHES && !this.#isUrgent && !isAborted)) return;
+    const closure = this.#waiting;
+    this.#waiting = new Map();
+    this.#isUrgent = false;
+    const batch = this.#fetch(closure)
+      .catch((error: unknown) => this.#end(closure, asError(error)))
+      .finally(() => {
+        this.#running.delete(batch);
+        this.#begin();
+      });
+    this.#running.add(batch);
+  }
+
+  async #fetch(closure: Closure): Promise<void> {
+    const { store, catalogue, claimant, caches, attach, candidates, signal, onHere } = this.#context;
+    signal.throwIfAborted();
+    await using session = await PartialSession.open(store);
+    const claimed = await claimClosure(closure, { ...this.#context, session: claimant });
+    const cacheOf = (info: NarInfo): Upstream | undefined => candidates.cacheOf(info);
+    const plan = await planFetch(claimed, { store, catalogue: await catalogue(), needed: undefined, cacheOf, signal });
+    for (const info of plan.inStore) this.#complete(info);
+    onHere(plan.inStore);
+    const torrentsLate = await attach(plan);
+    const places = placesOf(closure);
+    const fetched = await fetchNars(plan, closure, {
+      ...this.#context,
+      ...caches(),
+      session,
+      torrentsLate,
+      placeOf: ({ info }) => places.get(storeHashOf(info.storePath)) ?? 1,
+      onBegun: ({ fileHash }, partial) => {
+        if (fileHash !== undefined) this.#arrivals.get(fileHash)?.begin(partial);
+      },
+      onFetched: (infos) => infos.forEach((info) => this.#complete(info)),
+    });
+    const jobs = new Map(fetched.jobs.flatMap((job) => job.storePaths.map((path) => [path, job] as const)));
+    for (const info of fetched.closure.values())
+      if (!fetched.failures.has(info.storePath)) onHere([info], jobs.get(info.storePath));
+    for (const [path, failure] of fetched.failures) {
+      const info = closure.get(storeHashOf(path));
+      if (info !== undefined) this.#end(new Map([[storeHashOf(path), info]]), asError(failure));
+    }
+    this.#end(closure, notHere);
+  }
+
+  /** Notes that the NAR of a narinfo is in the store. */
+  #complete(info: NarInfo): void {
+    const file = namedFile(info);
+    if (file === undefined) return;
+    const url = FileStore.narUrl(file.fileHash, file.extension);
+    this.#arrivals.get(file.fileHash)?.complete(this.#context.store.narPath({ ...info, url }));
+  }
+
+  /** Ends the arrivals of a batch: those that are not in the store have failed. */
+  #end(closure: Closure, failure: Error): void {
+    for (const info of closure.values()) {
+      const file = namedFile(info);
+      const arrival = file && this.#arrivals.get(file.fileHash);
+      if (arrival === undefined || file === undefined) continue;
+      arrival.fail(failure);
+      this.#arrivals.delete(file.fileHash);
+    }
+  }
+}
+
+const notHere = new NarswarmError('NAR_UNAVAILABLE', 'its NAR is in another file than its narinfo named');

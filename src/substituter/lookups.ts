@@ -1,0 +1,43 @@
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import type { FindNarInfo } from '../fetch/closure.ts';
+import { withinMs } from '../within.ts';
+import type { NarInfoMemory } from './narinfo-memory.ts';
+
+/** Looks up narinfos, each once however many ask, and remembers the answers. */
+export class Lookups {
+  readonly #findAnew: FindNarInfo;
+  readonly #memory: NarInfoMemory;
+  readonly #signal: AbortSignal;
+  readonly #asked = new Map<StoreHash, Promise<NarInfo | undefined>>();
+
+  /** @param find asks the sources */
+  constructor(find: FindNarInfo, memory: NarInfoMemory, signal: AbortSignal) {
+    this.#findAnew = find;
+    this.#memory = memory;
+    this.#signal = signal;
+  }
+
+  /** Returns the narinfo of a path from any source. @throws the failure of a source if none has it */
+  find(hash: StoreHash, path?: StorePath): Promise<NarInfo | undefined> {
+    const known = this.#memory.get(hash);
+    if (known !== undefined) return Promise.resolve(known);
+    const asked = this.#asked.get(hash) ?? this.#ask(hash, path).finally(() => this.#asked.delete(hash));
+    this.#asked.set(hash, asked);
+    return asked;
+  }
+
+  /** As {@link find}. A path that cannot be found within that time counts as absent for a moment. Never throws. */
+  async findWithin(durationMs: number, hash: StoreHash): Promise<NarInfo | undefined> {
+    if (this.#memory.isAbsent(hash)) return undefined;
+    const found = await withinMs(durationMs, this.find(hash)).catch(() => undefined);
+    if (found === undefined) this.#memory.noteAbsent(hash);
+    return found;
+  }
+
+  async #ask(hash: StoreHash, path: StorePath | undefined): Promise<NarInfo | undefined> {
+    const found = await this.#findAnew(hash, this.#signal, path);
+    if (found !== undefined) this.#memory.note(found);
+    return found;
+  }
+}

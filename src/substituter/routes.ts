@@ -1,0 +1,97 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import parseRange from 'range-parser';
+import { isLoopback } from '../discovery/foreign-addresses.ts';
+import { asFileHash } from '../nix/hash.ts';
+import { parseStoreHash } from '../nix/store-path.ts';
+import { bytesOf } from './nar-body.ts';
+import type { Client, Substituter, WantedNar } from './substituter.ts';
+
+const NARINFO = /^([0-9a-z]{32})\.narinfo$/;
+const NAR = /^([0-9a-z]{52})\.nar(?:\.([0-9a-z]{1,8}))?$/;
+const STORE_HASH = /^[0-9a-z]{32}$/;
+const CHUNK_BYTES = 512 * 1024;
+
+/**
+ * Adds the paths of a binary cache to a server (Nix: src/libstore/binary-cache-store.cc): `nix-cache-info`, narinfos,
+ * NARs and realisations. What is not found is a 404, so that Nix asks its next substituter. Nothing is listed.
+ */
+export function addRoutes(app: FastifyInstance, substituter: Substituter): void {
+  app.get('/nix-cache-info', (_, reply) => reply.type('text/x-nix-cache-info').send(substituter.cacheInfo));
+
+  app.get<{ Params: { name: string } }>('/:name', async (request, reply) => {
+    const [, hash] = NARINFO.exec(request.params.name) ?? [];
+    const text = hash === undefined ? undefined : await substituter.narInfo(parseStoreHash(hash), clientOf(request));
+    return text === undefined ? notFound(reply) : reply.type('text/x-nix-narinfo').send(text);
+  });
+
+  app.route<{ Params: { name: string }; Querystring: { path?: unknown } }>({
+    method: ['GET', 'HEAD'],
+    url: '/nar/:name',
+    handler: sendNar,
+  });
+  for (const folder of ['/realisations/*', '/build-trace-v2/*'])
+    app.get<{ Params: { '*': string } }>(folder, async (request, reply) => {
+      const file = folder.slice(1).replace('*', request.params['*']);
+      const text = await substituter.realisation(file, clientOf(request));
+      return text === undefined ? notFound(reply) : reply.type('application/json').send(text);
+    });
+
+  async function sendNar(
+    request: FastifyRequest<{ Params: { name: string }; Querystring: { path?: unknown } }>,
+    reply: FastifyReply,
+  ): Promise<FastifyReply> {
+    const wanted = wantedNar(request.params.name, request.query.path);
+    const found = wanted && (await substituter.nar(wanted, clientOf(request)));
+    if (found === undefined) return notFound(reply);
+    reply.type('application/x-nix-nar').header('accept-ranges', 'bytes');
+    if (found.kind === 'here') return sendFile(request, reply, found.path);
+    const { arrival } = found;
+    // A part is given once the whole is known to be right.
+    await (request.headers.range === undefined ? arrival.begun() : arrival.ended());
+    if (arrival.failure !== undefined) return notFound(reply);
+    if (arrival.path !== undefined) return sendFile(request, reply, arrival.path);
+    reply.header('content-length', arrival.sizeBytes);
+    if (request.method === 'HEAD') return reply.send();
+    return reply.send(Readable.from(bytesOf(arrival), { objectMode: false, highWaterMark: CHUNK_BYTES }));
+  }
+}
+
+function clientOf({ socket, headers, method }: FastifyRequest): Client {
+  return {
+    isLocal: isLoopback((socket.remoteAddress ?? '').replace(/^::ffff:/, '')),
+    isNarswarm: headers['user-agent']?.startsWith('narswarm') === true,
+    onlyAsks: method === 'HEAD',
+  };
+}
+
+function wantedNar(name: string, path: unknown): WantedNar | undefined {
+  const [, hash, extension = ''] = NAR.exec(name) ?? [];
+  if (hash === undefined) return undefined;
+  try {
+    const storeHash = typeof path === 'string' && STORE_HASH.test(path) ? parseStoreHash(path) : undefined;
+    return { fileHash: asFileHash(`sha256:${hash}`), extension, storeHash };
+  } catch {
+    return undefined; // letters that nix32 does not have
+  }
+}
+
+/** Sends a file, or the part of it that was asked for. */
+async function sendFile(request: FastifyRequest, reply: FastifyReply, path: string): Promise<FastifyReply> {
+  const { size } = await stat(path);
+  const { range } = request.headers;
+  const ranges = range === undefined ? undefined : parseRange(size, range);
+  if (ranges === -1) return reply.code(416).header('content-range', `bytes */${size}`).send();
+  const [part] = Array.isArray(ranges) && ranges.type === 'bytes' && ranges.length === 1 ? ranges : [];
+  const { start, end } = part ?? { start: 0, end: size - 1 };
+  if (part !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end}/${size}`);
+  reply.header('content-length', end - start + 1);
+  if (request.method === 'HEAD') return reply.send();
+  return reply.send(createReadStream(path, { start, end, highWaterMark: CHUNK_BYTES }));
+}
+
+function notFound(reply: FastifyReply): FastifyReply {
+  return reply.code(404).type('text/plain').send('not found\n');
+}

@@ -1,0 +1,196 @@
+import { existsSync } from 'node:fs';
+import type { FileHash, StoreHash } from '../nix/brands.ts';
+import { formatCacheInfo } from '../nix/cache-info.ts';
+import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { isWithoutNar } from '../nix/path-info.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { namedFile } from '../fetch/named-file.ts';
+import { readRealisation } from '../store/realisations.ts';
+import { FileStore } from '../store/file-store.ts';
+import { isTrustedRealisation } from '../nix/realisation.ts';
+import { asError, type Warn } from '../warning.ts';
+import { Activity, type ActivityMeans } from './activity.ts';
+import type { Arrival } from './arrival.ts';
+import { NarInfoMemory } from './narinfo-memory.ts';
+
+/** Lower numbers are asked first. cache.nixos.org has 40. */
+const PRIORITY = 30;
+/** Time for the sources to find a narinfo. Nix then asks its next substituter. */
+const FIND_MS = 4_000;
+/** Time without a request after which fetches end: if a NAR was requested before, and if none was. */
+const IDLE_MS = 60_000;
+const LOOKING_MS = 10_000;
+const LOOK_EVERY_MS = 1_000;
+
+export interface SubstituterOptions extends Omit<ActivityMeans, 'tell'> {
+  readonly onWarning: Warn;
+  /** Called when fetches have ended and left new NARs in the store. */
+  readonly onFetched?: () => void;
+}
+
+/** Who asks. */
+export interface Client {
+  /** True if it is on this machine. Others get only what is shared. */
+  readonly isLocal: boolean;
+  /** True for narswarm itself. It asks other sources on its own, so it gets only what is here. */
+  readonly isNarswarm: boolean;
+  /** True if it only asks whether something is there. */
+  readonly onlyAsks: boolean;
+}
+
+/** A NAR file as its URL names it. */
+export interface WantedNar {
+  readonly fileHash: FileHash;
+  readonly extension: string;
+  /** The path whose narinfo named it. */
+  readonly storeHash: StoreHash | undefined;
+}
+
+/** A NAR file: where it lies, or what it arrives in. */
+export type FoundNar =
+  | { readonly kind: 'here'; readonly path: string }
+  | { readonly kind: 'arriving'; readonly arrival: Arrival };
+
+/**
+ * The answers of a binary cache that holds what the file store holds, and fetches the rest when it is asked for. The first
+ * question about a path begins the fetch of its whole closure.
+ */
+export class Substituter implements AsyncDisposable {
+  readonly #options: SubstituterOptions;
+  readonly #memory = new NarInfoMemory();
+  readonly #timer: NodeJS.Timeout;
+  #activity: Promise<Activity> | undefined;
+  #open: Activity | undefined;
+  #askedAtMs = 0;
+  #hasServed = false;
+  #isClosed = false;
+
+  constructor(options: SubstituterOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
+  }
+
+  /** The contents of `nix-cache-info`. */
+  get cacheInfo(): string {
+    return formatCacheInfo({ storeDir: this.#options.store.storeDir, wantMassQuery: true, priority: PRIORITY });
+  }
+
+  /** Returns the narinfo of a path, naming the file as {@link nar} knows it. Undefined if no source has it. Never throws. */
+  async narInfo(hash: StoreHash, client: Client): Promise<string | undefined> {
+    const held = await this.#held(hash);
+    if (held !== undefined) return (await this.#mayHave(held, client)) ? textOf(held) : undefined;
+    if (client.isNarswarm || this.#memory.isAbsent(hash)) return undefined;
+    const activity = await this.#begin();
+    const info = await activity?.lookups.findWithin(FIND_MS, hash);
+    if (activity === undefined || info === undefined || !(await this.#mayHave(info, client))) return undefined;
+    const text = textOf(info);
+    if (text === undefined || client.onlyAsks) return text;
+    if (client.isLocal) void activity.lookAhead.begin(info);
+    else activity.arrivals.want([info]); // nobody knows what else it lacks
+    return text;
+  }
+
+  /** Finds a NAR file. Undefined if no source has it. Never throws. */
+  async nar(wanted: WantedNar, client: Client): Promise<FoundNar | undefined> {
+    const { fileHash, extension, storeHash } = wanted;
+    const info = storeHash && (await this.#infoOf(storeHash, client));
+    const isIt = info !== undefined && namedFile(info)?.fileHash === fileHash;
+    if (!client.isLocal && !(isIt && (await this.#mayHave(info, client)))) return undefined;
+    const path = `${this.#options.store.dir}/${FileStore.narUrl(fileHash, extension)}`;
+    if (existsSync(path)) return { kind: 'here', path };
+    if (client.isNarswarm) return undefined;
+    const activity = isIt ? await this.#begin() : this.#open;
+    if (activity === undefined) return undefined;
+    this.#hasServed = true;
+    activity.lookAhead.noteWanted();
+    if (isIt) activity.arrivals.want([info], { isUrgent: true });
+    const arrival = activity.arrivals.get(fileHash);
+    if (arrival !== undefined) return { kind: 'arriving', arrival };
+    return existsSync(path) ? { kind: 'here', path } : undefined; // it has arrived meanwhile
+  }
+
+  /** Returns the contents of a realisation's file. Undefined if no source has it. Never throws. */
+  async realisation(file: string, client: Client): Promise<string | undefined> {
+    const { store, keys } = this.#options;
+    const held = await readRealisation(file, store).catch(() => undefined);
+    if (held !== undefined && isTrustedRealisation(held, keys)) return held.text;
+    if (client.isNarswarm || !client.isLocal) return undefined;
+    const activity = await this.#begin();
+    return activity?.realisation(file).catch(() => undefined);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    clearInterval(this.#timer);
+    await this.#end();
+  }
+
+  /** Returns the narinfo of a path whose NAR is in the store. */
+  async #held(hash: StoreHash): Promise<NarInfo | undefined> {
+    const { store } = this.#options;
+    const info = await store.readNarInfo(hash).catch(() => undefined);
+    if (info === undefined || isWithoutNar(info)) return undefined;
+    const file = namedFile(info);
+    if (file === undefined) return undefined;
+    const url = FileStore.narUrl(file.fileHash, file.extension);
+    const found = await store.statNar({ ...info, url }).catch(() => undefined);
+    return found?.sizeBytes === file.sizeBytes ? info : undefined;
+  }
+
+  async #infoOf(hash: StoreHash, client: Client): Promise<NarInfo | undefined> {
+    const here = this.#memory.get(hash) ?? (await this.#held(hash));
+    if (here !== undefined || client.isNarswarm) return here;
+    return (await this.#begin())?.lookups.findWithin(FIND_MS, hash);
+  }
+
+  async #mayHave(info: NarInfo, { isLocal }: Client): Promise<boolean> {
+    return isLocal || this.#options.offer.held.isShared(info);
+  }
+
+  /** Opens what is needed to ask others. Undefined if that fails. */
+  async #begin(): Promise<Activity | undefined> {
+    this.#askedAtMs = performance.now();
+    if (this.#isClosed) return undefined;
+    const { onWarning } = this.#options;
+    const tell: ActivityMeans['tell'] = (event) => {
+      if (event.type === 'warning') onWarning(event.warning);
+    };
+    this.#activity ??= Activity.open({ ...this.#options, tell }, this.#memory).then(
+      (activity) => (this.#open = activity),
+    );
+    try {
+      return await this.#activity;
+    } catch (error) {
+      this.#activity = undefined;
+      onWarning({ kind: 'failed', error: asError(error) });
+      return undefined;
+    }
+  }
+
+  /** Ends the activity if nobody asks any more. */
+  #look(): void {
+    const idleMs = performance.now() - this.#askedAtMs;
+    if (this.#open === undefined || this.#open.arrivals.hasReaders) return;
+    if (idleMs > (this.#hasServed ? IDLE_MS : LOOKING_MS)) void this.#end();
+  }
+
+  async #end(): Promise<void> {
+    const ending = this.#activity;
+    this.#activity = undefined;
+    this.#open = undefined;
+    this.#hasServed = false;
+    await (await ending?.catch(() => undefined))?.[Symbol.asyncDispose]();
+    if (ending !== undefined) this.#options.onFetched?.();
+  }
+}
+
+/**
+ * Writes the narinfo of a source with our own name of its file. Signatures are those of the source. Undefined if it names
+ * no file.
+ */
+function textOf(info: NarInfo): string | undefined {
+  const file = namedFile(info);
+  if (file === undefined) return undefined;
+  const url = `${FileStore.narUrl(file.fileHash, file.extension)}?path=${storeHashOf(info.storePath)}`;
+  return formatNarInfo({ ...info, url, extra: [] });
+}

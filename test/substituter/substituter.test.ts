@@ -1,0 +1,226 @@
+/** The substituter as Nix sees it: over HTTP, with an upstream behind it. */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseCacheInfo } from '../../src/nix/cache-info.ts';
+import { parseNarInfo } from '../../src/nix/narinfo.ts';
+import { parseStoreHash } from '../../src/nix/store-path.ts';
+import { Lab } from '../support/lab.ts';
+import type { WrittenPath } from '../support/written-cache.ts';
+import { narInfoUrl, narUrl, scene, type Scene } from './scene.ts';
+
+const LIMIT = { timeout: 30_000 };
+const LARGE = 6_000_000;
+
+suite('the substituter', () => {
+  test('is a binary cache that is asked before cache.nixos.org', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { url } = await scene(lab);
+    const info = parseCacheInfo(await (await fetch(`${url}/nix-cache-info`)).text());
+    assert.deepEqual(info, { storeDir: '/nix/store', wantMassQuery: true, priority: 30 });
+  });
+
+  test('gives the narinfo of an upstream with its signatures, and names its own file', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    const answer = await fetch(narInfoUrl(made, made.top));
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers.get('content-encoding'), null);
+    const { url, ...rest } = parseNarInfo(await answer.text());
+    const { url: theirs, ...signed } = made.top.info;
+    assert.deepEqual(rest, signed);
+    assert.equal(url, `${theirs}?path=${made.top.baseName.slice(0, 32)}`);
+  });
+
+  test('fetches the whole closure of the first path that Nix asks for', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    await fetch(narInfoUrl(made, made.top));
+    await untilHere(made, made.top, made.middle, made.leaf);
+    const nars = made.cache.requests.filter(({ url }) => url.startsWith('/nar/'));
+    assert.equal(nars.length, 3);
+  });
+
+  test('a question whether there is a narinfo fetches nothing', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    const answer = await fetch(narInfoUrl(made, made.top), { method: 'HEAD' });
+    assert.equal(answer.status, 200);
+    await fetch(narInfoUrl(made, made.leaf));
+    await untilHere(made, made.leaf);
+    assert.deepEqual(await readdir(join(made.store.dir, 'nar')), [made.leaf.info.url.slice('nar/'.length)]);
+  });
+
+  test('asks an upstream once for a path that it does not have, and then remembers it', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    const url = `${made.url}/${'a'.repeat(32)}.narinfo`;
+    const answers = await Promise.all([fetch(url), fetch(url), fetch(url)]);
+    answers.push(await fetch(url));
+    for (const { status } of answers) assert.equal(status, 404);
+    assert.equal(made.cache.requests.filter((one) => one.url.includes('aaaa')).length, 1);
+  });
+
+  for (const kind of ['status', 'cut', 'shorter'] as const) {
+    test(`answers 404 for a narinfo if the upstream fails (${kind})`, LIMIT, async () => {
+      await using lab = await Lab.open();
+      const made = await scene(lab);
+      made.cache.faults = [{ kind, match: /narinfo$/, ...(kind === 'status' && { status: 503 }), afterBytes: 100 }];
+      assert.equal((await fetch(narInfoUrl(made, made.top))).status, 404);
+    });
+  }
+
+  test('answers 404 for a narinfo if no upstream can be reached', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    await made.cache.stop();
+    assert.equal((await fetch(narInfoUrl(made, made.top))).status, 404);
+    assert.equal((await fetch(narUrl(made, made.top))).status, 404);
+  });
+
+  test('gives a NAR while it arrives', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    made.cache.faults = [{ kind: 'stall', match: /^\/nar\//, afterBytes: 2_000_000, times: 1 }];
+    await fetch(narInfoUrl(made, made.leaf));
+    const answer = await fetch(narUrl(made, made.leaf));
+    assert.equal(answer.headers.get('content-length'), String(made.leaf.file.length));
+    const reader = answer.body?.getReader();
+    const first = (await reader?.read())?.value ?? new Uint8Array();
+    assert.ok(!isHere(made, made.leaf), 'it has not arrived');
+    assert.ok(first.length > 0);
+    const chunks = [first];
+    for (let next = await reader?.read(); next?.value !== undefined; next = await reader?.read())
+      chunks.push(next.value);
+    assert.ok(Buffer.concat(chunks).equals(made.leaf.file));
+  });
+
+  test('fetches a NAR once, however many ask for it', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    made.cache.faults = [{ kind: 'slow', match: /^\/nar\//, rateBytesPerSec: 20_000_000 }];
+    const bodies = await Promise.all(
+      Array.from({ length: 8 }, async () => (await fetch(narUrl(made, made.leaf))).arrayBuffer()),
+    );
+    for (const body of bodies) assert.ok(Buffer.from(body).equals(made.leaf.file));
+    assert.equal(made.cache.requests.filter(({ url }) => url.startsWith('/nar/')).length, 1);
+  });
+
+  test('a client that goes away does not end the fetch', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    made.cache.faults = [{ kind: 'slow', match: /^\/nar\//, rateBytesPerSec: 10_000_000 }];
+    const stop = new AbortController();
+    const answer = await fetch(narUrl(made, made.leaf), { signal: stop.signal });
+    await answer.body?.getReader().read();
+    stop.abort();
+    await untilHere(made, made.leaf);
+  });
+
+  test('a NAR that turns out to be wrong never arrives whole', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    made.cache.faults = [{ kind: 'corrupt', match: /^\/nar\//, afterBytes: 1_000_000 }];
+    const answer = await fetch(narUrl(made, made.leaf));
+    if (answer.status === 200) await assert.rejects(answer.arrayBuffer());
+    else assert.equal(answer.status, 404);
+    assert.ok(!isHere(made, made.leaf));
+  });
+
+  test('bytes that were passed on and replaced later end the connection, not the NAR', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    made.cache.faults = [{ kind: 'corrupt', match: /^\/nar\//, afterBytes: 10, times: 1 }];
+    const answer = await fetch(narUrl(made, made.leaf));
+    await assert.rejects(answer.arrayBuffer());
+    const again = await fetch(narUrl(made, made.leaf));
+    assert.ok(Buffer.from(await again.arrayBuffer()).equals(made.leaf.file));
+  });
+
+  test('gives parts of a NAR, and refuses a part that is not there', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    const { file } = made.leaf;
+    for (const [range, status, body] of [
+      ['bytes=5-9', 206, file.subarray(5, 10)],
+      ['bytes=-4', 206, file.subarray(-4)],
+      ['bytes=7-', 206, file.subarray(7)],
+      ['bytes=99999999-', 416, Buffer.alloc(0)],
+      ['lines=1-2', 200, file],
+    ] as const) {
+      const answer = await fetch(narUrl(made, made.leaf), { headers: { range } });
+      assert.equal(answer.status, status, range);
+      assert.ok(Buffer.from(await answer.arrayBuffer()).equals(body), range);
+    }
+    const head = await fetch(narUrl(made, made.leaf), { method: 'HEAD' });
+    assert.equal(head.headers.get('content-length'), String(file.length));
+    assert.equal(head.headers.get('accept-ranges'), 'bytes');
+  });
+
+  test('asks nobody for narswarm itself, which would ask back', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    const headers = { 'user-agent': 'narswarm' };
+    assert.equal((await fetch(narInfoUrl(made, made.leaf), { headers })).status, 404);
+    assert.equal((await fetch(narUrl(made, made.leaf), { headers })).status, 404);
+    assert.equal(made.cache.requests.length, 0);
+  });
+
+  test('another machine gets only what is shared', LIMIT, async () => {
+    for (const shares of [true, false]) {
+      await using lab = await Lab.open();
+      const { substituter, leaf } = await scene(lab, { shares });
+      const guest = { isLocal: false, isNarswarm: false, onlyAsks: false };
+      const storeHash = parseStoreHash(leaf.baseName.slice(0, 32));
+      assert.equal((await substituter.narInfo(storeHash, guest)) !== undefined, shares);
+      const { fileHash } = leaf.info;
+      assert.ok(fileHash !== undefined);
+      for (const path of [storeHash, undefined]) {
+        const found = await substituter.nar({ fileHash, extension: 'xz', storeHash: path }, guest);
+        assert.equal(found !== undefined, shares && path !== undefined);
+      }
+    }
+  });
+
+  test('lists nothing, and serves nothing else of the store', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { url } = await scene(lab);
+    for (const path of [
+      '/',
+      '/nar',
+      '/nar/',
+      '/narswarm/claims',
+      '/nar/..%2fnix-cache-info',
+      '/realisations/',
+      '/log/x',
+    ])
+      assert.equal((await fetch(`${url}${path}`)).status, 404, path);
+  });
+
+  test('answers only under a name of this machine', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { url } = await scene(lab);
+    const statusFor = async (host: string): Promise<number | undefined> => {
+      const { promise, resolve } = Promise.withResolvers<number | undefined>();
+      request(`${url}/nix-cache-info`, { headers: { host } }, (answer) => {
+        answer.resume();
+        resolve(answer.statusCode);
+      }).end();
+      return promise;
+    };
+    assert.equal(await statusFor('rebound.example'), 421);
+    for (const host of ['localhost', '127.0.0.1:80', '[::1]:16275']) assert.equal(await statusFor(host), 200, host);
+  });
+});
+
+function isHere({ store }: Scene, { info }: WrittenPath): boolean {
+  return existsSync(join(store.dir, info.url));
+}
+
+async function untilHere(made: Scene, ...paths: readonly WrittenPath[]): Promise<void> {
+  while (!paths.every((path) => isHere(made, path))) await sleep(10);
+}
