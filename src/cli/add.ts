@@ -85,7 +85,7 @@ export function addCommand(): Command {
         signer,
         signal,
         tell: (event) => progress.take(event),
-        onWarning: (warning) => progress.above(() => warn(warning)),
+        onWarning: warn,
       });
       progress.stop();
       const { plan } = addition;

@@ -1,16 +1,14 @@
 import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
-import type { RunFetchResult } from '../fetch/run-fetch.ts';
-import type { FetchEvent } from '../fetch/events.ts';
 import { asTrusted } from '../http/upstream.ts';
 import { assertMayLeaveUnchecked, warnOfIgnoredKeys } from './ignored-keys.ts';
 import { toldFailure } from './missing-paths.ts';
-import type { Output } from './output.ts';
+import { tellDone, tellPlan } from './fetch-report.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addImport, addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
-import { alreadyHere, formatCount, formatDuration, formatSize, one, parseDuration } from './values.ts';
+import { formatDuration, one, parseDuration } from './values.ts';
 import { noteSentence } from './notes.ts';
 
 interface FetchOptions extends CommonOptions, SourceFlags {
@@ -77,7 +75,7 @@ export function fetchCommand(): Command {
               named: sources.trustedPublicKeys,
               stores: new Set([options.to]),
               signal,
-              warn: (text) => display.above(() => output.warn(text)),
+              warn: (text) => output.warn(text),
             })
           : undefined;
       warned?.catch(() => undefined); // awaited below
@@ -91,7 +89,7 @@ export function fetchCommand(): Command {
             : async (fetchPart) => {
                 for (const [text, resolution] of evaluated) {
                   const { error, lack, notes } = await fetchResolution(resolution, fetchPart);
-                  for (const note of notes) display.above(() => output.note(`${text}: ${noteSentence(note)}`));
+                  for (const note of notes) output.note(`${text}: ${noteSentence(note)}`);
                   if (error !== undefined) throw ofRoot(text, toldFailure(error, lack));
                 }
               },
@@ -107,8 +105,7 @@ export function fetchCommand(): Command {
         ...display.handlers,
         tell: (event) => {
           display.handlers.tell(event);
-          if (event.type !== 'planned') return;
-          display.above(() => tellPlan(output, event, options.dryRun === true));
+          if (event.type === 'planned') tellPlan(output, event, options.dryRun === true);
         },
         onDone: (result) => {
           display.stop();
@@ -122,86 +119,4 @@ export function fetchCommand(): Command {
       await run.finally(() => warned);
     }),
   );
-}
-
-function tellPlan(
-  output: Output,
-  { plan, closure, partialBytes }: Extract<FetchEvent, { type: 'planned' }>,
-  dryRun: boolean,
-): void {
-  const paths = closure.size;
-  const nars = plan.jobs.length + plan.unsized.length;
-  const facts = {
-    paths,
-    nars,
-    bytes: plan.jobBytes,
-    partialBytes,
-    torrents: plan.jobs.filter((job) => job.torrent !== undefined).length,
-    inStore: plan.inStore.length,
-    valid: plan.valid.length,
-    ...(dryRun
-      ? { missing: [...plan.jobs.flatMap((job) => job.storePaths), ...plan.unsized.map((info) => info.storePath)] }
-      : {}),
-  };
-  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}${alreadyHere(partialBytes)}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
-  if (dryRun)
-    output.result(
-      'plan',
-      facts,
-      [
-        text,
-        ...plan.jobs.flatMap((job) => job.storePaths.map((path) => `  ${path}  ${formatSize(job.sizeBytes)}`)),
-      ].join('\n'),
-    );
-  else if (output.json) output.result('plan', facts);
-  else if (nars > 0) output.note(text);
-}
-
-function tellDone(
-  output: Output,
-  { progress, closure, plan, imported, roots }: RunFetchResult,
-  to: string | undefined,
-): void {
-  const { peerBytes, upstreamBytes, durationMs } = progress;
-  const storeBytes = plan.storeBytes + progress.keptBytes;
-  const sources = Array.from(progress.bySource, ([source, { kind, bytes }]) => ({ source, kind, bytes })).toSorted(
-    (a, b) => b.bytes - a.bytes,
-  );
-  const facts = {
-    roots,
-    paths: closure.size,
-    nars: plan.jobs.length + plan.unsized.length,
-    bytes: {
-      total: peerBytes + upstreamBytes + storeBytes,
-      store: storeBytes,
-      peers: peerBytes,
-      upstream: upstreamBytes,
-    },
-    durationMs,
-    peers: progress.peersInUse,
-    sources,
-    imported,
-  };
-  const rate = ((peerBytes + upstreamBytes) * 1000) / Math.max(1, durationMs);
-  const rows = [
-    ['file store', storeBytes] as const,
-    ...sources.map(({ source, bytes }) => [source, bytes] as const),
-  ].filter(([, bytes]) => bytes > 0);
-  const width = Math.max(0, ...rows.map(([name]) => name.length));
-  const table = rows.map(([name, bytes]) => `  ${name.padEnd(width)}  ${formatSize(bytes).padStart(9)}`);
-  const paths = formatCount(closure.size, 'path');
-  const took = `in ${formatDuration(durationMs)}`;
-  const head = (): string => {
-    if (facts.nars > 0)
-      return `${paths}, ${formatCount(facts.nars, 'NAR')} fetched ${took} (${formatSize(rate)}/s)${imported ? ', imported' : ''}`;
-    if (imported && plan.inStore.length > 0)
-      return `${paths}, nothing to fetch, ${plan.inStore.length} imported from the file store ${took}`;
-    const places = [
-      [plan.inStore.length, 'in the file store'],
-      [plan.valid.length, `valid in ${to ?? 'the local store'}`],
-    ] as const;
-    const held = places.filter(([count]) => count > 0).map(([count, place]) => `${count} ${place}`);
-    return `${paths}: all are there already, ${held.join(', ')}`;
-  };
-  output.result('done', facts, [...roots, head(), ...(facts.nars > 0 ? table : [])].join('\n'));
 }

@@ -2,6 +2,7 @@ import { NarswarmError, type ErrorFacts } from '../errors.ts';
 import { escapeControls } from '../nix/quote.ts';
 import { withoutPasswords } from '../redact.ts';
 import { errorSentence } from './error-sentences.ts';
+import { LiveLines } from './live/live-lines.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 
 /**
@@ -10,6 +11,8 @@ import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
  */
 export interface Output {
   readonly json: boolean;
+  /** The lines at the end of the terminal. Undefined if nothing can be redrawn, or if progress is not wanted. */
+  readonly live: LiveLines | undefined;
   /** Prints a result. People get `text` instead; nothing if it is undefined. */
   result(event: string, facts: Record<string, unknown>, text?: string): void;
   /** Prints a step or remark on stderr. Omitted with --json and --quiet. */
@@ -31,23 +34,38 @@ export function printJson(value: Readonly<Record<string, unknown>>): void {
   printTo(process.stdout, `${JSON.stringify(value)}\n`);
 }
 
-/** Writes to the process's own stdout and stderr. */
-export function makeOutput(options: { json?: boolean | undefined; quiet?: boolean | undefined }): Output {
+/** Writes to the process's own stdout and stderr, above the live lines. Removes these for good when `signal` is aborted. */
+export function makeOutput(
+  options: { json?: boolean | undefined; quiet?: boolean | undefined },
+  signal?: AbortSignal,
+): Output {
   const json = options.json === true;
+  const live =
+    !json && options.quiet !== true && canRedraw(process.stderr, process.env)
+      ? new LiveLines({ screen: process.stderr, env: process.env })
+      : undefined;
+  signal?.addEventListener('abort', () => live?.end(), { once: true });
+  const above = (print: () => void): void => (live === undefined ? print() : live.above(print));
   return {
     json,
+    live,
     result(event, facts, text) {
       if (json) printJson({ event, ...facts });
-      else if (text !== undefined) printTo(process.stdout, `${text}\n`);
+      else if (text !== undefined) above(() => printTo(process.stdout, `${text}\n`));
     },
     note(text) {
-      if (!json && options.quiet !== true) printTo(process.stderr, `${text}\n`);
+      if (!json && options.quiet !== true) above(() => printTo(process.stderr, `${text}\n`));
     },
     warn(text, facts) {
       if (json) printJson({ event: 'warning', message: text, ...facts });
-      else printTo(process.stderr, `warning: ${text}\n`);
+      else above(() => printTo(process.stderr, `warning: ${text}\n`));
     },
   };
+}
+
+/** Returns true for a terminal whose lines can be redrawn. Logs of CI keep every frame, even if they look like one. */
+function canRedraw(stream: NodeJS.WriteStream, { TERM, CI }: NodeJS.ProcessEnv): boolean {
+  return stream.isTTY && TERM !== undefined && TERM !== 'dumb' && (CI === undefined || CI === '' || CI === 'false');
 }
 
 function describeUnknown(error: unknown): string {

@@ -1,63 +1,57 @@
 import type { FetchEvent, Tell } from '../fetch/events.ts';
 import { Progress } from '../fetch/report.ts';
+import { fetchInWords, fetchLines, importedInWords, isDownloading } from './live/fetch-lines.ts';
+import { LINE_MS, ShownProgress } from './live/shown-progress.ts';
+import { workFacts } from './live/work-lines.ts';
 import type { Output } from './output.ts';
-import { LINE_MS, ProgressLine } from './progress-line.ts';
-import { formatCount, formatDuration, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
 import type { Warn } from '../warning.ts';
 
-/** Shows the progress of a fetch: on a terminal one line that is redrawn, elsewhere a line from time to time. */
+/** Shows the progress of a fetch: on a terminal lines that are redrawn, elsewhere a line from time to time. */
 export interface ProgressDisplay extends Disposable {
   /** Receive the events of the fetch, and the warnings of everything beside it. */
   readonly handlers: {
     readonly tell: Tell;
     readonly onWarning: Warn;
   };
-  /** Calls `print` without damaging the progress line. */
-  above(print: () => void): void;
   stop(): void;
 }
 
 export function progressDisplay(output: Output): ProgressDisplay {
-  const shown = new ProgressLine(output);
-  const line = (progress: Progress): string | undefined =>
-    progress.totalNars === 0 || progress.doneNars === progress.totalNars ? undefined : describeProgress(progress);
-  const show = (progress: Progress): void =>
-    shown.show(() => {
-      const text = line(progress);
-      return text === undefined ? undefined : { text, facts: facts(progress) };
-    });
+  const shown = new ShownProgress(output);
   let progress = new Progress();
+  const show = (): void =>
+    shown.show(() => {
+      const now = progress;
+      if (output.live === undefined && !isDownloading(now)) return undefined;
+      return { lines: (room) => fetchLines(now, room), text: fetchInWords(now), facts: facts(now) };
+    });
   let toldAtMs = performance.now();
   /** Counts paths that Nix copies: thousands a night. While NARs arrive, the line of the download has their number. */
-  const onCopied = (path: string): void => {
-    if (line(progress) !== undefined) return;
-    const count = `copied ${formatCount(progress.copiedPaths, 'path')}`;
-    if (shown.isTerminal) shown.redraw(`${count}, ${path}`);
-    else if (performance.now() - toldAtMs >= LINE_MS) {
-      toldAtMs = performance.now();
-      if (output.json) output.result('importing', { paths: progress.copiedPaths });
-      else output.note(`${count} so far`);
-    }
-  };
-  const onStep = (text: string): void => {
+  const onCopied = (): void => {
+    if (output.live !== undefined || isDownloading(progress) || performance.now() - toldAtMs < LINE_MS) return;
     toldAtMs = performance.now();
-    shown.above(() => output.note(text));
+    if (output.json)
+      output.result('importing', { paths: progress.copiedPaths, totalPaths: progress.importPaths ?? null });
+    else output.note(`copied ${importedInWords(progress)} so far`);
   };
-  const warn = warningsTo(output);
-  const onWarning: Warn = (warning) => shown.above(() => warn(warning));
+  const onWarning = warningsTo(output);
   const tell = (event: FetchEvent): void => {
+    if (event.type === 'begun') {
+      progress = new Progress();
+      show();
+    }
     progress.take(event);
     const step = stepInWords(event);
-    if (step !== undefined) onStep(step);
-    else if (event.type === 'begun') show((progress = new Progress()));
-    else if (event.type === 'path-copied') onCopied(event.path);
-    else if (event.type === 'nix-line') shown.above(() => output.note(`nix: ${event.line}`));
+    if (step !== undefined) {
+      toldAtMs = performance.now();
+      output.note(step);
+    } else if (event.type === 'path-copied') onCopied();
+    else if (event.type === 'nix-line') output.note(`nix: ${event.line}`);
     else if (event.type === 'warning') onWarning(event.warning);
   };
   return {
     handlers: { tell, onWarning },
-    above: (print) => shown.above(print),
     stop: () => shown.stop(),
     [Symbol.dispose]: () => shown.stop(),
   };
@@ -79,24 +73,11 @@ export function stepInWords(event: FetchEvent): string | undefined {
   }
 }
 
-/** Describes the progress in one line. */
-export function describeProgress(progress: Progress): string {
-  const received = Math.min(progress.receivedBytes, progress.totalBytes);
-  const percent = progress.totalBytes === 0 ? 0 : Math.floor((received / progress.totalBytes) * 100);
-  const left =
-    progress.secondsLeft === undefined ? 'waiting for bytes' : `${formatDuration(progress.secondsLeft * 1000)} left`;
-  const share = `${formatSize(progress.peerBytes)} from ${formatCount(progress.peersInUse, 'peer')}, ${formatSize(progress.upstreamBytes)} from caches`;
-  const imported = progress.copiedPaths === 0 ? '' : `, ${formatCount(progress.copiedPaths, 'path')} imported`;
-  return `${percent}%, ${left}: ${progress.doneNars}/${progress.totalNars} NARs, ${formatSize(received)} of ${formatSize(progress.totalBytes)}, ${formatSize(progress.rate)}/s, ${share}${imported}`;
-}
-
 function facts(progress: Progress): Record<string, unknown> {
+  const { doneNars: nars, totalNars, receivedBytes: bytes, totalBytes, rate, secondsLeft } = progress;
   return {
-    nars: progress.doneNars,
-    totalNars: progress.totalNars,
-    bytes: progress.receivedBytes,
-    totalBytes: progress.totalBytes,
-    rateBytesPerSec: Math.round(progress.rate),
-    secondsLeft: progress.secondsLeft === undefined ? null : Math.round(progress.secondsLeft),
+    ...workFacts({ nars, totalNars, bytes, totalBytes, rate, secondsLeft }),
+    importedPaths: progress.copiedPaths,
+    pathsToImport: progress.importPaths ?? null,
   };
 }

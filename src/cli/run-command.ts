@@ -40,7 +40,7 @@ export function command<O extends CommonOptions, A extends unknown[]>(
     onInterruption(() =>
       stop.abort(new NarswarmError('INTERRUPTED', 'interrupted; run the same command again to continue')),
     );
-    const output = makeOutput(options);
+    const output = makeOutput(options, stop.signal);
     try {
       const context = { output, signal: stop.signal, options, originOf: originOf(self), config: () => configOf(self) };
       await work(context, ...(args.slice(0, -2) as A));

@@ -42,6 +42,12 @@ export function formatEndpoint({ host, port }: Endpoint): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** Returns the host of an address that {@link formatEndpoint} has made, in its only spelling. */
+export function hostOf(address: string): string {
+  const host = address.slice(0, address.lastIndexOf(':'));
+  return asIPv4IfMapped(host.startsWith('[') ? host.slice(1, -1) : host);
+}
+
 /** Returns true for a whole number from 1 to 65535. */
 export function isPort(port: number): boolean {
   return Number.isInteger(port) && port >= 1 && port <= MAX_PORT;

@@ -20,8 +20,8 @@ const LOOK_EVERY_MS = 250;
 export interface DownloadOptions extends FileOptions {
   readonly members: Members;
   readonly line: Line;
-  /** Called with payload from a member. */
-  readonly onBytes: (member: Member, bytes: number) => void;
+  /** Called with payload of a file from a member. */
+  readonly onBytes: (member: Member, bytes: number, file: FileHash) => void;
   /** Called when a member has lied. It is already banned. */
   readonly onLie: (member: Member, file: FileHash) => void;
   /** Called when a member has something new or has disconnected: other members may now have a file, or none. */

@@ -1,4 +1,5 @@
 import { copyInto, takeBuffer } from '../bytes/lent-buffers.ts';
+import type { FileHash } from '../nix/brands.ts';
 import type { DownloadMemory } from './download-memory.ts';
 import type { DownloadSource } from './download-source.ts';
 import type { Member, Outcome } from './member.ts';
@@ -16,8 +17,8 @@ export interface Arrived {
 interface RangeRequestsOptions {
   readonly picker: Picker;
   readonly memory: DownloadMemory;
-  /** Called with payload from a member. */
-  readonly onBytes: (member: Member, bytes: number) => void;
+  /** Called with payload of a file from a member. */
+  readonly onBytes: (member: Member, bytes: number, file: FileHash) => void;
   /**
    * Called with the bytes of a request that has ended. Resolves when they are no longer needed in memory.
    *
@@ -111,7 +112,7 @@ export class RangeRequests {
     request.bytes ??= takeBuffer(asked.lengthBytes).subarray(0, asked.lengthBytes);
     copyInto(request.bytes, part, asked.receivedBytes);
     asked.receivedBytes += part.length;
-    this.#options.onBytes(request.source.member, part.length);
+    this.#options.onBytes(request.source.member, part.length, asked.unit.file.file);
   }
 
   async #onEnd(asked: Asked, outcome: Outcome): Promise<void> {

@@ -17,7 +17,7 @@ import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { RETRIES_WITH_ALTERNATIVE } from './narinfo-sources.ts';
-import type { Tell } from './events.ts';
+import { bytesFrom, type Tell } from './events.ts';
 import { reasonsOf } from './task.ts';
 
 /** NARs that are fetched at the same time, as many as in the ordinary lanes. */
@@ -63,7 +63,7 @@ export async function fetchByContents(
     try {
       const found = await fetchFromAny(info, { ...context, signal });
       completed.set(info.storePath, found);
-      context.tell({ type: 'nar-fetched', sizeBytes: found.fileSize ?? 0 });
+      context.tell({ type: 'nar-fetched', nar: info.storePath, sizeBytes: found.fileSize ?? 0 });
       context.onFetched?.([found]);
     } catch (error) {
       if (isNarswarmError(error, 'NAR_UNAVAILABLE', 'NIX_MISSING')) failures.set(info.storePath, error);
@@ -142,7 +142,7 @@ async function download(
         sha256.update(bytes);
         fileSize += bytes.length;
         if (fileSize > maxBytes) throw tooLong(info, upstream, maxBytes);
-        tell({ type: 'nar-bytes', source: 'upstream', origin: upstream.name, bytes: bytes.length });
+        tell(bytesFrom(upstream, info.storePath, bytes.length));
         await inStore(handle.writeFile(bytes), path);
         await limit?.towards(hostname).pace(bytes.length, signal);
       },

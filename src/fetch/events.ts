@@ -1,3 +1,4 @@
+import type { Upstream } from '../http/upstream.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { Closure } from './closure.ts';
 import type { Plan } from './plan.ts';
@@ -5,6 +6,25 @@ import type { Warning } from '../warning.ts';
 
 /** Kinds of senders of NAR bytes. */
 export type ByteSource = 'peers' | 'upstream';
+
+/**
+ * Groups of senders, for people: members on the local network, members beyond it, ordinary BitTorrent clients, and binary
+ * caches.
+ */
+export type SenderGroup = 'neighbours' | 'cohort' | 'clients' | 'caches';
+
+/** Bytes of a NAR that have come from one sender. */
+export interface Received {
+  readonly source: ByteSource;
+  readonly group: SenderGroup;
+  /** True if they came over the local network. */
+  readonly isNear: boolean;
+  /** `host:port` of a peer, or the base URL of an upstream. */
+  readonly origin: string;
+  /** Names the NAR, as in `nar-fetched`. */
+  readonly nar: string;
+  readonly bytes: number;
+}
 
 /** An event of a fetch. The progress display, the report and the log read only these. */
 export type FetchEvent =
@@ -19,14 +39,16 @@ export type FetchEvent =
   | { readonly type: 'downloading'; readonly nars: number; readonly bytes: number }
   /** Bytes of a NAR from an earlier run. They are not downloaded again. */
   | { readonly type: 'nar-kept'; readonly bytes: number }
-  /** Payload from `host:port` of a peer or the base URL of an upstream, not verified yet. */
-  | { readonly type: 'nar-bytes'; readonly source: ByteSource; readonly origin: string; readonly bytes: number }
+  /** Payload that is not verified yet. */
+  | ({ readonly type: 'nar-bytes' } & Received)
   /** A NAR is verified and in the store. */
-  | { readonly type: 'nar-fetched'; readonly sizeBytes: number }
+  | { readonly type: 'nar-fetched'; readonly nar: string; readonly sizeBytes: number }
   /** NARs and narinfos are on the disk and visible, with all their references. Others may still be arriving. */
   | { readonly type: 'committed'; readonly paths: readonly StorePath[] }
   /** The last NARs become visible. */
   | { readonly type: 'committing' }
+  /** Number of paths that Nix is still to copy into a target. */
+  | { readonly type: 'to-import'; readonly paths: number }
   /** Nix imports into a target. Undefined: this machine's default store. */
   | { readonly type: 'importing'; readonly to: string | undefined }
   /** Nix copies a path: into the target, while NARs of others may still be arriving, or out of its store. */
@@ -38,3 +60,8 @@ export type FetchEvent =
 
 /** Takes the events of a fetch. */
 export type Tell = (event: FetchEvent) => void;
+
+/** Makes the event of bytes from an upstream. One that was found on the local network never leads beyond it. */
+export function bytesFrom({ name, isAnnounced }: Upstream, nar: string, bytes: number): FetchEvent {
+  return { type: 'nar-bytes', source: 'upstream', group: 'caches', isNear: isAnnounced, origin: name, nar, bytes };
+}

@@ -69,7 +69,16 @@ export class MemberLane implements AsyncDisposable {
       hashThread,
       leavesUnchecked,
       open: (file) => this.#open(file),
-      onBytes: ({ peer: { address } }, bytes) => tell({ type: 'nar-bytes', source: 'peers', origin: address, bytes }),
+      onBytes: ({ peer: { address }, isNeighbour }, bytes, nar) =>
+        tell({
+          type: 'nar-bytes',
+          source: 'peers',
+          group: isNeighbour ? 'neighbours' : 'cohort',
+          isNear: isNeighbour,
+          origin: address,
+          nar,
+          bytes,
+        }),
       onVerified: () => policy.onVerified(),
       onPiece: (file, index) => this.#with(file, (task) => this.#arriving.givePiece(task, index)),
       onLie: ({ peer: { address } }, file) => {

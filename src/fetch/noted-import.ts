@@ -1,5 +1,5 @@
 import type { StorePath } from '../nix/brands.ts';
-import { copiedPathIn } from '../nix/copied-path.ts';
+import { copiedPathIn, pathsToCopyIn } from '../nix/copied-path.ts';
 import { isSameFile, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import type { EarlyImport } from './early-import.ts';
@@ -22,7 +22,9 @@ export async function importNoted(
   const copied = new Set<string>();
   const onNixLine = (line: string): void => {
     const path = copiedPathIn(line);
-    if (path === undefined) tell({ type: 'nix-line', line });
+    const toCopy = pathsToCopyIn(line);
+    if (toCopy !== undefined) tell({ type: 'to-import', paths: toCopy });
+    else if (path === undefined) tell({ type: 'nix-line', line });
     else {
       copied.add(path);
       tell({ type: 'path-copied', path });

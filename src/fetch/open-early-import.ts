@@ -19,6 +19,7 @@ export async function openEarlyImport(
   if (!copy || onlyRoots === true || importWith === 'nix-copy' || isRemote(to)) return undefined;
   const needed = planned.needed ?? (await queryInvalidPaths(pathsOf(closure), to, { signal }));
   if (needed.size === 0) return undefined;
+  tell({ type: 'to-import', paths: needed.size });
   const checkSignatures = checksSignatures(closure, { upstreams: sources.caches, keys });
   const toDownloadBytes = planned.plan.jobBytes;
   return new EarlyImport(closure, needed, {

@@ -1,5 +1,6 @@
 import { copyInto } from '../bytes/lent-buffers.ts';
 import type { Network } from '../swarm/network.ts';
+import { hostOf } from '../discovery/endpoint.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { PieceStorage } from '../swarm/chunk-store.ts';
 import type { PartialNar } from '../store/partial.ts';
@@ -59,7 +60,10 @@ export async function fetchFromPeers(
     void download.addPeers(chosen).catch(() => undefined); // a torrent that ends reports it as an `error`
     return chosen;
   };
-  download.on('bytes', (bytes, origin) => tell({ type: 'nar-bytes', source: 'peers', origin, bytes }));
+  download.on('bytes', (bytes, origin) => {
+    const isNear = network.networks.includes(hostOf(origin));
+    tell({ type: 'nar-bytes', source: 'peers', group: 'clients', isNear, origin, nar: job.fileHash, bytes });
+  });
   download.on('verified', (bytes) => context.onVerified(bytes));
   download.on('lie', (address) => tellLie(context, address, job));
   try {

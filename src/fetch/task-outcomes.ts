@@ -78,7 +78,7 @@ export class TaskOutcomes {
     const { job } = task;
     this.#fetched.add(job.info.storePath);
     takeOvers.end(task, 'fetched');
-    tell({ type: 'nar-fetched', sizeBytes: job.sizeBytes });
+    tell({ type: 'nar-fetched', nar: job.fileHash, sizeBytes: job.sizeBytes });
     onFetched(job, { isOfMembers: task.isOfMembers });
     members()?.drop(task, { isRight: true });
     queues.settle();

@@ -9,7 +9,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { BlockWriter } from './block-writer.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './narinfo-sources.ts';
-import type { Tell } from './events.ts';
+import { bytesFrom, type Tell } from './events.ts';
 import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 import { SharedNar } from './shared-nar.ts';
@@ -105,7 +105,7 @@ async function fetchFrom(upstream: Upstream, job: NarJob, context: LaneContext):
           givesWay,
           sink: (bytes) => {
             context.onBytes(bytes.length);
-            tell({ type: 'nar-bytes', source: 'upstream', origin: upstream.name, bytes: bytes.length });
+            tell(bytesFrom(upstream, job.fileHash, bytes.length));
             return both(writer.write(bytes), rate.pace(bytes.length, signal));
           },
         });

@@ -1,25 +1,29 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeProgress, progressDisplay } from '../../src/cli/progress-display.ts';
+import { fetchInWords } from '../../src/cli/live/fetch-lines.ts';
+import { progressDisplay } from '../../src/cli/progress-display.ts';
 import { Progress } from '../../src/fetch/report.ts';
+import { fromNeighbour } from '../support/received.ts';
 
-test('the progress line counts peers in words', () => {
+test('the line of a log counts neighbours in words, one for each host', () => {
   const progress = new Progress();
-  const send = (origin: string, bytes: number): void =>
-    progress.take({ type: 'nar-bytes', source: 'peers', origin, bytes });
   progress.take({ type: 'downloading', nars: 2, bytes: 4_000 });
-  send('127.0.0.1:6881', 1_000);
-  assert.match(describeProgress(progress), /^25%, .*: 0\/2 NARs, .*, 1\.00 kB from 1 peer, 0 B from caches$/);
-  send('127.0.0.1:6882', 500);
-  assert.match(describeProgress(progress), / 1\.50 kB from 2 peers, 0 B from caches$/);
+  progress.take(fromNeighbour('10.0.0.1:6881', 1_000));
+  assert.match(fetchInWords(progress), /^25%: 0\/2 NARs, .*, 1\.00 kB from 1 neighbour$/);
+  progress.take(fromNeighbour('[::ffff:10.0.0.1]:6882', 500));
+  assert.match(fetchInWords(progress), /, 1\.50 kB from 1 neighbour$/);
+  progress.take(fromNeighbour('10.0.0.2:6881', 500));
+  assert.match(fetchInWords(progress), / 2\.00 kB from 2 neighbours$/);
   progress.take({ type: 'path-copied', path: '/nix/store/a' });
-  assert.match(describeProgress(progress), / 0 B from caches, 1 path imported$/);
+  assert.match(fetchInWords(progress), /, 1 path imported$/);
+  progress.take({ type: 'to-import', paths: 3 });
+  assert.match(fetchInWords(progress), /, 1 of 4 paths imported$/);
 });
 
 test('counts the paths that Nix copies, and shows its other lines', (context) => {
   const said: string[] = [];
   const note = (text: string): void => void said.push(text);
-  using display = progressDisplay({ json: false, result: () => undefined, note, warn: note });
+  using display = progressDisplay({ json: false, live: undefined, result: () => undefined, note, warn: note });
   const { tell } = display.handlers;
   const onStep = (to: string): void => tell({ type: 'importing', to });
   const onCopied = (path: string): void => tell({ type: 'path-copied', path });

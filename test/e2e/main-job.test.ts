@@ -144,7 +144,7 @@ describe('the main job', () => {
     assert.match(run.stderr, /^walking the closure\n8 paths: 8 NARs to fetch \(2\.8\d MB, 8 with a torrent\)/);
     assert.match(
       run.stdout,
-      /^\/nix\/store\/\S+\n8 paths, 8 NARs fetched in .* \(.*\/s\)\n {2}127\.0\.0\.1:\d+ +2\.8\d MB\n$/,
+      /^\/nix\/store\/\S+\n8 NARs fetched, 2\.8\d MB \(.*\/s\)\n {2}127\.0\.0\.1 +2\.8\d MB {2}neighbour\n8 paths in .* all from 1 neighbour, 2\.8\d MB of internet saved\n$/,
     );
   });
 

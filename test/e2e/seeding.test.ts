@@ -161,14 +161,4 @@ describe('seeding', { concurrency: 3 }, () => {
     assert.equal((run.event('done')['bytes'] as { upstream: number }).upstream, 0);
     await assertSound(store, made.publicKey);
   });
-
-  test('a terminal shows one line of progress and redraws it', async () => {
-    const wrapper = ['python3', '-c', 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)'];
-    const slow = ['--no-copy', '--from', upstream.url, '--max-download-rate', '500kB/s'];
-    const what = ['--store', await lab.folder('store'), '--trusted-public-key', made.publicKey];
-    const run = await lab.runPlain(['fetch', made.root, ...what, ...slow], { wrapper });
-    assert.equal(run.status, 0, run.stdout);
-    assert.match(run.stdout, /\d+%, .*: \d\/6 NARs, .* of 1\.6\d MB, .*\/s, /);
-    assert.match(run.stdout, /6 paths, 6 NARs fetched in/);
-  });
 });

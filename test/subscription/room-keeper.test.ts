@@ -31,7 +31,7 @@ suite('the room of a subscription that arrives', () => {
     return { keeper, count: () => count, ended: () => keeper[Symbol.asyncDispose]() };
   };
   const arrive = (keeper: RoomKeeper, nars: number): void => {
-    for (let at = 0; at < nars; at++) keeper.tell({ type: 'nar-fetched', sizeBytes: BYTES });
+    for (let at = 0; at < nars; at++) keeper.tell({ type: 'nar-fetched', nar: String(at), sizeBytes: BYTES });
   };
   const narsIn = async (store: FileStore): Promise<number> => (await readdir(join(store.dir, 'nar'))).length;
 

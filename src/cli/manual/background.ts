@@ -9,6 +9,10 @@ export const ENVIRONMENT: readonly (readonly [names: readonly string[], meaning:
   [['NARSWARM_CONFIG'], 'the config file, unless --config names one; it must exist'],
   [['NARSWARM_DEBUG'], 'if set, failures are shown with their causes'],
   [
+    ['NO_COLOR', 'TERM', 'CI'],
+    'progress has colours on a terminal that can show them, unless NO_COLOR is set. With TERM=dumb or CI set, nothing is redrawn',
+  ],
+  [
     ['STATE_DIRECTORY'],
     'set by systemd: folder of the file store (store) and the publisher key, instead of the user’s folders',
   ],
