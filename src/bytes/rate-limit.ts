@@ -44,7 +44,7 @@ export interface RateLimitOptions {
  * Without a rate it never waits. With a schedule its rate changes at the given times.
  */
 export class RateLimit implements DirectionLimit {
-  readonly #schedule: RateSchedule;
+  #schedule: RateSchedule;
   readonly #within: RateLimit | undefined;
   readonly #clock: RateClock;
   readonly #meter = new RateMeter(USE_MS);
@@ -73,6 +73,12 @@ export class RateLimit implements DirectionLimit {
   /** True if bytes have been counted in the last two seconds. */
   get isInUse(): boolean {
     return this.#clock.nowMs() - this.#usedAtMs < IN_USE_MS;
+  }
+
+  /** Replaces the rates from now on. */
+  setSchedule(schedule: RateSchedule): void {
+    this.#schedule = schedule;
+    if (this.#lookAgainAtMs !== -Infinity) this.#lookAgainAtMs = 0;
   }
 
   /** Divides the rate equally among this number of processes from now on. */

@@ -39,6 +39,13 @@ export class RateLimits {
     this.upload = directionOf('upload', 'wanUpload');
   }
 
+  /** Replaces a limit that was set from the beginning. @returns false if there was none: connections do not count for it */
+  change(name: keyof Rates, schedule: RateSchedule | undefined): boolean {
+    const limit = this.#set.get(name);
+    limit?.setSchedule(schedule ?? []);
+    return limit !== undefined;
+  }
+
   /**
    * Returns the limits that the user has set, by their names, for sharing with other processes. Returns undefined from
    * the second call on.

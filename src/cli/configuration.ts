@@ -1,7 +1,8 @@
 /** Finds the values of a command's options: defaults < config file < environment < flags. */
+import { isDeepStrictEqual } from 'node:util';
 import { Command, InvalidArgumentError, type Option } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import { CONFIG_KEYS, type ConfigKey } from '../config/keys.ts';
+import { CONFIG_KEYS, type ConfigKey, type Written } from '../config/keys.ts';
 import type { Config, Setting } from '../config/load.ts';
 
 /** Sources of an option's value, the strongest last. */
@@ -71,6 +72,51 @@ export async function configure(command: Command): Promise<void> {
     whereabouts.set(name, setting.where);
   }
   programOf(command).whereabouts.set(command, whereabouts);
+}
+
+/** Keys whose values differ from those in force. */
+export interface Reconfigured {
+  /** Keys that have their new values now. */
+  readonly applied: readonly ConfigKey[];
+  /** Keys that would have other values after a restart. */
+  readonly waiting: readonly ConfigKey[];
+}
+
+/**
+ * Sets options of a running command from the present config file. Flags still override it.
+ *
+ * @param config the present one
+ * @param inForce the values of the keys so far; changed keys get their new ones
+ * @param isLive returns true for a key whose new value can be used without a restart
+ * @throws USAGE for a malformed value; then nothing is set
+ */
+export function reconfigure(
+  command: Command,
+  config: Config,
+  inForce: Map<ConfigKey, Written>,
+  isLive: (key: ConfigKey, value: unknown) => boolean,
+): Reconfigured {
+  const changed = CONFIG_KEYS.flatMap((key) => {
+    const option = optionOf(command, key);
+    const setting = config.values.get(key);
+    if (option === undefined || command.getOptionValueSource(option.attributeName()) === 'cli') return [];
+    if (isDeepStrictEqual(setting?.written, inForce.get(key))) return [];
+    const value = setting === undefined ? (option.defaultValue as unknown) : valueOf(option, key, setting);
+    return [{ key, option, setting, value }];
+  });
+  const applied: ConfigKey[] = [];
+  const waiting: ConfigKey[] = [];
+  for (const { key, option, setting, value } of changed) {
+    if (!isLive(key, value)) {
+      waiting.push(key);
+      continue;
+    }
+    applied.push(key);
+    command.setOptionValueWithSource(option.attributeName(), value, setting?.source ?? 'default');
+    if (setting === undefined) inForce.delete(key);
+    else inForce.set(key, setting.written);
+  }
+  return { applied, waiting };
 }
 
 /** Returns a function that finds the origin of the values of a command's and the program's options. */

@@ -8,7 +8,7 @@ import { aside } from './configuration.ts';
 import { openDaemonStore } from './daemon-store.ts';
 import { openKey } from './key.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
-import { command, untilStopped, type CommonOptions } from './run-command.ts';
+import { service as runService, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
   addNetwork,
@@ -77,7 +77,7 @@ export function daemonCommand(): Command {
     ['STORE', 'NIX', 'LISTEN'],
   );
   return daemon.action(
-    command<DaemonFlags, []>(async ({ output, signal, options, originOf, config: load }) => {
+    runService<DaemonFlags>(async ({ output, signal, options, originOf, config: load, self, onHangup }) => {
       const scope = options.scope ?? 'lan';
       const onWarning = warningsTo(output);
       const { ServiceManager } = await import('../daemon/service-manager.ts');
@@ -232,6 +232,9 @@ export function daemonCommand(): Command {
       if (service.nars === 0)
         for (const text of unfetched(options.publisher ?? [], publishersOf([], config.subscriptions)))
           output.warn(text);
+      const { reloading } = await import('./reload.ts');
+      const reload = reloading({ self, output, config, limits: network.limits, onWarning });
+      onHangup(() => void manager.reload(reload));
       manager.ready(() => statusText(service.facts));
       await untilStopped(signal);
       manager.stopping();

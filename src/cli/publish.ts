@@ -12,7 +12,7 @@ import { openKey } from './key.ts';
 import { stepInWords } from './progress-display.ts';
 import type { Output } from './output.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
-import { command, untilStopped, type CommonOptions } from './run-command.ts';
+import { service, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
   addKeys,
@@ -71,7 +71,7 @@ export function publishCommand(): Command {
     ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'STORE', 'NIX', 'LISTEN', 'INTERRUPTED'],
   );
   return publish.action(
-    command<PublishOptions, []>(async ({ output, signal, options, originOf }) => {
+    service<PublishOptions>(async ({ output, signal, options, originOf }) => {
       const named = await namedRoots(options.root ?? []);
       // The caches of the config file are used only to fetch named roots.
       const from = named.size === 0 && originOf('from').source !== 'cli' ? undefined : options.from;

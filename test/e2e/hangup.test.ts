@@ -82,6 +82,16 @@ describe('lost terminals and readers', { concurrency: 3 }, () => {
     }
   };
 
+  test('SIGHUP ends a daemon in a terminal', async () => {
+    const { machine } = await scene();
+    const key = ['--trusted-public-key', made.publicKey];
+    const { pid, shown, ended } = await onTerminal(machine, ['daemon', '--store', machine.store, ...ALONE, ...key]);
+    const deadlineMs = performance.now() + PATIENCE_MS;
+    while (!/^ready/m.test(shown()) && performance.now() < deadlineMs) await sleep(20);
+    process.kill(pid, 'SIGHUP');
+    assert.equal(await ended, 0, shown());
+  });
+
   test('SIGHUP ends an update with 130, the state says so, and the next one continues', async () => {
     const { machine, cache, args } = await scene();
     cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 100 }];
