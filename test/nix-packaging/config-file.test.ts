@@ -12,6 +12,7 @@ const CASES = {
   full: `{
     services.narswarm = {
       enable = true;
+      substituter = { port = 8080; listen = [ "127.0.0.1" "192.0.2.7" ]; };
       subscriptions."x.y-z_1" = { source = "stdenv"; file = "/etc/nixos/default.nix"; import = true; to = "ssh-ng://server"; sources = true; };
       settings = {
         from = [ "https://cache.nixos.org" ];
@@ -28,6 +29,7 @@ const CASES = {
       };
     };
   }`,
+  without: '{ services.narswarm = { enable = true; substituter.enable = false; }; }',
   malformed: '{ services.narswarm = { enable = true; cacheSize = "plenty"; }; }',
 } as const;
 
@@ -47,7 +49,7 @@ suite('the config file of the NixOS module', () => {
     return lab.run(['--config', file, 'config']);
   }
 
-  for (const name of ['desktop', 'publisher', 'builder', 'full'] as const) {
+  for (const name of ['desktop', 'publisher', 'builder', 'full', 'without'] as const) {
     test(`accepts ${name}`, async () => {
       const run = await check(name);
       assert.equal(run.status, 0, `${run.stderr}\n${seen[name].toml}`);

@@ -1,6 +1,7 @@
 /** The daemon as the first substituter of the machine, by the NixOS module. */
 import assert from 'node:assert/strict';
 import { before, suite, test } from 'node:test';
+import { parse } from 'smol-toml';
 import ports from '../../nix/ports.json' with { type: 'json' };
 import { evaluate, type Evaluated } from './module-cases.ts';
 import { LIBS } from './nix-eval.ts';
@@ -9,11 +10,18 @@ const configuration = (text: string): string => `{ services.narswarm = { enable 
 
 const CASES = {
   bare: configuration(''),
+  off: configuration('substituter.enable = false;'),
+  offInSettings: configuration('settings.substituter = false;'),
   noDaemon: configuration('scope = "off";'),
   oldNix: '{ nix.package = pkgs.nix_2_8; services.narswarm.enable = true; }',
   noNix: '{ nix.enable = false; services.narswarm.enable = true; }',
   own: `{ nix.settings = { fallback = false; connect-timeout = 60; substituters = [ "https://cache.example" ]; };
     services.narswarm.enable = true; }`,
+  others: configuration('substituter = { port = 8080; listen = [ "192.0.2.7" "127.0.0.1" ]; }; openFirewall = true;'),
+  onlyOthers: configuration('substituter.listen = [ "2001:db8::1" ]; openFirewall = false;'),
+  unsaid: configuration('substituter.listen = [ "0.0.0.0" ];'),
+  nowhere: configuration('substituter.listen = [ ];'),
+  ofChance: configuration('substituter.port = 0;'),
 } as const;
 
 const UPSTREAM = 'https://cache.nixos.org/';
@@ -46,11 +54,36 @@ for (const [title, lib] of LIBS) {
       assert.deepEqual([nix['fallback'], nix['connect-timeout']], [false, 60]);
     });
 
-    for (const name of ['noDaemon', 'noNix', 'oldNix'] as const) {
+    for (const name of ['off', 'offInSettings', 'noDaemon', 'noNix', 'oldNix'] as const) {
       test(`changes nothing in nix.conf: ${name}`, () => {
         assert.deepEqual(substituters(name), [UPSTREAM]);
         assert.ok(!('fallback' in seen[name].nix) && !('connect-timeout' in seen[name].nix));
       });
     }
+
+    test('its settings are in the config file', () => {
+      assert.equal(seen.bare.toml, '');
+      assert.deepEqual(structuredClone(parse(seen.off.toml)), { substituter: false });
+      const others = { 'substituter-port': 8080, 'substituter-listen': ['192.0.2.7', '127.0.0.1'] };
+      assert.deepEqual(structuredClone(parse(seen.others.toml)), others);
+    });
+
+    test('Nix uses the address of this machine', () => {
+      assert.deepEqual(substituters('others'), ['http://127.0.0.1:8080', UPSTREAM]);
+      assert.deepEqual(substituters('unsaid'), [LOCAL, UPSTREAM]);
+      assert.deepEqual(substituters('onlyOthers'), [`http://[2001:db8::1]:${ports.substituter}`, UPSTREAM]);
+    });
+
+    test('other machines get in only if openFirewall says so', () => {
+      assert.deepEqual(seen.others.allowedTCPPorts, [16_277, 8080]);
+      assert.deepEqual(seen.unsaid.allowedTCPPorts, [16_277]);
+      assert.match(seen.unsaid.warnings.join(), /substituter\.listen.*openFirewall = true; \(TCP 16275\)/);
+      assert.deepEqual([seen.onlyOthers.allowedTCPPorts, seen.bare.allowedTCPPorts], [[], [16_277]]);
+    });
+
+    test('needs a fixed port and an address', () => {
+      assert.match(seen.ofChance.refusals.join(), /substituter\.port = 0/);
+      assert.match(seen.nowhere.refusals.join(), /substituter\.listen is empty/);
+    });
   });
 }
