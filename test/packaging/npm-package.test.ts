@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
+import { isBuiltin } from 'node:module';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +14,10 @@ import '../support/test-nix.ts';
 const TOP = fileURLToPath(new URL('../..', import.meta.url));
 /** Pretends to be an older Node. */
 const OLDER_NODE = `data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'22.1.0'}})`;
+
+/** Matches imports as rolldown writes them. */
+const IMPORT =
+  /^(?:import|export)\b[^"'\n]*?(?:from )?"([^"\n]+)";$|\bimport\("([^"\n]+)"\)|\b__require\("([^"\n]+)"\)/gm;
 
 type Manifest = Readonly<Record<string, unknown>> & { readonly files: readonly string[]; readonly version: string };
 
@@ -93,6 +98,15 @@ describe('the npm package', () => {
     for (const name of ['webtorrent', 'bittorrent-dht', 'valibot', 'execa'])
       assert.match(licences, new RegExp(`^${name} \\d[^]*?(MIT|Permission is hereby granted)`, 'm'));
     assert.doesNotMatch(licences, /^(rolldown|typescript) \d/m, 'tools are not in the bundle');
+  });
+
+  test('imports only Node’s own modules', async () => {
+    const files = (await readdir(join(installed, 'dist'))).filter((name) => name.endsWith('.js'));
+    const texts = await Promise.all(files.map((name) => readFile(join(installed, 'dist', name), 'utf8')));
+    const names = texts.flatMap((text) => [...text.matchAll(IMPORT)].flatMap(([, ...found]) => found.filter(Boolean)));
+    assert.ok(names.includes('node:net') && names.includes('tty'), 'the pattern finds imports');
+    const others = names.filter((name) => name !== undefined && !/^(\.|node:)/.test(name) && !isBuiltin(name));
+    assert.deepEqual(others, ['supports-color'], 'debug looks for colours, and does without');
   });
 
   test('packing leaves package.json as it was, even after one that was killed', async () => {
