@@ -1,6 +1,6 @@
 /**
  * The keys of the config file, with the same names as the long options; `NARSWARM_*` variables have them in capitals.
- * This one table keeps the file, the environment, `narswarm config` and the example consistent.
+ * This one table keeps the file, the environment, `narswarm config`, the example and nix/options.json consistent.
  */
 import { NarswarmError } from '../errors.ts';
 import { parseUpstream } from '../http/upstream.ts';
