@@ -47,7 +47,7 @@ export function addCommand(): Command {
         .argParser(parseFormat)
         .default({ compression: 'zstd' }, `zstd:${DEFAULT_ZSTD_LEVEL}`),
     )
-    .option('-n, --dry-run', 'list the paths that would be exported and signed');
+    .option('-n, --dry-run', 'count the paths that would be exported and signed; with --json, list them');
   addKeys(add);
   addCommon(
     add,
@@ -89,8 +89,7 @@ export function addCommand(): Command {
       });
       progress.stop();
       const { plan } = addition;
-      for (const path of plan.others)
-        output.warn(`${path} stays as it is: ${store.dir} has another build of it (remove its narinfo to replace it)`);
+      tellOthers(output, plan.others, store);
       const trusted = [...keys, ...(signer === undefined ? [] : [signer.publicKey])];
       const unsigned = addition.infos.filter((info) => !isTrusted(info, trusted));
       tellUnsigned(output, unsigned);
@@ -139,11 +138,37 @@ function tellPlan(output: Output, plan: AdditionPlan, signer: Signer | undefined
     },
     [
       `${formatCount(closure.length, 'path')} in the closure, ${missing.length} to export (${formatSize(narBytes)} before compression)`,
-      ...missing.map(({ storePath }) => storePath),
+      ...firstOf(missing.map(({ storePath }) => storePath)),
       ...(toSign === 0 ? [] : [`${formatCount(toSign, 'narinfo')} to sign among those already there`]),
-      ...others.map((path) => `${path} would stay as it is: the store has another build of it`),
+      ...(others.length === 0
+        ? []
+        : [
+            `${formatCount(others.length, 'path')} would stay, since the store has another build of ${others.length === 1 ? 'it' : 'them'}:`,
+            ...firstOf(others),
+          ]),
     ].join('\n'),
   );
+}
+
+/** Limit on paths shown to people. With --json, all are listed. */
+const SHOWN_PATHS = 5;
+
+function firstOf(paths: readonly StorePath[]): string[] {
+  const more = paths.length - SHOWN_PATHS;
+  return [
+    ...paths.slice(0, SHOWN_PATHS).map((path) => `  ${path}`),
+    ...(more > 0 ? [`  and ${more} more (--json lists all)`] : []),
+  ];
+}
+
+function tellOthers(output: Output, others: readonly StorePath[], { dir }: FileStore): void {
+  const [first] = others;
+  if (first === undefined) return;
+  const text =
+    others.length === 1
+      ? `${first} stays as it is: ${dir} has another build of it (remove its narinfo to replace it)`
+      : `${others.length} paths stay as they are: ${dir} has other builds of them, such as ${first} (remove their narinfos to replace them)`;
+  output.warn(text, { paths: others });
 }
 
 function tellUnsigned(output: Output, unsigned: readonly NarInfo[]): void {
@@ -166,9 +191,13 @@ interface Done {
 function tellDone(output: Output, { store, roots, plan, addition, signer, unsigned, durationMs }: Done): void {
   const { added, addedBytes, addedNarBytes, hashedBytes, signed } = addition;
   const key = signer === undefined ? undefined : formatPublicKey(signer.publicKey);
-  const publish = ['narswarm', 'publish', '--store', store.dir, ...roots.flatMap(rootFlags)];
-  if (key !== undefined) publish.push('--trusted-public-key', key);
-  const next = publish.map(shellWord).join(' ');
+  const publishing = (flags: readonly string[]): string =>
+    ['narswarm', 'publish', '--store', store.dir, ...flags, ...(key === undefined ? [] : ['--trusted-public-key', key])]
+      .map(shellWord)
+      .join(' ');
+  const next = publishing(roots.flatMap(rootFlags));
+  const shortNext =
+    roots.length > SHOWN_PATHS ? `${publishing([])}   (all of it, or name roots: --root NAME=STOREPATH)` : next;
   output.result(
     'added',
     {
@@ -190,7 +219,7 @@ function tellDone(output: Output, { store, roots, plan, addition, signer, unsign
       `added   ${formatCount(added, 'path')}, ${formatSize(addedBytes)}${added === 0 ? '' : ` (${formatSize(addedNarBytes)} before compression) in ${formatDuration(durationMs)}`}`,
       `held    ${formatCount(plan.closure.length - added, 'path')} already${signed === 0 ? '' : `, ${signed} of them signed now`}`,
       ...(key === undefined ? [] : [`key     ${key}   (followers trust it: trusted-public-keys)`]),
-      ...(unsigned > 0 ? [] : [`next    ${next}`]),
+      ...(unsigned > 0 ? [] : [`next    ${shortNext}`]),
     ].join('\n'),
   );
 }

@@ -21,6 +21,7 @@ export class AdditionProgress implements Disposable {
   take(event: AdditionEvent): void {
     if (event.type === 'nar-exported') this.#work.add({ nars: 1 });
     else if (event.type === 'bytes-exported') this.#work.add({ bytes: event.bytes });
+    else if (event.type !== 'exporting') this.#work.tellHashing(event);
     else {
       if (event.nars > 0) this.#output.note(exportInWords(event));
       this.#work.begin('exporting', event);

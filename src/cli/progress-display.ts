@@ -58,7 +58,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
 }
 
 /** Names the step that an event begins, or undefined if it begins none. */
-export function stepInWords(event: FetchEvent): string | undefined {
+function stepInWords(event: FetchEvent): string | undefined {
   switch (event.type) {
     case 'walking':
       return 'walking the closure';

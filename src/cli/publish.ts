@@ -9,7 +9,8 @@ import { FileStore } from '../store/file-store.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { SERVICE_PORTS } from '../wire/ports.ts';
 import { openKey } from './key.ts';
-import { stepInWords } from './progress-display.ts';
+import { WorkProgress } from './live/work-progress.ts';
+import { progressDisplay } from './progress-display.ts';
 import type { Output } from './output.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { service, untilStopped, type CommonOptions } from './run-command.ts';
@@ -86,6 +87,7 @@ export function publishCommand(): Command {
             '--from downloads what is missing of named roots: name them with --root NAME=STOREPATH',
           );
         const { runFetch } = await import('../fetch/run-fetch.ts');
+        using display = progressDisplay(output);
         const { plan, progress } = await runFetch({
           roots: [...named.values()],
           publishers: [],
@@ -100,13 +102,9 @@ export function publishCommand(): Command {
           seedForMs: 0,
           publisherTimeoutMs: 0,
           signal,
-          onWarning,
-          tell: (event) => {
-            const step = stepInWords(event);
-            if (step !== undefined) output.note(step);
-            if (event.type === 'warning') onWarning(event.warning);
-          },
+          ...display.handlers,
         });
+        display.stop();
         output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
       }
       const { buildPublication } = await import('../publish/build-publication.ts');
@@ -115,6 +113,7 @@ export function publishCommand(): Command {
       const roots = await wholeRoots(named, store);
       const shareKeys = sharedKeys(trust.keys, options, (text) => output.warn(text));
       const { key } = await openKey(options.key, output);
+      using work = new WorkProgress(output);
       const build: BuildOptions = {
         store,
         key,
@@ -123,6 +122,7 @@ export function publishCommand(): Command {
         keys: trust.keys,
         validForMs: options.validFor,
         hints: (options.hint ?? []).map(formatEndpoint),
+        tellHashing: work.tellHashing,
         signal,
       };
       if (options.once === true) {

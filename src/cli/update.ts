@@ -13,6 +13,7 @@ import { errorSentence } from './error-sentences.ts';
 import { failureSentence, missingFacts } from './missing-paths.ts';
 import { isUnexpected, isWarnedOf, noteSentence } from './notes.ts';
 import type { Output } from './output.ts';
+import { WorkProgress } from './live/work-progress.ts';
 import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -87,6 +88,7 @@ export function updateCommand(): Command {
       const { runUpdate } = await import('../subscription/run-update.ts');
       await using window = timeWindow(options.until, new Date());
       using display = progressDisplay(output);
+      using work = new WorkProgress(output);
       const publishes = options.publish === true && options.dryRun !== true;
       const own = publishes ? await openKey(options.key, output) : undefined;
       const run = await runUpdate({
@@ -128,6 +130,7 @@ export function updateCommand(): Command {
             `${keeper} gives up ${formatCount(paths, 'path')} (${formatSize(bytes)}) for other subscriptions, within --max-size`,
           );
         },
+        tellHashing: work.tellHashing,
         onPublished: (built) => tellBuilt(output, built),
         onCollected: ({ removed, kept }) => {
           output.result('collected', { removed, kept });

@@ -5,6 +5,7 @@ import type { RepairRound } from '../fetch/repair.ts';
 import type { Damage } from '../store/damage/damage.ts';
 import { faultInWords } from './damage.ts';
 import type { Output } from './output.ts';
+import { WorkProgress } from './live/work-progress.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
@@ -52,6 +53,7 @@ export function verifyCommand(): Command {
         ? await readSources({ ...options, publisher }, { output, signal, originOf })
         : undefined;
       const damages: Damage[] = [];
+      using work = new WorkProgress(output);
       const result = await verifyStore({
         store,
         hashes: hashes.length === 0 ? undefined : hashes,
@@ -62,8 +64,9 @@ export function verifyCommand(): Command {
           damages.push(damage);
           tellDamage(output, damage);
         },
-        onProgress: ({ nars, bytes }) => output.note(`${formatCount(nars, 'NAR')} read, ${formatSize(bytes)}`),
+        tellHashing: work.tellHashing,
       });
+      work.stop();
       const { narInfos, nars, bytes, absent, untrusted } = result;
       const { lostOfAll } = await import('../subscription/lost.ts');
       if (hashes.length === 0)

@@ -13,6 +13,7 @@ import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
+import type { TellHashing } from '../store/hashing.ts';
 import { Turn } from '../store/turn.ts';
 
 export interface BuildOptions {
@@ -35,6 +36,8 @@ export interface BuildOptions {
   readonly keepsHints?: boolean;
   /** True if the configuration names something to publish, even if it is not there yet. Default: false. */
   readonly hasPublished?: boolean;
+  /** Called with the NARs to read, and with each that was read. */
+  readonly tellHashing?: TellHashing | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -56,7 +59,7 @@ export interface Built extends Omit<Collected, 'records'> {
  * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED if a root or a part of its closure is missing
  */
 export async function buildPublication(options: BuildOptions): Promise<Built> {
-  const { store, keys, signal } = options;
+  const { store, keys, tellHashing, signal } = options;
   await using _ = await Turn.wait(store, 'publishing', { signal }); // two processes would overwrite each other's files
   const contents = await options.contents();
   const roots = contents === 'everything' ? new Map<string, StorePath>() : contents.named;
@@ -65,7 +68,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     contents === 'everything'
       ? await everything(store, keys, catalogue)
       : { infos: await closureOf([...contents.named.values(), ...contents.unnamed], options), leftOut: [] };
-  const asked = await collectRecords(infos, { store, catalogue, keys, signal });
+  const asked = await collectRecords(infos, { store, catalogue, keys, tellHashing, signal });
   const collected = { ...asked, leftOut: [...asked.leftOut, ...leftOut] };
   assertPublished(roots, collected);
   if (collected.records.length === 0) {

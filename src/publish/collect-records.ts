@@ -14,6 +14,7 @@ import { contentsOf, entryOf, torrentOfEntry, type CatalogueEntry } from '../sto
 import { FileStore } from '../store/file-store.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
+import type { TellHashing } from '../store/hashing.ts';
 import { readRealisations } from '../store/realisations.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { toRecord, withRealisations } from '../index/record.ts';
@@ -46,10 +47,10 @@ export async function collectRecords(
     catalogue: Catalogue;
     keys: readonly PublicKey[];
     signal?: AbortSignal;
-    onHashed?: (bytes: number) => void;
+    tellHashing?: TellHashing | undefined;
   },
 ): Promise<Collected> {
-  const { store, catalogue, keys } = context;
+  const { store, catalogue, keys, tellHashing } = context;
   const leftOut: LeftOut[] = [];
   const known: { info: NarInfo; entry: CatalogueEntry }[] = [];
   const unknown: (HashItem & { readonly info: NarInfo })[] = [];
@@ -71,6 +72,8 @@ export async function collectRecords(
   };
   await queue.addAll(infos.map((info) => () => look(info)));
 
+  const bytes = unknown.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  tellHashing?.({ type: 'hashing', nars: unknown.length, bytes });
   let hashedBytes = 0;
   const fresh: CatalogueEntry[] = [];
   const leaveOut = ({ info: { storePath } }: { readonly info: NarInfo }, failure: Unread | undefined): void => {
@@ -81,7 +84,7 @@ export async function collectRecords(
   };
   for await (const { item, hashes } of hashNars(unknown, context.signal, leaveOut)) {
     hashedBytes += hashes.sizeBytes;
-    context.onHashed?.(hashes.sizeBytes);
+    tellHashing?.({ type: 'nar-hashed', bytes: hashes.sizeBytes });
     const { info } = item;
     const sizeFits = info.fileSize === undefined || info.fileSize === hashes.sizeBytes;
     if (hashes.fileHash !== info.fileHash || !sizeFits) {

@@ -17,6 +17,7 @@ import type { FileStore } from './file-store.ts';
 import { localRealisations } from './local-realisations.ts';
 import { writeRealisations } from './realisations.ts';
 import { hashNars, type HashItem } from './hash-pool.ts';
+import type { HashingEvent } from './hashing.ts';
 import { withSignature, type Signer } from './signer.ts';
 import type { NarFormat } from './write-nar.ts';
 import type { Warn } from '../warning.ts';
@@ -31,7 +32,9 @@ export type AdditionEvent =
       readonly keptBytes: number;
     }
   | { readonly type: 'bytes-exported'; readonly bytes: number }
-  | { readonly type: 'nar-exported' };
+  | { readonly type: 'nar-exported' }
+  /** NARs that are here already are read, since the catalogue does not know them. */
+  | HashingEvent;
 
 export interface AdditionOptions {
   readonly store: FileStore;
@@ -79,7 +82,7 @@ export async function addPaths(closure: readonly ValidPath[], options: AdditionO
   await using folder = await ExportFolder.open(store);
   const plan = await planAddition(await folder.claim(closure, signal), store);
   const catalogue = await Catalogue.open(store);
-  const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, signal);
+  const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, options);
   for (const path of damaged) options.onWarning({ kind: 'exported-again', path });
 
   const exported = new Set([...plan.missing.map(({ storePath }) => storePath), ...damaged]);
@@ -163,7 +166,7 @@ async function checkHeld(
   held: readonly NarInfo[],
   store: FileStore,
   catalogue: Catalogue,
-  signal: AbortSignal,
+  { signal, tell }: Pick<AdditionOptions, 'signal' | 'tell'>,
 ): Promise<{ sound: readonly NarInfo[]; damaged: ReadonlySet<StorePath>; hashedBytes: number }> {
   const unknown: (HashItem & { readonly info: NarInfo })[] = [];
   for (const info of held) {
@@ -174,10 +177,13 @@ async function checkHeld(
   }
   const damaged = new Set(unknown.map(({ info }) => info.storePath));
   const entries: CatalogueEntry[] = [];
+  const bytes = unknown.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  tell({ type: 'hashing', nars: unknown.length, bytes });
   let hashedBytes = 0;
   for await (const { item, hashes } of hashNars(unknown, signal)) {
     const { storePath, fileHash, compression } = item.info;
     hashedBytes += hashes.sizeBytes;
+    tell({ type: 'nar-hashed', bytes: hashes.sizeBytes });
     if (hashes.fileHash !== fileHash) continue;
     const torrent = narTorrent({ ...hashes, extension: extensionOf(compression) });
     const entry = entryOf(torrent, storePath, hashes.mtimeMs, 'add', hashes.narHash);

@@ -12,6 +12,8 @@ import { narNameOf } from './collect/store-graph.ts';
 import { NARINFO_NAME, type FileStore } from './file-store.ts';
 import { narContentsOf, type NarContents, type NarHashes } from './hash-nar.ts';
 import { hashNars, type Unread } from './hash-pool.ts';
+import type { TellHashing } from './hashing.ts';
+import { narsInStore } from './nars-in-store.ts';
 import { namesIn } from '../disk/names-in.ts';
 import { narStateOf } from './nar-state.ts';
 import { isInQuarantine, quarantine } from './quarantine.ts';
@@ -32,8 +34,8 @@ export interface VerifyOptions {
   readonly keys: readonly PublicKey[];
   readonly signal: AbortSignal;
   readonly onDamage: (damage: Damage) => void;
-  /** Called now and then with the progress. */
-  readonly onProgress?: (progress: { readonly nars: number; readonly bytes: number }) => void;
+  /** Called with the NARs to read, and with each that was read. Default: they are not counted before. */
+  readonly tellHashing?: TellHashing;
 }
 
 /** The result of verifying. */
@@ -79,7 +81,6 @@ interface Item extends Seen {
   readonly contents: NarContents | undefined;
 }
 
-const PROGRESS_MS = 10_000;
 const NAR_NAME = /^([0-9a-df-np-sv-z]{52})\.nar(?:\.[a-z0-9]+)?$/;
 
 class Verification {
@@ -107,14 +108,13 @@ class Verification {
     const { store } = this.#options;
     const catalogue = await Catalogue.open(store);
     this.#catalogue = catalogue;
-    let toldAtMs = performance.now();
+    const { tellHashing: tell, hashes: wanted } = this.#options;
+    if (tell !== undefined) tell({ type: 'hashing', ...(await narsInStore(store, wanted, signal)) });
     for await (const { item, hashes } of hashNars(this.#items(signal), signal, onUnread)) {
       this.#result.nars++;
       this.#result.bytes += hashes.sizeBytes;
+      tell?.({ type: 'nar-hashed', bytes: hashes.sizeBytes });
       await this.#judge(item, hashes);
-      if (performance.now() - toldAtMs < PROGRESS_MS) continue;
-      toldAtMs = performance.now();
-      this.#options.onProgress?.(this.#result);
     }
     for (const { item, unread } of unreadable) await this.#takeUnread(item, unread);
     await catalogue.add(this.#found).catch(() => undefined); // a read-only store can be verified, too

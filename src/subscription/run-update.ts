@@ -7,6 +7,7 @@ import { FileStore } from '../store/file-store.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { Yield } from '../store/collect/yields.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
+import type { TellHashing } from '../store/hashing.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
 import { generationsToKeep, mirrored } from './mirror.ts';
@@ -58,6 +59,8 @@ export interface RunUpdateOptions
   /** Called when a mirror gives paths up for other subscriptions. */
   readonly onYielded?: (given: Yield) => void;
   readonly onPublished?: (built: Built) => void;
+  /** Called with the NARs to read for the hash map, and with each that was read. */
+  readonly tellHashing?: TellHashing;
   readonly onCollected?: (result: GcResult) => void;
 }
 
@@ -191,7 +194,7 @@ async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promi
 }
 
 async function publish(store: FileStore, options: RunUpdateOptions): Promise<void> {
-  const { publish: own, configured, keys, signal } = options;
+  const { publish: own, configured, keys, tellHashing, signal } = options;
   if (own === undefined) return;
   const { key, salt, validForMs, hints } = own;
   const built = await buildPublication({
@@ -200,6 +203,7 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
     salt,
     validForMs,
     keys,
+    tellHashing,
     signal,
     hints,
     keepsHints: true,

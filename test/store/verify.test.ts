@@ -8,6 +8,7 @@ import { parseStoreHash, storeHashOf } from '../../src/nix/store-path.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Gate } from '../../src/serve/gate.ts';
+import type { HashingEvent } from '../../src/store/hashing.ts';
 import { hashNars } from '../../src/store/hash-pool.ts';
 import { quarantine } from '../../src/store/quarantine.ts';
 import type { Damage } from '../../src/store/damage/damage.ts';
@@ -60,6 +61,20 @@ suite('verify', () => {
       const { narInfos, nars, absent, untrusted, damages } = await verify(store, { deep });
       assert.deepEqual({ narInfos, nars, absent, untrusted }, { narInfos: 3, nars: 3, absent: 0, untrusted: 0 });
       assert.deepEqual(damages, []);
+    }
+  });
+
+  test('tells what it will read, and each NAR that it has read', async (t) => {
+    const store = await filledStore(t);
+    const leaf = storeHashOf((await infoOf(store, LEAF)).storePath);
+    for (const [hashes, count] of [
+      [undefined, 3],
+      [[leaf], 1],
+    ] as const) {
+      const told: HashingEvent[] = [];
+      const { bytes } = await verify(store, { hashes, tellHashing: (event) => told.push(event) });
+      assert.deepEqual(told.shift(), { type: 'hashing', nars: count, bytes });
+      assert.equal(told.length, count);
     }
   });
 

@@ -67,7 +67,16 @@ export function groupsOf({ groups }: Progress): (readonly [SenderGroup, GroupPro
 
 function workOf(progress: Progress): Work {
   const { doneNars: nars, totalNars, receivedBytes: bytes, totalBytes, rate, steadySecondsLeft } = progress;
-  return { verb: 'fetching', nars, totalNars, bytes, totalBytes, rate, secondsLeft: steadySecondsLeft };
+  return {
+    verb: 'fetching',
+    nars,
+    totalNars,
+    bytes,
+    totalBytes,
+    rate,
+    isAwaited: true,
+    secondsLeft: steadySecondsLeft,
+  };
 }
 
 function sourceLine(group: SenderGroup, { bytes, senders, nars, rate }: GroupProgress, isWide: boolean): Line {

@@ -13,6 +13,8 @@ export interface Work {
   readonly totalBytes: number;
   /** Bytes a second. */
   readonly rate: number;
+  /** True if others send the bytes. */
+  readonly isAwaited: boolean;
   /** Undefined if nobody knows. */
   readonly secondsLeft: number | undefined;
 }
@@ -23,7 +25,8 @@ export const MANY_ROWS = 8;
 const LABEL_COLUMNS = 10;
 
 /** Puts work into one line, or into two where lines are short. */
-export function workLines({ verb, nars, totalNars, bytes, totalBytes, rate, secondsLeft }: Work, room: Room): Line[] {
+export function workLines(work: Work, room: Room): Line[] {
+  const { verb, nars, totalNars, bytes, totalBytes, rate } = work;
   const done = Math.min(bytes, totalBytes);
   const isWide = room.columns >= WIDE_COLUMNS;
   const numbers: Span[] = [
@@ -31,24 +34,36 @@ export function workLines({ verb, nars, totalNars, bytes, totalBytes, rate, seco
     { text: `  ${formatPart(done, totalBytes)}` },
     ...(rate === 0 ? [] : [{ text: `  ${formatSize(rate)}/s`, style: 'green' as const }]),
   ];
-  const time = rate === 0 ? ['waiting for bytes'] : secondsLeft === undefined ? [] : [leftInWords(secondsLeft)];
-  const rest = { text: `  ${[`${nars}/${formatCount(totalNars, 'NAR')}`, ...time].join(', ')}` };
+  const rest = { text: `  ${[`${nars}/${formatCount(totalNars, 'NAR')}`, ...timeOf(work)].join(', ')}` };
   if (isWide) return [[labelOf(verb), ...numbers, rest]];
   return room.rows < MANY_ROWS ? [numbers] : [numbers, [rest]];
 }
 
 /** Puts work into one line for a log. */
-export function workInWords({ nars, totalNars, bytes, totalBytes, rate, secondsLeft }: Omit<Work, 'verb'>): string {
+export function workInWords(work: Work): string {
+  const { nars, totalNars, bytes, totalBytes, rate } = work;
   const done = Math.min(bytes, totalBytes);
   const percent = totalBytes === 0 ? 0 : Math.floor((done / totalBytes) * 100);
-  const time = rate === 0 ? ', waiting for bytes' : secondsLeft === undefined ? '' : `, ${leftInWords(secondsLeft)}`;
-  return `${percent}%${time}: ${nars}/${formatCount(totalNars, 'NAR')}, ${formatSize(done)} of ${formatSize(totalBytes)}, ${formatSize(rate)}/s`;
+  const time = timeOf(work).map((words) => `, ${words}`);
+  return `${percent}%${time.join('')}: ${nars}/${formatCount(totalNars, 'NAR')}, ${formatSize(done)} of ${formatSize(totalBytes)}, ${formatSize(rate)}/s`;
 }
 
 /** Returns the facts of work for `--json`. */
-export function workFacts({ nars, totalNars, bytes, totalBytes, rate, secondsLeft }: Omit<Work, 'verb'>): object {
+export function workFacts({
+  nars,
+  totalNars,
+  bytes,
+  totalBytes,
+  rate,
+  secondsLeft,
+}: Omit<Work, 'verb' | 'isAwaited'>): object {
   const left = secondsLeft === undefined ? null : Math.round(secondsLeft);
   return { nars, totalNars, bytes, totalBytes, rateBytesPerSec: Math.round(rate), secondsLeft: left };
+}
+
+function timeOf({ rate, isAwaited, secondsLeft }: Work): string[] {
+  if (rate === 0) return isAwaited ? ['waiting for bytes'] : [];
+  return secondsLeft === undefined ? [] : [leftInWords(secondsLeft)];
 }
 
 /** Begins a line with what it is about. */

@@ -1,4 +1,5 @@
 import { SteadyRate } from '../../bytes/steady-rate.ts';
+import type { HashingEvent } from '../../store/hashing.ts';
 import type { Output } from '../output.ts';
 import { ShownProgress } from './shown-progress.ts';
 import { workFacts, workInWords, workLines, type Work } from './work-lines.ts';
@@ -26,6 +27,10 @@ export class WorkProgress implements Disposable {
   begin(verb: string, { nars, bytes, keptBytes = 0 }: WorkToDo): void {
     this.#work = { verb, nars: 0, totalNars: nars, bytes: keptBytes, totalBytes: bytes };
     this.#rate = new SteadyRate();
+    if (nars === 0) {
+      this.#shown.stop();
+      return;
+    }
     this.#shown.show(() => {
       const work = this.#now();
       if (work.nars >= work.totalNars) return undefined;
@@ -41,7 +46,14 @@ export class WorkProgress implements Disposable {
     this.#work.nars += nars;
     this.#work.bytes += bytes;
     this.#rate.add(bytes);
+    if (nars > 0 && this.#work.nars >= this.#work.totalNars) this.#shown.stop();
   }
+
+  /** Shows the hashing of NARs. */
+  readonly tellHashing = (event: HashingEvent): void => {
+    if (event.type === 'hashing') this.begin('hashing', event);
+    else this.add({ nars: 1, bytes: event.bytes });
+  };
 
   stop(): void {
     this.#shown.stop();
@@ -54,6 +66,6 @@ export class WorkProgress implements Disposable {
   #now(): Work {
     const { bytes, totalBytes } = this.#work;
     const secondsLeft = this.#rate.secondsFor(Math.max(0, totalBytes - bytes));
-    return { ...this.#work, rate: this.#rate.rate(), secondsLeft };
+    return { ...this.#work, rate: this.#rate.rate(), isAwaited: false, secondsLeft };
   }
 }
