@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
-import { startHttpCache } from '../support/http-cache.ts';
+import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { useNixFolder } from '../support/nix-folder.ts';
 import { evaluate } from './module-cases.ts';
 
@@ -19,16 +20,23 @@ useNixFolder((made) => {
   folder = made;
 });
 
-test('Nix takes a path from the next cache after the daemon has ended', async () => {
+/** Starts a cache in the place of the daemon. @returns it, and a function that lets Nix fetch a path with the module's settings */
+async function withDaemon(
+  root: string,
+): Promise<{ daemon: HttpCache; realise: (path: string) => Promise<{ stderr: string }> }> {
   const { nix } = evaluate({ bare: '{ services.narswarm.enable = true; }' }).bare;
-  const empty = join(folder, 'empty');
-  await mkdir(empty);
-  await writeFile(join(empty, 'nix-cache-info'), 'StoreDir: /nix/store\n');
-  const daemon = await startHttpCache(empty);
+  const daemon = await startHttpCache(root);
   const substituters = [daemon.url, `file://${CACHE}`].join(' ');
   const given = { ...nix, substitute: true, substituters, 'trusted-public-keys': KEY };
   const options = Object.entries(given).flatMap(([key, value]) => ['--option', key, String(value)]);
-  const realise = async (path: string): Promise<unknown> => execa('nix-store', ['--realise', path, ...options]);
+  return { daemon, realise: (path) => execa('nix-store', ['--realise', path, ...options]) };
+}
+
+test('Nix takes a path from the next cache after the daemon has ended', async () => {
+  const empty = join(folder, 'empty');
+  await mkdir(empty);
+  await writeFile(join(empty, 'nix-cache-info'), 'StoreDir: /nix/store\n');
+  const { daemon, realise } = await withDaemon(empty);
 
   // Nix remembers the cache from now on, and asks it first.
   await realise(LEAF);
@@ -41,4 +49,14 @@ test('Nix takes a path from the next cache after the daemon has ended', async ()
     await realise(TOP);
     await execa('nix-store', ['--check-validity', TOP]);
   }
+});
+
+test('Nix takes a path from the next cache if the daemon ends in the middle of it', async () => {
+  const { daemon, realise } = await withDaemon(CACHE);
+  daemon.faults = [{ match: /\/nar\//, kind: 'stall', afterBytes: 10 }];
+  const running = realise(LEAF);
+  while (!daemon.requests.some(({ url, bytes }) => url.startsWith('/nar/') && bytes > 0)) await setImmediate();
+  await daemon.stop();
+  await running;
+  await execa('nix-store', ['--check-validity', LEAF]);
 });
