@@ -66,12 +66,7 @@ export function tellDone(
     downloadMs: Math.round(downloadMs),
     peers: progress.peersInUse,
     sources: bySource.map(([source, { kind, bytes }]) => ({ source, kind, bytes })),
-    groups: Object.fromEntries(
-      groupsOf(progress).map(([group, { bytes, senders, nars: ofGroup }]) => [
-        group,
-        { senders: senders.size, bytes, nars: ofGroup },
-      ]),
-    ),
+    groups: groupFacts(progress),
     imported,
   };
   const paths = formatCount(closure.size, 'path');
@@ -96,6 +91,13 @@ export function tellDone(
     return [`${paths}: all are there already, ${held.join(', ')}`];
   };
   output.result('done', facts, [...roots, ...lines()].join('\n'));
+}
+
+/** Returns what each group of senders has sent, for `--json`. */
+export function groupFacts(progress: Progress): Readonly<Record<string, object>> {
+  return Object.fromEntries(
+    groupsOf(progress).map(([group, { bytes, senders, nars }]) => [group, { senders: senders.size, bytes, nars }]),
+  );
 }
 
 /** Says how much came from where: `, 98 % from 3 neighbours, 46.0 MB of internet saved`. */

@@ -51,7 +51,9 @@ export function makeOutput(
     live,
     result(event, facts, text) {
       if (json) printJson({ event, ...facts });
-      else if (text !== undefined) above(() => printTo(process.stdout, `${text}\n`));
+      else if (text === undefined) return;
+      else if (process.stdout.isTTY) above(() => printTo(process.stdout, `${text}\n`));
+      else printTo(process.stdout, `${text}\n`);
     },
     note(text) {
       if (!json && options.quiet !== true) above(() => printTo(process.stderr, `${text}\n`));

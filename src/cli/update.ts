@@ -7,6 +7,7 @@ import { NarswarmError } from '../errors.ts';
 import { sourceInWords } from '../subscription/subscription.ts';
 import type { NarToFetch, Updated } from '../subscription/update.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
+import { groupFacts, sharesInWords } from './fetch-report.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
 import { errorSentence } from './error-sentences.ts';
@@ -150,7 +151,7 @@ export function updateCommand(): Command {
 /** Reports the result of updating one subscription. */
 export function tellUpdated(
   output: Output,
-  { subscription, state, error, lack, notes, leftOut, leftOutCount, nars, paths }: Updated,
+  { subscription, state, error, lack, notes, leftOut, leftOutCount, nars, paths, progress }: Updated,
   dryRun: boolean,
 ): void {
   const { name } = subscription;
@@ -164,6 +165,7 @@ export function tellUpdated(
     paths,
     nars: nars.size,
     bytes: dryRun ? { total: sizeBytes } : (run?.bytes ?? null),
+    ...(dryRun || progress === undefined ? {} : { savedBytes: progress.savedBytes, groups: groupFacts(progress) }),
     ...(dryRun ? { partialBytes } : {}),
     durationMs: run?.durationMs ?? null,
     missing: (state?.missing ?? []).map(missingFacts),
@@ -192,11 +194,10 @@ export function tellUpdated(
         ? `${name}: ${message}`
         : `${name}: ${outcome}: ${message}`;
     }
-    const { peers, upstream } = run?.bytes ?? { peers: 0, upstream: 0 };
     const got =
       nars.size === 0
         ? 'nothing new'
-        : `${formatCount(nars.size, 'NAR')} (${formatSize(peers)} from peers, ${formatSize(upstream)} from caches) in ${formatDuration(run?.durationMs ?? 0)}`;
+        : `${formatCount(nars.size, 'NAR')} in ${formatDuration(run?.durationMs ?? 0)}${progress === undefined ? '' : sharesInWords(progress)}`;
     return `${name}: complete, ${formatCount(paths, 'path')}, ${got}`;
   }
 }

@@ -42,6 +42,8 @@ export interface Updated {
   /** Size in bytes of the NARs that no source delivered, by FileHash. */
   readonly lacking: ReadonlyMap<FileHash, number>;
   readonly paths: number;
+  /** Who sent how much. Undefined if nothing was begun. */
+  readonly progress?: Progress | undefined;
   /** Names of the partial files that the next run may continue. Undefined if this one could not plan everything. */
   readonly wantedPartials: ReadonlySet<string> | undefined;
 }
@@ -111,7 +113,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
       outcome = { ...outcome, error: asFailure(error, signal) };
     }
   }
-  const summary = { ...summarise(outcome), wantedPartials };
+  const summary = { ...summarise(outcome), wantedPartials, progress };
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
   }
@@ -161,7 +163,7 @@ function summarise({
   parts,
   notes,
   leftOut,
-}: ToldOutcome): Omit<Updated, 'subscription' | 'state' | 'wantedPartials'> {
+}: ToldOutcome): Omit<Updated, 'subscription' | 'state' | 'wantedPartials' | 'progress'> {
   return {
     error,
     lack,

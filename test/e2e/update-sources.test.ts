@@ -67,6 +67,8 @@ describe('sources of an update', { concurrency: 4 }, () => {
       const run = await machine.update();
       await assertComplete(machine, run);
       assert.deepEqual(bytesOf(run), { store: 0, peers: totalBytes, upstream: 0 });
+      assert.equal(updated(run)['savedBytes'], totalBytes);
+      assert.partialDeepStrictEqual(updated(run)['groups'], { neighbours: { senders: 1, bytes: totalBytes } });
       assert.ok(Number(updated(run)['durationMs']) < SOON_MS, String(updated(run)['durationMs']));
       const again = await machine.update();
       assert.deepEqual(bytesOf(again), { store: totalBytes, peers: 0, upstream: 0 });
@@ -99,7 +101,9 @@ describe('sources of an update', { concurrency: 4 }, () => {
     const machine = await machineOf(`${rotten.mirror}#lab`, ['--from', cache.url]);
     const run = await machine.update();
     await assertComplete(machine, run);
-    assert.ok(bytesOf(run).upstream >= (large.fileSize ?? 0), JSON.stringify(bytesOf(run)));
+    const { upstream } = bytesOf(run);
+    assert.ok(upstream >= (large.fileSize ?? 0), JSON.stringify(bytesOf(run)));
+    assert.ok(Number(updated(run)['savedBytes']) <= totalBytes - upstream, 'wrong bytes save nothing');
     assert.equal(
       cache.requests.some(({ url }) => url === `/${large.url}`),
       true,

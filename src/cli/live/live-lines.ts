@@ -88,8 +88,8 @@ export class LiveLines implements Disposable {
 
   #draw(): void {
     if (this.#describe === undefined) return;
-    const [columns, rows] = this.#screen.getWindowSize();
-    if (columns < 2 || rows < 2) return; // also a terminal that does not know its size
+    const { columns, rows } = this.#size();
+    if (columns < 2 || rows < 2) return;
     const room = { columns: columns - 1, rows: rows - 1 };
     const described = this.#describe(room).slice(0, room.rows);
     if (described.length === 0) {
@@ -108,10 +108,16 @@ export class LiveLines implements Disposable {
     this.#drawnAtMs = performance.now();
   }
 
+  #size(): Room {
+    const [columns, rows] = this.#screen.getWindowSize();
+    // A terminal without a window may not know its size.
+    return { columns: columns > 0 ? columns : 80, rows: rows > 0 ? rows : 24 };
+  }
+
   /** Returns the sequence that removes the lines. */
   #clearing(): string {
     if (this.#drawn === undefined) return '\r';
-    const [columns] = this.#screen.getWindowSize();
+    const { columns } = this.#size();
     const { lengths, room } = this.#drawn;
     const off = rowsBelowCursor(lengths, { from: room.columns + 1, to: columns }, this.#env);
     return `${off > 0 ? `\x1b[${off}A` : ''}${CLEAR_BELOW}`;

@@ -13,9 +13,10 @@ const OF_XTERM_JS: ReadonlySet<string> = new Set(['vscode', 'Hyper', 'Tabby']);
 export function rowsBelowCursor(
   lengths: readonly number[],
   columns: { readonly from: number; readonly to: number },
-  { TERM_PROGRAM = '' }: NodeJS.ProcessEnv,
+  { TERM_PROGRAM = '', TMUX, STY }: NodeJS.ProcessEnv,
 ): number {
-  if (columns.to >= columns.from || !OF_XTERM_JS.has(TERM_PROGRAM)) return 0;
+  const isInside = TMUX !== undefined || STY !== undefined; // tmux or screen, which draw the lines
+  if (columns.to >= columns.from || isInside || !OF_XTERM_JS.has(TERM_PROGRAM)) return 0;
   let rows = 0;
   for (const [at, length] of [...lengths.entries()].toReversed())
     if (at !== rows) rows += Math.max(1, Math.ceil(length / columns.to)) - 1;

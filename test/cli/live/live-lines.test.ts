@@ -102,6 +102,14 @@ test('a line is cut where the terminal ends', async (t) => {
   assert.equal((await terminal.lines()).at(-1), 'abcdefgh…');
 });
 
+test('a terminal that does not know its size is taken for one of 80 columns', async (t) => {
+  const { terminal, live, nextFrame } = await below(t);
+  t.mock.method(terminal, 'getWindowSize', () => [0, 0]);
+  live.show(({ columns, rows }) => [[{ text: `${columns} ${rows}` }]]);
+  nextFrame();
+  assert.equal((await terminal.lines()).at(-1), '79 23');
+});
+
 test('after the end, nothing is drawn', async (t) => {
   const { terminal, live, nextFrame } = await below(t);
   live.show(wideLines(2));
