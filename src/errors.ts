@@ -17,6 +17,7 @@ export const EXIT_STATUSES = {
   STORE: [7, 'the file store cannot be read or written (full, read-only, corrupt)'],
   NIX: [8, 'nix is missing or failed'],
   LISTEN: [9, 'a port is in use, or an address to listen on does not exist (yet)'],
+  HOOK: [10, 'everything else was done, but the on-complete command failed'],
   INTERRUPTED: [130, 'interrupted; the next run continues from here'],
 } as const satisfies Record<string, readonly [status: number, meaning: string]>;
 
@@ -60,6 +61,7 @@ const KIND_OF = {
   NIX_FAILED: 'NIX',
   DERIVATION_INVALID: 'NIX',
   IMPORT_FAILED: 'NIX',
+  HOOK_FAILED: 'HOOK',
   INTERRUPTED: 'INTERRUPTED',
 } as const satisfies Record<string, ErrorKind>;
 

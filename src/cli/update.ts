@@ -6,7 +6,9 @@ import type { UpdateRun } from '../subscription/run-update.ts';
 import { NarswarmError } from '../errors.ts';
 import { sourceInWords } from '../subscription/subscription.ts';
 import type { NarToFetch, Updated } from '../subscription/update.ts';
+import type { SubscriptionState } from '../subscription/state.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
+import { announce } from './announce.ts';
 import { groupFacts, sharesInWords } from './fetch-report.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
@@ -32,6 +34,7 @@ interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
   readonly publish?: boolean;
   readonly wait: boolean;
   readonly dryRun?: boolean;
+  readonly onComplete?: string;
 }
 
 export function updateCommand(): Command {
@@ -57,6 +60,10 @@ export function updateCommand(): Command {
       '--publish',
       'sign this machine’s own hash map: the subscriptions that say publish, and the paths of narswarm add',
     )
+    .option(
+      '--on-complete <command>',
+      'shell command to run when a subscription has new paths and is complete; it finds them in NARSWARM_ROOTS and on stdin, one a line, beside NARSWARM_SUBSCRIPTION and NARSWARM_GENERATION',
+    )
     .option('--no-wait', 'fail if another update is running, instead of waiting for it')
     .option('-n, --dry-run', 'list the NARs that would be fetched, and their size');
   addPublishing(update);
@@ -71,7 +78,7 @@ export function updateCommand(): Command {
       'narswarm update --until 06:00 --max-download-rate 2MB/s',
       'narswarm update --json --quiet',
     ],
-    FETCH_STATUSES,
+    [...FETCH_STATUSES, 'HOOK'],
   );
   return update.action(
     command<UpdateFlags, [readonly string[]]>(async ({ output, signal, options, originOf, config: load }, names) => {
@@ -92,6 +99,8 @@ export function updateCommand(): Command {
       using work = new WorkProgress(output);
       const publishes = options.publish === true && options.dryRun !== true;
       const own = publishes ? await openKey(options.key, output) : undefined;
+      const states: SubscriptionState[] = [];
+      const announced = (): Promise<readonly Error[]> => announce(output, options, states, signal);
       const run = await runUpdate({
         ...sources,
         storeDir: options.store,
@@ -119,6 +128,7 @@ export function updateCommand(): Command {
         onBegin: (subscription) => output.note(`${subscription.name}: ${sourceInWords(subscription)}`),
         onUpdated: (updated) => {
           display.stop();
+          if (updated.state !== undefined) states.push(updated.state);
           tellUpdated(output, updated, options.dryRun === true);
         },
         onForgotten: (name) => {
@@ -142,8 +152,13 @@ export function updateCommand(): Command {
           if (removed.paths > 0)
             output.note(`${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) collected`);
         },
+      }).catch(async (error: unknown) => {
+        await announced(); // the night is over, or the disk is full: some may be complete
+        throw error;
       });
+      const unheard = await announced();
       tellRun(output, run, options.dryRun === true);
+      if (unheard.length > 0) throw new NarswarmError('HOOK_FAILED', 'the on-complete command failed');
     }),
   );
 }

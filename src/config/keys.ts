@@ -204,6 +204,13 @@ export const KEYS = {
     description: 'time of day at which an update stops, such as 06:00; the next one continues from there',
     initial: () => 'no limit',
   },
+  'on-complete': {
+    shape: 'text',
+    parse: notEmpty,
+    placeholder: 'command',
+    description: 'shell command that update runs when a subscription has new paths and is complete',
+    initial: () => 'none',
+  },
   publish: {
     shape: 'flag',
     parse: parseFlag,

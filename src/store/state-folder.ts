@@ -21,6 +21,8 @@ const PLACES = {
   published: 'read',
   /** States of subscriptions, a file each: subscription/state.ts. */
   subscriptions: 'read',
+  /** The generation of each subscription that the on-complete command was told of: subscription/on-complete.ts. */
+  announced: 'left',
   /** Lists of store paths as last fetched: subscription/fetch-list.ts. */
   lists: 'copied',
   /** Pins, a file each: pins.ts. */
@@ -42,6 +44,7 @@ const PLACES = {
   /** NARs that Nix imports while others are arriving, a folder per process: import-folder.ts. */
   import: 'left',
   /** Turns of processes, a folder per process: turn.ts. */
+  announcing: 'left',
   collecting: 'left',
   publishing: 'left',
   serving: 'left',

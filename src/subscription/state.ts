@@ -1,4 +1,4 @@
-import { access, readFile, readdir, unlink } from 'node:fs/promises';
+import { access, readFile, readdir, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { inState } from '../store/state-folder.ts';
@@ -144,6 +144,7 @@ export async function removeState(store: FileStore, name: string): Promise<void>
   await unlink(fileOf(store, name)).catch((error: unknown) => {
     if (systemCode(error) !== 'ENOENT') throw storeError(error, fileOf(store, name));
   });
+  await rm(join(inState(store, 'announced'), name), { force: true });
 }
 
 /**
