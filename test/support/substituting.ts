@@ -1,0 +1,68 @@
+/** Daemons as substituters of the real Nix, in front of a cache that can misbehave. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startHttpCache, type HttpCache } from './http-cache.ts';
+import { ALONE, Lab, readNarInfos, type CliProcess, type ProcessOptions } from './lab.ts';
+import { NixClient, type NixClientOptions } from './nix-client.ts';
+
+/** Makes a closure in a cache that Nix asks after the daemon: without a priority it would be asked first. */
+export async function cacheAfterDaemon(lab: Lab, blobBytes: readonly number[]): Promise<MadeClosure> {
+  const made = await lab.closure(blobBytes);
+  await writeFile(join(made.cacheDir, 'nix-cache-info'), 'StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n');
+  return made;
+}
+
+/** The file of a cache that has the most bytes: its path below the cache, and its size. */
+export async function largestOf(made: MadeClosure): Promise<{ readonly url: string; readonly sizeBytes: number }> {
+  const infos = await readNarInfos(made.cacheDir);
+  const files = Array.from(infos.values(), ({ url, fileSize = 0 }) => ({ url: `/${url}`, sizeBytes: fileSize }));
+  const [first] = files.toSorted((a, b) => b.sizeBytes - a.sizeBytes);
+  if (first === undefined) throw new Error(`${made.cacheDir} is empty`);
+  return first;
+}
+
+/** A daemon, the cache that it asks, and the one that Nix asks after it. Both hold the same. */
+export interface Substitution extends AsyncDisposable {
+  readonly daemon: CliProcess;
+  /** Address of the substituter. */
+  readonly url: string;
+  readonly store: string;
+  readonly upstream: HttpCache;
+  readonly second: HttpCache;
+  /** A Nix with an empty store, which asks the daemon first. */
+  nix(settings?: NixClientOptions['settings']): Promise<NixClient>;
+}
+
+export async function startSubstitution(
+  lab: Lab,
+  made: MadeClosure,
+  options: ProcessOptions & { readonly store?: string } = {},
+): Promise<Substitution> {
+  await using stack = new AsyncDisposableStack();
+  const upstream = stack.use(await startHttpCache(made.cacheDir));
+  const second = stack.use(await startHttpCache(made.cacheDir));
+  const store = options.store ?? (await lab.folder('store'));
+  const sources = ['--from', upstream.url, '--trusted-public-key', made.publicKey];
+  const { process: daemon, ready } = await lab.service(
+    ['daemon', '--store', store, '--substituter-port', '0', ...sources, ...ALONE],
+    options,
+  );
+  stack.use(daemon);
+  const [url = ''] = ready['substituters'] as readonly string[];
+  const nix: Substitution['nix'] = (settings) =>
+    NixClient.of(lab, {
+      substituters: [url, second.url],
+      publicKey: made.publicKey,
+      ...(settings === undefined ? {} : { settings }),
+    });
+  const open = stack.move();
+  return { daemon, url, store, upstream, second, nix, [Symbol.asyncDispose]: () => open.disposeAsync() };
+}
+
+/** The requests for NARs that a cache has got: how often for each. */
+export function narRequests({ requests }: HttpCache): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { url } of requests) if (url.startsWith('/nar/')) counts.set(url, (counts.get(url) ?? 0) + 1);
+  return counts;
+}
