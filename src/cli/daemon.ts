@@ -180,6 +180,12 @@ export function daemonCommand(): Command {
           mirrors.onEdition(address, seq);
         },
       });
+      const { pruneStore } = await import('../subscription/prune-store.ts');
+      const prune = async (): Promise<void> => {
+        const { maxSize: maxBytes, keepGenerations } = options;
+        if (maxBytes === undefined) return;
+        await pruneStore(store, { maxBytes, keepGenerations, configured: await subscriptions(), signal, onWarning });
+      };
       const followed = async (): Promise<PublisherAddress[]> =>
         publishersOf(options.publisher ?? [], await subscriptions());
       await using substituting = await serveNix(options, {
@@ -190,6 +196,7 @@ export function daemonCommand(): Command {
         publishers: followed,
         keys,
         limit: network.limits.download,
+        onEnded: () => void prune(),
         lanCaches: network.lan && options.upstream ? { interfaceAddress: onlyAddress(network.listen) } : undefined,
       });
       const substituters = substituterUrls(substituting?.addresses ?? []);

@@ -47,6 +47,8 @@ interface SubstituterContext {
   readonly publishers: () => Promise<readonly PublisherAddress[]>;
   readonly keys: readonly PublicKey[];
   readonly limit: DirectionLimit | undefined;
+  /** Called when fetches for Nix have ended. */
+  readonly onEnded: () => void;
   /** Undefined: caches that announce themselves are not looked for. */
   readonly lanCaches: SubstitutingOptions['lanCaches'];
 }

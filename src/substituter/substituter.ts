@@ -24,8 +24,10 @@ const LOOK_EVERY_MS = 1_000;
 
 export interface SubstituterOptions extends Omit<ActivityMeans, 'tell'> {
   readonly onWarning: Warn;
-  /** Called when fetches have ended and left new NARs in the store. */
-  readonly onFetched?: () => void;
+  /** Called when fetches have ended. They may have left new NARs in the store. */
+  readonly onEnded?: () => void;
+  /** Milliseconds without a request after which fetches end if no NAR was requested before. Default: 10,000. */
+  readonly lookingMs?: number;
 }
 
 /** Who asks. */
@@ -67,7 +69,8 @@ export class Substituter implements AsyncDisposable {
 
   constructor(options: SubstituterOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
+    const everyMs = Math.min(LOOK_EVERY_MS, options.lookingMs ?? LOOKING_MS);
+    this.#timer = setInterval(() => this.#look(), everyMs).unref();
   }
 
   /** The contents of `nix-cache-info`. */
@@ -171,7 +174,8 @@ export class Substituter implements AsyncDisposable {
   #look(): void {
     const idleMs = performance.now() - this.#askedAtMs;
     if (this.#open === undefined || this.#open.arrivals.hasReaders) return;
-    if (idleMs > (this.#hasServed ? IDLE_MS : LOOKING_MS)) void this.#end();
+    const { lookingMs = LOOKING_MS } = this.#options;
+    if (idleMs > (this.#hasServed ? IDLE_MS : lookingMs)) void this.#end();
   }
 
   async #end(): Promise<void> {
@@ -180,7 +184,7 @@ export class Substituter implements AsyncDisposable {
     this.#open = undefined;
     this.#hasServed = false;
     await (await ending?.catch(() => undefined))?.[Symbol.asyncDispose]();
-    if (ending !== undefined) this.#options.onFetched?.();
+    if (ending !== undefined && !this.#isClosed) this.#options.onEnded?.();
   }
 }
 

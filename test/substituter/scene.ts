@@ -7,7 +7,7 @@ import { parsePublicKey } from '../../src/nix/signature.ts';
 import { StoreOffer } from '../../src/serve/store-offer.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { addRoutes } from '../../src/substituter/routes.ts';
-import { Substituter } from '../../src/substituter/substituter.ts';
+import { Substituter, type SubstituterOptions } from '../../src/substituter/substituter.ts';
 import type { Warning } from '../../src/warning.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import type { Lab } from '../support/lab.ts';
@@ -28,7 +28,14 @@ export interface Scene {
 /** @param options.leafBytes size of the leaf's contents, which do not compress */
 export async function scene(
   lab: Lab,
-  { leafBytes = 100, shares = true }: { readonly leafBytes?: number; readonly shares?: boolean } = {},
+  {
+    leafBytes = 100,
+    shares = true,
+    ...more
+  }: { readonly leafBytes?: number; readonly shares?: boolean } & Pick<
+    SubstituterOptions,
+    'lookingMs' | 'onEnded'
+  > = {},
 ): Promise<Scene> {
   const written = await WrittenCache.create(await lab.folder('cache'), 'substituter-1');
   const leaf = await written.add('leaf', { contents: randomBytes(Math.ceil(leafBytes / 2)).toString('hex') });
@@ -49,6 +56,7 @@ export async function scene(
       offer,
       keys,
       onWarning,
+      ...more,
       sources: async () => ({ near: [], upstreams: [parseUpstream(cache.url)], publishers: [] }),
     }),
   );

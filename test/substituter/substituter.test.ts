@@ -55,6 +55,20 @@ suite('the substituter', () => {
     assert.deepEqual(await readdir(join(made.store.dir, 'nar')), [made.leaf.info.url.slice('nar/'.length)]);
   });
 
+  test('ends if no NAR is asked for, and writes the narinfos of what has arrived', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { promise: ended, resolve } = Promise.withResolvers<void>();
+    const made = await scene(lab, { lookingMs: 200, onEnded: resolve });
+    await fetch(narInfoUrl(made, made.top));
+    await untilHere(made, made.top, made.middle, made.leaf);
+    await ended;
+    for (const { info } of [made.top, made.middle, made.leaf])
+      assert.equal((await made.store.readNarInfoOf(info.storePath))?.fileHash, info.fileHash);
+    made.cache.resetCounts();
+    assert.equal((await fetch(narInfoUrl(made, made.top))).status, 200);
+    assert.equal(made.cache.requests.length, 0);
+  });
+
   test('asks an upstream once for a path that it does not have, and then remembers it', LIMIT, async () => {
     await using lab = await Lab.open();
     const made = await scene(lab);

@@ -22,6 +22,7 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
   mandoc: { check: ['sh', '-c', 'command -v mandoc'], packageName: 'mandoc' },
   nftables: { check: ['nft', '--version'], packageName: 'nftables' },
   iproute: { check: ['tc', '-V'], packageName: 'iproute2' },
+  nginx: { check: ['sh', '-c', 'command -v nginx || test -x /usr/sbin/nginx'], packageName: 'nginx-light' },
   systemd: { check: ['systemd-analyze', '--version'], packageName: 'systemd' },
 };
 
