@@ -100,15 +100,20 @@ export function groupFacts(progress: Progress): Readonly<Record<string, object>>
   );
 }
 
-/** Says how much came from where: `, 98 % from 3 neighbours, 46.0 MB of internet saved`. */
+/** Part of all bytes from which on a group of senders is named. */
+const NAMED_SHARE = 0.1;
+
+/**
+ * Says how much came from where: `, 98 % from 3 neighbours, 46.0 MB of internet saved`. Leaves out groups that have sent
+ * little.
+ */
 export function sharesInWords(progress: Progress): string {
   const { peerBytes, upstreamBytes, savedBytes } = progress;
   const total = peerBytes + upstreamBytes;
-  const groups = groupsOf(progress).filter(([, { bytes }]) => bytes > 0);
-  const isAll = groups.length === 1;
+  const groups = groupsOf(progress).filter(([, { bytes }]) => bytes > 0 && bytes >= total * NAMED_SHARE);
   const shares = groups.map(
     ([group, { bytes, senders }]) =>
-      `, ${isAll ? 'all' : formatShare(bytes, total)} from ${sendersInWords(group, senders.size)}`,
+      `, ${bytes === total ? 'all' : formatShare(bytes, total)} from ${sendersInWords(group, senders.size)}`,
   );
   return `${shares.join('')}${savedBytes === 0 ? '' : `, ${formatSize(savedBytes)} of internet saved`}`;
 }

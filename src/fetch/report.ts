@@ -34,6 +34,8 @@ export class Progress {
   /** Paths that Nix has copied, and the last of them. */
   copiedPaths = 0;
   lastCopied: string | undefined;
+  /** True once the download is over, and Nix imports the rest. */
+  isImporting = false;
   /** Paths that Nix is to copy in all, with those that it has copied. Undefined if not known. */
   importPaths: number | undefined;
   /** Bytes of begun NARs that an earlier run left. */
@@ -104,6 +106,7 @@ export class Progress {
     if (event.type === 'nar-bytes') this.#takeBytes(event);
     else if (event.type === 'nar-kept') this.keptBytes += event.bytes;
     else if (event.type === 'nar-fetched') this.#takeNar(event);
+    else if (event.type === 'importing') this.isImporting = true;
     else if (event.type === 'to-import') this.importPaths = this.copiedPaths + event.paths;
     else if (event.type === 'path-copied') {
       this.copiedPaths++;

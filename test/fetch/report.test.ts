@@ -21,6 +21,11 @@ test('bytes from the local network are saved', () => {
   assert.equal(sharesInWords(progress), ', 90 % from 1 neighbour, 10 % from 1 cache, 900 B of internet saved');
 });
 
+test('a group that has sent little is not named', () => {
+  const progress = after(fromNeighbour('10.0.0.1:1', 985), fromCache(15), fetched(1_000));
+  assert.equal(sharesInWords(progress), ', 98 % from 1 neighbour, 985 B of internet saved');
+});
+
 test('bytes from members beyond the local network are not saved', () => {
   const progress = after(fromCohort('192.0.2.1:1', 1_000), fetched(1_000));
   assert.equal(progress.savedBytes, 0);

@@ -89,9 +89,10 @@ function sourceLine(group: SenderGroup, { bytes, senders, nars, rate }: GroupPro
   ];
 }
 
-/** Returns true once Nix has copied a path, until it has copied all of them. */
-function isImporting({ copiedPaths, importPaths = Infinity }: Progress): boolean {
-  return copiedPaths > 0 && copiedPaths < importPaths;
+/** Returns true once Nix imports, until it has copied all paths. */
+function isImporting({ copiedPaths, importPaths, isImporting: isLast }: Progress): boolean {
+  const hasBegun = copiedPaths > 0 || (isLast && importPaths !== undefined);
+  return hasBegun && copiedPaths < (importPaths ?? Infinity);
 }
 
 function importLine(progress: Progress, columns: number): Line {
@@ -103,5 +104,5 @@ function importLine(progress: Progress, columns: number): Line {
     { text: `  ${importedInWords(progress)}` },
   ];
   const name: Span = { text: `  ${lastCopied.slice(lastCopied.lastIndexOf('/') + 34)}`, style: 'dim' };
-  return lengthOf([...line, name]) <= columns ? [...line, name] : line;
+  return lastCopied !== '' && lengthOf([...line, name]) <= columns ? [...line, name] : line;
 }

@@ -100,6 +100,11 @@ test('after the download, only the import is shown', async (t) => {
   take(0, { type: 'to-import', paths: 2 });
   take(0, fromCache(MB));
   take(0, { type: 'nar-fetched', nar: 'nar', sizeBytes: MB });
+  nextFrame();
+  assert.deepEqual(await terminal.lines(), []);
+  take(0, { type: 'importing', to: undefined });
+  nextFrame();
+  assert.deepEqual(await terminal.lines(), ['importing   0 %  0 of 2 paths']);
   take(0, { type: 'path-copied', path: `/nix/store/${'0'.repeat(32)}-glibc` });
   nextFrame();
   assert.deepEqual(await terminal.lines(), ['importing  50 %  1 of 2 paths  glibc']);

@@ -110,6 +110,23 @@ test('a terminal that does not know its size is taken for one of 80 columns', as
   assert.equal((await terminal.lines()).at(-1), '79 23');
 });
 
+test('a shell gets a clean line after Ctrl-Z, and the lines are below it after fg', async (t) => {
+  const { terminal, live, nextFrame } = await below(t);
+  live.show(() => [[{ text: 'first' }], [{ text: 'second' }]]);
+  nextFrame();
+  const shell = ['[1]+  Stopped', '$ fg'];
+  const kill = t.mock.method(process, 'kill', () => {
+    terminal.write(shell.map((line) => `${line}\n`).join(''));
+    return true;
+  });
+  process.emit('SIGTSTP');
+  process.emit('SIGCONT');
+  assert.deepEqual(kill.mock.calls[0]?.arguments, [process.pid, 'SIGTSTP']);
+  assert.deepEqual(await terminal.lines(), [...HISTORY, ...shell, 'first', 'second']);
+  live.stop();
+  assert.deepEqual(await terminal.lines(), [...HISTORY, ...shell]);
+});
+
 test('after the end, nothing is drawn', async (t) => {
   const { terminal, live, nextFrame } = await below(t);
   live.show(wideLines(2));
