@@ -11,6 +11,7 @@ import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags }
 import { service as runService, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
+  addLogging,
   addNetwork,
   defaultStoreDir,
   limitsOf,
@@ -66,6 +67,7 @@ export function daemonCommand(): Command {
     );
   addSubstituter(daemon);
   addSources(daemon);
+  addLogging(daemon);
   addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
   addCommon(
     daemon,
@@ -239,6 +241,8 @@ export function daemonCommand(): Command {
       if (service.nars === 0)
         for (const text of unfetched(options.publisher ?? [], publishersOf([], config.subscriptions)))
           output.warn(text);
+      service.network.members.on('member', ({ peer }) => output.debug(`met the member ${peer.address}`));
+      service.network.members.on('gone', ({ peer }) => output.debug(`the member ${peer.address} has gone`));
       const { reloading } = await import('./reload.ts');
       const reload = reloading({ self, output, config, limits: network.limits, onWarning });
       onHangup(() => void manager.reload(reload));

@@ -3,6 +3,8 @@ import { escapeControls } from '../nix/quote.ts';
 import { withoutPasswords } from '../redact.ts';
 import { errorSentence } from './error-sentences.ts';
 import { LiveLines } from './live/live-lines.ts';
+import type { LogFormat, LogLevel } from '../config/log-levels.ts';
+import { isWritten, logLine, withPriority } from './log.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 
 /**
@@ -11,6 +13,8 @@ import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
  */
 export interface Output {
   readonly json: boolean;
+  /** True if all output is a log, one JSON object a line on stderr. */
+  readonly isLog: boolean;
   /** The lines at the end of the terminal. Undefined if nothing can be redrawn, or if progress is not wanted. */
   readonly live: LiveLines | undefined;
   /** Prints a result. People get `text` instead; nothing if it is undefined. */
@@ -19,14 +23,24 @@ export interface Output {
   note(text: string): void;
   /** Prints a problem that did not end the command. People do not get `facts`. */
   warn(text: string, facts?: Readonly<Record<string, unknown>>): void;
+  /** Prints what only helps to find a fault. */
+  debug(text: string, facts?: Readonly<Record<string, unknown>>): void;
+}
+
+/** The options of a command that decide what it prints. Levels may change while it runs. */
+export interface OutputOptions {
+  readonly json?: boolean | undefined;
+  readonly quiet?: boolean | undefined;
+  readonly logFormat?: LogFormat | undefined;
+  readonly logLevel?: LogLevel | undefined;
 }
 
 /**
  * Writes text for people. Text from strangers (names, server messages) cannot control the terminal, and addresses do
- * not show their passwords.
+ * not show their passwords. The journal of systemd gets the level of each line.
  */
-export function printTo(stream: NodeJS.WritableStream, text: string): void {
-  stream.write(escapeControls(withoutPasswords(text)));
+export function printTo(stream: NodeJS.WritableStream, text: string, level: LogLevel = 'info'): void {
+  stream.write(withPriority(stream, escapeControls(withoutPasswords(text)), level));
 }
 
 /** Writes one line of JSON to stdout. */
@@ -35,32 +49,45 @@ export function printJson(value: Readonly<Record<string, unknown>>): void {
 }
 
 /** Writes to the process's own stdout and stderr, above the live lines. Removes these for good when `signal` is aborted. */
-export function makeOutput(
-  options: { json?: boolean | undefined; quiet?: boolean | undefined },
-  signal?: AbortSignal,
-): Output {
+export function makeOutput(options: OutputOptions, signal?: AbortSignal): Output {
   const json = options.json === true;
+  const isLog = !json && options.logFormat === 'json';
+  const isShown = (level: LogLevel): boolean => isWritten(level, options.logLevel ?? 'info');
+  const log = (level: LogLevel, text: string, facts?: Readonly<Record<string, unknown>>): void =>
+    printTo(process.stderr, `${logLine(level, text, facts)}\n`, level);
   const live =
-    !json && options.quiet !== true && canRedraw(process.stderr, process.env)
+    !json && !isLog && options.quiet !== true && canRedraw(process.stderr, process.env)
       ? new LiveLines({ screen: process.stderr, env: process.env })
       : undefined;
   signal?.addEventListener('abort', () => live?.end(), { once: true });
   const above = (print: () => void): void => (live === undefined ? print() : live.above(print));
   return {
     json,
+    isLog,
     live,
     result(event, facts, text) {
       if (json) printJson({ event, ...facts });
+      else if (!isShown('info')) return;
+      else if (isLog) log('info', text ?? event, { event, ...facts });
       else if (text === undefined) return;
       else if (process.stdout.isTTY) above(() => printTo(process.stdout, `${text}\n`));
       else printTo(process.stdout, `${text}\n`);
     },
     note(text) {
-      if (!json && options.quiet !== true) above(() => printTo(process.stderr, `${text}\n`));
+      if (json || options.quiet === true || !isShown('info')) return;
+      if (isLog) log('info', text);
+      else above(() => printTo(process.stderr, `${text}\n`));
     },
     warn(text, facts) {
       if (json) printJson({ event: 'warning', message: text, ...facts });
-      else above(() => printTo(process.stderr, `warning: ${text}\n`));
+      else if (!isShown('warn')) return;
+      else if (isLog) log('warn', text, facts);
+      else above(() => printTo(process.stderr, `warning: ${text}\n`, 'warn'));
+    },
+    debug(text, facts) {
+      if (json || !isShown('debug')) return;
+      if (isLog) log('debug', text, facts);
+      else above(() => printTo(process.stderr, `${text}\n`, 'debug'));
     },
   };
 }
@@ -76,14 +103,18 @@ function describeUnknown(error: unknown): string {
 }
 
 /** Reports a failure in one sentence (with --json also as an event). Returns its exit status. */
-export function reportFailure(error: unknown, json: boolean): number {
+export function reportFailure(error: unknown, { json, isLog = false }: { json: boolean; isLog?: boolean }): number {
   const known = error instanceof NarswarmError ? error : undefined;
   const message = known === undefined ? describeUnknown(error) : errorSentence(known);
   const facts: ErrorFacts = known?.facts ?? {};
   const exitStatus = known?.exitStatus ?? 1;
   if (json) printJson({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts });
   const isPlanned = known?.code === 'INTERRUPTED' && facts['until'] !== undefined; // the end of the time window
-  printTo(process.stderr, `${isPlanned ? '' : 'error: '}${message}\n`);
+  const level = isPlanned ? 'info' : 'error';
+  const text = isLog
+    ? logLine(level, message, { code: known?.code ?? 'INTERNAL', exitStatus, facts })
+    : `${isPlanned ? '' : 'error: '}${message}`;
+  printTo(process.stderr, `${text}\n`, level);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;
 }

@@ -97,7 +97,7 @@ async function configureOrEnd(action: Command): Promise<void> {
     claimHome();
     await configure(action);
   } catch (error) {
-    process.exit(reportFailure(error, action.getOptionValue('json') === true));
+    process.exit(reportFailure(error, { json: action.getOptionValue('json') === true }));
   }
 }
 
@@ -120,6 +120,6 @@ function endOfUsage({ exitCode, code, message }: CommanderError, command: string
   const sentence = UNEXPLAINED.has(code) ? `${what}: see ${command} --help` : what;
   if (process.argv.includes('--json'))
     printJson({ event: 'error', code: 'USAGE', message: sentence, exitStatus, facts: {} });
-  printTo(process.stderr, `error: ${sentence}\n`);
+  printTo(process.stderr, `error: ${sentence}\n`, 'error');
   process.exit(exitStatus);
 }

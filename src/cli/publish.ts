@@ -17,6 +17,7 @@ import { service, untilStopped, type CommonOptions } from './run-command.ts';
 import {
   addCommon,
   addKeys,
+  addLogging,
   addNetwork,
   addShareKeys,
   defaultStoreDir,
@@ -61,6 +62,7 @@ export function publishCommand(): Command {
   publish.option('--once', 'write the hash map and exit, without seeding');
   addKeys(publish);
   addShareKeys(publish);
+  addLogging(publish);
   addNetwork(publish, { ports: SERVICE_PORTS });
   addCommon(
     publish,

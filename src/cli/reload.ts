@@ -13,6 +13,7 @@ import type { Output } from './output.ts';
 
 /** Keys that the daemon reads again for each update of a mirror. */
 const LIVE: ReadonlySet<ConfigKey> = new Set<ConfigKey>([
+  'log-level',
   'max-size',
   'keep-generations',
   'publisher-timeout',

@@ -5,13 +5,10 @@ import { EXIT_STATUSES, firstFailure, NarswarmError } from '../errors.ts';
 import { keepNixConfig } from '../nix/kept-config.ts';
 import { saveCompiled } from './compile-cache.ts';
 import { configOf, originOf, type OriginOf } from './configuration.ts';
-import { makeOutput, reportFailure, type Output } from './output.ts';
+import { makeOutput, reportFailure, type Output, type OutputOptions } from './output.ts';
 
 /** Options that every command has. */
-export interface CommonOptions {
-  readonly json?: boolean;
-  readonly quiet?: boolean;
-}
+export type CommonOptions = OutputOptions;
 
 /** The surroundings of a command. */
 export interface CommandContext<O> {
@@ -66,7 +63,7 @@ export function command<O extends CommonOptions, A extends unknown[]>(
       await work(context, ...(args.slice(0, -2) as A));
       if (!stop.signal.aborted) await keepNixConfig({ signal: stop.signal }).catch(() => undefined); // only saves time
     } catch (error) {
-      process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : firstFailure(error), output.json);
+      process.exitCode = reportFailure(stop.signal.aborted ? stop.signal.reason : firstFailure(error), output);
     }
     // Half-open sockets of peers and timers of libraries must not keep a finished command alive.
     await new Promise((resolve) => process.stdout.write('', resolve));

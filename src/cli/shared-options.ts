@@ -10,6 +10,7 @@ import { chooseShareKeys, DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/sha
 import type { NetworkOptions } from '../swarm/network.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, RUN_PORTS, type DefaultPorts } from '../wire/ports.ts';
+import { LOG_FORMATS, LOG_LEVELS } from '../config/log-levels.ts';
 import { rememberExamples } from './examples.ts';
 import type { RateSchedule } from '../bytes/rate-schedule.ts';
 import { RateLimits } from '../bytes/rate-limits.ts';
@@ -93,6 +94,23 @@ export function addNetwork(
     );
   }
   return command;
+}
+
+/** Adds the options for the log of a service. */
+export function addLogging(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--log-level <level>',
+        'least important lines to write: debug tells of each member (default: info)',
+      ).choices(LOG_LEVELS),
+    )
+    .addOption(
+      new Option(
+        '--log-format <format>',
+        'text, or json: everything is written to stderr, one JSON object a line (default: text)',
+      ).choices(LOG_FORMATS),
+    );
 }
 
 /** Adds `--peer`. */

@@ -13,6 +13,7 @@ import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS, SUBSTITUTER_PORT } from '../wire/ports.ts';
 import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
+import { LOG_FORMATS, LOG_LEVELS } from './log-levels.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {
   checkAddress,
@@ -204,6 +205,20 @@ export const KEYS = {
     description: 'time of day at which an update stops, such as 06:00; the next one continues from there',
     initial: () => 'no limit',
   },
+  'log-level': {
+    shape: 'text',
+    parse: (text) => parseOneOf(LOG_LEVELS, text),
+    placeholder: 'level',
+    description: `least important lines that daemon and publish write: ${LOG_LEVELS.join(', ')}`,
+    initial: () => 'info',
+  },
+  'log-format': {
+    shape: 'text',
+    parse: (text) => parseOneOf(LOG_FORMATS, text),
+    placeholder: 'format',
+    description: 'form of the log of daemon and publish: text, or json for one JSON object a line on stderr',
+    initial: () => 'text',
+  },
   'on-complete': {
     shape: 'text',
     parse: notEmpty,
@@ -295,15 +310,17 @@ export function isConfigKey(name: string): name is ConfigKey {
 }
 
 function parseImportWay(text: string): ImportWay {
-  const way = IMPORT_WAYS.find((name) => name === text);
-  if (way === undefined) throw new NarswarmError('USAGE', `Expected one of ${IMPORT_WAYS.join(', ')}.`);
-  return way;
+  return parseOneOf(IMPORT_WAYS, text);
 }
 
 function parseScope(text: string): Scope {
-  const scope = SCOPES.find((name) => name === text);
-  if (scope === undefined) throw new NarswarmError('USAGE', `Expected one of ${SCOPES.join(', ')}.`);
-  return scope;
+  return parseOneOf(SCOPES, text);
+}
+
+function parseOneOf<T extends string>(names: readonly T[], text: string): T {
+  const found = names.find((name) => name === text);
+  if (found === undefined) throw new NarswarmError('USAGE', `Expected one of ${names.join(', ')}.`);
+  return found;
 }
 
 /** Reads true or false from the environment, which has only text. A config file has its own booleans. */

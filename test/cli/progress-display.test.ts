@@ -23,7 +23,15 @@ test('the line of a log counts neighbours in words, one for each host', () => {
 test('counts the paths that Nix copies, and shows its other lines', (context) => {
   const said: string[] = [];
   const note = (text: string): void => void said.push(text);
-  using display = progressDisplay({ json: false, live: undefined, result: () => undefined, note, warn: note });
+  using display = progressDisplay({
+    json: false,
+    isLog: false,
+    debug: () => undefined,
+    live: undefined,
+    result: () => undefined,
+    note,
+    warn: note,
+  });
   const { tell } = display.handlers;
   const onStep = (to: string): void => tell({ type: 'importing', to });
   const onCopied = (path: string): void => tell({ type: 'path-copied', path });

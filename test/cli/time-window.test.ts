@@ -59,7 +59,7 @@ describe('a time window', () => {
     assert.ok(isNarswarmError(window.signal.reason, 'INTERRUPTED'));
     assert.match(window.signal.reason.message, /stopped at 06:00; the next update continues from here/);
     const { mock: print } = mock.method(process.stderr, 'write', () => true);
-    const status = reportFailure(window.signal.reason, false);
+    const status = reportFailure(window.signal.reason, { json: false });
     const [said] = print.calls.map(({ arguments: [text] }) => text);
     print.restore();
     assert.deepEqual([status, said], [130, 'stopped at 06:00; the next update continues from here\n']);
