@@ -59,7 +59,7 @@ export function makeOutput(options: OutputOptions, signal?: AbortSignal): Output
     !json && !isLog && options.quiet !== true && canRedraw(process.stderr, process.env)
       ? new LiveLines({ screen: process.stderr, env: process.env })
       : undefined;
-  signal?.addEventListener('abort', () => live?.end(), { once: true });
+  signal?.addEventListener('abort', () => live?.interrupt(), { once: true });
   const above = (print: () => void): void => (live === undefined ? print() : live.above(print));
   return {
     json,

@@ -82,6 +82,12 @@ export class LiveLines implements Disposable {
     this.#isOver = true;
   }
 
+  /** Removes the lines for good, and the `^C` that the terminal shows for the key. */
+  interrupt(): void {
+    this.end();
+    this.#screen.write(CLEAR_BELOW);
+  }
+
   [Symbol.dispose](): void {
     this.end();
   }

@@ -127,6 +127,19 @@ test('a shell gets a clean line after Ctrl-Z, and the lines are below it after f
   assert.deepEqual(await terminal.lines(), [...HISTORY, ...shell]);
 });
 
+test('Ctrl-C leaves a clean line, with and without lines', async (t) => {
+  const { terminal, live, nextFrame } = await below(t);
+  live.show(wideLines(2));
+  nextFrame();
+  terminal.write('^C');
+  live.interrupt();
+  assert.deepEqual(await terminal.lines(), HISTORY);
+  const idle = new LiveLines({ screen: terminal, env: {} });
+  terminal.write('^C');
+  idle.interrupt();
+  assert.deepEqual(await terminal.lines(), HISTORY);
+});
+
 test('after the end, nothing is drawn', async (t) => {
   const { terminal, live, nextFrame } = await below(t);
   live.show(wideLines(2));
