@@ -9,6 +9,7 @@ import { nixMinorVersion, type NixClientOptions } from '../support/nix-client.ts
 import {
   cacheAfterDaemon,
   largestOf,
+  type CachedFile,
   narRequests,
   startSubstitution,
   type Substitution,
@@ -34,7 +35,7 @@ const LOSSES = {
 suite('Nix continues with its next cache if the daemon', { concurrency: 2 }, () => {
   let lab: Lab;
   let made: MadeClosure;
-  let large: Awaited<ReturnType<typeof largestOf>>;
+  let large: CachedFile;
 
   before(async () => {
     lab = await Lab.open();

@@ -10,6 +10,7 @@ import './test-nix.ts';
 /** The result of a run of Nix. */
 export interface NixRun {
   readonly status: number | null;
+  /** What it has told in words. */
   readonly stderr: string;
 }
 
@@ -83,7 +84,7 @@ export class NixClient {
     const ended = once(child, 'close').then(([status]) => {
       hasEnded = true;
       news.emit('line');
-      return { status: status as number | null, stderr };
+      return { status: status as number | null, stderr: wordsOf(stderr) };
     });
     const receiving = async (sizeBytes: number): Promise<void> => {
       while (!hasBegun(stderr, sizeBytes)) {
@@ -106,6 +107,12 @@ export class NixClient {
     assert.equal(verified.status, 0, verified.stderr);
     assert.doesNotMatch(verified.stderr, /modified|missing/);
   }
+}
+
+/** Leaves out activities and their progress. */
+function wordsOf(stderr: string): string {
+  const words = stderr.split('\n').filter((line) => !line.startsWith('@nix ') || line.includes('"action":"msg"'));
+  return words.join('\n');
 }
 
 /** Returns true if Nix has told that a part of a file has arrived: the progress of a transfer, in its JSON. */

@@ -13,10 +13,22 @@ export async function cacheAfterDaemon(lab: Lab, blobBytes: readonly number[]): 
   return made;
 }
 
-/** The file of a cache that has the most bytes: its path below the cache, and its size. */
-export async function largestOf(made: MadeClosure): Promise<{ readonly url: string; readonly sizeBytes: number }> {
-  const infos = await readNarInfos(made.cacheDir);
-  const files = Array.from(infos.values(), ({ url, fileSize = 0 }) => ({ url: `/${url}`, sizeBytes: fileSize }));
+/** A file of a cache. */
+export interface CachedFile {
+  /** Its path below the cache, with a leading slash. */
+  readonly url: string;
+  /** Its path below a substituter that names it. */
+  readonly ownUrl: string;
+  readonly sizeBytes: number;
+}
+
+/** The file of a cache that has the most bytes. */
+export async function largestOf(made: MadeClosure): Promise<CachedFile> {
+  const files = Array.from(await readNarInfos(made.cacheDir), ([hash, { url, fileSize = 0 }]) => ({
+    url: `/${url}`,
+    ownUrl: `/${url}?path=${hash}`,
+    sizeBytes: fileSize,
+  }));
   const [first] = files.toSorted((a, b) => b.sizeBytes - a.sizeBytes);
   if (first === undefined) throw new Error(`${made.cacheDir} is empty`);
   return first;
@@ -34,18 +46,26 @@ export interface Substitution extends AsyncDisposable {
   nix(settings?: NixClientOptions['settings']): Promise<NixClient>;
 }
 
+export interface SubstitutionOptions extends ProcessOptions {
+  /** Default: a new one. */
+  readonly store?: string;
+  /** Default: a free one. */
+  readonly port?: string;
+}
+
 export async function startSubstitution(
   lab: Lab,
   made: MadeClosure,
-  options: ProcessOptions & { readonly store?: string } = {},
+  options: SubstitutionOptions = {},
 ): Promise<Substitution> {
   await using stack = new AsyncDisposableStack();
   const upstream = stack.use(await startHttpCache(made.cacheDir));
   const second = stack.use(await startHttpCache(made.cacheDir));
   const store = options.store ?? (await lab.folder('store'));
   const sources = ['--from', upstream.url, '--trusted-public-key', made.publicKey];
+  const listen = ['--substituter-listen', '127.0.0.1', '--substituter-port', options.port ?? '0'];
   const { process: daemon, ready } = await lab.service(
-    ['daemon', '--store', store, '--substituter-port', '0', ...sources, ...ALONE],
+    ['daemon', '--store', store, ...listen, ...sources, ...ALONE],
     options,
   );
   stack.use(daemon);

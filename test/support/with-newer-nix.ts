@@ -14,6 +14,7 @@ const FILES = [
   'test/e2e/update.test.ts',
   'test/e2e/update-evaluated.test.ts',
   'test/e2e/update-sources.test.ts',
+  'test/e2e/substituter.test.ts',
   'test/e2e/substituter-lost.test.ts',
   'test/nix/run-nix.test.ts',
   'test/nix/nix-eval.test.ts',
