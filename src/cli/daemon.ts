@@ -21,7 +21,7 @@ import {
 } from './shared-options.ts';
 import { keepHeapSmall } from './small-heap.ts';
 import { addSources, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
-import { addSubstituter, serveNix, substituterUrls, type SubstituterFlags } from './substituter-options.ts';
+import { addSubstituter, serveHttp, httpUrls, type SubstituterFlags } from './substituter-options.ts';
 import { readTrust } from './trust.ts';
 import { statusText } from './running-daemon.ts';
 import { tellUpdated } from './update.ts';
@@ -190,18 +190,21 @@ export function daemonCommand(): Command {
       };
       const followed = async (): Promise<PublisherAddress[]> =>
         publishersOf(options.publisher ?? [], await subscriptions());
-      await using substituting = await serveNix(options, {
+      await using httpPort = await serveHttp(options, {
         service,
         output,
         originOf,
         signal,
         publishers: followed,
+        subscriptions,
         keys,
         limit: network.limits.download,
         onEnded: () => void prune(),
         lanCaches: network.lan && options.upstream ? { interfaceAddress: onlyAddress(network.listen) } : undefined,
       });
-      const substituters = substituterUrls(substituting?.addresses ?? []);
+      const urls = httpUrls(httpPort?.addresses ?? []);
+      const substituters = options.substituter ? urls : [];
+      const statusPage = urls[0] === undefined ? null : `${urls[0]}/status`;
       // Another daemon on this store answers for itself.
       const answering = (): Promise<Answering> => FactsSocket.open(store, () => service.facts);
       await using _socket = turn && (await openOrWarn(answering, onWarning));
@@ -220,6 +223,7 @@ export function daemonCommand(): Command {
           nars: service.nars,
           scope,
           substituters,
+          statusPage,
           ...(publisher && {
             address: formatPublisherAddress(publisher.built.publication.address),
             httpPort: publisher.http.port,
@@ -235,6 +239,7 @@ export function daemonCommand(): Command {
                 `HTTP     ${mirrorOf(publisher, options.listen)}`,
               ]),
           ...(substituters[0] === undefined ? [] : [`for Nix  ${substituters[0]}`]),
+          ...(statusPage === null ? [] : [`status   ${statusPage}`]),
           'ready',
         ].join('\n'),
       );

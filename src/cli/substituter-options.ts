@@ -3,6 +3,7 @@ import type { Daemon } from '../daemon/daemon.ts';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { SubstitutingOptions } from '../daemon/substituting.ts';
+import type { WatchOptions } from '../daemon/web/watch.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { PublicKey } from '../nix/signature.ts';
@@ -18,24 +19,24 @@ export interface SubstituterFlags {
   readonly substituter: boolean;
   readonly substituterListen?: readonly string[];
   readonly substituterPort?: number;
+  readonly openStatus?: boolean;
 }
 
 const LOOPBACK = ['127.0.0.1', '::1'];
 
 export function addSubstituter(command: Command): Command {
   return command
-    .addOption(new Option('--no-substituter', 'do not serve the file store to Nix').default(true))
+    .addOption(
+      new Option('--no-substituter', 'do not serve the file store to Nix; the status page stays').default(true),
+    )
     .addOption(new Option('--substituter', 'serve it, even if the config file says not to'))
     .option(
       '--substituter-listen <address>',
-      'address on which Nix is served; machines other than this one get only what is shared; may be repeated (default: 127.0.0.1 and ::1)',
+      'address of the HTTP port: Nix, the status page /status, /health and /metrics; machines other than this one get only what is shared; may be repeated (default: 127.0.0.1 and ::1)',
       each(parseAddress),
     )
-    .option(
-      '--substituter-port <port>',
-      `TCP port on which Nix is served; 0 picks one (default: ${SUBSTITUTER_PORT})`,
-      parsePort,
-    );
+    .option('--substituter-port <port>', `the HTTP port; 0 picks one (default: ${SUBSTITUTER_PORT})`, parsePort)
+    .option('--open-status', 'let other machines read /status, /health and /metrics, too');
 }
 
 interface SubstituterContext {
@@ -51,28 +52,36 @@ interface SubstituterContext {
   readonly onEnded: () => void;
   /** Undefined: caches that announce themselves are not looked for. */
   readonly lanCaches: SubstitutingOptions['lanCaches'];
+  readonly subscriptions: WatchOptions['subscriptions'];
 }
 
 /**
- * Serves the daemon's store to Nix. Undefined if that is switched off, or if another process has the default port.
+ * Serves the status page, and the daemon's store to Nix unless that is switched off. Undefined if another process has the
+ * default port.
  *
  * @throws LISTEN_FAILED for a port that was given
  */
-export async function serveNix(
+export async function serveHttp(
   flags: SubstituterFlags & SourceFlags,
-  { service, output, originOf, signal, ...means }: SubstituterContext,
+  { service, output, originOf, signal, subscriptions, ...means }: SubstituterContext,
 ): Promise<(AsyncDisposable & { readonly addresses: readonly Endpoint[] }) | undefined> {
-  if (!flags.substituter) return undefined;
   const port = flags.substituterPort ?? SUBSTITUTER_PORT;
   const sources = async (): Promise<Sources> => readSources(flags, { output, signal, originOf, seeds: true });
-  const { startSubstituting } = await import('../daemon/substituting.ts');
-  const start = (hosts: readonly string[]): ReturnType<typeof startSubstituting> =>
-    startSubstituting({
-      ...service.means,
+  const { openDaemonPort } = await import('../daemon/daemon-port.ts');
+  const { STATUS_PAGE } = await import('./status-page/page.ts');
+  const start = (hosts: readonly string[]): ReturnType<typeof openDaemonPort> =>
+    openDaemonPort({
       listen: hosts.map((host) => ({ host, port })),
-      upstreams: async () => (await sources()).upstreams,
-      ...means,
-      onWarning: warningsTo(output),
+      substituting: flags.substituter
+        ? {
+            ...service.means,
+            ...means,
+            upstreams: async () => (await sources()).upstreams,
+            onWarning: warningsTo(output),
+          }
+        : undefined,
+      watch: { store: service.means.store, facts: () => service.facts, subscriptions },
+      web: { page: STATUS_PAGE, isOpen: flags.openStatus === true },
     });
   try {
     if (flags.substituterListen !== undefined) return await start(flags.substituterListen);
@@ -82,12 +91,12 @@ export async function serveNix(
     });
   } catch (error) {
     if (flags.substituterPort !== undefined || !isNarswarmError(error, 'LISTEN_FAILED') || !isInUse(error)) throw error;
-    output.note(`port ${port} is in use by another process: Nix is not served by this daemon`);
+    output.note(`port ${port} is in use by another process: this daemon serves neither Nix nor a status page`);
     return undefined;
   }
 }
 
-/** Returns the URLs to name in nix.conf. */
-export function substituterUrls(addresses: readonly Endpoint[]): string[] {
+/** Returns the URLs of the HTTP port, the first of which nix.conf may name. */
+export function httpUrls(addresses: readonly Endpoint[]): string[] {
   return addresses.map((address) => `http://${formatEndpoint(address)}`);
 }

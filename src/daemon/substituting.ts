@@ -5,10 +5,8 @@ import { LanCaches, type LanCachesOptions } from '../fetch/lan-caches.ts';
 import { NeighbourNarInfos } from '../fetch/neighbour-narinfos.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { ActivitySources } from '../substituter/activity.ts';
-import { addRoutes } from '../substituter/routes.ts';
 import { Substituter, type SubstituterOptions } from '../substituter/substituter.ts';
 import type { Network } from '../swarm/network.ts';
-import { HttpPort } from './http-port.ts';
 
 /** Time for the first neighbour, as in a fetch. */
 const NEIGHBOUR_WAIT_MS = 1_000;
@@ -28,25 +26,15 @@ export interface SubstitutingOptions extends Omit<SubstituterOptions, 'sources' 
 /** The parts of a daemon that its substituter works with. They are open as long as the daemon. */
 export type DaemonMeans = Pick<SubstitutingOptions, 'store' | 'network' | 'http' | 'offer'>;
 
-/** A substituter on an HTTP port. */
-export class Substituting implements AsyncDisposable {
-  readonly addresses: readonly Endpoint[];
-  readonly #stack: AsyncDisposableStack;
-
-  constructor(addresses: readonly Endpoint[], stack: AsyncDisposableStack) {
-    this.addresses = addresses;
-    this.#stack = stack;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#stack.disposeAsync();
-  }
+/** A substituter, with what it asks. */
+export interface Substituting extends AsyncDisposable {
+  readonly substituter: Substituter;
 }
 
-/** Serves the daemon's store to Nix on an HTTP port, and fetches what Nix asks for. @throws LISTEN_FAILED */
-export async function startSubstituting(options: SubstitutingOptions): Promise<Substituting> {
+/** Opens a substituter of the daemon's store, which fetches what Nix asks for. */
+export function openSubstituter(options: SubstitutingOptions): Substituting {
   const { network, http, store, keys, listen, lanCaches } = options;
-  await using stack = new AsyncDisposableStack();
+  const stack = new AsyncDisposableStack();
   const { members, discovery } = network;
   const mayAppear = (): boolean => discovery.mayMeetNeighbours;
   const neighbours = new NeighbourNarInfos({ members, mayAppear, keys, waitMs: NEIGHBOUR_WAIT_MS });
@@ -66,8 +54,7 @@ export async function startSubstituting(options: SubstitutingOptions): Promise<S
     return { ...(await asked), publishers: await options.publishers() };
   };
   const substituter = stack.use(new Substituter({ ...options, sources }));
-  const port = stack.use(await HttpPort.open({ listen, routes: (app) => addRoutes(app, substituter) }));
-  return new Substituting(port.addresses, stack.move());
+  return { substituter, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
 /** Returns true for a cache that is this very substituter, as nix.conf names it. */

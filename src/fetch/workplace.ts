@@ -19,6 +19,7 @@ import type { PrefetchOptions } from './prefetch-options.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
 import { realisedPath } from './realisations.ts';
 import type { Tell } from './events.ts';
+import { TrafficRecorder } from './traffic-recorder.ts';
 import type { Warn } from '../warning.ts';
 
 export interface WorkplaceOptions {
@@ -58,6 +59,7 @@ export class Workplace implements AsyncDisposable {
   readonly #session: PartialSession;
   readonly #offer: StoreOffer;
   readonly #near: readonly NearSources[];
+  readonly #traffic: TrafficRecorder | undefined;
   readonly #stack: AsyncDisposableStack;
   readonly #orders = new WeakMap<readonly Upstream[], Promise<readonly Upstream[]>>();
 
@@ -70,6 +72,7 @@ export class Workplace implements AsyncDisposable {
       session: PartialSession;
       offer: StoreOffer;
       near: readonly NearSources[];
+      traffic: TrafficRecorder | undefined;
     },
     stack: AsyncDisposableStack,
   ) {
@@ -79,6 +82,7 @@ export class Workplace implements AsyncDisposable {
     this.#session = parts.session;
     this.#offer = parts.offer;
     this.#near = parts.near;
+    this.#traffic = parts.traffic;
     this.#options = options;
     this.#stack = stack;
   }
@@ -96,6 +100,7 @@ export class Workplace implements AsyncDisposable {
         ? stack.use(await DryRunStore.open(options.storeDir)).store
         : await FileStore.open(options.storeDir, { create: true });
     const session = stack.use(await PartialSession.open(store));
+    const traffic = options.dryRun === true ? undefined : stack.use(new TrafficRecorder(store));
     stack.use(await RateShares.open(store, options.limits));
     const http = stack.use(new HttpClient(options.http));
     const { lanCaches } = options;
@@ -111,7 +116,7 @@ export class Workplace implements AsyncDisposable {
       const waitMs = options.neighbourWaitMs ?? NEIGHBOUR_WAIT_MS;
       near.unshift(new NeighbourNarInfos({ members, mayAppear: () => discovery.mayMeetNeighbours, keys, waitMs }));
     }
-    return new Workplace(options, { store, http, network, session, offer, near }, stack.move());
+    return new Workplace(options, { store, http, network, session, offer, near, traffic }, stack.move());
   }
 
   /** Fetches and imports, as {@link prefetch} does. */
@@ -125,7 +130,10 @@ export class Workplace implements AsyncDisposable {
       limit: this.#options.limits?.download,
       orderUpstreams: (upstreams) => this.#order(upstreams, signal),
       near: this.#near,
-      tell,
+      tell: (event) => {
+        this.#traffic?.take(event);
+        tell(event);
+      },
       signal,
       held: this.#offer.held,
       importWith: this.#options.importWith,

@@ -33,6 +33,8 @@ const PLACES = {
   'replicas.json': 'read',
   /** The socket of the running daemon, in a folder that only its user can enter: daemon/facts-socket.ts. */
   daemon: 'left',
+  /** Bytes received and sent, a file a day: traffic.ts. */
+  traffic: 'left',
   /** The rate limits that each process uses now: rate-shares.ts. */
   rates: 'left',
   /** Damaged files: quarantine.ts. */

@@ -24,6 +24,8 @@ const LOOK_EVERY_MS = 1_000;
 
 export interface SubstituterOptions extends Omit<ActivityMeans, 'tell'> {
   readonly onWarning: Warn;
+  /** Takes all events of its fetches. */
+  readonly onEvent?: ActivityMeans['tell'] | undefined;
   /** Called when fetches have ended. They may have left new NARs in the store. */
   readonly onEnded?: () => void;
   /** Milliseconds without a request after which fetches end if no NAR was requested before. Default: 10,000. */
@@ -154,8 +156,9 @@ export class Substituter implements AsyncDisposable {
   async #begin(): Promise<Activity | undefined> {
     this.#askedAtMs = performance.now();
     if (this.#isClosed) return undefined;
-    const { onWarning } = this.#options;
+    const { onWarning, onEvent } = this.#options;
     const tell: ActivityMeans['tell'] = (event) => {
+      onEvent?.(event);
       if (event.type === 'warning') onWarning(event.warning);
     };
     this.#activity ??= Activity.open({ ...this.#options, tell }, this.#memory).then(

@@ -16,6 +16,7 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
   ctorrent: { check: ['sh', '-c', 'command -v ctorrent'], packageName: 'ctorrent' },
   openssl: { check: ['openssl', 'version'], packageName: 'openssl' },
   zeroconf: { check: ['/usr/bin/python3', '-c', 'import zeroconf'], packageName: 'python3-zeroconf' },
+  chromium: { check: ['chromium', '--version'], packageName: 'chromium' },
   zsh: { check: ['zsh', '--version'], packageName: 'zsh' },
   fish: { check: ['fish', '--version'], packageName: 'fish' },
   groff: { check: ['groff', '--version'], packageName: 'groff-base' },

@@ -1,0 +1,39 @@
+import type { DaemonFacts } from '../facts.ts';
+import type { SubscriptionStatus } from '../../subscription/status.ts';
+
+/** Time for a new daemon to find hash maps and the DHT. */
+const BEGIN_MS = 10 * 60_000;
+
+/** Something that is wrong, as a fact. */
+export type Problem =
+  /** It is not complete, or no longer. One that was never updated waits for its first update. */
+  | { readonly kind: 'subscription'; readonly name: string; readonly health: 'incomplete' | 'stale' }
+  /** No edition of a followed hash map was found. */
+  | { readonly kind: 'map-not-found'; readonly map: string }
+  | { readonly kind: 'map-expired'; readonly map: string }
+  /** The DHT is used, but no node answers. */
+  | { readonly kind: 'dht-silent' }
+  /** This machine's own hash map has expired. */
+  | { readonly kind: 'own-map-expired' };
+
+/** Finds what is wrong with a daemon and its subscriptions. */
+export function problemsOf(
+  facts: DaemonFacts,
+  subscriptions: readonly SubscriptionStatus[],
+  now: Date,
+): readonly Problem[] {
+  const isNew = now.getTime() - Date.parse(facts.startedAt) < BEGIN_MS;
+  const isPast = (time: string): boolean => Date.parse(time) < now.getTime();
+  const { maps, dht, published } = facts;
+  return [
+    ...subscriptions.flatMap(({ subscription: { name }, health }): Problem[] =>
+      health === 'incomplete' || health === 'stale' ? [{ kind: 'subscription', name, health }] : [],
+    ),
+    ...maps.flatMap(({ address: map, edition }): Problem[] => {
+      if (edition === null) return isNew ? [] : [{ kind: 'map-not-found', map }];
+      return isPast(edition.expires) ? [{ kind: 'map-expired', map }] : [];
+    }),
+    ...(dht !== null && dht.nodes === 0 && !isNew ? [{ kind: 'dht-silent' } as const] : []),
+    ...(published !== null && isPast(published.edition.expires) ? [{ kind: 'own-map-expired' } as const] : []),
+  ];
+}
