@@ -5,18 +5,22 @@ import { formatCount, formatSize } from './values.ts';
 /** Limit on named roots. */
 const NAMED_ROOTS = 10;
 
-/** Puts a note into one sentence. States of earlier versions have the sentence itself. */
-export function noteSentence(note: Note | string): string {
+/**
+ * Puts a note into one sentence. States of earlier versions have the sentence itself.
+ *
+ * @param when formats a time. Default: as it was recorded, in ISO 8601
+ */
+export function noteSentence(note: Note | string, when = (time: string): string => time): string {
   if (typeof note === 'string') return note;
   switch (note.kind) {
     case 'kept-map':
-      return `${note.failure.reason}; the hash map of ${note.created} is used`;
+      return `${note.failure.reason}; the hash map of ${when(note.created)} is used`;
     case 'member-map':
-      return `${note.failure.reason}; the hash map of ${note.created} is used, which a peer holds`;
+      return `${note.failure.reason}; the hash map of ${when(note.created)} is used, which a peer holds`;
     case 'outsized':
       return outsizedInWords(note);
     case 'kept-list':
-      return `${note.failure.reason}; the list of ${note.at} is used`;
+      return `${note.failure.reason}; the list of ${when(note.at)} is used`;
     case 'list-without-sources':
       return 'a list of store paths does not name their sources, so no sources are fetched';
     case 'unknown-sources':

@@ -88,7 +88,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     lastRun: lastRunFacts(status),
     missing: missing.map(missingFacts),
     missingCount,
-    notes: (state?.notes ?? []).map(noteSentence),
+    notes: (state?.notes ?? []).map((note) => noteSentence(note)),
     replicas: status.replicas === undefined ? null : replicaFacts(status.replicas),
     uncounted: status.uncounted ?? null,
     map: map && {
@@ -142,7 +142,7 @@ export function* linesOf(status: SubscriptionStatus, now = new Date()): Generato
   yield* missingLines(missing, missingCount);
   if (status.replicas !== undefined) yield* replicaLines(status.replicas, when);
   if (status.uncounted !== undefined) yield `  copies    ${UNCOUNTED[status.uncounted]}`;
-  for (const note of state.notes) yield `  note      ${noteSentence(note)}`;
+  for (const note of state.notes) yield `  note      ${noteSentence(note, when)}`;
   if (status.isUpdating) yield AT_WORK;
 }
 

@@ -187,7 +187,7 @@ export function tellUpdated(
     missingCount: state?.missingCount ?? 0,
     leftOut,
     leftOutCount,
-    notes: notes.map(noteSentence),
+    notes: notes.map((note) => noteSentence(note)),
     ...(error === undefined ? {} : { code: error.code, message }),
   };
   output.result('subscription', facts, sentence());
