@@ -78,19 +78,19 @@ export async function realisedPath(
 }
 
 /**
- * Returns the contents of a realisation's file, from the file store or a cache. Undefined if none has one that a trusted
- * key has signed.
+ * Returns the realisation in a file, from the file store or a cache. Undefined if none has one that a trusted key has
+ * signed.
  *
  * @param file as {@link realisationFile} or {@link buildTraceFile} names it
  */
 export async function realisationIn(
   file: string,
   { store, upstreams, keys, ...context }: Omit<SearchContext, 'maps'>,
-): Promise<string | undefined> {
+): Promise<Realisation | undefined> {
   const sources = [() => readRealisation(file, store), ...upstreams.map((one) => () => ask(one, file, context))];
   for (const find of sources) {
     const found = await find();
-    if (found !== undefined && isTrustedRealisation(found, keys)) return found.text;
+    if (found !== undefined && isTrustedRealisation(found, keys)) return found;
   }
   return undefined;
 }

@@ -1,4 +1,5 @@
 import type { StoreHash } from '../nix/brands.ts';
+import type { Realisation } from '../nix/realisation.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
@@ -20,8 +21,10 @@ import { UpstreamOrder } from '../fetch/upstream-order.ts';
 import { sourcesInOrder } from '../fetch/walk.ts';
 import type { StoreOffer } from '../serve/store-offer.ts';
 import type { FileStore } from '../store/file-store.ts';
+import { writeRealisations } from '../store/realisations.ts';
 import { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
+import { asError } from '../warning.ts';
 import { Arrivals } from './arrivals.ts';
 import { LookAhead } from './look-ahead.ts';
 import { Lookups } from './lookups.ts';
@@ -110,6 +113,10 @@ export class Activity implements AsyncDisposable {
     const origins = new Map<StoreHash, NarInfoSource>();
     const lookups = new Lookups(firstTrusted(inOrder, keys, origins), memory, signal);
     const target = sources.target?.source([]);
+    const warn = (error: unknown): void =>
+      tell({ type: 'warning', warning: { kind: 'failed', error: asError(error) } });
+    const realisations = new Map<string, Realisation>();
+    stack.defer(() => writeRealisations(realisations.values(), store).catch(warn));
     const feed = new CommitFeed(new Committer(store), { tell });
     stack.defer(() => feed.end({ commits: true }));
 
@@ -156,8 +163,11 @@ export class Activity implements AsyncDisposable {
       onValid: (info) => feed.add([info]),
       signal,
     });
-    const realisation = (file: string): Promise<string | undefined> =>
-      realisationIn(file, { store, upstreams: sources.caches, http, keys, signal });
+    const realisation = async (file: string): Promise<string | undefined> => {
+      const found = await realisationIn(file, { store, upstreams: sources.caches, http, keys, signal });
+      if (found !== undefined) realisations.set(file, found); // written after the narinfo of its path
+      return found?.text;
+    };
     return new Activity({ lookups, lookAhead, arrivals, realisation }, stop, stack.move());
   }
 

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { execa } from 'execa';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, Lab, mirrorOf, type Run } from '../support/lab.ts';
 
@@ -65,11 +66,21 @@ describe('realisations', { concurrency: 4 }, () => {
     return { ...lab.env, NIX_REMOTE: `local?root=${store}`, NIX_CONFIG: settings.join('\n') };
   }
 
+  /** The command of a machine that may not build. Its substituters follow. */
+  const building = (): string[] => [
+    'build',
+    '--no-link',
+    '-f',
+    expression,
+    'app',
+    '--max-jobs',
+    '0',
+    '--option',
+    'substituters',
+  ];
   /** Returns true if a machine that may not build gets the output from that file store. */
-  const isBuilt = async (store: string): Promise<boolean> => {
-    const args = ['build', '--no-link', '-f', expression, 'app', '--max-jobs', '0', '--option', 'substituters'];
-    return run(machine(await lab.folder('next')), [...args, `file://${store}`]).status === 0;
-  };
+  const isBuilt = async (store: string): Promise<boolean> =>
+    run(machine(await lab.folder('next')), [...building(), `file://${store}`]).status === 0;
   const fetch = (store: string, args: readonly string[], env: Record<string, string>): Promise<Run> =>
     lab.run(['fetch', '--store', store, '--no-copy', '--trusted-public-key', key, ...ALONE, ...args], { env });
   const cacheWith = async (change: (dir: string) => Promise<void>): Promise<string> => {
@@ -102,6 +113,23 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(fetched.status, 0, fetched.stderr);
     assert.deepEqual((await readdir(join(store, 'realisations'))).toSorted(), realisations.toSorted());
     assert.equal(await isBuilt(store), true);
+  });
+
+  test('a daemon gives Nix the realisations of its cache, and keeps them', async () => {
+    const store = await lab.folder('store');
+    const cache = lab.use(await startHttpCache(cacheDir));
+    const listen = ['--substituter-listen', '127.0.0.1', '--substituter-port', '0'];
+    const isBuiltBy = async (sources: readonly string[]): Promise<boolean> => {
+      const args = ['daemon', '--store', store, '--trusted-public-key', key, ...listen, ...sources, ...ALONE];
+      const { process: daemon, ready } = await lab.service(args);
+      const [url = ''] = ready['substituters'] as readonly string[];
+      const env = { ...machine(await lab.folder('next')), XDG_CACHE_HOME: await lab.folder('cache') };
+      const { exitCode } = await execa('nix', [...building(), url], { env, extendEnv: false, reject: false });
+      assert.equal((await daemon.stop()).status, 0);
+      return exitCode === 0;
+    };
+    assert.equal(await isBuiltBy(['--from', cache.url]), true);
+    assert.equal(await isBuiltBy(['--no-upstream']), true);
   });
 
   test('a realisation without a trusted signature, or of another output, is left out', async () => {
@@ -139,7 +167,18 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(added.status, 0, added.stderr);
     const names = new Set(await readdir(join(store, 'realisations'))); // those of resolved derivations, too
     for (const name of realisations) assert(names.has(name), name);
-    const args = ['build', '--no-link', '-f', expression, 'app', '--max-jobs', '0', '--option', 'substituters'];
+    /** The command of a machine that may not build. Its substituters follow. */
+    const building = (): string[] => [
+      'build',
+      '--no-link',
+      '-f',
+      expression,
+      'app',
+      '--max-jobs',
+      '0',
+      '--option',
+      'substituters',
+    ];
     const trusting = [...args, `file://${store}`, '--option', 'trusted-public-keys', publicKey];
     nix(machine(await lab.folder('next')), trusting);
   });

@@ -95,6 +95,8 @@ suite('Nix continues with its next cache if the daemon', { concurrency: 2 }, () 
     assert.equal(status, 0, stderr);
     await nix.assertHas(made.root);
     assert.ok(narRequests(one.upstream).size > 0, 'the daemon has tried');
+    const stopped = await one.daemon.stop();
+    assert.equal(stopped.status, 0, stopped.stderr);
   });
 
   for (const [what, kinds] of [
