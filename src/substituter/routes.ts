@@ -21,7 +21,7 @@ const CHUNK_BYTES = 512 * 1024;
 export function addRoutes(app: FastifyInstance, substituter: Substituter): void {
   app.get('/nix-cache-info', (_, reply) => reply.type('text/x-nix-cache-info').send(substituter.cacheInfo));
 
-  app.get<{ Params: { name: string } }>('/:name', async (request, reply) => {
+  app.get<{ Params: { name: string } }>('/:name', { errorHandler }, async (request, reply) => {
     const [, hash] = NARINFO.exec(request.params.name) ?? [];
     const text = hash === undefined ? undefined : await substituter.narInfo(parseStoreHash(hash), clientOf(request));
     return text === undefined ? notFound(reply) : reply.type('text/x-nix-narinfo').send(text);
@@ -30,10 +30,11 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
   app.route<{ Params: { name: string }; Querystring: { path?: unknown } }>({
     method: ['GET', 'HEAD'],
     url: '/nar/:name',
+    errorHandler,
     handler: sendNar,
   });
   for (const folder of ['/realisations/*', '/build-trace-v2/*'])
-    app.get<{ Params: { '*': string } }>(folder, async (request, reply) => {
+    app.get<{ Params: { '*': string } }>(folder, { errorHandler }, async (request, reply) => {
       const file = folder.slice(1).replace('*', request.params['*']);
       const text = await substituter.realisation(file, clientOf(request));
       return text === undefined ? notFound(reply) : reply.type('application/json').send(text);
@@ -90,6 +91,11 @@ async function sendFile(request: FastifyRequest, reply: FastifyReply, path: stri
   reply.header('content-length', end - start + 1);
   if (request.method === 'HEAD') return reply.send();
   return reply.send(createReadStream(path, { start, end, highWaterMark: CHUNK_BYTES }));
+}
+
+/** Answers for what has failed, such as a NAR whose first byte is wrong. After other answers Nix would try again. */
+function errorHandler(_error: unknown, _request: FastifyRequest, reply: FastifyReply): void {
+  void notFound(reply);
 }
 
 function notFound(reply: FastifyReply): FastifyReply {

@@ -67,17 +67,7 @@ describe('realisations', { concurrency: 4 }, () => {
   }
 
   /** The command of a machine that may not build. Its substituters follow. */
-  const building = (): string[] => [
-    'build',
-    '--no-link',
-    '-f',
-    expression,
-    'app',
-    '--max-jobs',
-    '0',
-    '--option',
-    'substituters',
-  ];
+  const building = (): string[] => `build --no-link -f ${expression} app --max-jobs 0 --option substituters`.split(' ');
   /** Returns true if a machine that may not build gets the output from that file store. */
   const isBuilt = async (store: string): Promise<boolean> =>
     run(machine(await lab.folder('next')), [...building(), `file://${store}`]).status === 0;
@@ -167,19 +157,7 @@ describe('realisations', { concurrency: 4 }, () => {
     assert.equal(added.status, 0, added.stderr);
     const names = new Set(await readdir(join(store, 'realisations'))); // those of resolved derivations, too
     for (const name of realisations) assert(names.has(name), name);
-    /** The command of a machine that may not build. Its substituters follow. */
-    const building = (): string[] => [
-      'build',
-      '--no-link',
-      '-f',
-      expression,
-      'app',
-      '--max-jobs',
-      '0',
-      '--option',
-      'substituters',
-    ];
-    const trusting = [...args, `file://${store}`, '--option', 'trusted-public-keys', publicKey];
+    const trusting = [...building(), `file://${store}`, '--option', 'trusted-public-keys', publicKey];
     nix(machine(await lab.folder('next')), trusting);
   });
 

@@ -96,6 +96,21 @@ suite('the substituter', () => {
     assert.equal((await fetch(narUrl(made, made.top))).status, 404);
   });
 
+  test('answers 404 for names that no path and no NAR can have', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { url } = await scene(lab);
+    const odd = 'e'.repeat(52); // a letter that nix32 does not have
+    for (const path of [`${odd.slice(0, 32)}.narinfo`, `nar/${odd}.nar.xz`, `nar/${odd}.nar?path=${odd.slice(0, 32)}`])
+      assert.equal((await fetch(`${url}/${path}`)).status, 404);
+  });
+
+  test('answers 404 for a NAR that fails before its first byte', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    made.cache.faults = [{ kind: 'corrupt', match: /^\/nar\//, afterBytes: 5 }];
+    assert.equal((await fetch(narUrl(made, made.leaf))).status, 404);
+  });
+
   test('gives a NAR while it arrives', LIMIT, async () => {
     await using lab = await Lab.open();
     const made = await scene(lab, { leafBytes: LARGE });
