@@ -100,6 +100,12 @@ export class Download implements AsyncDisposable {
     this.#options.members.unwant([file]);
   }
 
+  /** Requests a file before all others from now on. */
+  hurry(file: FileHash): void {
+    this.#picker.hurry(file);
+    this.#pumpAll();
+  }
+
   /** Returns true if an answering member has a missing part of a file. */
   isAtHand(file: FileHash): boolean {
     return this.#picker.isAtHand(file);

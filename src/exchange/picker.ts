@@ -1,5 +1,6 @@
 import type { FileHash } from '../nix/brands.ts';
 import { BegunFiles } from './begun-files.ts';
+import { HurriedFiles } from './hurried-files.ts';
 import { windowOf } from './pace.ts';
 import { isLeft, LOOKED_AT, lookForUnits, rarestOf, samplesOf, type Seen, type Sources } from './rarest.ts';
 import { helpedOut, takenOver, type OpenRequests } from './take-over.ts';
@@ -53,6 +54,7 @@ export class Picker {
   readonly #random: () => number;
   #isCrowd = false;
   readonly #begun = new BegunFiles();
+  readonly #hurried = new HurriedFiles();
   /** Members that had none of the free units when all were looked through. Each is looked through again in its turn. */
   readonly #lacking = new Set<Source>();
   /** False after a look through all units found nothing, until the next look: it takes long. */
@@ -82,6 +84,7 @@ export class Picker {
     if (state === undefined) return [];
     this.#files.delete(file);
     this.#begun.delete(file);
+    this.#hurried.delete(file);
     const asked: Asked[] = [];
     for (const unit of state.units) {
       asked.push(...unit.requests);
@@ -90,6 +93,11 @@ export class Picker {
       this.#asked.delete(unit);
     }
     return asked;
+  }
+
+  /** Requests a file before all others from now on, since somebody waits for it. */
+  hurry(file: FileHash): void {
+    this.#hurried.add(file, this.#files.get(file)?.units);
   }
 
   addSource(source: Source): void {
@@ -143,7 +151,7 @@ export class Picker {
    * Yields requests to a member until it has nothing that is needed, or has enough requests. Looks through the ranges
    * once for many requests. Begin or offer each before the next.
    */
-  *choices(source: Source, { mayWait = always }: PickOptions = {}): Generator<Choice, void> {
+  *choices(source: Source, { mayWait = () => true }: PickOptions = {}): Generator<Choice, void> {
     let seen: Seen | undefined;
     let units: Unit[] = [];
     for (;;) {
@@ -254,6 +262,8 @@ export class Picker {
   }
 
   #lookFor(source: Source, count: number, mayAsk: (unit: Unit) => boolean): Seen {
+    const first = this.#hurried.lookFor(source, this.#free, this.#sources, { count, mayAsk });
+    if (first !== undefined) return first;
     const isThorough = this.#mayLookThrough && !this.#lacking.has(source);
     const seen = lookForUnits(source, this.#free, this.#sources, { count, mayAsk, isThorough });
     const isInVain = seen.best.length === 0 && seen.better.length === 0;
@@ -287,8 +297,4 @@ export class Picker {
     if (at !== -1) requests.splice(at, 1);
     this.#bySource.get(asked.source)?.delete(asked);
   }
-}
-
-function always(): boolean {
-  return true;
 }

@@ -51,6 +51,8 @@ export interface RoundContext {
   readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
   /** Called with narinfos as soon as their NAR is in the store; without `job` if its size was unknown. */
   readonly onFetched?: ((infos: readonly NarInfo[], job?: NarJob) => void) | undefined;
+  /** Receives the means to fetch a NAR before all others that wait. */
+  readonly onScheduler?: ((scheduler: Pick<Scheduler, 'hurry'>) => void) | undefined;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
@@ -95,6 +97,7 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
       job,
     );
   }
+  context.onScheduler?.(scheduler);
   for (const nar of plan.verified) hold(nar);
   const attached = context.torrentsLate?.().then(() => scheduler.attach(context.torrentOf));
   attached?.catch(() => undefined); // a failed hash map only causes a warning

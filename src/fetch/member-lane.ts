@@ -147,6 +147,11 @@ export class MemberLane implements AsyncDisposable {
     return this.#download.doubt(fileHash, isMixed);
   }
 
+  /** Requests a NAR before all others from now on. */
+  hurry({ job: { fileHash } }: Task): void {
+    this.#download.hurry(fileHash);
+  }
+
   /** Returns true if an answering member has a missing part of a NAR. */
   isAtHand({ job: { fileHash } }: Task): boolean {
     return this.#download.isAtHand(fileHash);

@@ -1,3 +1,4 @@
+import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { RateLimit, type DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
@@ -168,6 +169,16 @@ export class Scheduler {
     linked.throwIfAborted();
     const { failures } = this.#outcomes;
     if (failures.length > 0) throw summary(failures, jobs.length);
+  }
+
+  /** Fetches a NAR before all others that wait, since somebody wants it now. */
+  hurry(file: FileHash): void {
+    for (const task of this.#queues.waiting()) {
+      if (!task.files.has(file)) continue;
+      this.#queues.hurry(task);
+      this.#members?.hurry(task);
+      return;
+    }
   }
 
   /** Returns true once the NAR of a job is in the store. */

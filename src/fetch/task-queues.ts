@@ -38,6 +38,17 @@ export class TaskQueues {
     return this.#atMembers.delete(task) || this.#elsewhere.delete(task);
   }
 
+  /** Puts a waiting task before all others. */
+  hurry(task: Task): void {
+    for (const set of [this.#atMembers, this.#elsewhere]) {
+      if (!set.delete(task)) continue;
+      const others = [...set];
+      set.clear();
+      for (const one of [task, ...others]) set.add(one);
+    }
+    this.tellChange();
+  }
+
   /** Records that a task is done, with or without its NAR. */
   settle(): void {
     this.#open--;

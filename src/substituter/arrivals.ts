@@ -19,7 +19,7 @@ import { Arrival } from './arrival.ts';
 /** Batches that are fetched at the same time. A NAR that a client waits for does not wait for one of them to end. */
 const MOST_BATCHES = 4;
 
-type OfBatch = 'session' | 'upstreams' | 'order' | 'torrentsLate' | 'placeOf' | 'onBegun' | 'onFetched';
+type OfBatch = 'session' | 'upstreams' | 'order' | 'torrentsLate' | 'placeOf' | 'onBegun' | 'onFetched' | 'onScheduler';
 
 /** The means of a fetch, without those that each batch has of its own. */
 export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
@@ -40,6 +40,8 @@ export class Arrivals {
   readonly #arrivals = new Map<FileHash, Arrival>();
   #waiting = new Map<StoreHash, NarInfo>();
   readonly #running = new Set<Promise<void>>();
+  /** The present scheduler of each batch. */
+  readonly #schedulers = new Map<Closure, { hurry(file: FileHash): void }>();
   #isUrgent = false;
   #isPlanned = false;
 
@@ -85,6 +87,11 @@ export class Arrivals {
     });
   }
 
+  /** Fetches a NAR that is on its way before all others, since a client waits for it. */
+  hurry(file: FileHash): void {
+    for (const scheduler of this.#schedulers.values()) scheduler.hurry(file);
+  }
+
   /** Resolves once all batches have ended. */
   async ended(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running);
@@ -100,6 +107,7 @@ export class Arrivals {
       .catch((error: unknown) => this.#end(closure, asError(error)))
       .finally(() => {
         this.#running.delete(batch);
+        this.#schedulers.delete(closure);
         this.#begin();
       });
     this.#running.add(batch);
@@ -122,6 +130,7 @@ export class Arrivals {
       session,
       torrentsLate,
       placeOf: ({ info }) => places.get(storeHashOf(info.storePath)) ?? 1,
+      onScheduler: (scheduler) => this.#schedulers.set(closure, scheduler),
       onBegun: ({ fileHash }, partial) => {
         if (fileHash !== undefined) this.#arrivals.get(fileHash)?.begin(partial);
       },

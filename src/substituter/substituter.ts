@@ -109,6 +109,7 @@ export class Substituter implements AsyncDisposable {
     this.#hasServed = true;
     activity.lookAhead.noteWanted();
     if (isIt) activity.arrivals.want([info], { isUrgent: true });
+    activity.arrivals.hurry(fileHash);
     const arrival = activity.arrivals.get(fileHash);
     if (arrival !== undefined) return { kind: 'arriving', arrival };
     return existsSync(path) ? { kind: 'here', path } : undefined; // it has arrived meanwhile

@@ -148,6 +148,24 @@ suite('Picker', () => {
     assert.deepEqual([unit?.index, unit?.from, unit?.to], [1, MIB + 100, 2 * MIB]);
   });
 
+  test('a file that somebody waits for comes before all others', () => {
+    for (const hasAll of [true, false]) {
+      const others = Array.from({ length: 50 }, (_, index) => ({
+        ...file,
+        file: String(index).padStart(52, '1') as FileHash,
+      }));
+      const one = source({ wants: () => hasAll, has: (name) => (hasAll || name !== file.file ? 'whole' : undefined) });
+      const picker = new Picker();
+      picker.addSource(one);
+      for (const other of [...others, file]) picker.add({ ...other }, [{ from: 0, to: other.sizeBytes }]);
+      picker.look();
+      picker.hurry(file.file);
+      const first = unitOf(picker.pick(one))?.file.file;
+      assert.equal(first === file.file, hasAll);
+      assert.ok(first !== undefined, 'a member without it gives others');
+    }
+  });
+
   test('a unit that a silent member owes is requested from another one', () => {
     const [quick, slow] = [source(), source()];
     const silent = { ...slow, silentMs: 0 };

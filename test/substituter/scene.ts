@@ -20,6 +20,8 @@ export interface Scene {
   readonly top: WrittenPath;
   readonly middle: WrittenPath;
   readonly leaf: WrittenPath;
+  /** Paths that `top` refers to, too. */
+  readonly others: readonly WrittenPath[];
   readonly substituter: Substituter;
   readonly url: string;
   readonly warnings: readonly Warning[];
@@ -31,8 +33,9 @@ export async function scene(
   {
     leafBytes = 100,
     shares = true,
+    others: count = 0,
     ...more
-  }: { readonly leafBytes?: number; readonly shares?: boolean } & Pick<
+  }: { readonly leafBytes?: number; readonly shares?: boolean; readonly others?: number } & Pick<
     SubstituterOptions,
     'lookingMs' | 'onEnded'
   > = {},
@@ -40,7 +43,10 @@ export async function scene(
   const written = await WrittenCache.create(await lab.folder('cache'), 'substituter-1');
   const leaf = await written.add('leaf', { contents: randomBytes(Math.ceil(leafBytes / 2)).toString('hex') });
   const middle = await written.add('middle', { references: [leaf.baseName] });
-  const top = await written.add('top', { references: [middle.baseName] });
+  const others: WrittenPath[] = [];
+  for (let index = 0; index < count; index++)
+    others.push(await written.add(`other-${index}`, { contents: randomBytes(300_000).toString('hex') }));
+  const top = await written.add('top', { references: [middle, ...others].map(({ baseName }) => baseName) });
   const cache = lab.use(await startHttpCache(written.dir));
   const store = await FileStore.open(await lab.folder('store'), { create: true });
   const keys = [parsePublicKey(written.publicKey)];
@@ -67,7 +73,7 @@ export async function scene(
     }),
   );
   const url = `http://127.0.0.1:${port.addresses[0]?.port}`;
-  return { store, cache, top, middle, leaf, substituter, url, warnings };
+  return { store, cache, top, middle, leaf, others, substituter, url, warnings };
 }
 
 /** The URL of a path's narinfo. */

@@ -139,6 +139,21 @@ suite('the substituter', () => {
     assert.equal(made.cache.requests.filter(({ url }) => url.startsWith('/nar/')).length, 1);
   });
 
+  test('a NAR that Nix waits for comes before the rest of the closure', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { others: 28 });
+    made.cache.faults = [{ kind: 'slow', match: /^\/nar\//, rateBytesPerSec: 300_000 }];
+    const nars = (): string[] => made.cache.requests.flatMap(({ url }) => (url.startsWith('/nar/') ? [url] : []));
+    await fetch(narInfoUrl(made, made.top));
+    while (nars().length < 8) await sleep(10);
+    const begun = nars();
+    const wanted = made.others.filter(({ info }) => !begun.includes(`/${info.url}`)).slice(-6);
+    assert.equal(wanted.length, 6);
+    await Promise.all(wanted.map(async (path) => (await fetch(narUrl(made, path))).arrayBuffer()));
+    const next = new Set(nars().slice(begun.length, begun.length + 10));
+    for (const { info } of wanted) assert.ok(next.has(`/${info.url}`));
+  });
+
   test('a client that goes away does not end the fetch', LIMIT, async () => {
     await using lab = await Lab.open();
     const made = await scene(lab, { leafBytes: LARGE });
