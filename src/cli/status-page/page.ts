@@ -87,6 +87,8 @@ export function problemInWords(problem: Problem): string {
       return problem.health === 'stale'
         ? `${problem.name} is out of date, or has lost paths: see below, and run narswarm update ${problem.name}`
         : `${problem.name} is not complete: see below, and run narswarm update ${problem.name}`;
+    case 'unreadable':
+      return 'the state of the subscriptions cannot be read: narswarm status says why';
     case 'map-not-found':
       return `no edition of the hash map ${problem.map} was found: is its publisher running?`;
     case 'map-expired':

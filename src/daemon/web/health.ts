@@ -1,3 +1,4 @@
+import type { ErrorCode } from '../../errors.ts';
 import type { DaemonFacts } from '../facts.ts';
 import type { SubscriptionStatus } from '../../subscription/status.ts';
 
@@ -8,6 +9,8 @@ const BEGIN_MS = 10 * 60_000;
 export type Problem =
   /** It is not complete, or no longer. One that was never updated waits for its first update. */
   | { readonly kind: 'subscription'; readonly name: string; readonly health: 'incomplete' | 'stale' }
+  /** The config file or the file store cannot be read. */
+  | { readonly kind: 'unreadable'; readonly code: ErrorCode }
   /** No edition of a followed hash map was found. */
   | { readonly kind: 'map-not-found'; readonly map: string }
   | { readonly kind: 'map-expired'; readonly map: string }

@@ -1,4 +1,6 @@
+import { isNarswarmError } from '../../errors.ts';
 import { TrafficRecorder } from '../../fetch/traffic-recorder.ts';
+import { shownAddress } from '../../redact.ts';
 import type { FileStore } from '../../store/file-store.ts';
 import type { TrafficLine, TrafficSource } from '../../store/traffic.ts';
 import { readStatus, type SubscriptionStatus } from '../../subscription/status.ts';
@@ -15,8 +17,8 @@ import {
   type TrafficSum,
 } from './traffic-history.ts';
 
-/** Time for which the states of subscriptions are used again: reading them looks at every NAR. */
-const STATES_MS = 15_000;
+/** Time for which the states of subscriptions are used again, unless an update begins or ends: reading looks at every NAR. */
+const STATES_MS = 60_000;
 /** Interval at which lines of other processes are read, and sent bytes are recorded. */
 const LOOK_MS = 60_000;
 
@@ -59,7 +61,7 @@ export class Watch implements AsyncDisposable {
   readonly #sinceStart = noTraffic();
   readonly #fallbacks = new Map<string, number>();
   #recordedSent = 0;
-  #states: { readonly atMs: number; readonly read: Promise<readonly SubscriptionStatus[]> } | undefined;
+  #states: { readonly atMs: number; readonly updating: string; readonly read: Promise<Statuses> } | undefined;
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -73,18 +75,18 @@ export class Watch implements AsyncDisposable {
     void this.#history.refresh();
   }
 
-  /** Gathers everything. @throws as `readStatus` does */
+  /** Gathers everything. */
   async view(): Promise<DaemonView> {
     await this.#history.refresh();
-    const subscriptions = await this.#statuses();
-    const facts = this.#options.facts();
+    const facts = withoutSecrets(this.#options.facts());
+    const { subscriptions, unreadable } = await this.#statuses(facts.updating.join(' '));
     const at = this.#now();
     const history = this.#history;
     return {
       at,
       facts,
       subscriptions,
-      problems: problemsOf(facts, subscriptions, at),
+      problems: [...unreadable, ...problemsOf(facts, subscriptions, at)],
       day: history.sumOf(DAY_MS),
       month: history.sumOf(30 * DAY_MS),
       hours: history.spans(HOUR_MS, 24),
@@ -102,21 +104,26 @@ export class Watch implements AsyncDisposable {
     await this.recorder[Symbol.asyncDispose]();
   }
 
-  async #statuses(): Promise<readonly SubscriptionStatus[]> {
+  /** @param updating names of the mirrors that are being updated */
+  async #statuses(updating: string): Promise<Statuses> {
     const nowMs = performance.now();
-    if (this.#states === undefined || nowMs - this.#states.atMs > STATES_MS) {
-      const read = this.#readStatuses();
-      this.#states = { atMs: nowMs, read };
-      read.catch(() => (this.#states = undefined));
-    }
+    const isFresh = this.#states !== undefined && nowMs - this.#states.atMs <= STATES_MS;
+    if (this.#states === undefined || !isFresh || this.#states.updating !== updating)
+      this.#states = { atMs: nowMs, updating, read: this.#readStatuses() };
     return this.#states.read;
   }
 
-  async #readStatuses(): Promise<readonly SubscriptionStatus[]> {
+  /** A store that cannot be read is a problem, and no reason to show nothing. */
+  async #readStatuses(): Promise<Statuses> {
     const { store, subscriptions } = this.#options;
-    const statuses: SubscriptionStatus[] = [];
-    for (const one of await subscriptions()) statuses.push(await readStatus(one, store.dir, this.#now()));
-    return statuses;
+    const read: SubscriptionStatus[] = [];
+    try {
+      for (const one of await subscriptions()) read.push(await readStatus(one, store.dir, this.#now()));
+      return { subscriptions: read, unreadable: [] };
+    } catch (error) {
+      if (!isNarswarmError(error)) throw error;
+      return { subscriptions: read, unreadable: [{ kind: 'unreadable', code: error.code }] };
+    }
   }
 
   #recordSent(): void {
@@ -132,4 +139,19 @@ export class Watch implements AsyncDisposable {
       this.#fallbacks.set(reason, (this.#fallbacks.get(reason) ?? 0) + count);
     if (line.tookMs !== undefined) this.onFetch?.(line.tookMs / 1_000);
   }
+}
+
+interface Statuses {
+  readonly subscriptions: readonly SubscriptionStatus[];
+  readonly unreadable: readonly Problem[];
+}
+
+/** Removes passwords from addresses: every user of this machine can read the pages. */
+function withoutSecrets(facts: DaemonFacts): DaemonFacts {
+  const { maps, published } = facts;
+  return {
+    ...facts,
+    maps: maps.map(({ address, edition }) => ({ address: shownAddress(address), edition })),
+    published: published && { ...published, address: shownAddress(published.address) },
+  };
 }
