@@ -172,6 +172,7 @@ export function daemonCommand(): Command {
         onWarning,
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         updating: () => mirrors.updating,
+        substituters: () => substituters,
         onMember: () => mirrors.onMember(),
         onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);

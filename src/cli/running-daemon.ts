@@ -53,9 +53,10 @@ export function statusText({ nars, port, members, updating }: DaemonFacts): stri
 
 /** Yields the lines about a daemon, for people. */
 export function* daemonLines(facts: DaemonFacts, now: Date): Generator<string> {
-  const { nars, port, scope, startedAt, pid, served, members, maps, published, updating } = facts;
+  const { nars, port, scope, startedAt, pid, served, members, maps, published, updating, substituters } = facts;
   yield `daemon: offers ${formatCount(nars, 'NAR')} on port ${port} (scope ${scope}, process ${pid}); started ${whenInWords(startedAt, now)}`;
   yield `  served    ${formatCount(served.nars, 'NAR')}: ${formatSize(served.bytesToMembers)} to members, ${formatSize(served.bytesToClients)} to BitTorrent clients`;
+  for (const url of substituters) yield `  for Nix   ${url}`;
   if (members.length === 0) yield '  members   none connected';
   for (const { address, isNeighbour, holds, sentBytes, gaveBytes } of members.slice(0, SHOWN)) {
     const held = holds === null ? '' : `holds ${holds} of these NARs, `;

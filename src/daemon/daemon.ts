@@ -51,6 +51,8 @@ export interface DaemonOptions {
   readonly publish?: OwnMapOptions | undefined;
   /** Returns further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
+  /** Returns the URLs at which Nix is served. */
+  readonly substituters?: () => readonly string[];
   /** Returns the names of the mirrors that are being updated. */
   readonly updating?: () => readonly string[];
   /** Called when a member is connected, which may hold what was lacking. */
@@ -149,7 +151,7 @@ export class Daemon implements AsyncDisposable {
 
   /** The facts of this moment. */
   get facts(): DaemonFacts {
-    const { store, network, updating } = this.#options;
+    const { store, network, updating, substituters } = this.#options;
     return gatherFacts({
       startedAt: this.#startedAt,
       storeDir: store.dir,
@@ -159,6 +161,7 @@ export class Daemon implements AsyncDisposable {
       followed: this.#followed.values(),
       publisher: this.publisher,
       mapPort: this.publisher?.http.port ?? this.#mirrorPort,
+      substituters: substituters?.() ?? [],
       replicas: this.#copies.last,
       updating: updating?.() ?? [],
     });

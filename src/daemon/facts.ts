@@ -51,6 +51,8 @@ export const FACTS_SCHEMA = v.object({
   dht: v.nullable(v.object({ port: v.number(), nodes: COUNT })),
   /** TCP port of the hash maps over HTTP. Null if none is served. */
   mapPort: v.nullable(v.number()),
+  /** URLs at which Nix is served. */
+  substituters: v.array(v.string()),
   /** Requested NARs in the store whose pieces are known. Only those that the gate lets out are served. */
   nars: COUNT,
   /** What was given to others since the start. A NAR that is served for long counts again every five minutes. */
@@ -77,6 +79,7 @@ export interface FactSources {
   readonly followed: Iterable<FollowedMap>;
   readonly publisher: Publisher | undefined;
   readonly mapPort: number | undefined;
+  readonly substituters: readonly string[];
   /** The last count of copies at other machines. */
   readonly replicas: Replicas | undefined;
   readonly updating: readonly string[];
@@ -95,6 +98,7 @@ export function gatherFacts(sources: FactSources): DaemonFacts {
     port: swarm.port,
     dht: dht === undefined ? null : { port: dht.port, nodes: dht.nodeCount() },
     mapPort: sources.mapPort ?? null,
+    substituters: [...sources.substituters],
     nars: offer.catalogue.size,
     served: { nars: offer.servedNars, bytesToMembers: sent.toMembers, bytesToClients: sent.toClients },
     members: Array.from(network.members.open, ({ peer, host, isNeighbour, sentBytes }) => ({

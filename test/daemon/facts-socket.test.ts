@@ -20,6 +20,7 @@ const FACTS: DaemonFacts = {
   port: 16277,
   dht: { port: 16277, nodes: 3 },
   mapPort: null,
+  substituters: ['http://127.0.0.1:16275'],
   nars: 5,
   served: { nars: 2, bytesToMembers: 10, bytesToClients: 0 },
   members: [{ address: 'a:1', host: 'a', isNeighbour: true, holds: null, sentBytes: 10, gaveBytes: 0 }],

@@ -29,7 +29,18 @@ describe('status of the daemon', () => {
     const publisher = await lab.publisher(made, ALONE);
     const store = lab.path('store');
     await cp(made.cacheDir, store, { recursive: true });
-    const args = ['daemon', '--store', store, ...ALONE, '--publisher', publisher.mirror, '--peer', publisher.peer];
+    const args = [
+      'daemon',
+      '--store',
+      store,
+      ...ALONE,
+      '--substituter-port',
+      '0',
+      '--publisher',
+      publisher.mirror,
+      '--peer',
+      publisher.peer,
+    ];
     const { process: daemon, ready } = await lab.service([...args, '--trusted-public-key', made.publicKey]);
     const { seq, records } = await daemon.event('followed');
     let facts: CliEvent = { event: '' };
@@ -52,6 +63,9 @@ describe('status of the daemon', () => {
         `^daemon: offers \\d+ NARs on port ${String(ready['port'])} \\(scope lan, process ${daemon.pid}\\); started `,
       ),
     );
+    const [url] = ready['substituters'] as string[];
+    assert.deepEqual(facts['substituters'], ready['substituters']);
+    assert.ok(stdout.includes(`  for Nix   ${url}\n`), stdout);
     assert.match(stdout, new RegExp(`^  member    ${publisher.peer}: `, 'm'));
     assert.match(
       stdout,
