@@ -85,7 +85,15 @@ describe('lost terminals and readers', { concurrency: 3 }, () => {
   test('SIGHUP ends a daemon in a terminal', async () => {
     const { machine } = await scene();
     const key = ['--trusted-public-key', made.publicKey];
-    const { pid, shown, ended } = await onTerminal(machine, ['daemon', '--store', machine.store, ...ALONE, ...key]);
+    const { pid, shown, ended } = await onTerminal(machine, [
+      'daemon',
+      '--substituter-port',
+      '0',
+      '--store',
+      machine.store,
+      ...ALONE,
+      ...key,
+    ]);
     const deadlineMs = performance.now() + PATIENCE_MS;
     while (!/^ready/m.test(shown()) && performance.now() < deadlineMs) await sleep(20);
     process.kill(pid, 'SIGHUP');

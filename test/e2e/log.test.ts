@@ -22,7 +22,17 @@ describe('the log of a daemon', { concurrency: 3, timeout: 60_000 }, () => {
     const file = lab.path('log');
     await using log = await open(file, 'a');
     const { dev, ino } = await log.stat();
-    const args = ['daemon', '--store', lab.path('store'), ...ALONE, '--share-keys', 'gone-1', ...flags];
+    const args = [
+      'daemon',
+      '--substituter-port',
+      '0',
+      '--store',
+      lab.path('store'),
+      ...ALONE,
+      '--share-keys',
+      'gone-1',
+      ...flags,
+    ];
     const env = { ...lab.env, JOURNAL_STREAM: isJournal ? `${dev}:${ino}` : '1:2' };
     const daemon = spawn(process.execPath, [MAIN, ...args], { env, stdio: ['ignore', log.fd, log.fd] });
     const ended = once(daemon, 'close');
@@ -52,14 +62,23 @@ describe('the log of a daemon', { concurrency: 3, timeout: 60_000 }, () => {
     );
     const ready = lines.find(({ event }) => event === 'ready');
     assert.deepEqual([ready?.['level'], ready?.['scope'], typeof ready?.['time']], [30, 'lan', 'number']);
-    assert.match(String(ready?.['msg']), /^seeding 0 NARs on port \d+ \(scope lan\)\nready$/);
+    assert.match(String(ready?.['msg']), /^seeding 0 NARs on port \d+ \(scope lan\)\n[^]*ready$/);
     assert.ok(lines.some(({ level, msg }) => level === 40 && String(msg).includes('gone-1')));
     const [first] = await logged(true, /"event":"ready"/, '--log-format', 'json');
     assert.match(first ?? '', /^<[46]>\{/);
   });
 
   test('has nothing below its level', async () => {
-    const run = await lab.runPlain(['daemon', '--store', lab.path('store'), ...ALONE, '--log-level', 'loud']);
+    const run = await lab.runPlain([
+      'daemon',
+      '--substituter-port',
+      '0',
+      '--store',
+      lab.path('store'),
+      ...ALONE,
+      '--log-level',
+      'loud',
+    ]);
     assert.equal(run.status, 2);
     assert.match(run.stderr, /Allowed choices are error, warn, info, debug/);
     const lines = await logged(false, /gone-1/, '--log-level', 'warn');
@@ -70,7 +89,17 @@ describe('the log of a daemon', { concurrency: 3, timeout: 60_000 }, () => {
   });
 
   test('says why the daemon cannot start, in its form', async () => {
-    const args = ['daemon', '--store', lab.path('store'), '--scope', 'off', '--log-format', 'json'];
+    const args = [
+      'daemon',
+      '--substituter-port',
+      '0',
+      '--store',
+      lab.path('store'),
+      '--scope',
+      'off',
+      '--log-format',
+      'json',
+    ];
     const { status, stderr } = await lab.runPlain(args);
     const { level, code, exitStatus } = JSON.parse(stderr) as Record<string, unknown>;
     assert.deepEqual([status, level, code, exitStatus], [2, 50, 'USAGE', 2]);

@@ -29,9 +29,12 @@ describe('services under a manager', { timeout: 60_000 }, () => {
     const listener = await listen();
     const env = { NOTIFY_SOCKET: listener.socket, WATCHDOG_USEC: '500000' };
     const key = ['--trusted-public-key', await fixtureKey()];
-    const { process: daemon, ready } = await lab.service(['daemon', '--store', lab.path('store'), ...ALONE, ...key], {
-      env,
-    });
+    const { process: daemon, ready } = await lab.service(
+      ['daemon', '--substituter-port', '0', '--store', lab.path('store'), ...ALONE, ...key],
+      {
+        env,
+      },
+    );
     const [, status] = await listener.until(says('READY=1'));
     assert.equal(status, `STATUS=offers 0 NARs on port ${String(ready['port'])} to 0 members`);
     await listener.until(says('WATCHDOG=1'));

@@ -27,7 +27,16 @@ describe('SIGHUP', { timeout: 60_000 }, () => {
     await writeFile(NARSWARM_CONFIG, toml);
     const listener = lab.use(await NotifyListener.at(join(await lab.folder(), 'n')));
     const env = { NARSWARM_CONFIG, NOTIFY_SOCKET: listener.socket };
-    const args = ['daemon', '--store', lab.path('store'), ...ALONE, '--trusted-public-key', await fixtureKey()];
+    const args = [
+      'daemon',
+      '--substituter-port',
+      '0',
+      '--store',
+      lab.path('store'),
+      ...ALONE,
+      '--trusted-public-key',
+      await fixtureKey(),
+    ];
     const { process: daemon } = await lab.service([...args, ...flags], { env });
     await listener.until((assignment) => assignment === 'READY=1');
     const reload = async (text: string): Promise<CliEvent> => {

@@ -16,7 +16,7 @@ import { until } from '../support/update-lab.ts';
 /** So that there is somebody to look for. */
 const FOLLOWING = ['--publisher', `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`];
 
-describe('the end of a service', { concurrency: 3 }, () => {
+describe('the end of a service', { concurrency: 3, timeout: 90_000 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   before(async () => {
@@ -37,11 +37,22 @@ describe('the end of a service', { concurrency: 3 }, () => {
     await using peer = await startSilentPeer();
     const store = lab.path('store');
     await cp(made.cacheDir, store, { recursive: true });
-    const args = ['daemon', '--store', store, ...ALONE, ...trust(), ...FOLLOWING, '--peer', peer.address];
+    const args = [
+      'daemon',
+      '--substituter-port',
+      '0',
+      '--store',
+      store,
+      ...ALONE,
+      ...trust(),
+      ...FOLLOWING,
+      '--peer',
+      peer.address,
+    ];
     const { process: daemon, ready } = await lab.service(args);
     await until(() => peer.sockets.size > 0, daemon);
     const asking = connect(Number(ready['port']), '127.0.0.1').pause();
-    asking.on('error', () => undefined);
+    asking.on('error', () => undefined).unref();
     await once(asking, 'connect');
     asking.write(Buffer.from('\u0013BitTorrent protocol'));
     await assertEnds(daemon);
@@ -52,10 +63,11 @@ describe('the end of a service', { concurrency: 3 }, () => {
     const node = createSocket('udp4');
     node.bind(0, '127.0.0.1');
     await once(node, 'listening');
+    node.unref();
     const asked = once(node, 'message');
     const bootstrap = `127.0.0.1:${node.address().port}`;
     const dht = ['--listen', '127.0.0.1', '--no-lan', '--dht-port', '0', '--dht-bootstrap', bootstrap];
-    const args = ['daemon', '--store', lab.path('store'), ...dht, ...trust(), ...FOLLOWING];
+    const args = ['daemon', '--substituter-port', '0', '--store', lab.path('store'), ...dht, ...trust(), ...FOLLOWING];
     const { process: daemon } = await lab.service(args);
     await asked;
     await assertEnds(daemon);
@@ -78,7 +90,7 @@ describe('the end of a service', { concurrency: 3 }, () => {
     cache.faults = [{ match: /^\/nar\//, kind: 'stall', afterBytes: 1_000 }];
     const machine = await Machine.make(lab, { flags: [] });
     await machine.subscribe('mirror', mirrorOf(String(address), maps.url));
-    const args = ['daemon', ...ALONE, ...trust(), '--from', cache.url];
+    const args = ['daemon', '--substituter-port', '0', ...ALONE, ...trust(), '--from', cache.url];
     const { process: daemon } = await machine.service(args);
     await until(() => cache.requests.some(({ url, bytes }) => url.startsWith('/nar/') && bytes > 0), daemon);
     await assertEnds(daemon);
@@ -90,10 +102,13 @@ describe('the end of a service', { concurrency: 3 }, () => {
 
   test('waits only so long for a disk that does not answer', async () => {
     const env = stallAt('rm', /\/narswarm\/serving\//);
-    const { process: daemon } = await lab.service(['daemon', '--store', lab.path('store'), ...ALONE, ...trust()], {
-      env,
-      limitMs: 30_000,
-    });
+    const { process: daemon } = await lab.service(
+      ['daemon', '--substituter-port', '0', '--store', lab.path('store'), ...ALONE, ...trust()],
+      {
+        env,
+        limitMs: 30_000,
+      },
+    );
     const { signal, events } = await daemon.stop('SIGTERM');
     assert.equal(signal, 'SIGKILL');
     assert.match(String(events.at(-1)?.['message']), /does not end within 8 s, such as a read of a disk/);
