@@ -13,8 +13,11 @@ import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
 
-/** Lower numbers are asked first. cache.nixos.org has 40. */
-const PRIORITY = 30;
+/**
+ * Lower numbers are asked first. A cache that names none has 0, and among equals Nix keeps to the order of nix.conf;
+ * cache.nixos.org has 40.
+ */
+const PRIORITY = 0;
 /** Time for the sources to find a narinfo. Nix then asks its next substituter. */
 const FIND_MS = 4_000;
 /** Time without a request after which fetches end: if a NAR was requested before, and if none was. */
