@@ -150,6 +150,7 @@ export function daemonCommand(): Command {
         },
         isHeldElsewhere: (nars, stop) => service.isHeldElsewhere(nars, stop),
       });
+      let substituters: readonly string[] = [];
       await using service = await Daemon.start({
         store,
         keys,
@@ -204,7 +205,7 @@ export function daemonCommand(): Command {
         lanCaches: network.lan && options.upstream ? { interfaceAddress: onlyAddress(network.listen) } : undefined,
       });
       const urls = httpUrls(httpPort?.addresses ?? []);
-      const substituters = options.substituter ? urls : [];
+      substituters = options.substituter ? urls : [];
       const statusPage = urls[0] === undefined ? null : `${urls[0]}/status`;
       // Another daemon on this store answers for itself.
       const answering = (): Promise<Answering> => FactsSocket.open(store, () => service.facts);

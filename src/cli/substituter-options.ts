@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import type { Daemon } from '../daemon/daemon.ts';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
-import { isNarswarmError } from '../errors.ts';
+import { firstFailure, isNarswarmError } from '../errors.ts';
 import type { SubstitutingOptions } from '../daemon/substituting.ts';
 import type { WatchOptions } from '../daemon/web/watch.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
@@ -86,10 +86,11 @@ export async function serveHttp(
   try {
     if (flags.substituterListen !== undefined) return await start(flags.substituterListen);
     return await start(LOOPBACK).catch((error: unknown) => {
-      if (isInUse(error)) throw error;
+      if (isInUse(firstFailure(error))) throw error;
       return start(LOOPBACK.slice(0, 1)); // a machine without IPv6
     });
-  } catch (error) {
+  } catch (failure) {
+    const error = firstFailure(failure);
     if (flags.substituterPort !== undefined || !isNarswarmError(error, 'LISTEN_FAILED') || !isInUse(error)) throw error;
     output.note(`port ${port} is in use by another process: this daemon serves neither Nix nor a status page`);
     return undefined;

@@ -108,6 +108,19 @@ suite('default ports', { concurrency: 3 }, () => {
     assert.ok(!manifest.includes(server.ipv4));
   });
 
+  test('a second daemon of a machine goes on without the HTTP port, unless it was told to use it', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('twice');
+    const first = await serviceIn(host, 'daemon', '--store', await lab.folder('store'));
+    assert.deepEqual(first.ready['substituters'], ['http://127.0.0.1:16275', 'http://[::1]:16275']);
+    const second = await serviceIn(host, 'daemon', '--store', await lab.folder('store'));
+    assert.deepEqual(second.ready['substituters'], []);
+    const told = ['daemon', '--store', await lab.folder('store'), '--substituter-port', '16275'];
+    const run = await lab.run(told, { wrapper: host.wrapper });
+    assert.equal(run.status, 9, run.stderr);
+    assert.match(run.stderr, /16275.*choose another --substituter-port/);
+  });
+
   test('a publisher that starts again has the same ports, mirror and edition', async () => {
     await using lan = Lan.open();
     const host = lan.host('again');
