@@ -28,11 +28,11 @@ export async function* dumpNars<T extends Pick<ValidPath, 'storePath' | 'narSize
     try {
       yield* bytes;
     } catch (error) {
-      throw process.failure(error);
+      throw await process.failure(error);
     }
   };
   try {
-    await greet(process, reader).catch((error: unknown) => Promise.reject(process.failure(error)));
+    await greet(process, reader).catch(async (error: unknown) => Promise.reject(await process.failure(error)));
     for (const { storePath } of paths)
       process.stdin.write(Buffer.concat([encodeNumber(DUMP_STORE_PATH), encodeString(storePath)]));
     process.stdin.end(); // a NAR that is too short ends the stream instead of leaving it silent

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
 import { deniedDaemon } from './daemon-access.ts';
+import { withinMs } from '../within.ts';
 import type { StoreCallOptions } from './run-nix.ts';
 import { encodeNumber, type WireReader } from './wire-format.ts';
 
@@ -16,13 +17,15 @@ export interface ServeProcess {
   readonly stdin: Writable;
   readonly stdout: Readable;
   /** Returns the reason of a missing answer: the signal's reason, or `NIX_FAILED` with Nix's last words. */
-  failure(cause: unknown): unknown;
+  failure(cause: unknown): Promise<unknown>;
   /** Ends the process and waits for its exit. */
   end(): Promise<void>;
 }
 
 /** Time for Nix to end after it is told to, in milliseconds. */
 const END_MS = 2000;
+/** Time for the last words of a Nix that no longer answers, in milliseconds. They may come after its last answer. */
+const WORDS_MS = 1000;
 /** Limit on the kept end of stderr, in characters. */
 const WORDS = 4096;
 
@@ -41,6 +44,9 @@ export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
       resolve();
     });
   });
+  const hasSpoken = new Promise<void>((resolve) => {
+    child.stderr.once('close', () => resolve());
+  });
   child.stdin.on('error', () => undefined); // Nix has ended: the reader of its output notices
   child.stderr.setEncoding('utf8').on('data', (text: string) => (words = (words + text).slice(-WORDS)));
   const stop = (): void => void child.kill();
@@ -48,7 +54,8 @@ export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
   return {
     stdin: child.stdin,
     stdout: child.stdout,
-    failure(cause) {
+    async failure(cause) {
+      if (signal?.aborted !== true) await withinMs(WORDS_MS, hasSpoken);
       if (signal?.aborted === true) return signal.reason;
       const reason = words.trim() || (cause instanceof Error ? cause.message : String(cause));
       return (

@@ -71,7 +71,7 @@ export class StoreSession implements AsyncDisposable {
       return read(this.#reader);
     });
     this.#last = answer;
-    return answer.catch((error: unknown) => Promise.reject(this.#process.failure(error)));
+    return answer.catch(async (error: unknown) => Promise.reject(await this.#process.failure(error)));
   }
 }
 

@@ -142,7 +142,7 @@ suite('the substituter', () => {
   test('a NAR that Nix waits for comes before the rest of the closure', LIMIT, async () => {
     await using lab = await Lab.open();
     const made = await scene(lab, { others: 28 });
-    made.cache.faults = [{ kind: 'slow', match: /^\/nar\//, rateBytesPerSec: 300_000 }];
+    made.cache.faults = [{ kind: 'slow', match: /^\/nar\//, rateBytesPerSec: 60_000, times: 8 }];
     const nars = (): string[] => made.cache.requests.flatMap(({ url }) => (url.startsWith('/nar/') ? [url] : []));
     await fetch(narInfoUrl(made, made.top));
     while (nars().length < 8) await sleep(10);
