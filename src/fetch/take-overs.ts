@@ -3,6 +3,11 @@ import type { Claim } from '../exchange/their-fetches.ts';
 /** Time for which an upstream tries a NAR that another process fetches. Then the two are compared. */
 const TRY_MS = 2_000;
 /**
+ * Time within which others are waited for while the rate of our own upstreams is not known. A trial may take half of the line
+ * from them for two seconds, and what is then on its way besides.
+ */
+const SOON_SEC = 8;
+/**
  * Average time from one useless trial to the next; doubled after each. The actual time is random: otherwise all
  * machines in a room would try at once.
  */
@@ -17,8 +22,8 @@ interface Fetched {
 }
 
 /**
- * Returns true if other processes will have all NARs that they fetch before our own upstreams could have fetched them.
- * Then a trial would only take a part of the line from them.
+ * Returns true if other processes will have all NARs that they fetch before our own upstreams could have fetched them, or
+ * soon. Then a trial would only take a part of the line from them.
  *
  * @param ownBytesPerSec undefined if it is not known yet
  */
@@ -26,7 +31,6 @@ export function areOthersSooner(
   fetched: Iterable<{ readonly sizeBytes: number; readonly leftBytes: number; readonly claim: Claim }>,
   ownBytesPerSec: number | undefined,
 ): boolean {
-  if (ownBytesPerSec === undefined) return false;
   let theirSec = 0;
   let ownBytes = 0;
   for (const { sizeBytes, leftBytes, claim } of fetched) {
@@ -34,7 +38,8 @@ export function areOthersSooner(
     if (theirBytes > 0) theirSec = Math.max(theirSec, theirBytes / claim.bytesPerSec);
     ownBytes += leftBytes;
   }
-  return theirSec <= ownBytes / ownBytesPerSec;
+  const ownSec = ownBytesPerSec === undefined ? SOON_SEC : ownBytes / ownBytesPerSec;
+  return theirSec <= ownSec;
 }
 
 /**

@@ -35,8 +35,10 @@ suite('areOthersSooner', () => {
     assert.equal(areOthersSooner([claimed(8, 0), claimed(1, 5)], MB), false);
   });
 
-  test('nothing is known of upstreams that have sent nothing', () => {
-    assert.equal(areOthersSooner([claimed(1, 5)], undefined), false);
+  test('while nothing is known of the upstreams, others are waited for only if they are done soon', () => {
+    assert.equal(areOthersSooner([claimed(7, 1), claimed(1, 5)], undefined), true);
+    assert.equal(areOthersSooner([claimed(9, 1), claimed(1, 5)], undefined), false);
+    assert.equal(areOthersSooner([claimed(1, 0)], undefined), false);
   });
 
   test('no time is counted for a NAR that has arrived and is being checked', () => {
