@@ -14,7 +14,7 @@ export interface DaemonPortOptions {
   readonly web: Omit<WebOptions, 'watch'>;
 }
 
-/** Serves Nix, and whoever watches the daemon, on the daemon's HTTP port. @throws LISTEN_FAILED */
+/** Opens the daemon's HTTP port: a binary cache for Nix, and the pages that show the daemon. @throws LISTEN_FAILED */
 export async function openDaemonPort({
   listen,
   substituting,

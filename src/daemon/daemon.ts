@@ -139,7 +139,7 @@ export class Daemon implements AsyncDisposable {
     return this.#ownMap?.publisher;
   }
 
-  /** What a substituter of this daemon works with. */
+  /** The parts of this daemon that its substituter uses. */
   get means(): DaemonMeans {
     return { store: this.#options.store, network: this.network, http: this.#http, offer: this.#offer };
   }

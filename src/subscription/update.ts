@@ -42,7 +42,7 @@ export interface Updated {
   /** Size in bytes of the NARs that no source delivered, by FileHash. */
   readonly lacking: ReadonlyMap<FileHash, number>;
   readonly paths: number;
-  /** Who sent how much. Undefined if nothing was begun. */
+  /** The bytes of each sender. Undefined if nothing was begun. */
   readonly progress?: Progress | undefined;
   /** Names of the partial files that the next run may continue. Undefined if this one could not plan everything. */
   readonly wantedPartials: ReadonlySet<string> | undefined;

@@ -33,7 +33,7 @@ import type { NarInfoMemory } from './narinfo-memory.ts';
 /** Time to look for the publishers. Nothing waits for them for longer than a fetch does. */
 const PUBLISHER_TIMEOUT_MS = 10_000;
 
-/** Who is asked for what the store lacks. */
+/** The sources of paths that the store lacks. */
 export interface ActivitySources {
   /** Sources on the local network. */
   readonly near: readonly NearSources[];

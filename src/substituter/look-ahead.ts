@@ -30,7 +30,7 @@ export interface LookAheadOptions {
  */
 export class LookAhead {
   readonly #options: LookAheadOptions;
-  /** What walks have found so far. Nothing is looked up twice. */
+  /** The narinfos that walks have found so far. None is looked up twice. */
   readonly #found = new Map<StoreHash, NarInfo>();
   #needed: NarInfo[] = [];
   #timer: NodeJS.Timeout | undefined;

@@ -35,7 +35,7 @@ export interface SubstituterOptions extends Omit<ActivityMeans, 'tell'> {
   readonly lookingMs?: number;
 }
 
-/** Who asks. */
+/** The client that asks. */
 export interface Client {
   /** True if it is on this machine. Others get only what is shared. */
   readonly isLocal: boolean;

@@ -2,8 +2,11 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NarFile } from './binary-cache.ts';
 
+/** Interval of looks whether NARs are checked. */
+const LOOK_EVERY_MS = 100;
 /** Files that are read through after each run, chosen anew each time. */
 const SAMPLES = 5;
 
@@ -27,5 +30,20 @@ export async function assertFetched(dir: string, nars: readonly NarFile[]): Prom
     const content = await readFile(join(dir, nar.name));
     const sha256Hex = createHash('sha256').update(content).digest('hex');
     if (sha256Hex !== nar.sha256Hex) throw new Error(`${nar.name} has other bytes than the cache`);
+  }
+}
+
+/** Waits until a daemon has checked these NARs of its store: it gives none before. @throws the signal's reason */
+export async function untilChecked(store: string, nars: readonly NarFile[], signal: AbortSignal): Promise<void> {
+  const catalogue = join(store, 'narswarm', 'catalogue.jsonl');
+  for (;;) {
+    const text = await readFile(catalogue, 'utf8').catch(() => '');
+    const checked = new Set<unknown>();
+    for (const line of text.split('\n')) {
+      const entry = line === '' ? {} : (JSON.parse(line) as Record<string, unknown>);
+      if (entry['narHash'] !== undefined) checked.add(entry['storePath']);
+    }
+    if (checked.size >= nars.length) return;
+    await sleep(LOOK_EVERY_MS, undefined, { signal });
   }
 }

@@ -1,11 +1,10 @@
 /** Six situations of a local network, narswarm by itself beside narswarm told by hand: `npm run bench:lan`; needs root. */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { Lan, type Host, type HostOptions } from '../support/namespaces.ts';
 import { writeBinaryCache, type BinaryCache } from './binary-cache.ts';
-import { assertFetched } from './check.ts';
+import { assertFetched, untilChecked } from './check.ts';
 import { CLOSURES } from './closures.ts';
 import { LAN_HELP, parseLanOptions, type LanOptions } from './lan-options.ts';
 import { formatLan, formatRun, isMet, type LanResult, type LanRun } from './lan-report.ts';
@@ -19,8 +18,6 @@ const PORT = 16_277;
 const HTTP_PORT = 16_276;
 /** The ports that README opens in a firewall. */
 const OPEN = { tcp: [PORT, HTTP_PORT], udp: [6771] };
-/** Interval between two looks at the progress of a service. */
-const LOOK_EVERY_MS = 100;
 
 /** A machine: a host, a folder for its user, and processes that it runs. */
 class Machine {
@@ -167,7 +164,7 @@ const SITUATIONS: readonly Situation[] = [
       await holder.run('subscribe', 'sys', stage.cache.rootPath);
       await holder.run('update', '--store', holder.store, '--from', `file://${stage.cache.dir}`, '--no-lan');
       await holder.service('daemon', '--store', holder.store);
-      await untilChecked(holder.store, stage);
+      await untilChecked(holder.store, stage.cache.nars, limitOf(stage));
       return { fetch: ['update'], holder };
     },
     prepare: (client, { cache }) => client.run('subscribe', 'sys', cache.rootPath),
@@ -183,7 +180,7 @@ const SITUATIONS: readonly Situation[] = [
       const holder = await Machine.make('server', stage);
       await holder.run('subscribe', 'mirror', address);
       await holder.service('daemon', '--store', holder.store, '--no-dht');
-      await untilChecked(holder.store, stage);
+      await untilChecked(holder.store, stage.cache.nars, limitOf(stage));
       machine.host.setRate({ upKbit: stage.options.lineKbit });
       const fetch = ['fetch', stage.cache.rootPath, '--publisher', address, '--no-copy', '--no-dht'];
       return { fetch, holder };
@@ -191,20 +188,9 @@ const SITUATIONS: readonly Situation[] = [
   },
 ];
 
-/** Waits until a daemon has checked all NARs: it serves none before its check. @throws Error after the limit */
-async function untilChecked(store: string, { cache: { nars }, options, process }: Stage): Promise<void> {
-  const catalogue = join(store, 'narswarm', 'catalogue.jsonl');
-  const signal = AbortSignal.any([process.signal, AbortSignal.timeout(options.limitS * 1000)]);
-  for (;;) {
-    const text = await readFile(catalogue, 'utf8').catch(() => '');
-    const checked = new Set<unknown>();
-    for (const line of text.split('\n')) {
-      const entry = line === '' ? {} : (JSON.parse(line) as Record<string, unknown>);
-      if (entry['narHash'] !== undefined) checked.add(entry['storePath']);
-    }
-    if (checked.size >= nars.length) return;
-    await sleep(LOOK_EVERY_MS, undefined, { signal });
-  }
+/** The end of the time for one step. */
+function limitOf({ options, process }: Stage): AbortSignal {
+  return AbortSignal.any([process.signal, AbortSignal.timeout(options.limitS * 1000)]);
 }
 
 /** Plays a situation: sets it up once, then lets new machines fetch, each after the other, with --peer and without. */

@@ -1,13 +1,14 @@
 /** Nix through the daemon's substituter, beside narswarm fetch and beside nginx: `npm run bench:substituter`, see --help. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { Lan, type Host } from '../support/namespaces.ts';
 import { writeBinaryCache, type BinaryCache } from './binary-cache.ts';
+import { untilChecked } from './check.ts';
 import { CLOSURE_NAMES, CLOSURES } from './closures.ts';
 import { oneOf, positive } from './option-values.ts';
 import { Service, scriptPath, type Argv, type ProcessOptions } from './process.ts';
@@ -124,21 +125,6 @@ async function proxy(host: Host, target: Host, port: number, delayMs: number, st
   return Service.start([...host.wrapper, ...script], stage.process);
 }
 
-/** Waits until a daemon has checked all NARs: it gives none before. */
-async function untilChecked(store: string, { cache, process }: Stage): Promise<void> {
-  const catalogue = join(store, 'narswarm', 'catalogue.jsonl');
-  for (;;) {
-    const text = await readFile(catalogue, 'utf8').catch(() => '');
-    const checked = new Set<unknown>();
-    for (const line of text.split('\n')) {
-      const entry = line === '' ? {} : (JSON.parse(line) as Record<string, unknown>);
-      if (entry['narHash'] !== undefined) checked.add(entry['storePath']);
-    }
-    if (checked.size >= cache.nars.length) return;
-    await sleep(100, undefined, { signal: process.signal });
-  }
-}
-
 async function main(signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -204,7 +190,7 @@ async function main(signal: AbortSignal): Promise<void> {
 
   // The neighbour checks the contents of its NARs when somebody first wants them.
   await time(client, narswarm('fetch', rootPath, '--no-copy', ...near, ...trust), stage);
-  await untilChecked(held, stage);
+  await untilChecked(held, cache.nars, signal);
   for (let round = 0; round < rounds; round++) {
     await rm(store, { recursive: true, force: true });
     const to = await emptyRoot(stage);
