@@ -1,15 +1,13 @@
 /** Nix through the daemon's substituter, beside narswarm fetch and beside nginx: `npm run bench:substituter`, see --help. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { Lan, type Host } from '../support/namespaces.ts';
 import { writeBinaryCache, type BinaryCache } from './binary-cache.ts';
 import { untilChecked } from './check.ts';
 import { CLOSURE_NAMES, CLOSURES } from './closures.ts';
+import { startNginx } from './nginx.ts';
 import { oneOf, positive } from './option-values.ts';
 import { Service, scriptPath, type Argv, type ProcessOptions } from './process.ts';
 import { narswarm } from './scene.ts';
@@ -84,36 +82,6 @@ async function emptyRoot({ dir, process }: Stage): Promise<string> {
   return root;
 }
 
-/** Starts nginx on a folder, as Debian configures it, without its log. */
-async function nginx(host: Host, root: string, { dir, process }: Stage): Promise<AsyncDisposable> {
-  const config = join(dir, 'nginx.conf');
-  await writeFile(
-    config,
-    `daemon off; pid ${dir}/nginx.pid; error_log /dev/null; user root; worker_processes auto; events {}
-http { access_log off; sendfile on; tcp_nopush on; keepalive_timeout 65;
-  server { listen ${NGINX_PORT}; root ${root}; } }\n`,
-  );
-  await chmod(root, 0o755);
-  const [ip, ...rest] = host.wrapper;
-  const child = spawn(ip, [...rest, 'nginx', '-c', config], { env: process.env, stdio: 'ignore' });
-  const isUp = async (): Promise<boolean> => {
-    const { exitCode } = await execa(ip, [...rest, 'curl', '-sf', `http://127.0.0.1:${NGINX_PORT}/nix-cache-info`], {
-      reject: false,
-    });
-    return exitCode === 0;
-  };
-  while (!(await isUp())) {
-    if (child.exitCode !== null) throw new Error('nginx did not start');
-    await sleep(50);
-  }
-  return {
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGQUIT');
-      await once(child, 'close');
-    },
-  };
-}
-
 async function proxy(host: Host, target: Host, port: number, delayMs: number, stage: Stage): Promise<Service> {
   const script = [
     stage.tools.python.program,
@@ -177,7 +145,15 @@ async function main(signal: AbortSignal): Promise<void> {
   const take = ['fetch', cache.rootPath, '--store', held, '--from', `file://${cache.dir}`, '--no-copy', '--no-lan'];
   await time(holder, narswarm(...take, ...trust), stage);
   stack.use(await start(holder, 'daemon', '--store', held, '--no-upstream'));
-  stack.use(await nginx(holder, cache.dir, stage));
+  stack.use(
+    await startNginx(cache.dir, {
+      listen: String(NGINX_PORT),
+      url: `http://127.0.0.1:${NGINX_PORT}/nix-cache-info`,
+      dir,
+      wrapper: holder.wrapper,
+      env: stage.process.env,
+    }),
+  );
   const delayMs = positive('delay', values.delay);
   const [peerPort, cachePort] = await Promise.all(
     [PORT, NGINX_PORT].map(async (port) => stack.use(await proxy(client, holder, port, delayMs, stage)).ready['port']),
