@@ -17,6 +17,7 @@ import type { Candidates } from './candidates.ts';
 import type { Closure } from './closure.ts';
 import { FetchedContents, lackOfContents, type LooksInto } from './fetched-contents.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
+import type { HurriedNars } from './hurried-nars.ts';
 import type { NarJob } from './job.ts';
 import type { Plan } from './plan.ts';
 import type { Tell } from './events.ts';
@@ -47,12 +48,12 @@ export interface RoundContext {
   readonly held?: HeldNars | undefined;
   /** Returns the place of a NAR in the import, from 0 for the first to 1. Undefined: the order does not matter. */
   readonly placeOf?: ((job: NarJob) => number) | undefined;
+  /** The NARs that come before all others. May grow and shrink meanwhile. */
+  readonly hurried?: HurriedNars | undefined;
   /** Called with each NAR that begins to arrive. */
   readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
   /** Called with narinfos as soon as their NAR is in the store; without `job` if its size was unknown. */
   readonly onFetched?: ((infos: readonly NarInfo[], job?: NarJob) => void) | undefined;
-  /** Receives the means to fetch a NAR before all others that wait. */
-  readonly onScheduler?: ((scheduler: Pick<Scheduler, 'hurry'>) => void) | undefined;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
@@ -97,7 +98,6 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
       job,
     );
   }
-  context.onScheduler?.(scheduler);
   for (const nar of plan.verified) hold(nar);
   const attached = context.torrentsLate?.().then(() => scheduler.attach(context.torrentOf));
   attached?.catch(() => undefined); // a failed hash map only causes a warning

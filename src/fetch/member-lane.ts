@@ -9,6 +9,7 @@ import type { HeldNars } from '../serve/held-nars.ts';
 import type { Origin, PartialNar } from '../store/partial.ts';
 import { ArrivingNars, readRange } from './arriving-nars.ts';
 import type { Tell } from './events.ts';
+import type { HurriedNars } from './hurried-nars.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { asItArrives, believed, fetcherOf } from './sharing.ts';
 import type { TaskFiles } from './task-files.ts';
@@ -26,6 +27,8 @@ export interface MemberLaneOptions {
   readonly policy: LanePolicy;
   /** Serves the finished parts of an arriving NAR to others. */
   readonly held: HeldNars | undefined;
+  /** The NARs that are requested before all others. */
+  readonly hurried: HurriedNars | undefined;
   readonly tell: Tell;
   /** Called when a NAR is complete. */
   readonly onComplete: (task: Task) => void;
@@ -109,6 +112,8 @@ export class MemberLane implements AsyncDisposable {
       if (task.partial !== undefined) begun.set(fileHash, task.partial);
     }
     this.#download.add(files, begun);
+    const { hurried } = this.#options;
+    for (const { file } of files) if ((hurried?.turnOf([file]) ?? Infinity) < Infinity) this.#download.hurry(file);
   }
 
   /**

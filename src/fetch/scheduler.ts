@@ -11,6 +11,7 @@ import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
 import { reasonToGiveUp } from './giving-up.ts';
 import { handOver } from './hand-over.ts';
+import type { HurriedNars } from './hurried-nars.ts';
 import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { LaneWork } from './lane-work.ts';
@@ -43,6 +44,7 @@ export interface SchedulerOptions {
   readonly standstillMs?: number | undefined;
   /** As in a round (fetch-round.ts). */
   readonly placeOf?: ((job: NarJob) => number) | undefined;
+  readonly hurried?: HurriedNars | undefined;
   /** Called with each NAR that begins to arrive. */
   readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
@@ -103,7 +105,10 @@ export class Scheduler {
     const where = (this.#where = new Whereabouts(network, () => this.#members, policy));
     const mayPeersHave = (task: Task): boolean => where.mayPeersHave(task);
     this.#work = new LaneWork({ network, http, upstreams, order, limit, policy, files, judge, mayPeersHave, tell });
-    const queues = (this.#queues = new TaskQueues((task) => where.isAtMembers(task)));
+    const queues = (this.#queues = new TaskQueues(
+      (task) => where.isAtMembers(task),
+      (task) => options.hurried?.turnOf(task.files) ?? Infinity,
+    ));
     const takeOvers = this.#takeOvers;
     this.#choice = new SourceChoice({ queues, where, policy, takeOvers });
     this.#outcomes = new TaskOutcomes({
@@ -137,6 +142,7 @@ export class Scheduler {
     // Several machines that fetch in the same order would each ask the upstream for the same NARs.
     const placeOf = (network?.members.open.size ?? 0) > 1 ? undefined : this.#options.placeOf;
     const atOnce = upstreams.length === 0 ? 1 : UPSTREAM_SLOTS;
+    using _watch = this.#options.hurried?.watch((file) => this.#hurry(file));
     await this.#begin(inFetchOrder(jobs, placeOf, atOnce).map(newTask), linked);
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
@@ -169,16 +175,6 @@ export class Scheduler {
     linked.throwIfAborted();
     const { failures } = this.#outcomes;
     if (failures.length > 0) throw summary(failures, jobs.length);
-  }
-
-  /** Fetches a NAR before all others that wait, since somebody wants it now. */
-  hurry(file: FileHash): void {
-    for (const task of this.#queues.waiting()) {
-      if (!task.files.has(file)) continue;
-      this.#queues.hurry(task);
-      this.#members?.hurry(task);
-      return;
-    }
   }
 
   /** Returns true once the NAR of a job is in the store. */
@@ -226,6 +222,7 @@ export class Scheduler {
       atUpstreams: this.#work.atUpstreams,
       policy: this.#policy,
       held: this.#options.held,
+      hurried: this.#options.hurried,
       tell: this.#tell,
       onComplete: (task) => this.#outcomes.settle(task, signal),
       onFailure: (task, error) => {
@@ -254,6 +251,16 @@ export class Scheduler {
   /** Returns true if others may hear that we want a NAR: a hash map names it, or a share-key has signed it. */
   async #isShared({ job: { torrent, info } }: Task): Promise<boolean> {
     return torrent !== undefined || (await this.#options.held?.isShared(info)) === true;
+  }
+
+  /** Puts a waiting NAR before the others, since somebody wants it now. */
+  #hurry(file: FileHash): void {
+    for (const task of this.#queues.waiting()) {
+      if (!task.files.has(file)) continue;
+      this.#queues.hurry(task);
+      this.#members?.hurry(task);
+      return;
+    }
   }
 
   async #untilDone(signal: AbortSignal): Promise<void> {

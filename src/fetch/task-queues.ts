@@ -9,14 +9,19 @@ export type TorrentOf = (info: NarInfo) => Promise<NarJob['torrent']>;
 /** The tasks that no lane works on, sorted by whether a member has them. */
 export class TaskQueues {
   readonly #isAtMembers: (task: Task) => boolean;
+  readonly #turnOf: (task: Task) => number;
   readonly #atMembers = new Set<Task>();
   readonly #elsewhere = new Set<Task>();
   readonly #news = new EventEmitter<{ change: [] }>();
   #open = 0;
 
-  /** @param isAtMembers returns true if an answering member has the NAR, or a missing part of it */
-  constructor(isAtMembers: (task: Task) => boolean) {
+  /**
+   * @param isAtMembers returns true if an answering member has the NAR, or a missing part of it
+   * @param turnOf returns the place of a task that somebody waits for among those; Infinity for all others
+   */
+  constructor(isAtMembers: (task: Task) => boolean, turnOf: (task: Task) => number = () => Infinity) {
     this.#isAtMembers = isAtMembers;
+    this.#turnOf = turnOf;
     this.#news.setMaxListeners(0);
   }
 
@@ -29,7 +34,7 @@ export class TaskQueues {
   /** Queues a task that no lane works on any more. */
   queue(task: Task): void {
     task.handOver = new AbortController();
-    (this.#isAtMembers(task) ? this.#atMembers : this.#elsewhere).add(task);
+    this.#put(task, this.#isAtMembers(task) ? this.#atMembers : this.#elsewhere);
     this.tellChange();
   }
 
@@ -38,14 +43,9 @@ export class TaskQueues {
     return this.#atMembers.delete(task) || this.#elsewhere.delete(task);
   }
 
-  /** Puts a waiting task before all others. */
+  /** Puts a waiting task in its turn, since somebody waits for it now. */
   hurry(task: Task): void {
-    for (const set of [this.#atMembers, this.#elsewhere]) {
-      if (!set.delete(task)) continue;
-      const others = [...set];
-      set.clear();
-      for (const one of [task, ...others]) set.add(one);
-    }
+    for (const set of [this.#atMembers, this.#elsewhere]) if (set.delete(task)) this.#put(task, set);
     this.tellChange();
   }
 
@@ -69,7 +69,7 @@ export class TaskQueues {
       for (const task of set) {
         if (this.#isAtMembers(task) === (set === this.#atMembers)) continue;
         set.delete(task);
-        other.add(task);
+        this.#put(task, other);
       }
     }
   }
@@ -139,5 +139,13 @@ export class TaskQueues {
       if (torrent !== undefined) found.push({ task, torrent });
     }
     return found.filter(({ task }) => isUntouched(task) && this.take(task)); // others were begun meanwhile
+  }
+
+  /** Puts a task behind all others of a set, or in its turn. */
+  #put(task: Task, set: Set<Task>): void {
+    const turn = this.#turnOf(task);
+    const behind = turn === Infinity ? [] : [...set].filter((one) => this.#turnOf(one) > turn);
+    for (const one of behind) set.delete(one);
+    for (const one of [task, ...behind]) set.add(one);
   }
 }

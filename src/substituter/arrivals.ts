@@ -9,6 +9,7 @@ import type { Closure } from '../fetch/closure.ts';
 import { fetchNars, type FetchNarsContext } from '../fetch/fetch-nars.ts';
 import { placesOf } from '../fetch/import-order.ts';
 import type { NarJob } from '../fetch/job.ts';
+import { HurriedNars } from '../fetch/hurried-nars.ts';
 import { namedFile } from '../fetch/named-file.ts';
 import { planFetch, type Plan } from '../fetch/plan.ts';
 import type { Catalogue } from '../store/catalogue.ts';
@@ -19,7 +20,7 @@ import { Arrival } from './arrival.ts';
 /** Batches that are fetched at the same time. A NAR that a client waits for does not wait for one of them to end. */
 const MOST_BATCHES = 4;
 
-type OfBatch = 'session' | 'upstreams' | 'order' | 'torrentsLate' | 'placeOf' | 'onBegun' | 'onFetched' | 'onScheduler';
+type OfBatch = 'session' | 'upstreams' | 'order' | 'torrentsLate' | 'placeOf' | 'hurried' | 'onBegun' | 'onFetched';
 
 /** The means of a fetch, without those that each batch has of its own. */
 export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
@@ -40,8 +41,7 @@ export class Arrivals {
   readonly #arrivals = new Map<FileHash, Arrival>();
   #waiting = new Map<StoreHash, NarInfo>();
   readonly #running = new Set<Promise<void>>();
-  /** The present scheduler of each batch. */
-  readonly #schedulers = new Map<Closure, { hurry(file: FileHash): void }>();
+  readonly #hurried = new HurriedNars();
   #isUrgent = false;
   #isPlanned = false;
 
@@ -89,7 +89,7 @@ export class Arrivals {
 
   /** Fetches a NAR that is on its way before all others, since a client waits for it. */
   hurry(file: FileHash): void {
-    for (const scheduler of this.#schedulers.values()) scheduler.hurry(file);
+    if (this.#arrivals.has(file)) this.#hurried.add(file);
   }
 
   /** Resolves once all batches have ended. */
@@ -107,7 +107,6 @@ export class Arrivals {
       .catch((error: unknown) => this.#end(closure, asError(error)))
       .finally(() => {
         this.#running.delete(batch);
-        this.#schedulers.delete(closure);
         this.#begin();
       });
     this.#running.add(batch);
@@ -130,7 +129,7 @@ export class Arrivals {
       session,
       torrentsLate,
       placeOf: ({ info }) => places.get(storeHashOf(info.storePath)) ?? 1,
-      onScheduler: (scheduler) => this.#schedulers.set(closure, scheduler),
+      hurried: this.#hurried,
       onBegun: ({ fileHash }, partial) => {
         if (fileHash !== undefined) this.#arrivals.get(fileHash)?.begin(partial);
       },
@@ -150,6 +149,7 @@ export class Arrivals {
   #complete(info: NarInfo): void {
     const file = namedFile(info);
     if (file === undefined) return;
+    this.#hurried.delete(file.fileHash);
     const url = FileStore.narUrl(file.fileHash, file.extension);
     this.#arrivals.get(file.fileHash)?.complete(this.#context.store.narPath({ ...info, url }));
   }
@@ -162,6 +162,7 @@ export class Arrivals {
       if (arrival === undefined || file === undefined) continue;
       arrival.fail(failure);
       this.#arrivals.delete(file.fileHash);
+      this.#hurried.delete(file.fileHash);
     }
   }
 }

@@ -20,7 +20,7 @@ export interface Scene {
   readonly top: WrittenPath;
   readonly middle: WrittenPath;
   readonly leaf: WrittenPath;
-  /** Paths that `top` refers to, too. */
+  /** Paths that `top` refers to, too. Each refers to the one before it. */
   readonly others: readonly WrittenPath[];
   readonly substituter: Substituter;
   readonly url: string;
@@ -45,7 +45,12 @@ export async function scene(
   const middle = await written.add('middle', { references: [leaf.baseName] });
   const others: WrittenPath[] = [];
   for (let index = 0; index < count; index++)
-    others.push(await written.add(`other-${index}`, { contents: randomBytes(300_000).toString('hex') }));
+    others.push(
+      await written.add(`other-${index}`, {
+        contents: randomBytes(300_000).toString('hex'),
+        references: others.slice(-1).map(({ baseName }) => baseName),
+      }),
+    );
   const top = await written.add('top', { references: [middle, ...others].map(({ baseName }) => baseName) });
   const cache = lab.use(await startHttpCache(written.dir));
   const store = await FileStore.open(await lab.folder('store'), { create: true });

@@ -13,7 +13,7 @@ export interface Fault {
   /** Tested against the request's path and query; default: every request. */
   match?: RegExp;
   /**
-   * `status`: answers `status` (default 503) · `stall-headers`: never answers · `stall`, `cut`: after `afterBytes` of the
+   * `status`: answers `status` (default 503) · `hold`: answers as usual, but only after `until` · `stall-headers`: never answers · `stall`, `cut`: after `afterBytes` of the
    * body falls silent, or closes the connection · `ignore-range`: 200 with everything · `corrupt`: flips the byte at
    * `afterBytes` of the body · `longer`, `shorter`: a well-formed body without Content-Length, one byte more than asked
    * for, or `afterBytes` long · `wrong-content-range`: one byte off · `slow`: `rateBytesPerSec` · `redirect`: `status`
@@ -21,6 +21,7 @@ export interface Fault {
    */
   kind:
     | 'status'
+    | 'hold'
     | 'stall'
     | 'stall-headers'
     | 'cut'
@@ -36,6 +37,7 @@ export interface Fault {
   afterBytes?: number;
   /** Number of requests that it affects; default: all. */
   times?: number;
+  until?: Promise<void>;
   /** Value of the Retry-After header. */
   retryAfter?: string;
   /** Default 10,000. */
@@ -146,6 +148,7 @@ async function answer(
   if (fault?.kind === 'redirect') {
     return void send(fault.status ?? 302, { location: fault.location ?? '/', 'content-length': 0 }).end();
   }
+  if (fault?.kind === 'hold') await fault.until;
   const file = await findFile(base, record.url);
   if (file === undefined) return void send(404, { 'content-length': 0 }).end();
   const range = fault?.kind === 'ignore-range' ? undefined : parseRange(record.range, file.sizeBytes);
@@ -161,7 +164,7 @@ async function answer(
     'accept-ranges': 'bytes',
   });
   if (request.method === 'HEAD' || start === end) return void response.end();
-  if (fault === undefined || fault.kind === 'ignore-range' || fault.kind === 'wrong-content-range') {
+  if (fault === undefined || ['hold', 'ignore-range', 'wrong-content-range'].includes(fault.kind)) {
     const count = countBytes(record);
     return pipeline(createReadStream(file.path, { start, end: end - 1, highWaterMark: 262_144 }), count, response);
   }
