@@ -56,13 +56,16 @@ export type Warning =
   | { readonly kind: 'pointer-not-taken' }
   | { readonly kind: 'silent-dht'; readonly error: Error }
   | { readonly kind: 'failed-torrent'; readonly infoHash: string; readonly error: Error }
-  | { readonly kind: 'failed-seed'; readonly infoHash: string; readonly error: Error };
+  | { readonly kind: 'failed-seed'; readonly infoHash: string; readonly error: Error }
+  /** A warning came again, that often. */
+  | { readonly kind: 'repeated'; readonly first: Warning; readonly count: number };
 
 /** Takes warnings. */
 export type Warn = (warning: Warning) => void;
 
 /** Returns the facts of a warning as plain values. */
 export function factsOf(warning: Warning): Readonly<Record<string, unknown>> {
+  if ('first' in warning) return { ...warning, first: factsOf(warning.first) };
   return 'error' in warning ? { ...warning, error: failureOf(warning.error) } : warning;
 }
 

@@ -4,6 +4,7 @@ import { isNarswarmError } from '../errors.ts';
 import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
 import { errorSentence, isReplacedProgram } from './error-sentences.ts';
 import type { Output } from './output.ts';
+import { formatCount } from './values.ts';
 
 /**
  * Returns a function that prints warnings; with --json, it prints their facts, too. Says only once that the program was
@@ -102,6 +103,8 @@ export function warningSentence(warning: Warning): string {
       const { infoHash, error } = warning;
       return `cannot seed ${infoHash}: ${isTooManyFiles(error) ? TOO_MANY_FILES : errorSentence(error)}`;
     }
+    case 'repeated':
+      return `${formatCount(warning.count, 'more warning')} like this one: ${warningSentence(warning.first)}`;
     default:
       return warning satisfies never;
   }

@@ -12,6 +12,7 @@ import { asError, type Warn } from '../warning.ts';
 import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
+import { ToldOnce } from './told-once.ts';
 
 /**
  * Lower numbers are asked first. A cache that names none has 0, and among equals Nix keeps to the order of nix.conf;
@@ -66,6 +67,7 @@ export class Substituter implements AsyncDisposable {
   readonly #options: SubstituterOptions;
   readonly #memory = new NarInfoMemory();
   readonly #timer: NodeJS.Timeout;
+  readonly #warnings: ToldOnce;
   #activity: Promise<Activity> | undefined;
   #open: Activity | undefined;
   #askedAtMs = 0;
@@ -74,6 +76,7 @@ export class Substituter implements AsyncDisposable {
 
   constructor(options: SubstituterOptions) {
     this.#options = options;
+    this.#warnings = new ToldOnce(options.onWarning);
     const everyMs = Math.min(LOOK_EVERY_MS, options.lookingMs ?? LOOKING_MS);
     this.#timer = setInterval(() => this.#look(), everyMs).unref();
   }
@@ -160,10 +163,10 @@ export class Substituter implements AsyncDisposable {
   async #begin(): Promise<Activity | undefined> {
     this.#askedAtMs = performance.now();
     if (this.#isClosed) return undefined;
-    const { onWarning, onEvent } = this.#options;
+    const { onEvent } = this.#options;
     const tell: ActivityMeans['tell'] = (event) => {
       onEvent?.(event);
-      if (event.type === 'warning') onWarning(event.warning);
+      if (event.type === 'warning') this.#warnings.take(event.warning);
     };
     this.#activity ??= Activity.open({ ...this.#options, tell }, this.#memory).then(
       (activity) => (this.#open = activity),
@@ -172,15 +175,16 @@ export class Substituter implements AsyncDisposable {
       return await this.#activity;
     } catch (error) {
       this.#activity = undefined;
-      onWarning({ kind: 'failed', error: asError(error) });
+      this.#warnings.take({ kind: 'failed', error: asError(error) });
       return undefined;
     }
   }
 
-  /** Ends the activity if nobody asks any more. */
+  /** Ends the activity if nobody asks any more, and tells how often its warnings came again. */
   #look(): void {
     const idleMs = performance.now() - this.#askedAtMs;
-    if (this.#open === undefined || this.#open.arrivals.hasReaders) return;
+    const isOpening = this.#open === undefined && this.#activity !== undefined;
+    if (isOpening || this.#open?.arrivals.hasReaders === true) return;
     const { lookingMs = LOOKING_MS } = this.#options;
     if (idleMs > (this.#hasServed ? IDLE_MS : lookingMs)) void this.#end();
   }
@@ -191,6 +195,7 @@ export class Substituter implements AsyncDisposable {
     this.#open = undefined;
     this.#hasServed = false;
     await (await ending?.catch(() => undefined))?.[Symbol.asyncDispose]();
+    this.#warnings.flush();
     if (ending !== undefined && !this.#isClosed) this.#options.onEnded?.();
   }
 }

@@ -45,6 +45,10 @@ test('warnings name the thing, what happened and the way out', () => {
     ],
     [{ kind: 'failed-seed', infoHash, error: asError('no file') }, `cannot seed ${infoHash}: no file`],
     [
+      { kind: 'repeated', first: { kind: 'failed', error: asError('the cache is away') }, count: 23 },
+      '23 more warnings like this one: the cache is away',
+    ],
+    [
       { kind: 'nothing-evicted', obstacle: { kind: 'lost-root', path, keeper: 'laptop' } },
       `nothing is evicted, since kept paths may need it: the subscription laptop’s ${path} has no narinfo in the store: fetch it again, or stop keeping it`,
     ],
