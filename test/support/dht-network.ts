@@ -15,7 +15,7 @@ export interface DhtNetwork extends AsyncDisposable {
 }
 
 /** Limit on the time until a process has announced itself. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 /** Waits until the DHT knows the process with the peer port `port` as a member of the cohort of a hash map. */
 export async function untilInCohort(bootstrap: readonly Endpoint[], address: string, port: number): Promise<void> {
