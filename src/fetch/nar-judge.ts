@@ -18,6 +18,8 @@ export interface NarJudgeOptions {
   readonly order: UpstreamOrder;
   /** True if peers are asked, too. */
   readonly hasPeers: boolean;
+  /** True if BitTorrent clients may ask for a NAR by its torrent as soon as it is here. */
+  readonly givesTorrents: boolean;
   /** Called with the senders if a NAR has other bytes than named. Returns true if a liar was found and banned. */
   readonly onWrong: (task: Task, origins: readonly Origin[]) => boolean;
   readonly tell: Tell;
@@ -40,7 +42,7 @@ export class NarJudge {
    * @throws HASH_MISMATCH; storage failures; the signal's reason
    */
   async settle(task: Task, signal: AbortSignal): Promise<Verdict> {
-    const { files } = this.#options;
+    const { files, givesTorrents } = this.#options;
     const { partial } = task;
     if (partial === undefined) return 'again';
     const judge = async (path: string, fileHash: FileHash): Promise<string | undefined> => {
@@ -55,7 +57,8 @@ export class NarJudge {
       await partial.drain();
       const head = partial.missing().length === 0 ? await partial.head(MAGIC_BYTES) : undefined;
       // Pieces that do not match the file are the hash map's mistake and must not be passed on.
-      if (!(await partial.settle(files.pathOf(task.job), { judge, isTrusted }))) task.job.torrent = undefined;
+      const options = { judge, isTrusted, readsPieces: givesTorrents };
+      if (!(await partial.settle(files.pathOf(task.job), options))) task.job.torrent = undefined;
       if (head !== undefined) await files.relabel(task, head);
     } catch (error) {
       await this.#prepareAgain(task, partial, error);

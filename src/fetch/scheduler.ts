@@ -99,6 +99,7 @@ export class Scheduler {
       upstreams,
       order,
       hasPeers: network !== undefined,
+      givesTorrents: network?.givesTorrents === true,
       onWrong: (task, origins) => this.#members?.doubt(task, origins) ?? false,
       tell,
     });

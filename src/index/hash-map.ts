@@ -79,9 +79,10 @@ export class HashMap {
    *   of the source; the signal's reason
    */
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
+    const atHand = this.peek(hash);
+    if (atHand !== undefined) return atHand === 'absent' ? undefined : atHand;
     const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
-    if (entry === undefined) return undefined;
-    return recordOf(hash, await unlessAborted(this.#records(entry), signal));
+    return entry && recordOf(hash, await unlessAborted(this.#records(entry), signal));
   }
 
   /**

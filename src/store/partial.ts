@@ -26,7 +26,7 @@ interface Expected {
   readonly torrent?: NarTorrent | undefined;
 }
 
-/** Options for a NAR whose SHA-256 is wrong. */
+/** The first two are for a NAR whose SHA-256 is wrong. */
 export interface SettleOptions {
   /**
    * Called with the whole file at `path`, if no single piece is to blame. Returns its target if its contents are right
@@ -38,6 +38,11 @@ export interface SettleOptions {
    * Default: none.
    */
   readonly isTrusted?: ((origin: Origin) => boolean) | undefined;
+  /**
+   * True to read the pieces that were not checked when they came, and check them against the torrent. Default: such a
+   * NAR is not known to match it.
+   */
+  readonly readsPieces?: boolean;
 }
 
 /**
@@ -210,7 +215,10 @@ export class PartialNar implements AsyncDisposable {
    *   them for another fetch. `facts.mapLied` is true if every piece matches the torrent: then the hash map named other
    *   bytes, and no source is to blame. `facts.origins` names the sources of dropped bytes.
    */
-  async settle(target: string, { judge, isTrusted = () => false }: SettleOptions = {}): Promise<boolean> {
+  async settle(
+    target: string,
+    { judge, isTrusted = () => false, readsPieces = false }: SettleOptions = {},
+  ): Promise<boolean> {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
@@ -223,7 +231,7 @@ export class PartialNar implements AsyncDisposable {
       this.#saved.remove();
       return false;
     }
-    const fitsTorrent = !this.#mayMisfit && (await this.#check.fitsTorrent());
+    const fitsTorrent = !this.#mayMisfit && (await this.#check.fitsTorrent({ readsPieces }));
     await this.#bytes.finish(target);
     this.#saved.remove();
     return fitsTorrent;

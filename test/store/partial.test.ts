@@ -391,7 +391,7 @@ test('settle returns whether the pieces of the torrent are those of the NAR', as
   const one = await prepare(t, 5 * PIECE + 5);
   const good = await one.begin();
   await good.write(0, [one.bytes], 'upstream');
-  assert.equal(await good.settle(one.target), true);
+  assert.equal(await good.settle(one.target, { readsPieces: true }), true);
   const other = await prepare(t, 5 * PIECE + 5);
   const expected = {
     sizeBytes: other.bytes.length,
@@ -401,7 +401,18 @@ test('settle returns whether the pieces of the torrent are those of the NAR', as
   const wrong = await PartialNar.open(`${other.path}-2`, expected, new Set(), hashThread);
   t.after(() => wrong.close());
   await wrong.write(0, [other.bytes], 'upstream');
-  assert.equal(await wrong.settle(other.target), false);
+  assert.equal(await wrong.settle(other.target, { readsPieces: true }), false);
+});
+
+test('without reading, settle vouches only for pieces that were checked when they came', async (t) => {
+  const byHttp = await prepare(t, 5 * PIECE + 5);
+  const unread = await byHttp.begin();
+  await unread.write(0, [byHttp.bytes], 'upstream');
+  assert.equal(await unread.settle(byHttp.target), false);
+  const byPeers = await prepare(t, 2 * PIECE);
+  const checked = await byPeers.begin();
+  for (const index of [0, 1]) await checked.putPiece(index, byPeers.piece(index), 'a peer');
+  assert.equal(await checked.settle(byPeers.target), true);
 });
 
 test('discard leaves nothing', async (t) => {

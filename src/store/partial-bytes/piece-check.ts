@@ -25,11 +25,15 @@ export class PieceCheck {
     return hash('sha1', bytes, 'hex') === Buffer.from(expected).toString('hex');
   }
 
-  /** Returns true if all pieces match the torrent. Reads only those that were not checked when they came. */
-  async fitsTorrent(): Promise<boolean> {
+  /**
+   * Returns true if all pieces match the torrent.
+   *
+   * @param options.readsPieces true to read those that were not checked when they came. Otherwise they do not match
+   */
+  async fitsTorrent({ readsPieces }: { readonly readsPieces: boolean }): Promise<boolean> {
     if (this.#pieces === undefined) return false;
     for (let index = 0; index < this.#held.count; index++) {
-      if (!this.#held.isChecked(index) && !(await this.fits(index))) return false;
+      if (!this.#held.isChecked(index) && !(readsPieces && (await this.fits(index)))) return false;
     }
     return true;
   }
