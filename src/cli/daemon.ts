@@ -27,6 +27,7 @@ import { statusText } from './running-daemon.ts';
 import { tellUpdated } from './update.ts';
 import { one } from './values.ts';
 import { warningsTo } from './warnings.ts';
+import type { DaemonPort } from '../daemon/daemon-port.ts';
 import type { FactsSocket as Answering } from '../daemon/facts-socket.ts';
 import type { Warn } from '../warning.ts';
 
@@ -151,6 +152,7 @@ export function daemonCommand(): Command {
         isHeldElsewhere: (nars, stop) => service.isHeldElsewhere(nars, stop),
       });
       let substituters: readonly string[] = [];
+      let given: DaemonPort['given'] | undefined;
       await using service = await Daemon.start({
         store,
         keys,
@@ -174,6 +176,7 @@ export function daemonCommand(): Command {
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         updating: () => mirrors.updating,
         substituters: () => substituters,
+        given: () => given?.(),
         onMember: () => mirrors.onMember(),
         onFollowed: (address, { seq, records, mirror: url }) => {
           const text = formatPublisherAddress(address);
@@ -206,6 +209,7 @@ export function daemonCommand(): Command {
       });
       const urls = httpUrls(httpPort?.addresses ?? []);
       substituters = options.substituter ? urls : [];
+      given = httpPort?.given;
       const statusPage = urls[0] === undefined ? null : `${urls[0]}/status`;
       // Another daemon on this store answers for itself.
       const answering = (): Promise<Answering> => FactsSocket.open(store, () => service.facts);

@@ -56,6 +56,8 @@ export function* daemonLines(facts: DaemonFacts, now: Date): Generator<string> {
   const { nars, port, scope, startedAt, pid, served, members, maps, published, updating, substituters } = facts;
   yield `daemon: offers ${formatCount(nars, 'NAR')} on port ${port} (scope ${scope}, process ${pid}); started ${whenInWords(startedAt, now)}`;
   yield `  served    ${formatCount(served.nars, 'NAR')}: ${formatSize(served.bytesToMembers)} to members, ${formatSize(served.bytesToClients)} to BitTorrent clients`;
+  if (served.bytesToNix + served.bytesOverHttp > 0)
+    yield `  over HTTP ${formatSize(served.bytesToNix)} to Nix on this machine, ${formatSize(served.bytesOverHttp)} to other machines`;
   for (const url of substituters) yield `  for Nix   ${url}`;
   if (members.length === 0) yield '  members   none connected';
   for (const { address, isNeighbour, holds, sentBytes, gaveBytes } of members.slice(0, SHOWN)) {

@@ -2,6 +2,7 @@ import { Option, type Command } from 'commander';
 import type { Daemon } from '../daemon/daemon.ts';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { firstFailure, isNarswarmError } from '../errors.ts';
+import type { DaemonPort } from '../daemon/daemon-port.ts';
 import type { SubstitutingOptions } from '../daemon/substituting.ts';
 import type { WatchOptions } from '../daemon/web/watch.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
@@ -64,7 +65,7 @@ interface SubstituterContext {
 export async function serveHttp(
   flags: SubstituterFlags & SourceFlags,
   { service, output, originOf, signal, subscriptions, ...means }: SubstituterContext,
-): Promise<(AsyncDisposable & { readonly addresses: readonly Endpoint[] }) | undefined> {
+): Promise<DaemonPort | undefined> {
   const port = flags.substituterPort ?? SUBSTITUTER_PORT;
   const sources = async (): Promise<Sources> => readSources(flags, { output, signal, originOf, seeds: true });
   const { openDaemonPort } = await import('../daemon/daemon-port.ts');

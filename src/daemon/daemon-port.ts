@@ -1,7 +1,10 @@
 import type { Endpoint } from '../discovery/endpoint.ts';
+import type { Arrival } from '../substituter/arrival.ts';
+import type { GivenBytes } from '../substituter/given.ts';
 import { addRoutes } from '../substituter/routes.ts';
 import { HttpPort } from './http-port.ts';
-import { openSubstituter, type SubstitutingOptions } from './substituting.ts';
+import { openSubstituter, type Substituting, type SubstitutingOptions } from './substituting.ts';
+import type { ArrivingNar } from './web/in-flight.ts';
 import { addWebRoutes, type WebOptions } from './web/routes.ts';
 import { Watch, type WatchOptions } from './web/watch.ts';
 
@@ -10,8 +13,15 @@ export interface DaemonPortOptions {
   readonly listen: readonly Endpoint[];
   /** Undefined: Nix is not served. */
   readonly substituting: Omit<SubstitutingOptions, 'listen' | 'onEvent'> | undefined;
-  readonly watch: WatchOptions;
+  readonly watch: Omit<WatchOptions, 'arriving'>;
   readonly web: Omit<WebOptions, 'watch'>;
+}
+
+/** The daemon's HTTP port. */
+export interface DaemonPort extends AsyncDisposable {
+  readonly addresses: readonly Endpoint[];
+  /** What was given to Nix so far. Undefined if Nix is not served. */
+  readonly given: () => GivenBytes | undefined;
 }
 
 /** Opens the daemon's HTTP port: a binary cache for Nix, and the pages that show the daemon. @throws LISTEN_FAILED */
@@ -20,12 +30,12 @@ export async function openDaemonPort({
   substituting,
   watch: watched,
   web,
-}: DaemonPortOptions): Promise<AsyncDisposable & { readonly addresses: readonly Endpoint[] }> {
+}: DaemonPortOptions): Promise<DaemonPort> {
   await using stack = new AsyncDisposableStack();
-  const watch = stack.use(new Watch(watched));
-  const opened =
-    substituting &&
-    stack.use(openSubstituter({ ...substituting, listen, onEvent: (event) => watch.recorder.take(event) }));
+  let opened: Substituting | undefined;
+  const arriving = (): ArrivingNar[] => Array.from(opened?.substituter.arriving ?? [], arrivingNar);
+  const watch = stack.use(new Watch({ ...watched, arriving }));
+  opened = substituting && stack.use(openSubstituter({ ...substituting, listen, onEvent: watch.take }));
   const port = stack.use(
     await HttpPort.open({
       listen,
@@ -37,5 +47,10 @@ export async function openDaemonPort({
   );
   const { addresses } = port;
   const open = stack.move();
-  return { addresses, [Symbol.asyncDispose]: () => open.disposeAsync() };
+  const given = (): GivenBytes | undefined => opened?.substituter.given.bytes;
+  return { addresses, given, [Symbol.asyncDispose]: () => open.disposeAsync() };
+}
+
+function arrivingNar({ info, fileHash, sizeBytes, partial }: Arrival): ArrivingNar {
+  return { path: info.storePath, fileHash, sizeBytes, heldBytes: partial?.heldBytes ?? 0 };
 }

@@ -14,6 +14,7 @@ import { joinAtLastPort, type Publisher } from '../publish/publisher.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { RateShares } from '../store/rate-shares.ts';
+import type { GivenBytes } from '../substituter/given.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import { unfollow } from '../subscription/unfollow.ts';
 import { asError, type Warn } from '../warning.ts';
@@ -53,6 +54,8 @@ export interface DaemonOptions {
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
   /** Returns the URLs at which Nix is served. */
   readonly substituters?: () => readonly string[];
+  /** Returns what was given over HTTP so far. Undefined if Nix is not served. */
+  readonly given?: () => GivenBytes | undefined;
   /** Returns the names of the mirrors that are being updated. */
   readonly updating?: () => readonly string[];
   /** Called when a member is connected, which may hold what was lacking. */
@@ -151,7 +154,7 @@ export class Daemon implements AsyncDisposable {
 
   /** The facts of this moment. */
   get facts(): DaemonFacts {
-    const { store, network, updating, substituters } = this.#options;
+    const { store, network, updating, substituters, given } = this.#options;
     return gatherFacts({
       startedAt: this.#startedAt,
       storeDir: store.dir,
@@ -164,6 +167,7 @@ export class Daemon implements AsyncDisposable {
       substituters: substituters?.() ?? [],
       replicas: this.#copies.last,
       updating: updating?.() ?? [],
+      given: given?.(),
     });
   }
 

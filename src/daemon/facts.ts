@@ -9,6 +9,7 @@ import type { Publisher } from '../publish/publisher.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import type { StoreOffer } from '../serve/store-offer.ts';
 import type { Replicas } from '../store/replicas.ts';
+import type { GivenBytes } from '../substituter/given.ts';
 import type { Network } from '../swarm/network.ts';
 import { VERSION } from '../version.ts';
 import type { FollowedMap, HeldEdition } from './followed-map.ts';
@@ -56,7 +57,15 @@ export const FACTS_SCHEMA = v.object({
   /** Requested NARs in the store whose pieces are known. Only those that the gate lets out are served. */
   nars: COUNT,
   /** What was given to others since the start. A NAR that is served for long counts again every five minutes. */
-  served: v.object({ nars: COUNT, bytesToMembers: COUNT, bytesToClients: COUNT }),
+  served: v.object({
+    nars: COUNT,
+    bytesToMembers: COUNT,
+    bytesToClients: COUNT,
+    /** Over HTTP, to Nix of this machine. */
+    bytesToNix: v.optional(COUNT, 0),
+    /** Over HTTP, to other machines. */
+    bytesOverHttp: v.optional(COUNT, 0),
+  }),
   members: v.array(MEMBER),
   /** The followed hash maps, with the edition that is complete here. */
   maps: v.array(v.object({ address: v.string(), edition: v.nullable(EDITION) })),
@@ -83,11 +92,13 @@ export interface FactSources {
   /** The last count of copies at other machines. */
   readonly replicas: Replicas | undefined;
   readonly updating: readonly string[];
+  /** Bytes of NARs given over HTTP. Undefined if Nix is not served. */
+  readonly given: GivenBytes | undefined;
 }
 
 /** Gathers the facts of this moment. Asks nobody, and reads nothing from the disk. */
 export function gatherFacts(sources: FactSources): DaemonFacts {
-  const { network, offer, publisher, replicas } = sources;
+  const { network, offer, publisher, replicas, given } = sources;
   const { swarm, dht, sent } = network;
   return {
     version: VERSION,
@@ -100,7 +111,13 @@ export function gatherFacts(sources: FactSources): DaemonFacts {
     mapPort: sources.mapPort ?? null,
     substituters: [...sources.substituters],
     nars: offer.catalogue.size,
-    served: { nars: offer.servedNars, bytesToMembers: sent.toMembers, bytesToClients: sent.toClients },
+    served: {
+      nars: offer.servedNars,
+      bytesToMembers: sent.toMembers,
+      bytesToClients: sent.toClients,
+      bytesToNix: given?.toNix ?? 0,
+      bytesOverHttp: given?.toOthers ?? 0,
+    },
     members: Array.from(network.members.open, ({ peer, host, isNeighbour, sentBytes }) => ({
       address: peer.endpoint.port === 0 ? peer.address : formatEndpoint(peer.endpoint),
       host,

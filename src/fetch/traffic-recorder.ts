@@ -1,4 +1,11 @@
-import { appendTraffic, type TrafficLine, type TrafficSource } from '../store/traffic.ts';
+import {
+  appendTraffic,
+  GIVEN_KINDS,
+  nothingGiven,
+  type GivenKind,
+  type TrafficLine,
+  type TrafficSource,
+} from '../store/traffic.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { randomUUID } from 'node:crypto';
 import type { FetchEvent, Received } from './events.ts';
@@ -28,7 +35,7 @@ export class TrafficRecorder implements AsyncDisposable {
   #from = new Map<TrafficSource, number>();
   #fallbacks = new Map<string, number>();
   #nars = 0;
-  #sent = 0;
+  #given = nothingGiven();
   #firstMs: number | undefined;
   #lastMs = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -59,14 +66,15 @@ export class TrafficRecorder implements AsyncDisposable {
     }
   };
 
-  /** Counts bytes that were given to other machines. */
-  addSent(bytes: number): void {
-    this.#sent += bytes;
+  /** Counts bytes that were given. */
+  addGiven(kind: GivenKind, bytes: number): void {
+    this.#given[kind] += bytes;
   }
 
   /** Writes what was counted since the last time. Never rejects. */
   async flush(): Promise<void> {
-    if (this.#from.size > 0 || this.#nars > 0 || this.#sent > 0 || this.#fallbacks.size > 0) this.#write();
+    const hasGiven = GIVEN_KINDS.some((kind) => this.#given[kind] > 0);
+    if (this.#from.size > 0 || this.#nars > 0 || hasGiven || this.#fallbacks.size > 0) this.#write();
     await this.#writing;
   }
 
@@ -82,7 +90,7 @@ export class TrafficRecorder implements AsyncDisposable {
       by: this.#by,
       from: Object.fromEntries(this.#from),
       nars: this.#nars,
-      sent: this.#sent,
+      ...this.#given,
       ...(this.#fallbacks.size > 0 && { fallbacks: Object.fromEntries(this.#fallbacks) }),
       ...(this.#downloads.nars > 0 && { downloads: { ...this.#downloads } }),
       ...last,
@@ -90,7 +98,7 @@ export class TrafficRecorder implements AsyncDisposable {
     this.#from = new Map();
     this.#fallbacks = new Map();
     this.#nars = 0;
-    this.#sent = 0;
+    this.#given = nothingGiven();
     this.#writing = this.#writing.then(() => appendTraffic(this.#store, line));
   }
 }

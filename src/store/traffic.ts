@@ -16,6 +16,10 @@ import { inState } from './state-folder.ts';
 export const TRAFFIC_SOURCES = ['neighbours', 'lanCaches', 'cohort', 'clients', 'caches'] as const;
 export type TrafficSource = (typeof TRAFFIC_SOURCES)[number];
 
+/** Bytes of NARs given: to peers (`sent`), over HTTP to Nix of this machine, and over HTTP to other machines. */
+export const GIVEN_KINDS = ['sent', 'toNix', 'overHttp'] as const;
+export type GivenKind = (typeof GIVEN_KINDS)[number];
+
 const COUNT = v.pipe(v.number(), v.minValue(0));
 const SOME = v.exactOptional(COUNT);
 const FROM = v.object({ neighbours: SOME, lanCaches: SOME, cohort: SOME, clients: SOME, caches: SOME });
@@ -29,8 +33,11 @@ const LINE = v.object({
   from: FROM,
   /** NARs that were completed. */
   nars: COUNT,
-  /** Bytes of NARs given to other machines. */
+  /** Bytes of NARs given to peers. */
   sent: COUNT,
+  /** Bytes of NARs given over HTTP to Nix of this machine, and to other machines. Earlier versions did not count them. */
+  toNix: v.exactOptional(COUNT),
+  overHttp: v.exactOptional(COUNT),
   /** Failures for which another source or another attempt made up, by the kind of the warning. */
   fallbacks: v.optional(v.record(v.string(), COUNT)),
   /** The downloads that the writer has begun so far, and how much of them is here. */
@@ -40,6 +47,10 @@ const LINE = v.object({
 });
 
 export type TrafficLine = v.InferOutput<typeof LINE>;
+
+export function nothingGiven(): Record<GivenKind, number> {
+  return { sent: 0, toNix: 0, overHttp: 0 };
+}
 
 /** Name of the file of a day (UTC). */
 export const DAY_FILE = /^\d{4}-\d\d-\d\d\.jsonl$/;

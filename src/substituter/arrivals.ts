@@ -59,6 +59,12 @@ export class Arrivals {
     return this.#arrivals.size;
   }
 
+  /** The NARs of which bytes may come now. */
+  *begun(): Iterable<Arrival> {
+    for (const arrival of this.#arrivals.values())
+      if (arrival.partial !== undefined && !arrival.hasEnded) yield arrival;
+  }
+
   /** True while a client receives one of them. */
   get hasReaders(): boolean {
     for (const { readers } of this.#arrivals.values()) if (readers > 0) return true;

@@ -32,6 +32,14 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     url: '/nar/:name',
     errorHandler,
     handler: sendNar,
+    onSend: async (request, reply) => {
+      const { method, socket } = request;
+      if (method !== 'GET' || reply.statusCode >= 300) return;
+      reply.raw.once(
+        'close',
+        substituter.given.begin(socket, Number(reply.getHeader('content-length')), clientOf(request)),
+      );
+    },
   });
   for (const folder of ['/realisations/*', '/build-trace-v2/*'])
     app.get<{ Params: { '*': string } }>(folder, { errorHandler }, async (request, reply) => {

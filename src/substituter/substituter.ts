@@ -11,6 +11,7 @@ import { isTrustedRealisation } from '../nix/realisation.ts';
 import { asError, type Warn } from '../warning.ts';
 import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
+import { Given } from './given.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
 import { ToldOnce } from './told-once.ts';
 
@@ -64,6 +65,8 @@ export type FoundNar =
  * question about a path begins the fetch of its whole closure.
  */
 export class Substituter implements AsyncDisposable {
+  /** What was given over HTTP so far. */
+  readonly given = new Given();
   readonly #options: SubstituterOptions;
   readonly #memory = new NarInfoMemory();
   readonly #timer: NodeJS.Timeout;
@@ -84,6 +87,11 @@ export class Substituter implements AsyncDisposable {
   /** The contents of `nix-cache-info`. */
   get cacheInfo(): string {
     return formatCacheInfo({ storeDir: this.#options.store.storeDir, wantMassQuery: true, priority: PRIORITY });
+  }
+
+  /** The NARs that are arriving. */
+  get arriving(): Iterable<Arrival> {
+    return this.#open?.arrivals.begun() ?? [];
   }
 
   /** Returns the narinfo of a path, naming the file as {@link nar} knows it. Undefined if no source has it. Never throws. */

@@ -22,7 +22,7 @@ const FACTS: DaemonFacts = {
   mapPort: null,
   substituters: ['http://127.0.0.1:16275'],
   nars: 5,
-  served: { nars: 2, bytesToMembers: 10, bytesToClients: 0 },
+  served: { nars: 2, bytesToMembers: 10, bytesToClients: 0, bytesToNix: 6, bytesOverHttp: 0 },
   members: [{ address: 'a:1', host: 'a', isNeighbour: true, holds: null, sentBytes: 10, gaveBytes: 0 }],
   maps: [{ address: 'magnet:?x', edition: null }],
   published: null,

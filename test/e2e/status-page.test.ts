@@ -76,15 +76,29 @@ describe('the status page of a daemon', { timeout: 100_000 }, () => {
     await close();
   });
 
-  test('what Nix fetches through the daemon counts, too', async () => {
+  test('what Nix fetches through the daemon counts, too, and its NARs are named while they arrive', async () => {
     await using cache = await startHttpCache(made.cacheDir);
     const { url, daemon, close } = await daemonOn(lab.path('store'), '--from', cache.url);
     const [hash] = made.root.slice('/nix/store/'.length).split('-');
     const text = await textOf(`${url}/${hash}.narinfo`);
-    await textOf(`${url}/${/^URL: (.*)$/m.exec(text)?.[1]}`);
+    cache.faults = [{ kind: 'stall', match: /^\/nar\//, afterBytes: 100 }];
+    const nar = textOf(`${url}/${/^URL: (.*)$/m.exec(text)?.[1]}`);
+    const large = new RegExp(
+      `<span title="/nix/store/[^"]*">lab-blob-0</span>\\s*<span class="num">\\d+ % of 4\\d\\d kB`,
+    );
     await until(async () => {
       await sleep(100);
-      return /^narswarm_received_nars_total [1-9]/m.test(await textOf(`${url}/metrics`));
+      const page = await textOf(`${url}/status`);
+      return large.test(page) && page.includes(`from ${cache.url}`);
+    }, daemon);
+    cache.faults = [];
+    await nar;
+    await until(async () => {
+      await sleep(100);
+      const metrics = await textOf(`${url}/metrics`);
+      return [/^narswarm_received_nars_total [1-9]/m, /^narswarm_sent_bytes_total\{to="nix"\} [1-9]/m].every((line) =>
+        line.test(metrics),
+      );
     }, daemon);
     await close();
   });

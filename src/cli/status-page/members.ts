@@ -27,7 +27,7 @@ export function membersSection({ members, nars, served }: DaemonFacts): Html {
   const sorted = [...machines.values()].toSorted(
     (a, b) => Number(b.isNeighbour) - Number(a.isNeighbour) || b.gave + b.sent - (a.gave + a.sent),
   );
-  const given = served.bytesToMembers + served.bytesToClients;
+  const given = served.bytesToMembers + served.bytesToClients + served.bytesOverHttp;
   const near = sorted.filter(({ isNeighbour }) => isNeighbour).length;
   return html`<section id="neighbours">
     <h2>${near === 0 ? 'No neighbour' : counted(near, 'neighbour')} connected</h2>

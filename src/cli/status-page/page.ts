@@ -10,6 +10,7 @@ import { formatSize } from '../values.ts';
 import { bars, legend, meter, shareBar } from './charts.ts';
 import { Html, html } from './html.ts';
 import { membersSection } from './members.ts';
+import { narsInFlight } from './in-flight.ts';
 import { SCRIPT } from './script.ts';
 import { STYLE } from './style.ts';
 import { subscriptionsSection } from './subscriptions.ts';
@@ -127,7 +128,11 @@ function daySection({ day, hours, at }: DaemonView): Html {
     <h2>The last 24 hours</h2>
     ${near + far === 0 ? undefined : html`<p class="lead">${formatSize(near)} saved, ${formatSize(far)} from the internet</p>`}
     ${sources(day)} ${near + far === 0 ? undefined : chart}
-    <p class="small soft">${counted(day.nars, 'NAR')} received; ${formatSize(day.sent)} given to others.</p>
+    <p class="small soft">
+      ${counted(day.nars, 'NAR')} received; ${formatSize(day.given.sent)} given to peers,
+      ${formatSize(day.given.overHttp)} to other machines over HTTP, ${formatSize(day.given.toNix)} to Nix on this
+      machine.
+    </p>
   </section>`;
 }
 
@@ -142,11 +147,11 @@ function figure(bytes: number): Html {
   return html`<p class="figure">${value}<small>${unit}</small></p>`;
 }
 
-function nowSection({ running, rates, facts }: DaemonView): Html {
+function nowSection({ running, inFlight, rates, facts }: DaemonView): Html {
   const total = TRAFFIC_SOURCES.reduce((sum, source) => sum + rates[source], 0);
   const perSecond = (bytes: number): string => `${formatSize(bytes)}/s`;
   const { updating } = facts;
-  if (running.length === 0 && total === 0)
+  if (running.length === 0 && inFlight.length === 0 && total === 0)
     return html`<section id="now">
       <h2>Now</h2>
       <p class="soft">
@@ -166,6 +171,7 @@ function nowSection({ running, rates, facts }: DaemonView): Html {
           <span class="soft num">${grouped(doneNars)} of ${counted(nars, 'NAR')}</span>${meter(doneBytes, bytes)}
         </div>`,
     )}
+    ${narsInFlight(inFlight)}
   </section>`;
 }
 

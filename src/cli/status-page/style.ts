@@ -46,6 +46,9 @@ svg.bars { height: 92px; margin-top: .9rem; }
 .clients { fill: var(--clients); } .caches { fill: var(--far); } .track { fill: var(--track); }
 ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .15rem 1.1rem; padding: 0; margin: .55rem 0 0; font-size: .875rem; }
 .legend svg { display: inline-block; width: 10px; height: 10px; margin-right: .4rem; }
+ul.nars { list-style: none; padding: 0; margin: .9rem 0 0; font-size: .875rem; }
+.nars li { display: grid; grid-template-columns: minmax(0, 1fr) max-content minmax(0, 14rem); gap: 0 1rem; padding: .15rem 0; }
+.nars li > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .axis { display: flex; justify-content: space-between; font-size: .78rem; color: var(--soft); margin-top: .25rem; }
 .item + .item { border-top: 1px solid var(--line); margin-top: .9rem; padding-top: .9rem; }
 .head { display: flex; flex-wrap: wrap; gap: .3rem .7rem; align-items: center; }
@@ -70,6 +73,8 @@ footer { color: var(--soft); font-size: .85rem; padding-top: 1rem; padding-botto
   #month .wide { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 2rem; align-items: end; }
 }
 @media (max-width: 30rem) {
+  .nars li { grid-template-columns: minmax(0, 1fr) max-content; }
+  .nars .from { grid-column: 1 / -1; }
   section { padding: .95rem 1rem; }
   table { font-size: .84rem; }
   td, td.num { padding-right: .45rem; }

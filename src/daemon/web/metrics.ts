@@ -36,10 +36,17 @@ export class Metrics {
       TRAFFIC_SOURCES.map((source) => [{ source: inSnakeCase(source) }, sinceStart.from[source]]),
     );
     this.#counter('received_nars_total', 'NARs received and verified', [], ({ sinceStart }) => [[{}, sinceStart.nars]]);
-    this.#counter('sent_bytes_total', 'Bytes of NARs sent, by receiver', ['to'], ({ facts: { served } }) => [
-      [{ to: 'members' }, served.bytesToMembers],
-      [{ to: 'clients' }, served.bytesToClients],
-    ]);
+    this.#counter(
+      'sent_bytes_total',
+      'Bytes of NARs given: to members, BitTorrent clients, other machines over HTTP, Nix of this machine',
+      ['to'],
+      ({ facts: { served } }) => [
+        [{ to: 'members' }, served.bytesToMembers],
+        [{ to: 'clients' }, served.bytesToClients],
+        [{ to: 'http' }, served.bytesOverHttp],
+        [{ to: 'nix' }, served.bytesToNix],
+      ],
+    );
     this.#counter('served_nars_total', 'NARs given to others', [], ({ facts }) => [[{}, facts.served.nars]]);
     this.#counter('fallbacks_total', 'Failures for which another source made up', ['reason'], ({ fallbacks }) =>
       Array.from(fallbacks, ([reason, count]) => [{ reason }, count]),

@@ -36,12 +36,13 @@ export function addWebRoutes(app: FastifyInstance, { watch, page, isOpen }: WebO
 
   get('/', async (_, reply) => reply.redirect('/status'));
 
-  get('/status', async (_, reply) =>
-    reply
+  get('/status', async (request, reply) => {
+    const view = await watch.view();
+    return reply
       .type('text/html; charset=utf-8')
       .header('content-security-policy', page.policy)
-      .send(page.html(await watch.view())),
-  );
+      .send(page.html(isLocal(request) ? view : { ...view, inFlight: [] }));
+  });
 
   get('/health', async (_, reply) => {
     const { problems, facts } = await watch.view();
@@ -57,8 +58,7 @@ export function addWebRoutes(app: FastifyInstance, { watch, page, isOpen }: WebO
 
   function get(url: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>): void {
     app.get(url, async (request, reply) => {
-      const host = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '');
-      if (!isOpen && !isLoopback(host)) return reply.code(404).type('text/plain').send('not found\n');
+      if (!isOpen && !isLocal(request)) return reply.code(404).type('text/plain').send('not found\n');
       void reply
         .header('cache-control', 'no-store')
         .header('cross-origin-resource-policy', 'same-origin')
@@ -67,4 +67,8 @@ export function addWebRoutes(app: FastifyInstance, { watch, page, isOpen }: WebO
       return answer(request, reply);
     });
   }
+}
+
+function isLocal({ socket }: FastifyRequest): boolean {
+  return isLoopback((socket.remoteAddress ?? '').replace(/^::ffff:/, ''));
 }

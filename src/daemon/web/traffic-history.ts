@@ -4,9 +4,12 @@ import type { FileStore } from '../../store/file-store.ts';
 import {
   DAY_FILE,
   formatTrafficLine,
+  GIVEN_KINDS,
+  nothingGiven,
   parseTrafficLine,
   TRAFFIC_SOURCES,
   trafficFolder,
+  type GivenKind,
   type TrafficLine,
   type TrafficSource,
 } from '../../store/traffic.ts';
@@ -24,7 +27,7 @@ const READ_BYTES = 8 * 1024 * 1024;
 export interface TrafficSum {
   readonly from: Record<TrafficSource, number>;
   nars: number;
-  sent: number;
+  readonly given: Record<GivenKind, number>;
 }
 
 /** A fetch that is receiving now. */
@@ -175,7 +178,8 @@ export class TrafficHistory {
     const text = Array.from(hours, ([at, of]) => {
       const sum = noTraffic();
       for (const line of of) addLine(sum, line);
-      return formatTrafficLine({ at, by: 'hour', ...sum });
+      const { from, nars, given } = sum;
+      return formatTrafficLine({ at, by: 'hour', from, nars, ...given });
     }).join('');
     await this.#store.replace(path, text);
     this.#offsets.set(name, Buffer.byteLength(text));
@@ -183,18 +187,18 @@ export class TrafficHistory {
 }
 
 export function noTraffic(): TrafficSum {
-  return { from: { neighbours: 0, lanCaches: 0, cohort: 0, clients: 0, caches: 0 }, nars: 0, sent: 0 };
+  return { from: { neighbours: 0, lanCaches: 0, cohort: 0, clients: 0, caches: 0 }, nars: 0, given: nothingGiven() };
 }
 
 /** Adds a line to a sum. */
-export function addLine(sum: TrafficSum, { from, nars, sent }: TrafficLine): void {
-  addTo(sum, { from: { ...noTraffic().from, ...from }, nars, sent });
+export function addLine(sum: TrafficSum, { from, nars, sent, toNix = 0, overHttp = 0 }: TrafficLine): void {
+  addTo(sum, { from: { ...noTraffic().from, ...from }, nars, given: { sent, toNix, overHttp } });
 }
 
-function addTo(sum: TrafficSum, { from, nars, sent }: TrafficSum): void {
+function addTo(sum: TrafficSum, { from, nars, given }: TrafficSum): void {
   for (const source of TRAFFIC_SOURCES) sum.from[source] += from[source];
   sum.nars += nars;
-  sum.sent += sent;
+  for (const kind of GIVEN_KINDS) sum.given[kind] += given[kind];
 }
 
 function linesOf(text: string): TrafficLine[] {

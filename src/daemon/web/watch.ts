@@ -1,11 +1,13 @@
 import { isNarswarmError } from '../../errors.ts';
+import type { FetchEvent } from '../../fetch/events.ts';
 import { TrafficRecorder } from '../../fetch/traffic-recorder.ts';
 import { shownAddress } from '../../redact.ts';
 import type { FileStore } from '../../store/file-store.ts';
-import type { TrafficLine, TrafficSource } from '../../store/traffic.ts';
+import { GIVEN_KINDS, nothingGiven, type TrafficLine, type TrafficSource } from '../../store/traffic.ts';
 import { readStatus, type SubscriptionStatus } from '../../subscription/status.ts';
 import type { Subscription } from '../../subscription/subscription.ts';
 import type { DaemonFacts } from '../facts.ts';
+import { InFlight, type ArrivingNar, type NarInFlight } from './in-flight.ts';
 import { problemsOf, type Problem } from './health.ts';
 import {
   addLine,
@@ -36,6 +38,8 @@ export interface DaemonView {
   /** Bytes a second by sender. */
   readonly rates: Readonly<Record<TrafficSource, number>>;
   readonly running: readonly RunningFetch[];
+  /** The NARs that are arriving for Nix, the largest first. Only for viewers on this machine. */
+  readonly inFlight: readonly NarInFlight[];
   /** Sums of all processes of the store since this daemon has started. */
   readonly sinceStart: TrafficSum;
   readonly fallbacks: ReadonlyMap<string, number>;
@@ -45,6 +49,8 @@ export interface WatchOptions {
   readonly store: FileStore;
   readonly facts: () => DaemonFacts;
   readonly subscriptions: () => Promise<readonly Subscription[]>;
+  /** Returns the NARs that are arriving for Nix. Default: none. */
+  readonly arriving?: () => Iterable<ArrivingNar>;
   readonly now?: () => Date;
 }
 
@@ -57,10 +63,11 @@ export class Watch implements AsyncDisposable {
   readonly #options: WatchOptions;
   readonly #now: () => Date;
   readonly #history: TrafficHistory;
+  readonly #inFlight = new InFlight();
   readonly #timer: NodeJS.Timeout;
   readonly #sinceStart = noTraffic();
   readonly #fallbacks = new Map<string, number>();
-  #recordedSent = 0;
+  #recorded = nothingGiven();
   #states: { readonly atMs: number; readonly updating: string; readonly read: Promise<Statuses> } | undefined;
 
   constructor(options: WatchOptions) {
@@ -69,11 +76,17 @@ export class Watch implements AsyncDisposable {
     this.recorder = new TrafficRecorder(options.store);
     this.#history = new TrafficHistory(options.store, this.#now, (line) => this.#count(line));
     this.#timer = setInterval(() => {
-      this.#recordSent();
+      this.#recordGiven();
       void this.#history.refresh();
     }, LOOK_MS).unref();
     void this.#history.refresh();
   }
+
+  /** Takes the events of the daemon's own fetches. */
+  readonly take = (event: FetchEvent): void => {
+    this.recorder.take(event);
+    this.#inFlight.take(event);
+  };
 
   /** Gathers everything. */
   async view(): Promise<DaemonView> {
@@ -93,6 +106,7 @@ export class Watch implements AsyncDisposable {
       days: history.spans(DAY_MS, 30),
       rates: history.rates(),
       running: history.running(),
+      inFlight: this.#inFlight.of(this.#options.arriving?.() ?? []),
       sinceStart: this.#sinceStart,
       fallbacks: this.#fallbacks,
     };
@@ -100,7 +114,7 @@ export class Watch implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    this.#recordSent();
+    this.#recordGiven();
     await this.recorder[Symbol.asyncDispose]();
   }
 
@@ -126,11 +140,11 @@ export class Watch implements AsyncDisposable {
     }
   }
 
-  #recordSent(): void {
-    const { bytesToMembers, bytesToClients } = this.#options.facts().served;
-    const sent = bytesToMembers + bytesToClients;
-    this.recorder.addSent(sent - this.#recordedSent);
-    this.#recordedSent = sent;
+  #recordGiven(): void {
+    const { bytesToMembers, bytesToClients, bytesToNix: toNix, bytesOverHttp: overHttp } = this.#options.facts().served;
+    const given = { sent: bytesToMembers + bytesToClients, toNix, overHttp };
+    for (const kind of GIVEN_KINDS) this.recorder.addGiven(kind, given[kind] - this.#recorded[kind]);
+    this.#recorded = given;
   }
 
   #count(line: TrafficLine): void {

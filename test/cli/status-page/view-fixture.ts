@@ -4,7 +4,9 @@ import { problemsOf } from '../../../src/daemon/web/health.ts';
 import { noTraffic, type TrafficSum } from '../../../src/daemon/web/traffic-history.ts';
 import type { DaemonView } from '../../../src/daemon/web/watch.ts';
 import { NarswarmError } from '../../../src/errors.ts';
+import { asFileHash } from '../../../src/nix/hash.ts';
 import { parseStorePath } from '../../../src/nix/store-path.ts';
+import { GIVEN_KINDS } from '../../../src/store/traffic.ts';
 import type { SubscriptionStatus } from '../../../src/subscription/status.ts';
 import type { SubscriptionState } from '../../../src/subscription/state.ts';
 
@@ -29,15 +31,19 @@ function sum(scaleBytes: number, seed: number): TrafficSum {
     clients: 0,
     caches: 0.11 * bytes,
   };
-  return { from, nars: Math.round(bytes / 2e6), sent: 1.4 * bytes };
+  return {
+    from,
+    nars: Math.round(bytes / 2e6),
+    given: { sent: 1.4 * bytes, toNix: 0.4 * bytes, overHttp: 0.1 * bytes },
+  };
 }
 
 function total(sums: readonly TrafficSum[]): TrafficSum {
   const all = noTraffic();
-  for (const { from, nars, sent } of sums) {
+  for (const { from, nars, given } of sums) {
     for (const key of Object.keys(from) as (keyof typeof from)[]) all.from[key] += from[key];
     all.nars += nars;
-    all.sent += sent;
+    for (const kind of GIVEN_KINDS) all.given[kind] += given[kind];
   }
   return all;
 }
@@ -53,7 +59,7 @@ const FACTS: DaemonFacts = {
   mapPort: 16_276,
   substituters: [],
   nars: 18_412,
-  served: { nars: 9_120, bytesToMembers: 212e9, bytesToClients: 3.1e9 },
+  served: { nars: 9_120, bytesToMembers: 212e9, bytesToClients: 3.1e9, bytesToNix: 58e9, bytesOverHttp: 11e9 },
   members: [
     {
       address: '192.168.1.23:16277',
@@ -142,6 +148,27 @@ const MISSING = ['firefox-unwrapped-147.0', 'rustc-1.95.0', 'linux-7.1.2-modules
   code: 'NARINFO_MISSING' as const,
 }));
 
+const IN_FLIGHT = (
+  [
+    ['chromium-unwrapped-152.0', 105e6, 61e6, ['192.168.1.23', '192.168.1.40', '203.0.113.80']],
+    [
+      'nixos-system-desktop-with-a-very-long-name-26.11.20261130.abcdef0-modules-shrunk',
+      78e6,
+      77.9e6,
+      ['192.168.1.57'],
+    ],
+    ['ghc-9.14.1', 65e6, 2e6, ['https://cache.nixos.org']],
+    ['texlive-2026', 56e6, 0, []],
+    ...['a', 'b', 'c', 'd'].map((name) => [name, 1e6, 5e5, ['192.168.1.23']] as const),
+  ] as const
+).map(([name, sizeBytes, heldBytes, from]) => ({
+  path: path(name),
+  fileHash: asFileHash(`sha256:${'0'.repeat(52)}`),
+  sizeBytes,
+  heldBytes,
+  from,
+}));
+
 /** A home with three other machines, one subscription that lacks paths, and a fetch. */
 export function viewInUse(): DaemonView {
   const days = Array.from({ length: 30 }, (_, index) => ({
@@ -202,6 +229,7 @@ export function viewInUse(): DaemonView {
     days,
     rates: { neighbours: 71e6, lanCaches: 0, cohort: 2.1e6, clients: 0, caches: 6.4e6 },
     running: [{ by: '1', downloads: { nars: 340, bytes: 3.4e9, doneNars: 112, doneBytes: 1.3e9 } }],
+    inFlight: IN_FLIGHT,
     sinceStart: sum(2e11, 4),
     fallbacks: new Map([
       ['fetched-again', 2],
@@ -226,7 +254,10 @@ export function newView(): DaemonView {
   const nothing = noTraffic();
   return {
     ...view,
-    facts: { ...facts, served: { nars: 0, bytesToMembers: 0, bytesToClients: 0 } },
+    facts: {
+      ...facts,
+      served: { nars: 0, bytesToMembers: 0, bytesToClients: 0, bytesToNix: 0, bytesOverHttp: 0 },
+    },
     subscriptions: [],
     problems: [],
     day: nothing,
@@ -235,6 +266,7 @@ export function newView(): DaemonView {
     days: view.days.map(({ at }) => ({ at, sum: nothing })),
     rates: nothing.from,
     running: [],
+    inFlight: [],
     sinceStart: nothing,
     fallbacks: new Map(),
   };

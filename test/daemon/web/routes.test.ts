@@ -36,6 +36,19 @@ suite('the pages of the daemon’s HTTP port', () => {
       assert.equal((await app(newView()).inject({ url: '/status', remoteAddress })).statusCode, 200);
   });
 
+  test('only viewers on this machine see which NARs are in flight', async () => {
+    const [nar] = viewInUse().inFlight;
+    assert.ok(nar);
+    const page = async (remoteAddress: string): Promise<string> =>
+      (await app(viewInUse(), true).inject({ url: '/status', remoteAddress })).body;
+    assert.match(await page('127.0.0.1'), /chromium-unwrapped-152\.0<\/span>\s*<span class="num">58 % of 105 MB/);
+    for (const remoteAddress of ['192.0.2.7', '::ffff:192.168.1.4']) {
+      const body = await page(remoteAddress);
+      assert.ok(!body.includes(nar.path));
+      assert.match(body, /of internet saved/);
+    }
+  });
+
   test('the page forbids everything that is not its own, and names no other server', async () => {
     const { headers, body } = await app(viewInUse()).inject('/status');
     const policy = String(headers['content-security-policy']);
@@ -51,6 +64,8 @@ suite('the pages of the daemon’s HTTP port', () => {
     for (const line of [
       /^narswarm_received_bytes_total\{source="lan_caches"\} \d/m,
       /^narswarm_sent_bytes_total\{to="members"\} 212000000000$/m,
+      /^narswarm_sent_bytes_total\{to="nix"\} 58000000000$/m,
+      /^narswarm_sent_bytes_total\{to="http"\} 11000000000$/m,
       /^narswarm_nars 18412$/m,
       /^narswarm_members\{network="local"\} 4$/m,
       /^narswarm_dht_nodes 214$/m,

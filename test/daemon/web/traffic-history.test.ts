@@ -26,7 +26,7 @@ suite('the history of a store’s traffic', () => {
     );
     await history.refresh();
     const day = history.sumOf(DAY_MS);
-    assert.deepEqual([nearBytes(day), farBytes(day), day.nars, day.sent], [201, 25, 3, 15]);
+    assert.deepEqual([nearBytes(day), farBytes(day), day.nars, day.given.sent], [201, 25, 3, 15]);
     assert.equal(nearBytes(history.sumOf(30 * DAY_MS)), 301);
     const hours = history.spans(HOUR_MS, 24);
     assert.deepEqual([nearBytes(hours[23]!.sum), nearBytes(hours[22]!.sum), nearBytes(hours[21]!.sum)], [101, 0, 100]);
@@ -114,7 +114,7 @@ suite('the history of a store’s traffic', () => {
     assert.deepEqual(history.sumOf(DAY_MS), {
       from: { neighbours: 60, lanCaches: 20, cohort: 0, clients: 0, caches: 10 },
       nars: 1,
-      sent: 0,
+      given: { sent: 0, toNix: 0, overHttp: 0 },
     });
     const [name = ''] = await readdir(trafficFolder(store));
     const written = JSON.parse((await readFile(join(trafficFolder(store), name), 'utf8')).trim()) as TrafficLine;

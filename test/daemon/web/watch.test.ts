@@ -35,13 +35,13 @@ suite('what is shown of a daemon', () => {
 
   test('what was given to others is recorded once, also by a daemon that ends', async (t) => {
     const store = await emptyStore(t);
-    const served = { nars: 1, bytesToMembers: 70, bytesToClients: 5 };
+    const served = { nars: 1, bytesToMembers: 70, bytesToClients: 5, bytesToNix: 30, bytesOverHttp: 4 };
     const options = { store, facts: () => ({ ...facts, served }), subscriptions: async () => [] };
     await (async () => {
       await using watch = new Watch(options);
-      assert.equal((await watch.view()).day.sent, 0);
+      assert.equal((await watch.view()).day.given.sent, 0);
     })();
     await using after = new Watch({ ...options, facts: () => facts });
-    assert.equal((await after.view()).day.sent, 75);
+    assert.deepEqual((await after.view()).day.given, { sent: 75, toNix: 30, overHttp: 4 });
   });
 });
