@@ -137,7 +137,10 @@ in
 
     cacheSize = keys.optional lib.types.str {
       example = "50G";
-      description = "Limit for the size of the file store. Default: no limit. An update removes paths beyond it.";
+      description = ''
+        Limit for the size of the file store. An update removes paths beyond it. Default: no limit, except for NARs that
+        only Nix asked the daemon for: 10 GB, or a tenth of the free space if that is less.
+      '';
     };
 
     publish = keys.switch "Whether this machine publishes a hash map of its own, of the subscriptions with `publish`.";

@@ -57,7 +57,7 @@ export function daemonCommand(): Command {
   daemon
     .option(
       '--max-size <size>',
-      'limit for the size of all NARs, which mirrors keep to, such as 50G (default: none)',
+      'limit for the size of all NARs, which mirrors keep to, such as 50G (default: none, but 10 GB, or a tenth of the free space, for NARs that only Nix asked for)',
       one(parseBudget),
     )
     .option(
@@ -190,8 +190,9 @@ export function daemonCommand(): Command {
       const { pruneStore } = await import('../subscription/prune-store.ts');
       const prune = async (): Promise<void> => {
         const { maxSize: maxBytes, keepGenerations } = options;
-        if (maxBytes === undefined) return;
-        await pruneStore(store, { maxBytes, keepGenerations, configured: await subscriptions(), signal, onWarning });
+        const { catalogue } = service.means.offer;
+        const configured = await subscriptions();
+        await pruneStore(store, { maxBytes, catalogue, keepGenerations, configured, signal, onWarning });
       };
       const followed = async (): Promise<PublisherAddress[]> =>
         publishersOf(options.publisher ?? [], await subscriptions());

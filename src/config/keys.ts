@@ -182,7 +182,7 @@ export const KEYS = {
     parse: parseBudget,
     placeholder: 'size',
     description: 'limit for the size of the file store, such as 50G',
-    initial: () => 'no limit',
+    initial: () => 'no limit, but 10 GB, or a tenth of the free space, for NARs that only Nix asked the daemon for',
   },
   'import-with': {
     shape: 'text',

@@ -5,7 +5,7 @@ import { withExtra } from '../nix/narinfo.ts';
 import { isWithoutNar, narInfoWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
-import { entryOf, pendingEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import { entryOf, isOnlyOfNix, pendingEntry, type AskedBy, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { FileStore, type NarInfoWriter } from '../store/file-store.ts';
 import { referencesFirst, type Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
@@ -20,6 +20,7 @@ const CONCURRENCY = 32;
  */
 export class Committer {
   readonly #store: FileStore;
+  readonly #askedBy: AskedBy;
   readonly #queue = new PQueue({ concurrency: CONCURRENCY });
   /** Narinfos that were written, as given. */
   readonly #written = new Set<NarInfo>();
@@ -27,8 +28,10 @@ export class Committer {
   #present: Set<StoreHash> | undefined;
   #catalogue: Catalogue | undefined;
 
-  constructor(store: FileStore) {
+  /** @param askedBy who asked for the NARs. Default: a fetch */
+  constructor(store: FileStore, askedBy: AskedBy = 'fetch') {
     this.#store = store;
+    this.#askedBy = askedBy;
   }
 
   /**
@@ -58,7 +61,7 @@ export class Committer {
     const torrents = new Map(jobs.map((job) => [job.fileHash, job.torrent]));
     const entries: CatalogueEntry[] = [];
     for (const info of locals.values()) {
-      const entry = await catalogueEntry(info, torrents, catalogue, store);
+      const entry = await catalogueEntry(info, torrents, catalogue, store, this.#askedBy);
       if (entry !== undefined) entries.push(entry);
     }
     await catalogue.add(entries);
@@ -98,6 +101,7 @@ async function catalogueEntry(
   torrents: ReadonlyMap<string, NarJob['torrent']>,
   catalogue: Catalogue,
   store: FileStore,
+  askedBy: AskedBy,
 ): Promise<CatalogueEntry | undefined> {
   const { storePath } = info;
   const named = namedFile(info);
@@ -106,9 +110,10 @@ async function catalogueEntry(
   const file = await store.statNar(info);
   if (file === undefined || file.sizeBytes !== sizeBytes) return undefined;
   const torrent = torrents.get(fileHash);
-  if (torrent !== undefined) return entryOf(torrent, storePath, file.mtimeMs, 'fetch');
-  if (catalogue.knows({ storePath, fileHash }, file) !== undefined) return undefined;
-  return pendingEntry({ fileHash, extension, ...file }, storePath, 'fetch');
+  if (torrent !== undefined) return entryOf(torrent, storePath, file.mtimeMs, askedBy);
+  const known = catalogue.knows({ storePath, fileHash }, file);
+  if (known !== undefined && (!isOnlyOfNix(known) || isOnlyOfNix({ askedBy }))) return undefined;
+  return pendingEntry({ fileHash, extension, ...file }, storePath, askedBy);
 }
 
 /** Returns the narinfo for this store: with the store's own name of the NAR, and without the fields of a hash map. */

@@ -6,9 +6,10 @@ import { narTorrent, PIECE_HASH_BYTES, pieceLengthOf, type NarTorrent } from '..
 
 /**
  * The reason why a NAR may be offered to others: it was requested by name. The gate considers no NAR without such
- * a line. Paths exported by `add` also belong in this machine's own hash map.
+ * a line. Paths exported by `add` also belong in this machine's own hash map. `substituter`: nobody but Nix has asked for
+ * it so far, so it has a limit of its own.
  */
-export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription';
+export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription' | 'substituter';
 
 /** The catalogue's facts about one NAR: enough to rebuild its torrent without reading the file. */
 export interface CatalogueEntry {
@@ -43,15 +44,25 @@ export type FoundNarHash = NarHash | `none:${number}`;
 /** Marks a {@link FoundNarHash} without a hash. */
 const NONE = 'none:';
 
-/** Adds earlier facts about the same file to an entry: a line with fewer facts removes none. */
-export function withKnown(entry: CatalogueEntry, known: CatalogueEntry | undefined): CatalogueEntry {
-  if (known === undefined || !isSameFile(known, entry)) return entry;
+/**
+ * Adds earlier facts about the same file to an entry: a line with fewer facts removes none. What somebody has asked for
+ * stays so when Nix asks for it, too.
+ */
+export function withKnown(line: CatalogueEntry, known: CatalogueEntry | undefined): CatalogueEntry {
+  if (known === undefined) return line;
+  const entry = isOnlyOfNix(line) ? { ...line, askedBy: known.askedBy } : line;
+  if (!isSameFile(known, entry)) return entry;
   const { torrent, narHash } = known;
   return {
     ...entry,
     ...(entry.torrent === undefined && torrent !== undefined && { torrent }),
     ...(entry.narHash === undefined && narHash !== undefined && { narHash }),
   };
+}
+
+/** Returns true if nobody but Nix has asked for a NAR. */
+export function isOnlyOfNix({ askedBy }: Pick<CatalogueEntry, 'askedBy'>): boolean {
+  return askedBy === 'substituter';
 }
 
 /** Returns true if two entries are about one file that has not changed in between. */
@@ -174,5 +185,6 @@ function arePiecesOf(sizeBytes: number, pieces: string): boolean {
 
 /** Returns true if two entries have the same facts about a file. */
 export function isSameEntry(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
-  return a !== undefined && isSameFile(a, b) && a.torrent?.infoHash === b.torrent?.infoHash && a.narHash === b.narHash;
+  if (a === undefined || !isSameFile(a, b) || isOnlyOfNix(a) !== isOnlyOfNix(b)) return false;
+  return a.torrent?.infoHash === b.torrent?.infoHash && a.narHash === b.narHash;
 }

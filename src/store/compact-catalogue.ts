@@ -7,7 +7,7 @@ import { finished } from 'node:stream/promises';
 import type { StorePath } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { appendAtOnce, cataloguePath } from './catalogue.ts';
-import { parseEntry } from './catalogue-entry.ts';
+import { isOnlyOfNix, parseEntry } from './catalogue-entry.ts';
 import type { FileStore } from './file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 
@@ -57,20 +57,32 @@ export async function compactCatalogue(store: FileStore): Promise<number> {
   }
 }
 
-/** Finds the last line of each path that is there, and how many others there are. */
+/**
+ * Finds the last line of each path that is there, and how many others there are. A line of the substituter does not replace
+ * one of somebody who has asked for the path.
+ */
 async function judge(
   store: FileStore,
   old: FileHandle,
   endBytes: number,
 ): Promise<{ lastLines: ReadonlyMap<StorePath, number>; count: number }> {
   const lastLines = new Map<StorePath, number>();
+  const onlyOfNix = new Set<StorePath>();
   const gone = new Set<StorePath>();
   let line = 0;
   for await (const text of linesOf(old, endBytes)) {
-    const path = parseEntry(text)?.storePath;
-    if (path !== undefined && !gone.has(path)) {
-      if (lastLines.has(path) || (await isFile(store.narInfoPath(storeHashOf(path))))) lastLines.set(path, line);
-      else gone.add(path);
+    const entry = parseEntry(text);
+    if (entry !== undefined && !gone.has(entry.storePath)) {
+      const path = entry.storePath;
+      const isKnown = lastLines.has(path);
+      if (!isKnown && !(await isFile(store.narInfoPath(storeHashOf(path))))) gone.add(path);
+      else if (!isOnlyOfNix(entry)) {
+        lastLines.set(path, line);
+        onlyOfNix.delete(path);
+      } else if (!isKnown || onlyOfNix.has(path)) {
+        lastLines.set(path, line);
+        onlyOfNix.add(path);
+      }
     }
     line++;
   }

@@ -2,7 +2,7 @@ import { NarswarmError } from '../errors.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { readClaims, type Claim } from './claims.ts';
 import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
-import { markKept, reach, type Kept, type Root } from './collect/keep.ts';
+import { keepOthers, markKept, reach, type Kept, type Root } from './collect/keep.ts';
 import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
 import { removeUnwantedPartials } from './collect/partials.ts';
 import { scanStore } from './collect/scan.ts';
@@ -27,6 +27,8 @@ export interface GcOptions {
   readonly forgotten?: readonly string[] | undefined;
   /** Limit for the bytes of all NARs. Undefined: no complete path is removed. */
   readonly maxBytes: number | undefined;
+  /** If given, nothing is removed but these paths, unless another path or a root needs them, and only beyond their limit. */
+  readonly limited?: LimitedPaths | undefined;
   /** Keepers whose paths are removed if the budget is not met otherwise, unless something else keeps them. Default: none. */
   readonly yielding?: Yielding | undefined;
   /**
@@ -44,6 +46,14 @@ export interface GcOptions {
   readonly onLeftover?: (file: { readonly path: string; readonly bytes: number }) => void;
   /** Called now and then with the number of files read. */
   readonly onProgress?: (files: number) => void;
+}
+
+/** Paths with a limit of their own. */
+export interface LimitedPaths {
+  /** Returns their store hashes. Called after `roots`. */
+  readonly storeHashes: () => Promise<ReadonlySet<string>>;
+  /** Limit for the bytes of their NARs. */
+  readonly maxBytes: number;
 }
 
 /** Keepers that give paths up. */
@@ -82,15 +92,17 @@ export interface GcResult {
  * @throws STORE_BUSY if another collector is running; STORE_UNWRITABLE; the signal's reason
  */
 export async function collectGarbage(options: GcOptions): Promise<GcResult> {
-  const { store, dryRun, now, signal, maxBytes } = options;
+  const { store, dryRun, now, signal, maxBytes, limited } = options;
   await using stack = new AsyncDisposableStack();
   if (!dryRun) stack.use(await takeTurn(store));
   // Reads the claims first: an update makes roots of its claims before it drops them.
   const claims: Claim[] = [];
   for await (const claim of readClaims(store, now)) claims.push(claim);
   const roots = await options.roots();
+  const limitedHashes = await limited?.storeHashes();
   const graph = await scanStore(store, signal, options.onProgress);
   const kept = markKept(graph, { roots, claims, now });
+  if (limitedHashes !== undefined) keepOthers(graph, kept, limitedHashes);
   const [yielding, others] = partition(roots, ({ keeper = '' }) => options.yielding?.keepers.has(keeper) === true);
 
   const leftovers = await removeLeftovers(store, graph, kept, {
@@ -102,8 +114,9 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const held = count(graph);
   const totalBytes = held.bytes - leftovers.narBytes;
   const mayEvict = kept.obstacles.length === 0;
-  const all = mayEvict ? chooseEviction(graph, kept, { excessBytes: Infinity }) : noEviction(graph);
-  const excessBytes = maxBytes === undefined ? 0 : totalBytes - maxBytes;
+  const removable = chooseEviction(graph, kept, { excessBytes: Infinity });
+  const all = mayEvict ? removable : noEviction(graph);
+  const excessBytes = excessOf({ maxBytes, limited }, { totalBytes, removableBytes: removable.bytes });
   const sole = soleNars(await readReplicas(store, now));
   const forgotten = options.forgotten && reach(graph, options.forgotten);
   const aim = { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined };
@@ -137,6 +150,14 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
     reclaimableBytes: Math.max(0, all.bytes - chosen.bytes),
     obstacles: kept.obstacles,
   };
+}
+
+function excessOf(
+  { maxBytes, limited }: Pick<GcOptions, 'maxBytes' | 'limited'>,
+  { totalBytes, removableBytes }: { readonly totalBytes: number; readonly removableBytes: number },
+): number {
+  if (limited !== undefined) return removableBytes - limited.maxBytes;
+  return maxBytes === undefined ? 0 : totalBytes - maxBytes;
 }
 
 /** Removes unwanted partial files if NARs of this size leave too little of the budget to them. */

@@ -1,14 +1,17 @@
 import { isNarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { collectGarbage } from '../store/gc.ts';
+import type { Catalogue } from '../store/catalogue.ts';
+import { collectGarbage, type LimitedPaths } from '../store/gc.ts';
 import type { Warn } from '../warning.ts';
 import { generationsToKeep } from './mirror.ts';
+import { limitOfSubstituted, substitutedOf } from './substituted.ts';
 import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
 
 export interface PruneOptions {
-  /** Limit for the bytes of all NARs. */
-  readonly maxBytes: number;
+  /** Limit for the bytes of all NARs. Undefined: only what nobody but Nix has asked for is limited. */
+  readonly maxBytes: number | undefined;
+  readonly catalogue: Catalogue;
   readonly keepGenerations: number;
   readonly configured: readonly Subscription[];
   readonly signal: AbortSignal;
@@ -17,17 +20,28 @@ export interface PruneOptions {
 
 /**
  * Removes paths that nothing keeps until a store meets its budget. Mirrors give nothing up. If that is not possible now,
- * the next update does it.
+ * the next update, or the next fetch for Nix, does it. Without a budget, only paths go that nobody but Nix has asked for:
+ * the store would grow with each build for ever.
  */
 export async function pruneStore(store: FileStore, options: PruneOptions): Promise<void> {
-  const { maxBytes, signal, onWarning } = options;
+  const { maxBytes, catalogue, signal, onWarning } = options;
   const keepGenerations = generationsToKeep(options.keepGenerations, options);
   try {
+    const limited = maxBytes === undefined ? await excessive(store, catalogue) : undefined;
+    if (maxBytes === undefined && limited === undefined) return;
     const roots = (): ReturnType<typeof storeRoots> => storeRoots(store, keepGenerations);
-    await collectGarbage({ store, roots, maxBytes, dryRun: false, now: new Date(), signal, onWarning });
+    await collectGarbage({ store, roots, maxBytes, limited, dryRun: false, now: new Date(), signal, onWarning });
   } catch (error) {
     if (signal.aborted || isNarswarmError(error, 'STORE_BUSY')) return;
     if (!isNarswarmError(error)) throw error;
     onWarning({ kind: 'failed', error });
   }
+}
+
+/** Returns the paths that nobody but Nix has asked for. Undefined as long as they are within their limit. */
+async function excessive(store: FileStore, catalogue: Catalogue): Promise<LimitedPaths | undefined> {
+  const substituted = await substitutedOf(catalogue);
+  const maxBytes = await limitOfSubstituted(store, substituted);
+  if (substituted.bytes <= maxBytes) return undefined;
+  return { maxBytes, storeHashes: async () => (await substitutedOf(catalogue)).storeHashes };
 }

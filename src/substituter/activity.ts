@@ -117,7 +117,7 @@ export class Activity implements AsyncDisposable {
       tell({ type: 'warning', warning: { kind: 'failed', error: asError(error) } });
     const realisations = new Map<string, Realisation>();
     stack.defer(() => writeRealisations(realisations.values(), store).catch(warn));
-    const feed = new CommitFeed(new Committer(store), { tell });
+    const feed = new CommitFeed(new Committer(store, 'substituter'), { tell });
     stack.defer(() => feed.end({ commits: true }));
 
     const find: FindNarInfo = async (hash, stopped, path) =>

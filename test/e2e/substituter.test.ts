@@ -5,7 +5,9 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { assertSound, Lab } from '../support/lab.ts';
+import { Catalogue } from '../../src/store/catalogue.ts';
+import { FileStore } from '../../src/store/file-store.ts';
+import { ALONE, assertSound, Lab } from '../support/lab.ts';
 import { NixClient } from '../support/nix-client.ts';
 import {
   cacheAfterDaemon,
@@ -49,6 +51,26 @@ suite('a daemon as the first substituter', () => {
     );
     await one.daemon.stop();
     assert.equal((await assertSound(one.store, made.publicKey)).nars.length, 8);
+  });
+
+  test('notes what only Nix has asked for, until somebody fetches it', LIMIT, async () => {
+    await using one = await startSubstitution(lab, made);
+    await assertRealises(await one.nix());
+    await one.daemon.stop();
+    const store = await FileStore.open(one.store, { create: false });
+    const askedBy = async (): Promise<string[]> =>
+      Array.from((await Catalogue.open(store)).entries(), (entry) => entry.askedBy);
+    assert.deepEqual(
+      await askedBy(),
+      Array.from({ length: 8 }, () => 'substituter'),
+    );
+    const fetch = ['fetch', made.root, '--store', one.store, '--no-copy', '--no-upstream'];
+    const { status, stderr } = await lab.run([...fetch, '--trusted-public-key', made.publicKey, ...ALONE]);
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(
+      await askedBy(),
+      Array.from({ length: 8 }, () => 'fetch'),
+    );
   });
 
   test('gives several Nixes at once what it fetches once', LIMIT, async () => {

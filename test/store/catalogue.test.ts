@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { FileHash, InfoHash, StorePath } from '../../src/nix/brands.ts';
 import { compactCatalogue } from '../../src/store/compact-catalogue.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
-import { formatEntry, pendingEntry, torrentOfEntry } from '../../src/store/catalogue-entry.ts';
+import { formatEntry, pendingEntry, torrentOfEntry, type CatalogueEntry } from '../../src/store/catalogue-entry.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { emptyStore, entryFor, filledStore, unchecked } from './store-fixture.ts';
 
@@ -208,6 +208,23 @@ test('keeps entries that others add while it is compacted', { timeout: 60_000 },
   await compactCatalogue(store);
   await follower.refresh();
   assert.deepEqual([follower.size, (await Catalogue.open(store)).size], [800, 800]);
+});
+
+test('what somebody has asked for stays so if Nix asks for it, too, also once it is compacted', async (t) => {
+  const store = await filledStore(t);
+  const [leaf, note, top] = await Promise.all([LEAF, NOTE, TOP].map((one) => entryFor(store, one)));
+  assert.ok(leaf && note && top);
+  const forNix = (entry: CatalogueEntry): CatalogueEntry => ({ ...entry, askedBy: 'substituter' });
+  const [one, other] = [await Catalogue.open(store), await Catalogue.open(store)];
+  await one.add([leaf, forNix(note)]);
+  await other.add([forNix(leaf), note, forNix(top)]); // without having read the others' lines
+  const reasons = async (): Promise<(string | undefined)[]> => {
+    const catalogue = await Catalogue.open(store);
+    return [leaf, note, top].map(({ storePath }) => catalogue.byStorePath(storePath)?.askedBy);
+  };
+  assert.deepEqual(await reasons(), ['fetch', 'fetch', 'substituter']);
+  assert.equal(await compactCatalogue(store), 2);
+  assert.deepEqual(await reasons(), ['fetch', 'fetch', 'substituter']);
 });
 
 test('compacting leaves a catalogue without stale lines unchanged', async (t) => {

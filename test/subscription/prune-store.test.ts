@@ -1,20 +1,29 @@
 /** What a daemon removes after it has fetched for Nix. */
 import assert from 'node:assert/strict';
+import { truncate, utimes } from 'node:fs/promises';
 import { suite, test, type TestContext } from 'node:test';
 import { addPin } from '../../src/store/pins.ts';
+import { Catalogue } from '../../src/store/catalogue.ts';
+import { pendingEntry, type AskedBy } from '../../src/store/catalogue-entry.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Turn } from '../../src/store/turn.ts';
 import { pruneStore } from '../../src/subscription/prune-store.ts';
+import { limitOfSubstituted, substitutedOf } from '../../src/subscription/substituted.ts';
 import type { Warning } from '../../src/warning.ts';
 import { emptyStore } from '../store/store-fixture.ts';
-import { addPath, pathNamed } from '../store/synthetic-store.ts';
+import { addPath, pathNamed, type Made } from '../store/synthetic-store.ts';
 
-async function prune(t: TestContext, store: FileStore, maxBytes: number): Promise<Warning[]> {
+/** Two of them exceed the limit for what nobody but Nix has asked for. */
+const LARGE = 9e9;
+
+async function prune(t: TestContext, store: FileStore, maxBytes: number | undefined): Promise<Warning[]> {
   const warnings: Warning[] = [];
   const stop = new AbortController();
   t.after(() => stop.abort());
   const onWarning = (warning: Warning): number => warnings.push(warning);
-  await pruneStore(store, { maxBytes, keepGenerations: 1, configured: [], signal: stop.signal, onWarning });
+  const catalogue = await Catalogue.open(store);
+  const { signal } = stop;
+  await pruneStore(store, { maxBytes, catalogue, keepGenerations: 1, configured: [], signal, onWarning });
   return warnings;
 }
 
@@ -32,6 +41,50 @@ suite('the budget of a daemon that serves Nix', () => {
     const isThere = async (name: string): Promise<boolean> =>
       (await store.readNarInfoOf(pathNamed(name))) !== undefined;
     assert.deepEqual(await Promise.all(['pinned', 'old', 'new'].map(isThere)), [true, false, true]);
+  });
+
+  test('without a budget, bounds only what nobody but Nix has asked for', async (t) => {
+    const store = await emptyStore(t);
+    const catalogue = await Catalogue.open(store);
+    const askedBy = {
+      fetched: 'fetch',
+      added: 'add',
+      'for-nix': 'substituter',
+      'for-nix-later': 'substituter',
+      both: 'substituter',
+      pinned: 'substituter',
+      needed: 'substituter',
+    } as const;
+    let hours = Object.keys(askedBy).length;
+    for (const [name, by] of Object.entries(askedBy)) await addLarge(name, by);
+    await addLarge('copied', undefined, { refersTo: ['needed'] });
+    await catalogue.add([{ ...catalogue.byStorePath(pathNamed('both'))!, askedBy: 'fetch' }]);
+    await addPin(store, pathNamed('pinned'), new Date(), new AbortController().signal);
+
+    const limit = await limitOfSubstituted(store, await substitutedOf(catalogue));
+    assert.ok(limit <= 10e9);
+    assert.deepEqual(await prune(t, store, undefined), []);
+    const left = await Promise.all(
+      [...Object.keys(askedBy), 'copied'].map(async (name) =>
+        (await store.readNarInfoOf(pathNamed(name))) === undefined ? undefined : name,
+      ),
+    );
+    const isLater = limit >= LARGE ? ['for-nix-later'] : [];
+    const kept = ['fetched', 'added', ...isLater, 'both', 'pinned', 'needed', 'copied'];
+    assert.deepEqual(
+      left.filter((name) => name !== undefined),
+      kept,
+    );
+
+    /** Adds a path whose NAR is a hole. */
+    async function addLarge(name: string, by: AskedBy | undefined, made: Made = {}): Promise<void> {
+      const atMs = Date.now() - hours-- * 3_600_000;
+      const info = await addPath(store, name, made);
+      await truncate(store.narPath(info), LARGE);
+      await utimes(store.narPath(info), atMs / 1000, atMs / 1000);
+      const file = { fileHash: info.fileHash!, extension: '', ...(await store.statNar(info))! };
+      if (by !== undefined) await catalogue.add([pendingEntry(file, info.storePath, by)]);
+    }
   });
 
   test('leaves it to the next update while another collector runs', async (t) => {

@@ -87,3 +87,14 @@ export function reach(graph: StoreGraph, storeHashes: readonly string[]): Uint8A
   }
   return reached;
 }
+
+/** Keeps all paths with a NAR except some, and what they need. Without a NAR, a narinfo only describes what Nix has. */
+export function keepOthers(graph: StoreGraph, { paths }: Kept, except: ReadonlySet<string>): void {
+  const others: string[] = [];
+  for (let path = 0; path < graph.pathCount; path++) {
+    const hash = graph.storeHash(path);
+    if (graph.narBytes(graph.narOf(path)) >= 0 && !except.has(hash)) others.push(hash);
+  }
+  const reached = reach(graph, others);
+  for (let path = 0; path < paths.length; path++) if (reached[path] === 1) paths[path] = 1;
+}
