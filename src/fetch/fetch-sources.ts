@@ -22,11 +22,12 @@ export class FetchSources implements WalkSources, AsyncDisposable {
   readonly upstreams: readonly Upstream[];
   readonly near: readonly NearSources[];
 
+  readonly #stack: AsyncDisposableStack;
+
   private constructor(
     { store, http, keys, near = [] }: PrefetchContext,
-    target: Target | undefined,
-    maps: HashMaps,
-    upstreams: readonly Upstream[],
+    { target, maps, upstreams }: Pick<FetchSources, 'target' | 'maps' | 'upstreams'>,
+    stack: AsyncDisposableStack,
   ) {
     this.store = store;
     this.http = http;
@@ -35,6 +36,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     this.maps = maps;
     this.near = near;
     this.upstreams = upstreams;
+    this.#stack = stack;
   }
 
   /** All present sources of NARs over HTTP, near ones first. */
@@ -55,16 +57,14 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     const areKnown = options.wholeMaps !== true && readRoots(options.roots).every(({ known }) => known !== undefined);
     const isOptional = areKnown && options.upstreams.length > 0;
     const onWarning = (warning: Warning): void => tell({ type: 'warning', warning });
-    const maps = stack.use(
-      new HashMaps({ publishers, publisherTimeoutMs, isOptional }, { store, network, http, signal, onWarning }),
-    );
-    const sources = new FetchSources(context, target, maps, (await ordering) ?? options.upstreams);
-    stack.move();
-    return sources;
+    const asked = { publishers, publisherTimeoutMs, isOptional };
+    const means = { store, network, http, signal, onWarning };
+    const maps = context.sharedMaps?.(asked, means) ?? stack.use(new HashMaps(asked, means));
+    const upstreams = (await ordering) ?? options.upstreams;
+    return new FetchSources(context, { target, maps, upstreams }, stack.move());
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.maps[Symbol.asyncDispose]();
-    await this.target?.[Symbol.asyncDispose]();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
   }
 }

@@ -17,6 +17,7 @@ import type { NarInfoSource } from './narinfo-sources.ts';
 import { withSafeUrl } from './named-file.ts';
 import type { HttpClient } from '../http/client.ts';
 import { asError, type Warn } from '../warning.ts';
+import { withinMs } from '../within.ts';
 
 /** Time for the publishers from the start of a fetch that has other sources, too. Then these begin without the maps. */
 const GRACE_MS = 1_500;
@@ -70,6 +71,8 @@ export class HashMaps implements AsyncDisposable {
   /** Hash maps that can no longer be read. They are not asked for more torrents. */
   readonly #unreachable = new Set<HashMap>();
   readonly #settled: Promise<HashMap[]>;
+  /** Number of answers when a fetch last waited in vain. */
+  #answersInVain = -1;
 
   constructor(options: HashMapsOptions, context: HashMapsContext) {
     this.#options = options;
@@ -102,6 +105,23 @@ export class HashMaps implements AsyncDisposable {
    */
   get graceMs(): number {
     return Math.max(LEAST_GRACE_MS, GRACE_MS - (this.#now() - this.#beganAtMs));
+  }
+
+  /**
+   * Waits for work that the publishers, or peers with a shard, may delay, for {@link graceMs}. After a wait in vain the
+   * next one ends at once until another publisher has answered, so that a run of several fetches waits once.
+   *
+   * @returns true if it takes longer: then the other sources should begin
+   * @throws as the work, if it fails meanwhile
+   */
+  async areLateFor(work: Promise<void>): Promise<boolean> {
+    const isVain = this.#answersInVain === this.#answered.length;
+    const isDone = await withinMs(
+      isVain ? 0 : this.graceMs,
+      work.then(() => true),
+    );
+    if (isDone === undefined) this.#answersInVain = this.#answered.length;
+    return isDone === undefined;
   }
 
   /** Returns the path of a named root, as soon as a publisher that names it has answered. @throws ROOT_UNKNOWN */

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -87,22 +86,8 @@ export async function attachInTime(
   const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
   const attaching = attachTorrents(jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
   attaching.catch(() => undefined); // a late failure is ignored
-  isLate = mayBeLate && jobs.length > 0 && (await isSlow(attaching, maps.graceMs));
+  isLate = mayBeLate && jobs.length > 0 && (await maps.areLateFor(attaching));
   if (isLate) return () => maps.settled();
   await attaching;
   return undefined;
-}
-
-/**
- * Returns true if upstreams should begin, since the publishers, or peers with a shard, take too long. Torrents that are
- * found later help with the rest.
- */
-async function isSlow(attaching: Promise<void>, graceMs: number): Promise<boolean> {
-  const attached = attaching.then(() => false);
-  const stop = new AbortController();
-  try {
-    return await Promise.race([attached, sleep(graceMs, true, { signal: stop.signal })]);
-  } finally {
-    stop.abort();
-  }
 }

@@ -11,6 +11,7 @@ import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
 import type { ImportWay } from '../nix/import-way.ts';
 import type { LooksInto } from './fetched-contents.ts';
+import type { HashMaps, HashMapsContext, HashMapsOptions } from './hash-maps.ts';
 import type { NearSources } from './near-sources.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
 import type { Room } from './room.ts';
@@ -27,6 +28,8 @@ export interface PrefetchContext {
   readonly limit?: DirectionLimit | undefined;
   /** Sorts the upstreams in the order of asking. Default: as given. */
   readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
+  /** Returns hash maps that outlast this fetch. Default: it asks the publishers itself, and forgets their answers. */
+  readonly sharedMaps?: (asked: HashMapsOptions, means: HashMapsContext) => HashMaps;
   /** Sources on the local network. Default: none. */
   readonly near?: readonly NearSources[];
   readonly tell: Tell;

@@ -5,6 +5,7 @@ import { FileStore } from '../store/file-store.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import { RateShares } from '../store/rate-shares.ts';
 import { PartialSession } from '../store/session.ts';
+import { HashMaps, type HashMapsContext, type HashMapsOptions } from './hash-maps.ts';
 import { LanCaches, type LanCachesOptions } from './lan-caches.ts';
 import type { NearSources } from './near-sources.ts';
 import { NeighbourNarInfos } from './neighbour-narinfos.ts';
@@ -12,6 +13,7 @@ import type { Network, NetworkOptions } from '../swarm/network.ts';
 import type { RateLimits } from '../bytes/rate-limits.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
+import { formatPublisherAddress } from '../index/address.ts';
 import { orderUpstreams } from './cache-infos.ts';
 import type { ImportWay } from '../nix/import-way.ts';
 import { prefetch } from './prefetch.ts';
@@ -61,6 +63,7 @@ export class Workplace implements AsyncDisposable {
   readonly #near: readonly NearSources[];
   readonly #traffic: TrafficRecorder | undefined;
   readonly #stack: AsyncDisposableStack;
+  readonly #maps = new Map<string, HashMaps>();
   readonly #orders = new WeakMap<readonly Upstream[], Promise<readonly Upstream[]>>();
 
   private constructor(
@@ -129,6 +132,7 @@ export class Workplace implements AsyncDisposable {
       keys: this.#options.keys,
       limit: this.#options.limits?.download,
       orderUpstreams: (upstreams) => this.#order(upstreams, signal),
+      sharedMaps: (asked, means) => this.#mapsOf(asked, means),
       near: this.#near,
       tell: (event) => {
         this.#traffic?.take(event);
@@ -163,13 +167,28 @@ export class Workplace implements AsyncDisposable {
     return ordered;
   }
 
-  /** Ends the fetches of this workplace. Their paths are still served, and may be collected from now on. */
-  endFetches(): Promise<void> {
-    return this.#session[Symbol.asyncDispose]();
+  /** Returns hash maps. All fetches of a run share them, so that only the first one waits for a silent publisher. */
+  #mapsOf(asked: HashMapsOptions, means: HashMapsContext): HashMaps {
+    const key = JSON.stringify({ ...asked, publishers: asked.publishers.map(formatPublisherAddress) });
+    const maps = this.#maps.get(key) ?? new HashMaps(asked, means);
+    this.#maps.set(key, maps);
+    return maps;
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#stack.disposeAsync();
+  /** Ends the fetches of this workplace. Their paths are still served, and may be collected from now on. */
+  async endFetches(): Promise<void> {
+    await this.#closeMaps();
+    await this.#session[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#closeMaps();
+    await this.#stack.disposeAsync();
+  }
+
+  async #closeMaps(): Promise<void> {
+    await Promise.all(Array.from(this.#maps.values(), (maps) => maps[Symbol.asyncDispose]()));
+    this.#maps.clear();
   }
 }
 
