@@ -1,21 +1,29 @@
 /** Bundles the program into dist/: `npm run build:program`. */
 import { fileURLToPath } from 'node:url';
-import { defineConfig } from 'rolldown';
+import { defineConfig, type Plugin } from 'rolldown';
 import { thirdPartyLicences } from './packaging/licences.ts';
 
 const stub = (name: string): string => fileURLToPath(new URL(`src/swarm/${name}`, import.meta.url));
 const extras = stub('no-extras.cjs');
 const http = stub('node-http.cjs');
 
-/** Enables Node's cache of compiled code. Node caches only files that are loaded later, so no other file may contain it. */
+/** Keeps compiled code, and loads the core with it. */
 const COMPILE_CACHE = /src\/cli\/compile-cache\.ts$/;
 
 /**
  * Modules that every fetch loads, with all that they import. They are one file: Node takes half a millisecond of processor
- * for each file that it loads, and a fetch would load 105 of them.
+ * for each file that it loads, and a fetch would load 105 of them. `cli/core-script.ts` keeps its compiled functions.
  */
 const CORE =
   /src\/(cli\/(program|fetch)|fetch\/run-fetch|swarm\/network|subscription\/fetch-(roots|resolution)|http\/create-sender|wire\/.*)\.ts$/;
+
+/** Tells Node that the files of `dist/` are not modules, as those of the checkout are. */
+const commonJs = (): Plugin => ({
+  name: 'common-js',
+  generateBundle() {
+    this.emitFile({ type: 'asset', fileName: 'package.json', source: '{ "type": "commonjs" }\n' });
+  },
+});
 
 export default defineConfig({
   input: {
@@ -36,12 +44,15 @@ export default defineConfig({
       'node:http': http,
     },
   },
-  plugins: [thirdPartyLicences()],
+  plugins: [thirdPartyLicences(), commonJs()],
   output: {
     dir: 'dist',
+    // V8 keeps the functions that a run has compiled only for scripts, not for modules.
+    format: 'cjs',
+    intro: "'use strict';", // as modules are
     cleanDir: true,
     entryFileNames: '[name].js',
-    chunkFileNames: '[name]-[hash].js',
+    chunkFileNames: ({ name }) => (name === 'core' ? 'core.js' : '[name]-[hash].js'),
     comments: false,
     codeSplitting: {
       groups: [

@@ -1,18 +1,29 @@
 import { enableCompileCache, flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { cacheFolder } from '../config/cache-folder.ts';
+import { loadCore } from './core-script.ts';
+
+const NOTHING = (): void => undefined;
+let saveCore = NOTHING;
 
 /**
- * Lets Node cache compiled code in a folder of this user alone. Node's default folder is below /tmp and shared: another
- * user could put code there for root to run. Without a folder of its own, nothing is cached.
+ * Keeps compiled code in a folder of this user alone. Node's default folder is below /tmp and shared: another user could
+ * put code there for root to run. Without a folder of its own, nothing is kept. Node keeps what is compiled while a file
+ * is loaded; of the core, all that was compiled is kept ({@link loadCore}).
+ *
+ * @param words the words after the program's name
  */
-export function keepCompiled(): void {
+export function keepCompiled([command = '']: readonly string[]): void {
   const dir = compileCacheDir();
-  if (dir !== undefined) enableCompileCache(dir);
+  if (dir === undefined) return;
+  const { directory } = enableCompileCache(dir);
+  if (directory !== undefined) saveCore = loadCore(directory, /^[a-z]+$/.test(command) ? command : 'others');
 }
 
-/** Saves what was compiled so far. Node itself saves it only at a normal end, which a service that is killed never has. */
+/** Saves what was compiled so far. Otherwise it is saved only at a good end, which a service that is killed never has. */
 export function saveCompiled(): void {
+  saveCore();
+  saveCore = NOTHING;
   flushCompileCache();
 }
 

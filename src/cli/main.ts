@@ -8,8 +8,6 @@ if (major === undefined || major < 24) {
   );
   process.exit(2);
 }
-const { keepCompiled } = await import('./compile-cache.ts');
-keepCompiled();
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // The reader of stdout has seen enough, or the terminal was closed: the running command ends in good order.
   if (error.code === 'EPIPE' || error.code === 'EIO') return;
@@ -18,7 +16,21 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exitCode ??= 1;
 });
 process.stderr.on('error', () => undefined); // nobody can read an error message
-const { onlyCommand, program, wordsToParse } = await import('./program.ts');
-const words = wordsToParse(process.argv.slice(2));
-const commands = await program(onlyCommand(words));
-await commands.parseAsync(words, { from: 'user' });
+void main(process.argv.slice(2));
+
+async function main(args: readonly string[]): Promise<void> {
+  process.once('beforeExit', endUnsettled);
+  const { keepCompiled } = await import('./compile-cache.ts');
+  keepCompiled(args);
+  const { onlyCommand, program, wordsToParse } = await import('./program.ts');
+  const words = wordsToParse(args);
+  const commands = await program(onlyCommand(words));
+  await commands.parseAsync(words, { from: 'user' });
+  process.off('beforeExit', endUnsettled);
+}
+
+/** Ends a command that waits for something that can no longer happen. */
+function endUnsettled(): void {
+  process.stderr.write('error: the command waits for something that never happens: this is a bug\n');
+  process.exit(1);
+}

@@ -1,4 +1,5 @@
 import { setFlagsFromString } from 'node:v8';
+import { saveCompiled } from './compile-cache.ts';
 
 /**
  * Keeps the heap of a process that runs for long small.
@@ -9,6 +10,7 @@ import { setFlagsFromString } from 'node:v8';
  * - The young generation does not grow, since buffers live for milliseconds. Otherwise the same daemon takes another 120 MB.
  */
 export function keepHeapSmall(): void {
+  saveCompiled(); // V8 refuses code that was compiled with other flags
   setFlagsFromString('--heap-growing-percent=25');
   setFlagsFromString('--semi-space-growth-factor=1');
 }

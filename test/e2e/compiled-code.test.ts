@@ -1,21 +1,114 @@
 import assert from 'node:assert/strict';
-import { globSync, statSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { test } from 'node:test';
-import { Lab } from '../support/lab.ts';
+import { globSync, statSync, type Stats } from 'node:fs';
+import { readFile, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { ALONE, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
 
-const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
+let lab: Lab;
+before(async () => {
+  lab = await Lab.open();
+});
+after(() => lab[Symbol.asyncDispose]());
 
-test('the compiled code of the largest file, which every command loads, is kept for the next start', async () => {
-  await using lab = await Lab.open();
-  const folder = await lab.folder('cache');
-  const env = { NODE_COMPILE_CACHE: '', XDG_CACHE_HOME: folder };
-  const { status, stderr } = await lab.runPlain(['--version'], { env });
-  assert.equal(status, 0, stderr);
-  const largestKept = largest('narswarm-compiled/*/*', folder);
-  assert.ok(largestKept > largest('*.js', DIST) / 4, `the largest kept file has ${largestKept} bytes`);
+/** A folder for compiled code, and the runs that use it. */
+class Compiled {
+  readonly env: Record<string, string>;
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+    this.env = { NODE_COMPILE_CACHE: '', XDG_CACHE_HOME: folder };
+  }
+
+  async run(...args: readonly string[]): Promise<void> {
+    const { status, stderr } = await lab.runPlain(args, { env: this.env });
+    assert.deepEqual([status, stderr], [0, '']);
+  }
+
+  async fetch(): Promise<void> {
+    const from = ['--from', `file://${await lab.fixtureCache()}`, '--trusted-public-key', await fixtureKey()];
+    await this.run('fetch', FIXTURE_ROOT, '--store', lab.path('store'), '--no-copy', '--quiet', ...from, ...ALONE);
+  }
+
+  file(command: string): string {
+    const found = globSync(`narswarm-compiled/core-${command}-*`, { cwd: this.#folder });
+    assert.equal(found.length, 1, `${command}: ${found.join()}`);
+    return join(this.#folder, found[0] ?? '');
+  }
+
+  stat(command: string): Stats {
+    return statSync(this.file(command));
+  }
+}
+
+const compiled = async (): Promise<Compiled> => new Compiled(await lab.folder('cache'));
+
+test('functions that a command has compiled are kept for its next start', async () => {
+  const kept = await compiled();
+  await kept.run('--version');
+  await kept.fetch();
+  const { ino, size } = kept.stat('fetch');
+  assert.ok(size > kept.stat('others').size * 1.2, `${size} bytes contain the functions of a fetch`);
+  await kept.fetch();
+  assert.equal(kept.stat('fetch').ino, ino, 'V8 has accepted them');
 });
 
-function largest(pattern: string, cwd: string): number {
-  return Math.max(0, ...globSync(pattern, { cwd }).map((name) => statSync(`${cwd}/${name}`).size));
-}
+test('a daemon has kept them before it is killed, and uses them at its next start', async () => {
+  const kept = await compiled();
+  const args = ['daemon', '--store', lab.path('store'), ...ALONE, '--substituter-port', '0'];
+  const inodes: number[] = [];
+  for (const _ of [1, 2]) {
+    const { process: daemon } = await lab.service([...args, '--trusted-public-key', await fixtureKey()], kept);
+    inodes.push(kept.stat('daemon').ino);
+    await daemon.stop('SIGKILL');
+  }
+  assert.equal(inodes[0], inodes[1]);
+});
+
+test('kept functions are renewed after a day, but never for fewer', async () => {
+  const kept = await compiled();
+  const age = (command: string): Promise<void> => utimes(kept.file(command), 0, 0);
+  await kept.run('fetch', '--help');
+  const { ino, size } = kept.stat('fetch');
+  await kept.fetch();
+  assert.equal(kept.stat('fetch').ino, ino, 'on the same day');
+  await age('fetch');
+  await kept.fetch();
+  const renewed = kept.stat('fetch');
+  assert.ok(renewed.size > size * 1.1, `${renewed.size} bytes instead of ${size}`);
+  await age('fetch');
+  await kept.run('fetch', '--help');
+  assert.ok(kept.stat('fetch').size >= renewed.size);
+  assert.ok(kept.stat('fetch').mtimeMs > 0, 'looked at for another day');
+});
+
+for (const [name, at] of [
+  ['of another build', 2],
+  ['that are damaged', 200_000],
+] as const)
+  test(`kept functions ${name} are not used, but replaced`, async () => {
+    const kept = await compiled();
+    await kept.run('--version');
+    const file = kept.file('others');
+    const bytes = await readFile(file);
+    bytes[at] = (bytes[at] ?? 0) ^ 0xff;
+    await writeFile(file, bytes);
+    const damaged = kept.stat('others').ino;
+    await kept.run('--version');
+    assert.notEqual(kept.stat('others').ino, damaged);
+  });
+
+test('a command that fails keeps nothing', async () => {
+  const kept = await compiled();
+  const { status } = await lab.runPlain(['fetch', '--no-such-flag'], kept);
+  assert.equal(status, 2);
+  assert.throws(() => kept.file('fetch'));
+});
+
+test('a command that waits for something that never happens does not succeed', async () => {
+  const mute = `data:text/javascript,process.stdout.write=(text)=>text!==''`;
+  const { status, stderr } = await lab.runPlain(['config'], { env: { NODE_OPTIONS: `--import=${mute}` } });
+  assert.equal(status, 1);
+  assert.match(stderr, /^error: the command waits for something that never happens: this is a bug$/m);
+});

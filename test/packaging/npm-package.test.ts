@@ -15,9 +15,8 @@ const TOP = fileURLToPath(new URL('../..', import.meta.url));
 /** Pretends to be an older Node. */
 const OLDER_NODE = `data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'22.1.0'}})`;
 
-/** Matches imports as rolldown writes them. */
-const IMPORT =
-  /^(?:import|export)\b[^"'\n]*?(?:from )?"([^"\n]+)";$|\bimport\("([^"\n]+)"\)|\b__require\("([^"\n]+)"\)/gm;
+/** Matches imports as rolldown writes them, but not those of code that ajv could write. */
+const IMPORT = /(?<!`)\b(?:__)?require\("([^"\n]+)"\)|\bimport\("([^"\n]+)"\)/g;
 
 type Manifest = Readonly<Record<string, unknown>> & { readonly files: readonly string[]; readonly version: string };
 
