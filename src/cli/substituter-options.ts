@@ -20,6 +20,7 @@ export interface SubstituterFlags {
   readonly substituter: boolean;
   readonly substituterListen?: readonly string[];
   readonly substituterPort?: number;
+  readonly substituterName?: readonly string[];
   readonly openStatus?: boolean;
 }
 
@@ -37,6 +38,11 @@ export function addSubstituter(command: Command): Command {
       each(parseAddress),
     )
     .option('--substituter-port <port>', `the HTTP port; 0 picks one (default: ${SUBSTITUTER_PORT})`, parsePort)
+    .option(
+      '--substituter-name <name>',
+      'another name of this machine, under which Nix and browsers may ask the HTTP port; may be repeated',
+      each((name) => name),
+    )
     .option('--open-status', 'let other machines read /status, /health and /metrics, too');
 }
 
@@ -73,6 +79,7 @@ export async function serveHttp(
   const start = (hosts: readonly string[]): ReturnType<typeof openDaemonPort> =>
     openDaemonPort({
       listen: hosts.map((host) => ({ host, port })),
+      names: flags.substituterName,
       substituting: flags.substituter
         ? {
             ...service.means,

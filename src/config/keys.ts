@@ -268,6 +268,13 @@ export const KEYS = {
     description: 'address of the substituter and of the status page; others than loopback get only what is shared',
     initial: () => '127.0.0.1 and ::1',
   },
+  'substituter-name': {
+    shape: 'list',
+    parse: notEmpty,
+    placeholder: 'name',
+    description: 'another name of this machine, under which Nix and browsers may ask the HTTP port',
+    initial: () => 'none',
+  },
   'substituter-port': {
     shape: 'number',
     parse: parsePort,

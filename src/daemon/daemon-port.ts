@@ -11,6 +11,8 @@ import { Watch, type WatchOptions } from './web/watch.ts';
 export interface DaemonPortOptions {
   /** Addresses to listen on. */
   readonly listen: readonly Endpoint[];
+  /** Names of this machine besides those that the system knows. */
+  readonly names?: readonly string[] | undefined;
   /** Undefined: Nix is not served. */
   readonly substituting: Omit<SubstitutingOptions, 'listen' | 'onEvent'> | undefined;
   readonly watch: Omit<WatchOptions, 'arriving'>;
@@ -27,6 +29,7 @@ export interface DaemonPort extends AsyncDisposable {
 /** Opens the daemon's HTTP port: a binary cache for Nix, and the pages that show the daemon. @throws LISTEN_FAILED */
 export async function openDaemonPort({
   listen,
+  names,
   substituting,
   watch: watched,
   web,
@@ -39,6 +42,7 @@ export async function openDaemonPort({
   const port = stack.use(
     await HttpPort.open({
       listen,
+      names,
       routes: (app) => {
         addWebRoutes(app, { ...web, watch });
         if (opened !== undefined) addRoutes(app, opened.substituter);

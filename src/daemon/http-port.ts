@@ -1,13 +1,12 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import { hostname } from 'node:os';
 import type { AddressInfo } from 'node:net';
 import fastify, { type FastifyInstance } from 'fastify';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { NarswarmError } from '../errors.ts';
-import { ipVersion } from '../ip-version.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
+import { OwnNames } from './own-names.ts';
 import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST } from '../wire/bounds.ts';
 
 /** Time without a byte in either direction after which a connection is closed. A NAR may be on its way from far. */
@@ -17,9 +16,13 @@ const KEEP_MS = 75_000;
 /** Time for a client to send the head of a request. */
 const HEAD_MS = 10_000;
 
+const OTHER_NAME = 'this machine has another name: ask under that one, or name this one as substituter-name\n';
+
 export interface HttpPortOptions {
   /** Addresses to listen on. */
   readonly listen: readonly Endpoint[];
+  /** Names of this machine besides those that the system knows. */
+  readonly names?: readonly string[] | undefined;
   /** Adds what is served. */
   readonly routes: (app: FastifyInstance) => void;
 }
@@ -38,10 +41,11 @@ export class HttpPort implements AsyncDisposable {
   }
 
   /** @throws LISTEN_FAILED */
-  static async open({ listen, routes }: HttpPortOptions): Promise<HttpPort> {
+  static async open({ listen, names: further = [], routes }: HttpPortOptions): Promise<HttpPort> {
+    const names = new OwnNames({ further });
     const app = fastify({ logger: false, exposeHeadRoutes: true });
     app.addHook('onRequest', async ({ host }, reply) => {
-      if (!isOurName(host)) await reply.code(421).type('text/plain').send('this machine has another name\n');
+      if (!names.has(host)) await reply.code(421).type('text/plain').send(OTHER_NAME);
     });
     app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain').send('not found\n'));
     routes(app);
@@ -99,15 +103,4 @@ async function listening(server: Server, { host, port }: Endpoint): Promise<void
 async function closed(server: Server): Promise<void> {
   server.closeAllConnections();
   await new Promise<void>((resolve) => server.close(() => resolve()));
-}
-
-/** Returns true for a Host that is an address, localhost, or a name of this machine. */
-function isOurName(host: string): boolean {
-  const name = host
-    .replace(/:\d*$/, '')
-    .replace(/^\[(.*)\]$/, '$1')
-    .toLowerCase();
-  const [own = ''] = hostname().toLowerCase().split('.');
-  const [first] = name.split('.');
-  return ipVersion(name) !== 0 || name === 'localhost' || first === own;
 }

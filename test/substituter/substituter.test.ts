@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { request } from 'node:http';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -265,7 +266,8 @@ suite('the substituter', () => {
       }).end();
       return promise;
     };
-    assert.equal(await statusFor('rebound.example'), 421);
+    for (const host of ['rebound.example', `${hostname()}.rebound.example`])
+      assert.equal(await statusFor(host), 421, host);
     for (const host of ['localhost', '127.0.0.1:80', '[::1]:16275']) assert.equal(await statusFor(host), 200, host);
   });
 });
