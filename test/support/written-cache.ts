@@ -54,7 +54,7 @@ export class WrittenCache {
     const references = options.references ?? [];
     const text = options.contents ?? [name, ...references.map((reference) => `/nix/store/${reference}`)].join('\n');
     const nar = narOf(Buffer.from(text));
-    const file = execFileSync('xz', ['-c', '-1'], { input: nar, maxBuffer: Infinity });
+    const file = execFileSync('xz', ['-c', '-0'], { input: nar, maxBuffer: Infinity });
     const fileHash = fileHashOf(createHash('sha256').update(file).digest());
     const unsigned: NarInfo = {
       storePath: storePathFromBaseName(baseName),
