@@ -85,6 +85,8 @@ export function daemonCommand(): Command {
       const onWarning = warningsTo(output);
       const { ServiceManager } = await import('../daemon/service-manager.ts');
       await using manager = new ServiceManager(process.env, onWarning);
+      const { takePassedSockets } = await import('../daemon/passed-sockets.ts');
+      const passed = takePassedSockets(process.env);
       if (scope === 'off')
         throw new NarswarmError(
           'USAGE',
@@ -198,6 +200,7 @@ export function daemonCommand(): Command {
         publishersOf(options.publisher ?? [], await subscriptions());
       await using httpPort = await serveHttp(options, {
         service,
+        passed,
         output,
         originOf,
         signal,

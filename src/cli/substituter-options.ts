@@ -48,6 +48,8 @@ export function addSubstituter(command: Command): Command {
 
 interface SubstituterContext {
   readonly service: Daemon;
+  /** Descriptors of sockets that the service manager has opened. */
+  readonly passed: readonly number[];
   readonly output: Output;
   readonly originOf: OriginOf;
   readonly signal: AbortSignal;
@@ -70,15 +72,19 @@ interface SubstituterContext {
  */
 export async function serveHttp(
   flags: SubstituterFlags & SourceFlags,
-  { service, output, originOf, signal, subscriptions, ...means }: SubstituterContext,
+  { service, output, originOf, signal, subscriptions, passed, ...means }: SubstituterContext,
 ): Promise<DaemonPort | undefined> {
   const port = flags.substituterPort ?? SUBSTITUTER_PORT;
   const sources = async (): Promise<Sources> => readSources(flags, { output, signal, originOf, seeds: true });
   const { openDaemonPort } = await import('../daemon/daemon-port.ts');
   const { STATUS_PAGE } = await import('./status-page/page.ts');
-  const start = (hosts: readonly string[]): ReturnType<typeof openDaemonPort> =>
-    openDaemonPort({
-      listen: hosts.map((host) => ({ host, port })),
+  const isDefault = flags.substituterListen === undefined;
+  try {
+    return await openDaemonPort({
+      passed,
+      listen: (flags.substituterListen ?? LOOPBACK).map((host) => ({ host, port })),
+      // A machine may lack IPv6. What the service manager listens on is enough.
+      isNeedless: ({ host }, failure) => isDefault && (passed.length > 0 || (host === '::1' && !isInUse(failure))),
       names: flags.substituterName,
       substituting: flags.substituter
         ? {
@@ -90,12 +96,6 @@ export async function serveHttp(
         : undefined,
       watch: { store: service.means.store, facts: () => service.facts, subscriptions },
       web: { page: STATUS_PAGE, isOpen: flags.openStatus === true },
-    });
-  try {
-    if (flags.substituterListen !== undefined) return await start(flags.substituterListen);
-    return await start(LOOPBACK).catch((error: unknown) => {
-      if (isInUse(firstFailure(error))) throw error;
-      return start(LOOPBACK.slice(0, 1)); // a machine without IPv6
     });
   } catch (failure) {
     const error = firstFailure(failure);

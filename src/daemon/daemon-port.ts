@@ -2,19 +2,15 @@ import type { Endpoint } from '../discovery/endpoint.ts';
 import type { Arrival } from '../substituter/arrival.ts';
 import type { GivenBytes } from '../substituter/given.ts';
 import { addRoutes } from '../substituter/routes.ts';
-import { HttpPort } from './http-port.ts';
+import { HttpPort, type HttpPortOptions } from './http-port.ts';
 import { openSubstituter, type Substituting, type SubstitutingOptions } from './substituting.ts';
 import type { ArrivingNar } from './web/in-flight.ts';
 import { addWebRoutes, type WebOptions } from './web/routes.ts';
 import { Watch, type WatchOptions } from './web/watch.ts';
 
-export interface DaemonPortOptions {
-  /** Addresses to listen on. */
-  readonly listen: readonly Endpoint[];
-  /** Names of this machine besides those that the system knows. */
-  readonly names?: readonly string[] | undefined;
+export interface DaemonPortOptions extends Pick<HttpPortOptions, 'passed' | 'listen' | 'isNeedless' | 'names'> {
   /** Undefined: Nix is not served. */
-  readonly substituting: Omit<SubstitutingOptions, 'listen' | 'onEvent'> | undefined;
+  readonly substituting: Omit<SubstitutingOptions, 'addresses' | 'onEvent'> | undefined;
   readonly watch: Omit<WatchOptions, 'arriving'>;
   readonly web: Omit<WebOptions, 'watch'>;
 }
@@ -28,21 +24,21 @@ export interface DaemonPort extends AsyncDisposable {
 
 /** Opens the daemon's HTTP port: a binary cache for Nix, and the pages that show the daemon. @throws LISTEN_FAILED */
 export async function openDaemonPort({
-  listen,
-  names,
   substituting,
   watch: watched,
   web,
+  ...where
 }: DaemonPortOptions): Promise<DaemonPort> {
   await using stack = new AsyncDisposableStack();
   let opened: Substituting | undefined;
   const arriving = (): ArrivingNar[] => Array.from(opened?.substituter.arriving ?? [], arrivingNar);
   const watch = stack.use(new Watch({ ...watched, arriving }));
-  opened = substituting && stack.use(openSubstituter({ ...substituting, listen, onEvent: watch.take }));
-  const port = stack.use(
+  opened =
+    substituting &&
+    stack.use(openSubstituter({ ...substituting, addresses: () => port.addresses, onEvent: watch.take }));
+  const port: HttpPort = stack.use(
     await HttpPort.open({
-      listen,
-      names,
+      ...where,
       routes: (app) => {
         addWebRoutes(app, { ...web, watch });
         if (opened !== undefined) addRoutes(app, opened.substituter);

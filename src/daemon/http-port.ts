@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import fastify, { type FastifyInstance } from 'fastify';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { OwnNames } from './own-names.ts';
 import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST } from '../wire/bounds.ts';
@@ -13,14 +13,20 @@ import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST } from '../wire/bou
 const IDLE_MS = 120_000;
 /** Time for which a connection without a request is kept. Nix uses its connections again. */
 const KEEP_MS = 75_000;
+/** Time for answers that are on their way when the port is closed. */
+const LAST_ANSWERS_MS = 1_000;
 /** Time for a client to send the head of a request. */
 const HEAD_MS = 10_000;
 
 const OTHER_NAME = 'this machine has another name: ask under that one, or name this one as substituter-name\n';
 
 export interface HttpPortOptions {
-  /** Addresses to listen on. */
+  /** Descriptors of TCP sockets that listen already. */
+  readonly passed?: readonly number[];
+  /** Addresses to listen on, unless a passed socket does. */
   readonly listen: readonly Endpoint[];
+  /** Returns true if the port is of use without this address, which cannot be listened on. Default: never. */
+  readonly isNeedless?: (at: Endpoint, failure: NarswarmError) => boolean;
   /** Names of this machine besides those that the system knows. */
   readonly names?: readonly string[] | undefined;
   /** Adds what is served. */
@@ -41,7 +47,13 @@ export class HttpPort implements AsyncDisposable {
   }
 
   /** @throws LISTEN_FAILED */
-  static async open({ listen, names: further = [], routes }: HttpPortOptions): Promise<HttpPort> {
+  static async open({
+    passed = [],
+    listen,
+    isNeedless,
+    names: further = [],
+    routes,
+  }: HttpPortOptions): Promise<HttpPort> {
     const names = new OwnNames({ further });
     const app = fastify({ logger: false, exposeHeadRoutes: true });
     app.addHook('onRequest', async ({ host }, reply) => {
@@ -56,7 +68,7 @@ export class HttpPort implements AsyncDisposable {
     });
     await using stack = new AsyncDisposableStack();
     const servers: Server[] = [];
-    for (const at of listen) {
+    const add = async (at: Endpoint | { readonly fd: number }): Promise<void> => {
       const server = createServer({ headersTimeout: HEAD_MS, keepAliveTimeout: KEEP_MS }, (request, response) =>
         app.routing(request, response),
       );
@@ -67,6 +79,13 @@ export class HttpPort implements AsyncDisposable {
       stack.defer(() => closed(server));
       await listening(server, at);
       servers.push(server);
+    };
+    for (const fd of passed) await add({ fd });
+    for (const at of listen) {
+      if (servers.slice(0, passed.length).some((server) => isAt(server, at))) continue;
+      await add(at).catch((error: unknown) => {
+        if (!isNarswarmError(error) || isNeedless?.(at, error) !== true) throw error;
+      });
     }
     stack.move();
     return new HttpPort(app, servers);
@@ -74,10 +93,7 @@ export class HttpPort implements AsyncDisposable {
 
   /** Where it listens. */
   get addresses(): Endpoint[] {
-    return this.#servers.map((server) => {
-      const { address, port } = server.address() as AddressInfo;
-      return { host: address, port };
-    });
+    return this.#servers.map(endpointOf);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -86,21 +102,49 @@ export class HttpPort implements AsyncDisposable {
   }
 }
 
-async function listening(server: Server, { host, port }: Endpoint): Promise<void> {
-  server.listen(port, host);
+/** @throws LISTEN_FAILED */
+async function listening(server: Server, at: Endpoint | { readonly fd: number }): Promise<void> {
   try {
+    server.listen('fd' in at ? at : { port: at.port, host: at.host });
     await once(server, 'listening');
   } catch (error) {
-    throw new NarswarmError(
-      'LISTEN_FAILED',
-      `cannot serve HTTP on ${formatEndpoint({ host, port })} (${(error as Error).message}): choose another --substituter-port`,
-      { cause: error, facts: { port } },
-    );
+    throw listenFailure(at, error);
   }
+  // A passed socket of another kind has no address. Nobody would count as local, and nothing could name it.
+  if (server.address() === null) throw listenFailure(at, new Error('it is no TCP socket'));
   server.on('error', () => undefined); // a connection could not be opened: too many open files
 }
 
+function listenFailure(at: Endpoint | { readonly fd: number }, cause: unknown): NarswarmError {
+  const reason = (cause as Error).message;
+  if ('fd' in at)
+    return new NarswarmError(
+      'LISTEN_FAILED',
+      `cannot serve HTTP on the socket that the service manager passed as descriptor ${at.fd} (${reason}): pass TCP sockets that listen`,
+      { cause },
+    );
+  return new NarswarmError(
+    'LISTEN_FAILED',
+    `cannot serve HTTP on ${formatEndpoint(at)} (${reason}): choose another --substituter-port`,
+    { cause, facts: { port: at.port } },
+  );
+}
+
+function endpointOf(server: Server): Endpoint {
+  const { address, port } = server.address() as AddressInfo;
+  return { host: address, port };
+}
+
+/** Returns true if a server listens on this address, or on all. */
+function isAt(server: Server, { host, port }: Endpoint): boolean {
+  const own = endpointOf(server);
+  return own.port === port && (own.host === host || own.host === '::' || own.host === '0.0.0.0');
+}
+
+/** Takes no further connection. Answers that are on their way have a moment to end. */
 async function closed(server: Server): Promise<void> {
-  server.closeAllConnections();
-  await new Promise<void>((resolve) => server.close(() => resolve()));
+  const end = new Promise<void>((resolve) => server.close(() => resolve()));
+  const timer = setTimeout(() => server.closeAllConnections(), LAST_ANSWERS_MS);
+  await end;
+  clearTimeout(timer);
 }

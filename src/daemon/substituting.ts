@@ -13,8 +13,8 @@ const NEIGHBOUR_WAIT_MS = 1_000;
 
 export interface SubstitutingOptions extends Omit<SubstituterOptions, 'sources' | 'network'> {
   readonly network: Network;
-  /** Addresses to listen on. */
-  readonly listen: readonly Endpoint[];
+  /** Returns the addresses of the substituter itself. */
+  readonly addresses: () => readonly Endpoint[];
   /** Returns the configured caches. Called when Nix first asks for something. */
   readonly upstreams: () => Promise<readonly Upstream[]>;
   /** Returns the publishers that are followed now. */
@@ -33,13 +33,13 @@ export interface Substituting extends AsyncDisposable {
 
 /** Opens a substituter of the daemon's store, which fetches what Nix asks for. */
 export function openSubstituter(options: SubstitutingOptions): Substituting {
-  const { network, http, store, keys, listen, lanCaches } = options;
+  const { network, http, store, keys, addresses, lanCaches } = options;
   const stack = new AsyncDisposableStack();
   const { members, discovery } = network;
   const mayAppear = (): boolean => discovery.mayMeetNeighbours;
   const neighbours = new NeighbourNarInfos({ members, mayAppear, keys, waitMs: NEIGHBOUR_WAIT_MS });
   const open = async (): Promise<Pick<ActivitySources, 'near' | 'upstreams'>> => {
-    const upstreams = (await options.upstreams()).filter((one) => !isOneOf(one, listen));
+    const upstreams = (await options.upstreams()).filter((one) => !isOneOf(one, addresses()));
     if (lanCaches === undefined) return { near: [neighbours], upstreams };
     const search = { ...lanCaches, configured: upstreams, http, storeDir: store.storeDir, keys };
     caches = LanCaches.start(search);
@@ -58,8 +58,8 @@ export function openSubstituter(options: SubstitutingOptions): Substituting {
 }
 
 /** Returns true for a cache that is this very substituter, as nix.conf names it. */
-function isOneOf({ url }: Upstream, listen: readonly Endpoint[]): boolean {
+function isOneOf({ url }: Upstream, own: readonly Endpoint[]): boolean {
   const { hostname, port, protocol } = new URL(url);
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
-  return protocol === 'http:' && isLoopback(host) && listen.some((one) => one.port === Number(port || 80));
+  return protocol === 'http:' && isLoopback(host) && own.some((one) => one.port === Number(port || 80));
 }
