@@ -12,6 +12,10 @@ let
   cfg = config.services.narswarm;
   settings = (import ./settings.nix { inherit lib; }).given cfg.settings;
   units = lib.importJSON ./units.json;
+  socket = import ./socket.nix {
+    inherit lib settings;
+    inherit (cfg) substituter;
+  };
 
   # git for flakes in a git tree, ssh for ssh-ng:// stores. The machine's own Nix fits its daemon.
   path = lib.concatStringsSep ":" [
@@ -57,6 +61,11 @@ in
       // units.start;
       Service = service "daemon" // units.daemon;
       Install.WantedBy = [ "default.target" ];
+    };
+    systemd.user.sockets.narswarm = lib.mkIf (socket != null) {
+      Unit.Description = "narswarm: the binary cache of this machine";
+      Socket = socket;
+      Install.WantedBy = [ "sockets.target" ];
     };
     systemd.user.services.narswarm-update = {
       Unit = {

@@ -64,6 +64,10 @@ let
     toString (tcpPorts ++ map (range: "${toString range.from}-${toString range.to}") tcpRanges)
   }, UDP ${toString udpPorts})";
   subscriptions = settings.subscriptions or { };
+  socket = import ./socket.nix {
+    inherit lib settings;
+    inherit (cfg) substituter;
+  };
   service = import ./service.nix { inherit config lib pkgs; };
   secrets = lib.filter (file: file != null) [
     cfg.keyFile
@@ -219,9 +223,18 @@ in
       // {
         description = "narswarm: seeds Nix closures";
         wantedBy = [ "multi-user.target" ];
+        # A rebuild restarts it, and leaves its socket open. Otherwise it would start the socket alone, and neighbours would
+        # get nothing until Nix asks.
+        stopIfChanged = false;
         serviceConfig = service.serviceConfig // units.daemon // { ExecStart = service.run "daemon"; };
       }
     );
+
+    systemd.sockets.narswarm = lib.mkIf (socket != null) {
+      description = "narswarm: the binary cache of this machine";
+      wantedBy = [ "sockets.target" ];
+      socketConfig = socket;
+    };
 
     systemd.services.narswarm-update = service.unit // {
       description = "narswarm: fetches the subscriptions";

@@ -33,7 +33,7 @@ let
       cfg = config.services.narswarm;
       settings = (import ../settings.nix { inherit lib; }).given cfg.settings;
       seen = {
-        inherit (config.systemd) services timers paths;
+        inherit (config.systemd) services sockets timers paths;
         inherit (config) warnings users;
         tmpfiles = config.systemd.tmpfiles.settings;
         inherit (config.networking.firewall) allowedTCPPorts allowedTCPPortRanges allowedUDPPorts;

@@ -43,6 +43,7 @@ in
     systemd.paths = free { };
     systemd.tmpfiles.settings = free { };
     systemd.services = free { };
+    systemd.sockets = free { };
     systemd.timers = free { };
   };
   # As in NixOS.

@@ -24,6 +24,7 @@ let
     home.packages = list (types.listOf types.package);
     xdg.configFile = attrs types.anything;
     systemd.user.services = attrs (types.attrsOf (types.attrsOf types.anything));
+    systemd.user.sockets = attrs (types.attrsOf (types.attrsOf types.anything));
     systemd.user.timers = attrs (types.attrsOf (types.attrsOf types.anything));
   };
 
@@ -67,7 +68,7 @@ in
       config = evaluate home ../home-manager.nix;
     in
     {
-      inherit (config.systemd.user) services timers;
+      inherit (config.systemd.user) services sockets timers;
       inherit (config) warnings;
       files = lib.attrNames config.xdg.configFile;
       settings = tomlOf config;

@@ -16,6 +16,8 @@
  *   It tells systemd that it is ready, and every 90 s that its event loop runs. `systemd-notify` does so for it, hence
  *   NotifyAccess. It is ready once its hash map is built, which may take long the first time. Its store survives SIGKILL.
  *   The shell has `kill` on every system.
+ * - `socket` is for the modules of NixOS and Home Manager. A daemon that cannot start would keep Nix waiting: after ten
+ *   attempts in a minute systemd closes the port, and Nix asks its next cache. An address need not exist yet.
  * - `update` takes only processor time and disk bandwidth that nobody else wants. An interrupted update has not failed:
  *   the next one continues. Of failures, only a missing port or address (9) is retried before the next night. Most of
  *   its memory is used by Nix, which evaluates a system in some gigabytes.

@@ -6,6 +6,7 @@ import { nixEval, tryNixEval } from './nix-eval.ts';
 export interface ModuleUnit {
   readonly environment: Readonly<Record<string, string>>;
   readonly restartIfChanged?: boolean;
+  readonly stopIfChanged?: boolean;
   readonly wantedBy?: readonly string[];
   readonly serviceConfig: Readonly<Record<string, unknown>>;
   readonly unitConfig: Readonly<Record<string, unknown>>;
@@ -19,6 +20,9 @@ export interface Evaluated {
   readonly refusals: readonly string[];
   readonly warnings: readonly string[];
   readonly services: Readonly<Record<string, ModuleUnit>>;
+  readonly sockets: Readonly<
+    Record<string, { wantedBy: readonly string[]; socketConfig: Readonly<Record<string, unknown>> }>
+  >;
   readonly timers: Readonly<Record<string, { timerConfig: Readonly<Record<string, unknown>> }>>;
   readonly paths: Readonly<Record<string, { pathConfig: Readonly<Record<string, unknown>> }>>;
   readonly users: Readonly<Record<string, unknown>>;

@@ -40,6 +40,8 @@ const CASES = {
   cohortByHand: `{ networking.firewall.allowedTCPPortRanges = [ { from = 16000; to = 17000; } ];
     services.narswarm = { enable = true; scope = "cohort"; }; }`,
   cohortShut: configuration('scope = "cohort"; openFirewall = false;'),
+  listening: configuration('substituter = { port = 1234; listen = [ "192.0.2.7" "::1" "fd00::7" "host.lan" ]; };'),
+  named: configuration('substituter.listen = [ "localhost" ];'),
   elsewhere: configuration('storeDir = "/srv/nars"; netrcFile = "/etc/nix/netrc";'),
   noFirewall: `{ networking.firewall.enable = false;
     services.narswarm = { enable = true; scope = "cohort"; settings.port = 0; }; }`,
@@ -178,6 +180,18 @@ for (const [title, lib] of LIBS) {
       assert.equal(restartIfChanged, false);
       assert.equal(service(seen.desktop, 'narswarm').environment['NIX_REMOTE'], 'daemon');
       assert.deepEqual(seen.desktop.nix['extra-allowed-users'], ['narswarm']);
+    });
+
+    test('systemd keeps the HTTP port open, except that of a publisher, which answers late', () => {
+      const { narswarm, ...rest } = seen.bare.sockets;
+      assert.deepEqual(rest, {});
+      assert.deepEqual(narswarm?.wantedBy, ['sockets.target']);
+      assert.deepEqual(narswarm?.socketConfig, { ...units.socket, ListenStream: ['127.0.0.1:16275'] });
+      const { ListenStream } = seen.listening.sockets['narswarm']?.socketConfig ?? {};
+      assert.deepEqual(ListenStream, ['192.0.2.7:1234', '[fd00::7]:1234']);
+      for (const { sockets } of [seen.off, seen.publisher, seen.named, seen.disabled]) assert.deepEqual(sockets, {});
+      assert.equal(service(seen.bare, 'narswarm').stopIfChanged, false);
+      assert.deepEqual(service(seen.bare, 'narswarm').wantedBy, ['multi-user.target'], 'it serves neighbours, too');
     });
 
     test('the timer runs at night, and makes up for a missed time once', () => {

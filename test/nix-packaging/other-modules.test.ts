@@ -9,6 +9,7 @@ type Section = Readonly<Record<string, unknown>>;
 
 interface Home {
   readonly services: Readonly<Record<string, { Unit: Section; Service: Section; Install?: Section }>>;
+  readonly sockets: Readonly<Record<string, { Socket: Section }>>;
   readonly timers: Readonly<Record<string, { Timer: Section }>>;
   readonly files: readonly string[];
   readonly settings: Section;
@@ -31,7 +32,7 @@ for (const [title, lib] of LIBS) {
       nixEval(expression(config, lib)) as { home: Home; darwin: Darwin };
 
     test('Home Manager: enable alone makes a daemon, an update and its timer', () => {
-      const { services, timers, files, settings, refusals } = evaluated('').home;
+      const { services, sockets, timers, files, settings, refusals } = evaluated('').home;
       assert.deepEqual([settings, refusals, files], [{}, [], ['narswarm/config.toml']]);
       const { narswarm: daemon, 'narswarm-update': update } = services;
       assert.match(String(daemon?.Service['ExecStart']), /\/bin\/narswarm --config \S+ daemon$/);
@@ -42,6 +43,7 @@ for (const [title, lib] of LIBS) {
       assert.deepEqual(update?.Install, undefined);
       for (const { Service } of Object.values(services)) assert.ok(!('DynamicUser' in Service), 'it is of the system');
       assert.deepEqual(timers['narswarm-update']?.Timer, units.timer);
+      assert.deepEqual(sockets['narswarm']?.Socket, { ...units.socket, ListenStream: ['127.0.0.1:16275'] });
     });
 
     test('nix-darwin: enable alone makes two daemons of a user of their own, and the substituter', () => {
