@@ -22,6 +22,7 @@ import { addCommon, addKeys } from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
+import { parseZstd } from './zstd-level.ts';
 
 interface AddOptions extends CommonOptions {
   readonly store: string;
@@ -107,9 +108,9 @@ async function openSigner(file: string, output: Output): Promise<Signer> {
 
 /** Reads `zstd`, `zstd:LEVEL`, `xz` or `none`. */
 function parseFormat(text: string): NarFormat {
-  if (text === 'zstd' || text === 'xz' || text === 'none') return { compression: text };
-  const level = Number(/^zstd:([1-9]\d?)$/.exec(text)?.[1]);
-  if (level <= MAX_ZSTD_LEVEL) return { compression: 'zstd', level };
+  if (text === 'xz' || text === 'none') return { compression: text };
+  const zstd = parseZstd(text);
+  if (zstd !== undefined) return zstd;
   throw new InvalidArgumentError(`Allowed are zstd, zstd:1 to zstd:${MAX_ZSTD_LEVEL}, xz and none`);
 }
 

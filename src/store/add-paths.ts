@@ -79,7 +79,7 @@ export interface Addition {
  */
 export async function addPaths(closure: readonly ValidPath[], options: AdditionOptions): Promise<Addition> {
   const { store, signer, signal, format } = options;
-  await using folder = await ExportFolder.open(store);
+  await using folder = await ExportFolder.open(store, 'export');
   const plan = await planAddition(await folder.claim(closure, signal), store);
   const catalogue = await Catalogue.open(store);
   const { sound, damaged, hashedBytes } = await checkHeld(plan.held, store, catalogue, options);

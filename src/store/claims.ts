@@ -12,7 +12,7 @@ export const CLAIMS = 'claims';
 const FOREIGN_CLAIM_MS = 7 * 86_400_000;
 
 /** Folders of the state that have sessions. */
-export const SESSION_KINDS = ['partial', 'export', 'import'] as const;
+export const SESSION_KINDS = ['partial', 'export', 'recompress', 'import'] as const;
 export type SessionKind = (typeof SESSION_KINDS)[number];
 
 /** A path that must stay in the store until the session of its process ends. */
@@ -71,9 +71,14 @@ export async function claim<T>(
   return paths as Claimed<T>;
 }
 
-/** Yields all claims of processes that are or may be running. */
-export async function* readClaims(store: FileStore, now: Date): AsyncGenerator<Claim> {
+/**
+ * Yields all claims of processes that are or may be running.
+ *
+ * @param own folder of a session whose claims are left out. Default: none
+ */
+export async function* readClaims(store: FileStore, now: Date, own?: string): AsyncGenerator<Claim> {
   for (const { parent, owner } of await sessionsOf(store)) {
+    if (join(parent, owner) === own) continue;
     const path = join(parent, owner, CLAIMS);
     const state = await stateOfOwner(owner);
     if (state === 'gone') continue;

@@ -1,21 +1,19 @@
 import { statSync } from 'node:fs';
-import { readdir, rename, rm } from 'node:fs/promises';
-import { availableParallelism, totalmem } from 'node:os';
+import { link, readdir, rename, rm } from 'node:fs/promises';
 import { storeError } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
-import type { NarHash } from '../nix/brands.ts';
+import type { NarHash, StorePath } from '../nix/brands.ts';
 import { asFileHash, asNarHash } from '../nix/hash.ts';
 import { dumpNars } from '../nix/nar-dump.ts';
 import type { PathInfo } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import type { ValidPath } from '../nix/valid-path.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
-import { claim, type Claimed } from './claims.ts';
+import { claim, readClaims, type Claim, type Claimed, type SessionKind } from './claims.ts';
 import type { FileStore } from './file-store.ts';
 import { isSameNar } from './hash-nar.ts';
 import { hashNars } from './hash-pool.ts';
 import { PartialSession } from './session.ts';
-import { ENCODER_BYTES, writeNar, type NarFormat } from './write-nar.ts';
+import { eachAtEncoders, writeNar, type NarFormat } from './write-nar.ts';
 
 /** A complete NAR in the folder. */
 export interface FolderNar {
@@ -39,8 +37,8 @@ const BATCH_NARS = 64;
 const COMPLETE = /^([0-9a-df-np-sv-z]{52})-([0-9a-df-np-sv-z]{52})\.nar(?:\.([a-z0-9]+))?$/;
 
 /**
- * The folder into which one process exports NARs: `narswarm/export/<owner>/`. A NAR has its name once it is complete.
- * If the process is killed, the next export takes the complete ones over and removes the rest.
+ * The folder into which one process compresses NARs: `narswarm/<kind>/<owner>/`. A NAR has its name once it is complete. If
+ * the process is killed, the next one of that kind takes the complete ones over and removes the rest.
  */
 export class ExportFolder implements AsyncDisposable {
   readonly #session: PartialSession;
@@ -52,14 +50,22 @@ export class ExportFolder implements AsyncDisposable {
   }
 
   /** Makes the folder, with the files of ended processes. @throws STORE_FULL, STORE_UNWRITABLE */
-  static async open(store: FileStore): Promise<ExportFolder> {
-    return new ExportFolder(await PartialSession.open(store, 'export'), store);
+  static async open(store: FileStore, kind: SessionKind & ('export' | 'recompress')): Promise<ExportFolder> {
+    return new ExportFolder(await PartialSession.open(store, kind), store);
   }
 
   /** Protects these paths from the garbage collector until the folder is disposed of. @throws as {@link claim} */
-  claim(paths: readonly ValidPath[], signal: AbortSignal): Promise<Claimed<readonly ValidPath[]>> {
+  claim<T extends { readonly storePath: StorePath }>(
+    paths: readonly T[],
+    signal: AbortSignal,
+  ): Promise<Claimed<readonly T[]>> {
     const claims = paths.map(({ storePath }) => ({ storeHash: storeHashOf(storePath) }));
     return claim(paths, claims, { store: this.#store, session: this.#session, signal });
+  }
+
+  /** Yields the claims of other processes. */
+  claimsOfOthers(): AsyncGenerator<Claim> {
+    return readClaims(this.#store, new Date(), this.#session.dir);
   }
 
   /**
@@ -88,8 +94,7 @@ export class ExportFolder implements AsyncDisposable {
   }
 
   /**
-   * Reads NARs from Nix's store and compresses them, as many at a time as there are processors, the largest first. Their
-   * encoders take at most a quarter of the memory.
+   * Reads NARs from Nix's store and compresses them, several at a time ({@link eachAtEncoders}), the largest first.
    *
    * @param infos each with another NarHash
    * @param onNar called with each complete NAR; a process of Nix waits for its answer
@@ -104,32 +109,46 @@ export class ExportFolder implements AsyncDisposable {
       readonly onNar: (nar: FolderNar) => Promise<void>;
     },
   ): Promise<void> {
-    const failed = new AbortController();
-    const signal = AbortSignal.any([options.signal, failed.signal]);
-    const batches = batchesOf(infos);
-    const work = async (): Promise<void> => {
-      for (let batch = batches.shift(); batch !== undefined; batch = batches.shift()) {
-        for await (const { path, nar } of dumpNars(batch, { signal }))
-          await options.onNar(await this.#write(path, nar, { ...options, signal }));
+    const { format, onBytes, onNar } = options;
+    await eachAtEncoders(batchesOf(infos), options.signal, async (batch, signal) => {
+      for await (const { path, nar } of dumpNars(batch, { signal })) {
+        const written = await this.write(path, nar, { format, signal, onBytes });
+        if (written === undefined) throw damaged(path);
+        await onNar(written);
       }
-    };
-    const count = Math.min(availableParallelism(), Math.max(1, Math.floor(totalmem() / 4 / ENCODER_BYTES)));
-    const workers = Array.from({ length: count }, () =>
-      work().catch((error: unknown) => {
-        failed.abort(error); // the first failure is the reason of all others
-        throw error;
-      }),
-    );
-    await Promise.allSettled(workers);
-    await Promise.all(workers);
+    });
   }
 
   /** Moves a NAR to its place. An existing file of the same NAR stays: the catalogue knows it by its time of change. */
-  async place({ torrent, path }: FolderNar, storePath: PathInfo['storePath']): Promise<PlacedNar> {
+  async place(nar: FolderNar, storePath: StorePath): Promise<PlacedNar> {
+    const placed = await this.#place(nar, storePath, rename);
+    await this.drop(nar);
+    return placed;
+  }
+
+  /**
+   * Puts a NAR into its place as {@link place} does, and keeps it in the folder until {@link drop}: if the process is killed
+   * before a narinfo names the NAR, the next one finds it here.
+   */
+  async placeAndKeep(nar: FolderNar, storePath: StorePath): Promise<PlacedNar> {
+    // Not all file systems have links.
+    return this.#place(nar, storePath, (from, to) => link(from, to).catch(() => rename(from, to)));
+  }
+
+  /** Removes a NAR from the folder. */
+  async drop({ path }: FolderNar): Promise<void> {
+    await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
+  }
+
+  async #place(
+    { torrent, path }: FolderNar,
+    storePath: StorePath,
+    put: (from: string, to: string) => Promise<void>,
+  ): Promise<PlacedNar> {
     const place = { url: `nar/${torrent.name}`, storePath };
     const target = this.#store.narPath(place);
-    if (await isSameNar(target, torrent)) await rm(path, { force: true });
-    else await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    if (!(await isSameNar(target, torrent)))
+      await put(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
     return { url: place.url, mtimeMs: (await this.#store.statNar(place))?.mtimeMs ?? 0 };
   }
 
@@ -141,15 +160,28 @@ export class ExportFolder implements AsyncDisposable {
     await this.#session[Symbol.asyncDispose]();
   }
 
-  async #write(
-    info: PathInfo,
+  /**
+   * Compresses a NAR into the folder. One of the same NarHash at a time.
+   *
+   * @returns undefined if it has another NarHash
+   * @throws as {@link writeNar}
+   */
+  async write(
+    { narHash, narSize }: Pick<PathInfo, 'narHash' | 'narSize'>,
     nar: AsyncIterable<Buffer>,
     options: { readonly format: NarFormat; readonly signal: AbortSignal; readonly onBytes: (bytes: number) => void },
-  ): Promise<FolderNar> {
-    const { narHash, narSize } = info;
+  ): Promise<FolderNar | undefined> {
     const part = this.#session.path(`${narHash}${PART}`);
-    const { narHash: actual, ...hashes } = await writeNar(nar, part, { ...options, narSize });
-    if (actual !== narHash) throw damaged(info);
+    const { narHash: actual, ...hashes } = await writeNar(nar, part, { ...options, narSize }).catch(
+      async (error: unknown) => {
+        await rm(part, { force: true }).catch(() => undefined); // makes room on a full disk
+        throw error;
+      },
+    );
+    if (actual !== narHash) {
+      await rm(part, { force: true });
+      return undefined;
+    }
     const extension = extensionOf(options.format.compression);
     const torrent = narTorrent({ ...hashes, extension });
     const path = this.#session.path(`${narHash}-${torrent.name}`);

@@ -6,9 +6,14 @@ import { hashContents } from './nar-contents.ts';
 import { systemCode } from '../disk/store-error.ts';
 
 /** Compressions that can be read here. Others can be read only by Nix. */
-const COMPRESSIONS = new Set(['none', 'xz', 'bzip2', 'zstd', 'gzip', 'br']);
+const COMPRESSIONS: ReadonlySet<string> = new Set(['none', 'xz', 'bzip2', 'zstd', 'gzip', 'br']);
 /** The compressions that Node has no decoder for. */
 const PROGRAMS = new Set(['xz', 'bzip2']);
+
+/** Returns true if NARs of this compression can be decompressed here, as far as their programs are installed. */
+export function isReadable(compression: string): boolean {
+  return COMPRESSIONS.has(compression);
+}
 
 /**
  * Decompresses a NAR file and computes its NarHash. Returns no NarHash if the contents do not match the content
@@ -22,23 +27,35 @@ export async function findNarHash(
   { compression, narSize, address }: NarContents,
   signal?: AbortSignal,
 ): Promise<FoundNarHash | undefined> {
-  if (!COMPRESSIONS.has(compression)) return undefined;
+  if (!isReadable(compression)) return undefined;
   const check = address && contentsCheckOf(address);
   try {
     const { narHash } = await hashContents(path, compression, narSize, signal, (bytes) => check?.update(bytes));
     return check?.fits() === false ? noContents(narSize) : narHash;
   } catch (error) {
-    if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
-    // A program that could not be started says nothing about the file.
-    const code = systemCode(error.cause);
-    if (code === undefined || isOfDecoder(code)) return noContents(narSize);
-    if (code !== 'ENOENT' || !PROGRAMS.has(compression)) throw error.cause;
-    throw new NarswarmError(
-      'NIX_MISSING',
-      `there is no \`${compression}\` in PATH, which decompresses NARs: install ${compression}`,
-      { cause: error, facts: { path, program: compression } },
-    );
+    assertIsOfFile(error, path, compression);
+    return noContents(narSize);
   }
+}
+
+/**
+ * Returns if a file could not be decompressed because of its contents.
+ *
+ * @param error thrown by {@link hashContents} or {@link readContents}
+ * @throws NIX_MISSING if the program that decompresses it is missing; any other error, such as one that keeps the program
+ *   from running
+ */
+export function assertIsOfFile(error: unknown, path: string, compression: string): void {
+  if (!isNarswarmError(error, 'HASH_MISMATCH')) throw error;
+  // A program that could not be started says nothing about the file.
+  const code = systemCode(error.cause);
+  if (code === undefined || isOfDecoder(code)) return;
+  if (code !== 'ENOENT' || !PROGRAMS.has(compression)) throw error.cause;
+  throw new NarswarmError(
+    'NIX_MISSING',
+    `there is no \`${compression}\` in PATH, which decompresses NARs: install ${compression}`,
+    { cause: error, facts: { path, program: compression } },
+  );
 }
 
 /** Returns true for codes of Node's decompressors for malformed data. */

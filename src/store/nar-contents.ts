@@ -51,17 +51,52 @@ export async function hashContents(
 ): Promise<NarContentsFound> {
   const sha256 = createHash('sha256');
   let narSize = 0;
-  let trailerBytes = 0;
   const compression = compressionOf(label, await headOf(path));
+  for await (const bytes of contentsOf(path, compression, maxBytes, signal)) {
+    narSize += bytes.length;
+    sha256.update(bytes);
+    onBytes?.(bytes);
+  }
+  return { narHash: narHashOf(sha256.digest()), narSize, compression };
+}
+
+/**
+ * Yields the decompressed contents of a NAR file: NarSize bytes. They are not checked otherwise.
+ *
+ * @param label as for {@link hashContents}
+ * @throws HASH_MISMATCH as {@link hashContents}, and for fewer bytes
+ */
+export async function* readContents(
+  path: string,
+  label: string,
+  narSize: number,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  let left = narSize;
+  for await (const bytes of contentsOf(path, compressionOf(label, await headOf(path)), narSize, signal)) {
+    left -= bytes.length;
+    yield bytes;
+  }
+  if (left > 0)
+    throw new NarswarmError('HASH_MISMATCH', `${path} holds ${left} bytes less than were signed`, { facts: { path } });
+}
+
+async function* contentsOf(
+  path: string,
+  compression: Compression,
+  maxBytes: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
+  let left = maxBytes;
+  let trailerBytes = 0;
   try {
     for await (const chunk of await decompress(path, compression, signal)) {
-      const bytes = (chunk as Buffer).subarray(0, maxBytes - narSize);
-      narSize += bytes.length;
+      const bytes = (chunk as Buffer).subarray(0, left);
+      left -= bytes.length;
       trailerBytes += (chunk as Buffer).length - bytes.length;
       if (trailerBytes > MAX_TRAILER_BYTES)
         throw new Error(`it holds more than the ${maxBytes} bytes that were signed`);
-      sha256.update(bytes);
-      onBytes?.(bytes);
+      yield bytes;
     }
   } catch (error) {
     signal?.throwIfAborted();
@@ -71,7 +106,6 @@ export async function hashContents(
       { cause: error, facts: { path, program: PROGRAMS[compression]?.[0] } },
     );
   }
-  return { narHash: narHashOf(sha256.digest()), narSize, compression };
 }
 
 /**

@@ -43,6 +43,8 @@ const PLACES = {
   partial: 'linked',
   /** Exports of own builds, a folder per process: export-folder.ts. */
   export: 'left',
+  /** NARs that are compressed again, a folder per process: export-folder.ts. */
+  recompress: 'left',
   /** NARs that Nix imports while others are arriving, a folder per process: import-folder.ts. */
   import: 'left',
   /** Turns of processes, a folder per process: turn.ts. */

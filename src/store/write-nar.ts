@@ -2,7 +2,8 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
-import { Duplex, PassThrough, Readable } from 'node:stream';
+import { availableParallelism, totalmem } from 'node:os';
+import { Duplex, PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress } from 'node:zlib';
 import { storeError, systemCode } from '../disk/store-error.ts';
@@ -26,7 +27,7 @@ export const DEFAULT_ZSTD_LEVEL = 9;
 /** zstd has higher levels, whose decoders take more memory than some programs allow. */
 export const MAX_ZSTD_LEVEL = 19;
 /** Largest measured memory of one encoder: xz, or zstd at level 19. */
-export const ENCODER_BYTES = 128 * 1024 * 1024;
+const ENCODER_BYTES = 128 * 1024 * 1024;
 /** The level of the build servers of Nix. One thread: with more, xz writes other and larger files. */
 const XZ = ['-6', '--threads=1', '--stdout'] as const;
 
@@ -41,7 +42,40 @@ export interface WrittenNar {
 }
 
 /**
- * Compresses a NAR into a new file. Computes all hashes in the same pass.
+ * Does work that compresses NARs, in the order of the items: as many at a time as there are processors. Their encoders take
+ * at most a quarter of the memory.
+ *
+ * @param work gets a signal that also ends it if other work has failed
+ * @throws the first failure, once all work has ended; the signal's reason
+ */
+export async function eachAtEncoders<T>(
+  items: readonly T[],
+  signal: AbortSignal,
+  work: (item: T, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const rest = items.values();
+  const lane = async (): Promise<void> => {
+    for (const item of rest) {
+      either.throwIfAborted();
+      await work(item, either);
+    }
+  };
+  const count = Math.min(availableParallelism(), Math.max(1, Math.floor(totalmem() / 4 / ENCODER_BYTES)));
+  const lanes = Array.from({ length: count }, () =>
+    lane().catch((error: unknown) => {
+      failed.abort(error); // the first failure is the reason of all others
+      throw error;
+    }),
+  );
+  await Promise.allSettled(lanes);
+  await Promise.all(lanes);
+}
+
+/**
+ * Compresses a NAR into a new file. Computes all hashes in the same pass. The same NAR, format and version of zstd give the
+ * same bytes.
  *
  * @param narSize length of the NAR; zstd files name it
  * @param onBytes called with the number of bytes of each part of the NAR
@@ -68,10 +102,12 @@ export async function writeNar(
   };
   const file = new HashedFile();
   await using encoder = encoderOf(format, narSize);
+  const whole = async function* (): AsyncGenerator<Buffer> {
+    yield* hashed();
+    await encoder.settled();
+  };
   try {
-    await pipeline(Readable.from(hashed()), encoder.stream, (from) => file.write(to, from as AsyncIterable<Buffer>), {
-      signal,
-    });
+    await pipeline(whole, encoder.stream, (from) => file.write(to, from as AsyncIterable<Buffer>), { signal });
     await encoder.end();
   } catch (error) {
     signal.throwIfAborted();
@@ -131,6 +167,8 @@ class HashedFile {
 
 interface Encoder extends AsyncDisposable {
   readonly stream: NodeJS.ReadWriteStream;
+  /** Resolves once all that was written so far is compressed. */
+  settled(): Promise<void>;
   /** Throws if the encoder has failed without an error of its stream. */
   end(): Promise<void>;
 }
@@ -145,7 +183,13 @@ function encoderOf({ compression, level }: NarFormat, narSize: number): Encoder 
           chunkSize: MAX_PIECE_LENGTH,
           params: { [constants.ZSTD_c_compressionLevel]: level ?? DEFAULT_ZSTD_LEVEL },
         });
-  return { stream, end: async () => undefined, [Symbol.asyncDispose]: async () => void stream.destroy() };
+  return {
+    stream,
+    // If the end comes together with the last bytes, zstd writes another file.
+    settled: () => new Promise((resolve) => void stream.write(Buffer.alloc(0), () => resolve())),
+    end: async () => undefined,
+    [Symbol.asyncDispose]: async () => void stream.destroy(),
+  };
 }
 
 function withoutXz(cause: unknown): NarswarmError {
@@ -161,12 +205,16 @@ function xzEncoder(): Encoder {
   child.once('error', (error) => child.stdout.destroy(error));
   return {
     stream: Duplex.from({ writable: child.stdin, readable: child.stdout }),
+    settled: async () => undefined,
     async end() {
       const [status, signal] = await closed;
       if (status !== 0) throw new Error(`xz failed: ${status ?? signal}`);
     },
     async [Symbol.asyncDispose]() {
       child.kill();
+      // A pipe that nobody reads to its end would keep the process open after xz has ended.
+      child.stdin.destroy();
+      child.stdout.destroy();
       await closed.catch(() => undefined);
     },
   };

@@ -45,6 +45,31 @@ suite('writeNar', () => {
     });
   }
 
+  test('zstd files are the same, in whatever parts the NAR comes', async () => {
+    const bytes = Buffer.from(new RandomStream('text').bytes(300_000).toString('hex'));
+    const hashes = new Set<string>();
+    for (const partBytes of [1_000, 65_536, 70_001, 300_000, bytes.length]) {
+      const parts = Array.from({ length: Math.ceil(bytes.length / partBytes) }, (_, index) =>
+        bytes.subarray(index * partBytes, (index + 1) * partBytes),
+      );
+      // An iterator whose parts are all there: the end comes right after the last one.
+      const atOnce: AsyncIterable<Buffer> = {
+        [Symbol.asyncIterator]: () => {
+          const rest = parts.values();
+          return { next: () => Promise.resolve(rest.next()) };
+        },
+      };
+      const options = {
+        format: { compression: 'zstd' },
+        narSize: bytes.length,
+        signal,
+        onBytes: () => undefined,
+      } as const;
+      hashes.add((await writeNar(atOnce, join(dir, 'file'), options)).fileHash);
+    }
+    assert.equal(hashes.size, 1);
+  });
+
   test('says what is missing without xz', async () => {
     const { PATH } = process.env;
     process.env['PATH'] = dir;
