@@ -12,6 +12,7 @@ import { openKey } from './key.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { progressDisplay } from './progress-display.ts';
 import type { Output } from './output.ts';
+import { addRecompression, recompressionOf, tellRecompressionPlan, type RecompressionFlags } from './recompression.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { service, untilStopped, type CommonOptions } from './run-command.ts';
 import {
@@ -28,17 +29,18 @@ import {
   type NetworkFlags,
 } from './shared-options.ts';
 import { keepHeapSmall } from './small-heap.ts';
-import { readTrust } from './trust.ts';
+import { readTrust, type Trust } from './trust.ts';
 import { each, formatCount, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
 
-interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags {
+interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags, RecompressionFlags {
   readonly store: string;
   readonly from?: readonly string[];
   readonly root?: readonly (readonly [name: string, path: string])[];
   readonly trustedPublicKey?: readonly string[];
   readonly httpPort?: number;
   readonly once?: boolean;
+  readonly dryRun?: boolean;
 }
 
 export function publishCommand(): Command {
@@ -57,9 +59,14 @@ export function publishCommand(): Command {
       'publish the closure of this path under this name; may be repeated (default: the whole store)',
       each(parseRoot),
     );
+  addRecompression(publish);
   addPublishing(publish);
   addHttpPort(publish);
   publish.option('--once', 'write the hash map and exit, without seeding');
+  publish.option(
+    '-n, --dry-run',
+    'with --recompress: count the NARs that would be compressed again, and estimate their size; writes and downloads nothing',
+  );
   addKeys(publish);
   addShareKeys(publish);
   addLogging(publish);
@@ -70,11 +77,18 @@ export function publishCommand(): Command {
       'narswarm publish --store /srv/cache --trusted-public-key "$(cat cache.pub)"',
       'narswarm publish --store /srv/cache --from https://cache.nixos.org --root desktop=/nix/store/…-nixos-system',
       'narswarm publish --store /srv/cache --once --json',
+      'narswarm publish --store /srv/cache --recompress zstd --dry-run',
+      'narswarm publish --store /srv/cache --recompress zstd:12',
     ],
     ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'STORE', 'NIX', 'LISTEN', 'INTERRUPTED'],
   );
   return publish.action(
     service<PublishOptions>(async ({ output, signal, options, originOf }) => {
+      if (options.dryRun === true && options.recompress === undefined)
+        throw new NarswarmError(
+          'USAGE',
+          '--dry-run tells what --recompress would do: give both, such as --recompress zstd',
+        );
       const named = await namedRoots(options.root ?? []);
       // The caches of the config file are used only to fetch named roots.
       const from = named.size === 0 && originOf('from').source !== 'cli' ? undefined : options.from;
@@ -82,37 +96,23 @@ export function publishCommand(): Command {
         output.warn(text),
       );
       const onWarning = warningsTo(output);
-      if (from !== undefined) {
-        if (named.size === 0)
-          throw new NarswarmError(
-            'USAGE',
-            '--from downloads what is missing of named roots: name them with --root NAME=STOREPATH',
-          );
-        const { runFetch } = await import('../fetch/run-fetch.ts');
-        using display = progressDisplay(output);
-        const { plan, progress } = await runFetch({
-          roots: [...named.values()],
-          publishers: [],
-          upstreams: trust.upstreams,
-          http: trust.http,
-          keys: trust.keys,
-          trustedPublicKeys: [],
-          copy: false,
-          looksInto: 'all',
-          storeDir: options.store,
-          network: undefined,
-          seedForMs: 0,
-          publisherTimeoutMs: 0,
-          signal,
-          ...display.handlers,
-        });
-        display.stop();
-        output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
-      }
-      const { buildPublication } = await import('../publish/build-publication.ts');
+      if (from !== undefined && named.size === 0)
+        throw new NarswarmError(
+          'USAGE',
+          '--from downloads what is missing of named roots: name them with --root NAME=STOREPATH',
+        );
+      if (from !== undefined && options.dryRun !== true)
+        await fetchMissing([...named.values()], { trust, storeDir: options.store, output, signal });
+      const { buildPublication, planRecompression } = await import('../publish/build-publication.ts');
       const { Publisher } = await import('../publish/publisher.ts');
       const store = await FileStore.open(options.store, { create: false });
       const roots = await wholeRoots(named, store);
+      const contents: BuildOptions['contents'] = () =>
+        Promise.resolve(roots.size === 0 ? 'everything' : { named: roots, unnamed: [] });
+      if (options.dryRun === true) {
+        tellRecompressionPlan(output, await planRecompression({ store, keys: trust.keys, contents, signal }));
+        return;
+      }
       const shareKeys = sharedKeys(trust.keys, options, (text) => output.warn(text));
       const { key } = await openKey(options.key, output);
       using work = new WorkProgress(output);
@@ -120,15 +120,17 @@ export function publishCommand(): Command {
         store,
         key,
         salt: options.salt,
-        contents: () => Promise.resolve(roots.size === 0 ? 'everything' : { named: roots, unnamed: [] }),
+        contents,
         keys: trust.keys,
         validForMs: options.validFor,
         hints: (options.hint ?? []).map(formatEndpoint),
         tellHashing: work.tellHashing,
+        recompression: recompressionOf(options, output, work),
         signal,
       };
       if (options.once === true) {
-        const built = await buildPublication(build);
+        // A publisher that is running on this store names itself in the hints.
+        const built = await buildPublication({ ...build, keepsHints: options.hint === undefined });
         tellBuilt(output, built);
         output.result(
           'published',
@@ -161,6 +163,34 @@ export function publishCommand(): Command {
       manager.stopping();
     }),
   );
+}
+
+/** Downloads the missing NARs of closures from caches. */
+async function fetchMissing(
+  roots: readonly (StorePath | StoreHash)[],
+  context: { readonly trust: Trust; readonly storeDir: string; readonly output: Output; readonly signal: AbortSignal },
+): Promise<void> {
+  const { trust, storeDir, output, signal } = context;
+  const { runFetch } = await import('../fetch/run-fetch.ts');
+  using display = progressDisplay(output);
+  const { plan, progress } = await runFetch({
+    roots,
+    publishers: [],
+    upstreams: trust.upstreams,
+    http: trust.http,
+    keys: trust.keys,
+    trustedPublicKeys: [],
+    copy: false,
+    looksInto: 'all',
+    storeDir,
+    network: undefined,
+    seedForMs: 0,
+    publisherTimeoutMs: 0,
+    signal,
+    ...display.handlers,
+  });
+  display.stop();
+  output.note(`${formatCount(plan.jobs.length, 'NAR')} fetched (${formatSize(progress.upstreamBytes)})`);
 }
 
 function tellReady(output: Output, publisher: Publisher, listen: string | undefined): void {

@@ -4,6 +4,7 @@ import { firstTrusted } from '../fetch/find-narinfo.ts';
 import { storeSource } from '../fetch/narinfo-sources.ts';
 import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
 import { lastManifest, publishIndex, type Publication } from './publication.ts';
+import { otherNars, recompressNars, type OtherNar, type Recompressed, type Recompression } from './recompress-nars.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { verifiesContentAddress } from '../nix/content-address.ts';
@@ -36,6 +37,8 @@ export interface BuildOptions {
   readonly keepsHints?: boolean;
   /** True if the configuration names something to publish, even if it is not there yet. Default: false. */
   readonly hasPublished?: boolean;
+  /** Set to compress NARs again that are not zstd files. Default: NARs stay as they are. */
+  readonly recompression?: Recompression | undefined;
   /** Called with the NARs to read, and with each that was read. */
   readonly tellHashing?: TellHashing | undefined;
   readonly signal: AbortSignal;
@@ -51,6 +54,8 @@ export interface Contents {
 /** An edition, and the work it took. */
 export interface Built extends Omit<Collected, 'records'> {
   readonly publication: Publication;
+  /** Undefined if NARs stay as they are. */
+  readonly recompressed?: Recompressed | undefined;
 }
 
 /**
@@ -59,15 +64,15 @@ export interface Built extends Omit<Collected, 'records'> {
  * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED if a root or a part of its closure is missing
  */
 export async function buildPublication(options: BuildOptions): Promise<Built> {
-  const { store, keys, tellHashing, signal } = options;
+  const { store, keys, tellHashing, signal, recompression } = options;
   await using _ = await Turn.wait(store, 'publishing', { signal }); // two processes would overwrite each other's files
   const contents = await options.contents();
   const roots = contents === 'everything' ? new Map<string, StorePath>() : contents.named;
   const catalogue = await Catalogue.open(store);
-  const { infos, leftOut } =
-    contents === 'everything'
-      ? await everything(store, keys, catalogue)
-      : { infos: await closureOf([...contents.named.values(), ...contents.unnamed], options), leftOut: [] };
+  let { infos, leftOut } = await narInfosOf(contents, catalogue, options);
+  const recompressed = recompression && (await recompressNars(infos, { ...options, catalogue, recompression }));
+  if (recompressed !== undefined && recompressed.nars > 0)
+    ({ infos, leftOut } = await narInfosOf(contents, catalogue, options));
   const asked = await collectRecords(infos, { store, catalogue, keys, tellHashing, signal });
   const collected = { ...asked, leftOut: [...asked.leftOut, ...leftOut] };
   assertPublished(roots, collected);
@@ -95,10 +100,35 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     now: new Date(),
     validForMs: options.validForMs,
   });
-  return { leftOut: collected.leftOut, hashedBytes: collected.hashedBytes, publication };
+  return { leftOut: collected.leftOut, hashedBytes: collected.hashedBytes, publication, recompressed };
 }
 
-async function closureOf(paths: readonly StorePath[], { store, keys, signal }: BuildOptions): Promise<NarInfo[]> {
+/**
+ * Finds the NARs that a publication would compress again. Writes nothing.
+ *
+ * @throws NARINFO_MISSING, NARINFO_UNTRUSTED if a root or a part of its closure is missing
+ */
+export async function planRecompression(
+  options: Pick<BuildOptions, 'store' | 'keys' | 'contents' | 'signal'>,
+): Promise<OtherNar[]> {
+  const catalogue = await Catalogue.open(options.store);
+  const { infos } = await narInfosOf(await options.contents(), catalogue, options);
+  return otherNars(infos, { ...options, catalogue });
+}
+
+async function narInfosOf(
+  contents: Contents | 'everything',
+  catalogue: Catalogue,
+  options: Pick<BuildOptions, 'store' | 'keys' | 'signal'>,
+): Promise<{ infos: NarInfo[]; leftOut: LeftOut[] }> {
+  if (contents === 'everything') return everything(options.store, options.keys, catalogue);
+  return { infos: await closureOf([...contents.named.values(), ...contents.unnamed], options), leftOut: [] };
+}
+
+async function closureOf(
+  paths: readonly StorePath[],
+  { store, keys, signal }: Pick<BuildOptions, 'store' | 'keys' | 'signal'>,
+): Promise<NarInfo[]> {
   const sources = [await storeSource(store)];
   const trusted = firstTrusted(() => sources, keys);
   // The target vouched for this path, so its NAR is missing. It is reported with the other missing NARs.

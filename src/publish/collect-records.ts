@@ -114,8 +114,11 @@ export async function collectRecords(
   return { records, leftOut, hashedBytes };
 }
 
-/** Returns the sound part of a narinfo. Checks its remarks, too: a lying source may have added them. */
-function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined {
+/**
+ * Returns the sound part of a narinfo. Checks its remarks, too: a lying source may have added them. Returns undefined if no
+ * key vouches for it.
+ */
+export function soundOf(info: NarInfo, keys: readonly PublicKey[]): NarInfo | undefined {
   try {
     return admitNarInfo(info, keys);
   } catch (error) {
