@@ -14,8 +14,10 @@ export interface ImportTask {
 
 export interface ImportContestant {
   /** As `--only` takes it. */
-  readonly name: 'nix-copy' | 'narswarm' | 'narswarm-nix-copy';
+  readonly name: 'nix-copy' | 'narswarm' | 'narswarm-nix-copy' | 'nix-copy-zstd' | 'narswarm-zstd';
   readonly text: string;
+  /** The form of the cache's NARs: `zstd` as `publish --recompress zstd` makes them of the others. */
+  readonly nars: 'xz' | 'zstd';
   command(task: ImportTask): Argv;
 }
 
@@ -24,24 +26,23 @@ export const IMPORT_CONTESTANTS: readonly ImportContestant[] = [
   {
     name: 'nix-copy',
     text: 'nix copy',
-    command: (task) => [
-      'nix',
-      ...NIX_COMMAND,
-      'copy',
-      '--from',
-      task.cacheUrl,
-      '--to',
-      storeOf(task),
-      task.cache.rootPath,
-    ],
+    nars: 'xz',
+    command: nixCopy,
   },
-  { name: 'narswarm', text: 'narswarm', command: (task) => fetchAndImport(task) },
+  { name: 'narswarm', text: 'narswarm', nars: 'xz', command: (task) => fetchAndImport(task) },
   {
     name: 'narswarm-nix-copy',
     text: 'narswarm --import-with nix-copy',
+    nars: 'xz',
     command: (task) => fetchAndImport(task, '--import-with', 'nix-copy'),
   },
+  { name: 'nix-copy-zstd', text: 'nix copy, zstd NARs', nars: 'zstd', command: nixCopy },
+  { name: 'narswarm-zstd', text: 'narswarm, zstd NARs', nars: 'zstd', command: (task) => fetchAndImport(task) },
 ];
+
+function nixCopy(task: ImportTask): Argv {
+  return ['nix', ...NIX_COMMAND, 'copy', '--from', task.cacheUrl, '--to', storeOf(task), task.cache.rootPath];
+}
 
 /** Old versions want it for `nix copy`. */
 export const NIX_COMMAND = ['--extra-experimental-features', 'nix-command'] as const;

@@ -18,9 +18,9 @@ export interface ImportResult {
 /** One row of the report. The figures are undefined without a run. */
 export interface ImportRow extends ImportResult {
   readonly wallS: Spread | undefined;
-  /** Median wall time, divided by that of `nix copy` of the same Nix over the same line. */
+  /** Median wall time, divided by that of `nix copy` of the xz NARs with the same Nix over the same line. */
   readonly ratio: number | undefined;
-  /** Median wall time, divided by the time in which the line carries the bytes of the closure. */
+  /** Median wall time, divided by the time in which the line carries the bytes of its NARs. */
   readonly lineRatio: number | undefined;
   readonly cpuS: Spread | undefined;
   /** Peak memory of all processes together. */
@@ -31,10 +31,13 @@ const HEAD = ['Nix', '', 'wall s', 'min..max', '/ nix copy', '/ line', 'CPU s', 
 /** Columns of text. */
 const LEFT = 2;
 
-export function makeImportRows(results: readonly ImportResult[], totalBytes: number): ImportRow[] {
+export function makeImportRows(
+  results: readonly ImportResult[],
+  totalBytes: Readonly<Record<ImportContestant['nars'], number>>,
+): ImportRow[] {
   const wallOf = ({ runs }: ImportResult): Spread | undefined => spread(runs.map((run) => run.wallS));
   return results.map((result) => {
-    const { rateKbit, nix, runs } = result;
+    const { rateKbit, nix, contestant, runs } = result;
     const plain = results.find(
       (other) => other.contestant.name === 'nix-copy' && other.rateKbit === rateKbit && other.nix === nix,
     );
@@ -44,7 +47,7 @@ export function makeImportRows(results: readonly ImportResult[], totalBytes: num
       {
         wallS,
         ratio: wallS && plainS && wallS.median / plainS.median,
-        lineRatio: wallS && rateKbit && wallS.median / ((totalBytes * 8) / (rateKbit * 1000)),
+        lineRatio: wallS && rateKbit && wallS.median / ((totalBytes[contestant.nars] * 8) / (rateKbit * 1000)),
         cpuS: spread(runs.map((run) => run.userS + run.systemS)),
         peakRssBytes: spread(runs.map((run) => run.peakTreeRssBytes)),
       },

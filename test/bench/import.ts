@@ -1,5 +1,5 @@
 /** Time from a binary cache into a Nix store, narswarm beside nix copy: `npm run bench:import`, see `--help`. */
-import { mkdir } from 'node:fs/promises';
+import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { writeBinaryCache, type BinaryCache } from './binary-cache.ts';
@@ -13,16 +13,19 @@ import { formatImports, formatRate, makeImportRows, type ImportResult } from './
 import { importTargetsOf } from './import-targets.ts';
 import { measure, type Argv, type Measurement } from './process.ts';
 import { formatTargets } from './report.ts';
+import { narswarm } from './scene.ts';
 import { systemNars } from './system-nar.ts';
 import { findTools, machineFacts, type Tools } from './tools.ts';
 import { makeWorkspace } from './workspace.ts';
 
 /** Sizes of the closure on disk at most: the cache, a file store, and the unpacked files with room to spare. */
-const COPIES = 8;
+const COPIES = 10;
 
 /** The parts of all runs. */
 interface Stage {
   readonly cache: BinaryCache;
+  /** Holds a folder for each form of the NARs. */
+  readonly caches: string;
   readonly tools: Tools;
   readonly options: ImportOptions;
   /** For the files of one run. */
@@ -32,8 +35,8 @@ interface Stage {
 
 /** Runs all contestants over one line: each once a round, so that changes of the machine affect all of them. */
 async function play(rateKbit: number | undefined, nixes: readonly NixVersion[], stage: Stage): Promise<ImportResult[]> {
-  const { cache, tools, options, signal } = stage;
-  await using line = await openLine(cache.dir, rateKbit, tools.python.program, { env: process.env, signal });
+  const { caches, tools, options, signal } = stage;
+  await using line = await openLine(caches, rateKbit, tools.python.program, { env: process.env, signal });
   const results = nixes.flatMap((nix) =>
     options.contestants.map((contestant) => ({
       rateKbit,
@@ -67,7 +70,7 @@ async function runOnce(
   line: Line,
   { cache, tools, options, dir, signal }: Stage,
 ): Promise<Measurement | string> {
-  const task = { cache, cacheUrl: line.cacheUrl, dir };
+  const task = { cache, cacheUrl: `${line.cacheUrl}/${contestant.nars}`, dir };
   const process = { env: environment(dir, nix, cache), signal };
   await mkdir(join(dir, 'home'), { recursive: true });
   try {
@@ -101,6 +104,16 @@ function environment(dir: string, { path }: NixVersion, { publicKey }: BinaryCac
   };
 }
 
+/** Copies a cache, with zstd files of its NARs. @returns their bytes */
+async function recompress(cache: BinaryCache, dir: string, signal: AbortSignal): Promise<number> {
+  await cp(cache.dir, dir, { recursive: true });
+  const key = ['--key', `${dir}.key`, '--trusted-public-key', cache.publicKey];
+  const [program, ...args] = narswarm('publish', '--once', '--store', dir, ...key, '--recompress', 'zstd', '--json');
+  const { stdout } = await execa(program, args, { env: { NARSWARM_CONFIG: '/dev/null' }, cancelSignal: signal });
+  const line = stdout.split('\n').find((text) => text.includes('"recompressed"'));
+  return (JSON.parse(line ?? '{}') as { bytes: number }).bytes;
+}
+
 /** Progress, for people only. */
 function note(text: string): void {
   process.stderr.write(`${text}\n`);
@@ -117,20 +130,21 @@ async function main(signal: AbortSignal): Promise<void> {
   const shape = CLOSURES[options.closure]();
   const wantedBytes = shape.sizesBytes.reduce((sum, size) => sum + size, 0);
   await using workspace = await makeWorkspace(wantedBytes * COPIES, options);
-  const [cacheDir, torrentDir] = [join(workspace.dir, 'cache'), join(workspace.dir, 'torrents')];
+  const [caches, torrentDir] = [join(workspace.dir, 'caches'), join(workspace.dir, 'torrents')];
   note('making the NARs, unless an earlier run has made them');
-  const cache = await writeBinaryCache(shape, cacheDir, torrentDir, { make: await systemNars() });
-  const stage: Stage = { cache, tools, options, dir: join(workspace.dir, 'run'), signal };
+  const cache = await writeBinaryCache(shape, join(caches, 'xz'), torrentDir, { make: await systemNars() });
+  const totalBytes = { xz: cache.totalBytes, zstd: await recompress(cache, join(caches, 'zstd'), signal) };
+  const stage: Stage = { cache, caches, tools, options, dir: join(workspace.dir, 'run'), signal };
   const results: ImportResult[] = [];
   for (const rateKbit of options.ratesKbit) results.push(...(await play(rateKbit, nixes, stage)));
-  const rows = makeImportRows(results, cache.totalBytes);
+  const rows = makeImportRows(results, totalBytes);
   const targets = importTargetsOf(rows);
   if (options.json) {
-    console.log(JSON.stringify({ machine: machineFacts(tools), options, totalBytes: cache.totalBytes, rows, targets }));
+    console.log(JSON.stringify({ machine: machineFacts(tools), options, totalBytes, rows, targets }));
   } else {
     const place = workspace.isInMemory ? 'in memory (tmpfs)' : 'on disk';
     console.log(
-      `${shape.name}: ${cache.nars.length} NARs, ${(cache.totalBytes / 1e6).toFixed(1)} MB, files ${place}\n`,
+      `${shape.name}: ${cache.nars.length} NARs, ${(totalBytes.xz / 1e6).toFixed(1)} MB of xz, ${(totalBytes.zstd / 1e6).toFixed(1)} MB of zstd, files ${place}\n`,
     );
     console.log(`${formatImports(rows)}\n\n${formatTargets(targets)}`);
   }
