@@ -8,10 +8,6 @@ if (major === undefined || major < 24) {
   );
   process.exit(2);
 }
-const { availableParallelism } = await import('node:os');
-// These compress in the threads of Node's pool: four by default, and all started at the first use.
-if (['add', 'publish'].some((command) => process.argv.includes(command)) && availableParallelism() > 4)
-  process.env['UV_THREADPOOL_SIZE'] ??= String(availableParallelism());
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // The reader of stdout has seen enough, or the terminal was closed: the running command ends in good order.
   if (error.code === 'EPIPE' || error.code === 'EIO') return;
@@ -24,6 +20,10 @@ void main(process.argv.slice(2));
 
 async function main(args: readonly string[]): Promise<void> {
   process.once('beforeExit', endUnsettled);
+  const { availableParallelism } = await import('node:os');
+  // These compress in the threads of Node's pool: four by default, and all started at the first use.
+  if (['add', 'publish'].some((command) => args.includes(command)) && availableParallelism() > 4)
+    process.env['UV_THREADPOOL_SIZE'] ??= String(availableParallelism());
   const { keepCompiled } = await import('./compile-cache.ts');
   keepCompiled(args);
   const { onlyCommand, program, wordsToParse } = await import('./program.ts');
