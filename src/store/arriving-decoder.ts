@@ -84,8 +84,11 @@ export class ArrivingDecoder implements AsyncDisposable {
     const length = Math.min(TURN_BYTES, this.#partial.frontBytes - this.#doneBytes);
     if (length < 0) return false; // wrong bytes were dropped
     this.#file ??= await open(this.#partial.path);
-    if (this.#hasFailed) return false; // disposed of meanwhile
-    this.#xz ??= new XzStream(this.#to, this.#maxBytes);
+    if (this.#xz === undefined) {
+      await using to = await open(this.#to, 'w');
+      if (this.#hasFailed) return false; // disposed of meanwhile
+      this.#xz = new XzStream(to.fd, this.#maxBytes);
+    }
     this.#buffer ??= Buffer.allocUnsafe(TURN_BYTES);
     const { bytesRead } = await this.#file.read(this.#buffer, 0, length, this.#doneBytes);
     const bytes = this.#buffer.subarray(0, bytesRead);

@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { limitBlocks, XZ } from './xz-command.ts';
 
 /** Exec replaces the shell: there is one process, which ends with its input. */
-const SCRIPT = `ulimit -f "$1" && exec ${XZ} >"$2"`;
+const SCRIPT = `ulimit -f "$1" && exec ${XZ}`;
 
 /** An xz that decodes bytes into a file while they arrive. */
 export class XzStream implements AsyncDisposable {
@@ -10,10 +10,12 @@ export class XzStream implements AsyncDisposable {
   /** Resolves once it has ended: true if it has decoded everything. */
   readonly #ended: Promise<boolean>;
 
-  /** @param maxBytes more output than this is refused */
-  constructor(to: string, maxBytes: number) {
-    const stdio = ['pipe', 'ignore', 'ignore'] as const;
-    this.#xz = spawn('/bin/sh', ['-c', SCRIPT, 'sh', limitBlocks(maxBytes), to], { stdio: [...stdio] });
+  /**
+   * @param to descriptor of the file, which may be closed afterwards
+   * @param maxBytes more output than this is refused
+   */
+  constructor(to: number, maxBytes: number) {
+    this.#xz = spawn('/bin/sh', ['-c', SCRIPT, 'sh', limitBlocks(maxBytes)], { stdio: ['pipe', to, 'ignore'] });
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#ended = promise;
     this.#xz.once('error', () => resolve(false));

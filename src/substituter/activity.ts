@@ -25,6 +25,7 @@ import { writeRealisations } from '../store/realisations.ts';
 import { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
 import { asError } from '../warning.ts';
+import type { Arrival } from './arrival.ts';
 import { Arrivals } from './arrivals.ts';
 import { LookAhead } from './look-ahead.ts';
 import { Lookups } from './lookups.ts';
@@ -51,6 +52,8 @@ export interface ActivityMeans {
   readonly limit?: DirectionLimit | undefined;
   readonly sources: () => Promise<ActivitySources>;
   readonly tell: Tell;
+  /** Called when a NAR begins to arrive. */
+  readonly onArriving: (arrival: Arrival) => void;
 }
 
 /**
@@ -81,7 +84,7 @@ export class Activity implements AsyncDisposable {
 
   /** @throws STORE_UNWRITABLE; errors of `sources` */
   static async open(means: ActivityMeans, memory: NarInfoMemory): Promise<Activity> {
-    const { store, network, http, offer, keys, limit, tell } = means;
+    const { store, network, http, offer, keys, limit, tell, onArriving } = means;
     const stop = new AbortController();
     const { signal } = stop;
     await using stack = new AsyncDisposableStack();
@@ -149,6 +152,7 @@ export class Activity implements AsyncDisposable {
       },
       torrentOf: (info) => sources.maps.torrentOf(info, signal),
       attach: ({ jobs }) => attachInTime(jobs, sources.maps, { mayBeLate: true, signal }),
+      onArriving,
       onHere: (infos, job) => feed.add(infos, job),
       extend: async (hashes, of) => ({
         closure: await walkClosure(hashes, find, { signal, known: of, onMissing: () => undefined }),

@@ -31,6 +31,8 @@ export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
   readonly caches: () => Pick<FetchNarsContext, 'upstreams' | 'order'>;
   /** Gives the jobs of a plan their torrents. Returns what to wait for if that takes too long, as in a fetch. */
   readonly attach: (plan: Plan) => Promise<FetchNarsContext['torrentsLate']>;
+  /** Called when a NAR begins to arrive. */
+  readonly onArriving: (arrival: Arrival) => void;
   /** Called with paths whose NAR is in the store and right, with the job if it was just fetched. */
   readonly onHere: (infos: readonly NarInfo[], job?: NarJob) => void;
 }
@@ -119,7 +121,7 @@ export class Arrivals {
   }
 
   async #fetch(closure: Closure): Promise<void> {
-    const { store, catalogue, claimant, caches, attach, candidates, signal, onHere } = this.#context;
+    const { store, catalogue, claimant, caches, attach, candidates, signal, onArriving, onHere } = this.#context;
     signal.throwIfAborted();
     await using session = await PartialSession.open(store);
     const claimed = await claimClosure(closure, { ...this.#context, session: claimant });
@@ -137,7 +139,10 @@ export class Arrivals {
       placeOf: ({ info }) => places.get(storeHashOf(info.storePath)) ?? 1,
       hurried: this.#hurried,
       onBegun: ({ fileHash }, partial) => {
-        if (fileHash !== undefined) this.#arrivals.get(fileHash)?.begin(partial);
+        const arrival = fileHash && this.#arrivals.get(fileHash);
+        if (arrival === undefined) return;
+        arrival.begin(partial);
+        onArriving(arrival);
       },
       onFetched: (infos) => infos.forEach((info) => this.#complete(info)),
     });

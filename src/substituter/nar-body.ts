@@ -18,17 +18,22 @@ const CHUNK_BYTES = 512 * 1024;
  * @throws the failure of the arrival; HASH_MISMATCH if bytes that were passed on turned out to be wrong
  */
 export async function* bytesOf(arrival: Arrival): AsyncGenerator<Buffer, void> {
-  arrival.readers++;
   await using body = new Body(arrival);
+  for (;;) {
+    if (arrival.failure !== undefined) throw arrival.failure;
+    const change = arrival.changed();
+    const chunk = await body.next();
+    if (chunk !== undefined) yield chunk;
+    else if (body.isComplete) return;
+    else await change;
+  }
+}
+
+/** Yields {@link bytesOf} for a client. */
+export async function* bytesFor(arrival: Arrival): AsyncGenerator<Buffer, void> {
+  arrival.readers++;
   try {
-    for (;;) {
-      if (arrival.failure !== undefined) throw arrival.failure;
-      const change = arrival.changed();
-      const chunk = await body.next();
-      if (chunk !== undefined) yield chunk;
-      else if (body.isComplete) return;
-      else await change;
-    }
+    yield* bytesOf(arrival);
   } finally {
     arrival.readers--;
   }

@@ -6,13 +6,23 @@ import parseRange from 'range-parser';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
-import { bytesOf } from './nar-body.ts';
+import { bytesFor } from './nar-body.ts';
 import type { Client, Substituter, WantedNar } from './substituter.ts';
 
 const NARINFO = /^([0-9a-z]{32})\.narinfo$/;
 const NAR = /^([0-9a-z]{52})\.nar(?:\.([0-9a-z]{1,8}))?$/;
 const STORE_HASH = /^[0-9a-z]{32}$/;
+/** The name that Nix has in requests: `curl/8.14.1 Nix/2.26.3`. */
+const NIX = /(?:^| )Nix\/(\d+)\.(\d+)/;
+/** The first version that takes several NARs at a time. */
+const PARALLEL_NIX = { major: 2, minor: 16 };
 const CHUNK_BYTES = 512 * 1024;
+
+interface NarQuery {
+  readonly path?: unknown;
+  /** `nar`: the NAR itself, and not its file. */
+  readonly as?: unknown;
+}
 
 /**
  * Adds the paths of a binary cache to a server (Nix: src/libstore/binary-cache-store.cc): `nix-cache-info`, narinfos,
@@ -27,7 +37,7 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     return text === undefined ? notFound(reply) : reply.type('text/x-nix-narinfo').send(text);
   });
 
-  app.route<{ Params: { name: string }; Querystring: { path?: unknown } }>({
+  app.route<{ Params: { name: string }; Querystring: NarQuery }>({
     method: ['GET', 'HEAD'],
     url: '/nar/:name',
     errorHandler,
@@ -49,23 +59,38 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     });
 
   async function sendNar(
-    request: FastifyRequest<{ Params: { name: string }; Querystring: { path?: unknown } }>,
+    request: FastifyRequest<{ Params: { name: string }; Querystring: NarQuery }>,
     reply: FastifyReply,
   ): Promise<FastifyReply> {
-    const wanted = wantedNar(request.params.name, request.query.path);
+    const wanted = wantedNar(request.params.name, request.query);
     const found = wanted && (await substituter.nar(wanted, clientOf(request)));
     if (found === undefined) return notFound(reply);
-    reply.type('application/x-nix-nar').header('accept-ranges', 'bytes');
+    reply.type('application/x-nix-nar');
+    if (found.kind === 'decoded') {
+      await found.nar.begun();
+      if (found.nar.failure !== undefined) return notFound(reply);
+      return sendArriving(request, reply, found.nar.info.narSize, found.nar.bytes());
+    }
+    reply.header('accept-ranges', 'bytes');
     if (found.kind === 'here') return sendFile(request, reply, found.path);
     const { arrival } = found;
     // A part is given once the whole is known to be right.
     await (request.headers.range === undefined ? arrival.begun() : arrival.ended());
     if (arrival.failure !== undefined) return notFound(reply);
     if (arrival.path !== undefined) return sendFile(request, reply, arrival.path);
-    reply.header('content-length', arrival.sizeBytes);
-    if (request.method === 'HEAD') return reply.send();
-    return reply.send(Readable.from(bytesOf(arrival), { objectMode: false, highWaterMark: CHUNK_BYTES }));
+    return sendArriving(request, reply, arrival.sizeBytes, bytesFor(arrival));
   }
+}
+
+function sendArriving(
+  { method }: FastifyRequest,
+  reply: FastifyReply,
+  sizeBytes: number,
+  bytes: AsyncGenerator<Buffer>,
+): FastifyReply {
+  reply.header('content-length', sizeBytes);
+  if (method === 'HEAD') return reply.send();
+  return reply.send(Readable.from(bytes, { objectMode: false, highWaterMark: CHUNK_BYTES }));
 }
 
 function clientOf({ socket, headers, method }: FastifyRequest): Client {
@@ -73,15 +98,22 @@ function clientOf({ socket, headers, method }: FastifyRequest): Client {
     isLocal: isLoopback((socket.remoteAddress ?? '').replace(/^::ffff:/, '')),
     isNarswarm: headers['user-agent']?.startsWith('narswarm') === true,
     onlyAsks: method === 'HEAD',
+    isSerial: isSerialNix(headers['user-agent']),
   };
 }
 
-function wantedNar(name: string, path: unknown): WantedNar | undefined {
+function isSerialNix(userAgent = ''): boolean {
+  const [, major, minor] = NIX.exec(userAgent)?.map(Number) ?? [];
+  if (major === undefined || minor === undefined) return false;
+  return major < PARALLEL_NIX.major || (major === PARALLEL_NIX.major && minor < PARALLEL_NIX.minor);
+}
+
+function wantedNar(name: string, { path, as }: NarQuery): WantedNar | undefined {
   const [, hash, extension = ''] = NAR.exec(name) ?? [];
   if (hash === undefined) return undefined;
   try {
     const storeHash = typeof path === 'string' && STORE_HASH.test(path) ? parseStoreHash(path) : undefined;
-    return { fileHash: asFileHash(`sha256:${hash}`), extension, storeHash };
+    return { fileHash: asFileHash(`sha256:${hash}`), extension, storeHash, isDecoded: as === 'nar' };
   } catch {
     return undefined; // letters that nix32 does not have
   }

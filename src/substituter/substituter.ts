@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
+import { asFileHash } from '../nix/hash.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
@@ -11,6 +12,8 @@ import { isTrustedRealisation } from '../nix/realisation.ts';
 import { asError, type Warn } from '../warning.ts';
 import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
+import type { DecodedNar } from './decoded-nar.ts';
+import { DecodedNars, type NarFile } from './decoded-nars.ts';
 import { Given } from './given.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
 import { ToldOnce } from './told-once.ts';
@@ -27,7 +30,7 @@ const IDLE_MS = 60_000;
 const LOOKING_MS = 10_000;
 const LOOK_EVERY_MS = 1_000;
 
-export interface SubstituterOptions extends Omit<ActivityMeans, 'tell'> {
+export interface SubstituterOptions extends Omit<ActivityMeans, 'tell' | 'onArriving'> {
   readonly onWarning: Warn;
   /** Takes all events of its fetches. */
   readonly onEvent?: ActivityMeans['tell'] | undefined;
@@ -45,6 +48,8 @@ export interface Client {
   readonly isNarswarm: boolean;
   /** True if it only asks whether something is there. */
   readonly onlyAsks: boolean;
+  /** True for a Nix that takes and decodes one NAR after another. */
+  readonly isSerial: boolean;
 }
 
 /** A NAR file as its URL names it. */
@@ -53,12 +58,11 @@ export interface WantedNar {
   readonly extension: string;
   /** The path whose narinfo named it. */
   readonly storeHash: StoreHash | undefined;
+  /** True if the NAR itself is wanted, and not the file. */
+  readonly isDecoded: boolean;
 }
 
-/** A NAR file: where it lies, or what it arrives in. */
-export type FoundNar =
-  | { readonly kind: 'here'; readonly path: string }
-  | { readonly kind: 'arriving'; readonly arrival: Arrival };
+export type FoundNar = NarFile | { readonly kind: 'decoded'; readonly nar: DecodedNar };
 
 /**
  * The answers of a binary cache that holds what the file store holds, and fetches the rest when it is asked for. The first
@@ -71,6 +75,7 @@ export class Substituter implements AsyncDisposable {
   readonly #memory = new NarInfoMemory();
   readonly #timer: NodeJS.Timeout;
   readonly #warnings: ToldOnce;
+  readonly #decoded: DecodedNars;
   #activity: Promise<Activity> | undefined;
   #open: Activity | undefined;
   #askedAtMs = 0;
@@ -80,6 +85,7 @@ export class Substituter implements AsyncDisposable {
   constructor(options: SubstituterOptions) {
     this.#options = options;
     this.#warnings = new ToldOnce(options.onWarning);
+    this.#decoded = new DecodedNars({ store: options.store });
     const everyMs = Math.min(LOOK_EVERY_MS, options.lookingMs ?? LOOKING_MS);
     this.#timer = setInterval(() => this.#look(), everyMs).unref();
   }
@@ -97,12 +103,12 @@ export class Substituter implements AsyncDisposable {
   /** Returns the narinfo of a path, naming the file as {@link nar} knows it. Undefined if no source has it. Never throws. */
   async narInfo(hash: StoreHash, client: Client): Promise<string | undefined> {
     const held = await this.#held(hash);
-    if (held !== undefined) return (await this.#mayHave(held, client)) ? textOf(held) : undefined;
+    if (held !== undefined) return (await this.#mayHave(held, client)) ? this.#textFor(client, held) : undefined;
     if (client.isNarswarm || this.#memory.isAbsent(hash)) return undefined;
     const activity = await this.#begin();
     const info = await activity?.lookups.findWithin(FIND_MS, hash);
     if (activity === undefined || info === undefined || !(await this.#mayHave(info, client))) return undefined;
-    const text = textOf(info);
+    const text = await this.#textFor(client, info);
     if (text === undefined || client.onlyAsks) return text;
     if (client.isLocal) void activity.lookAhead.begin(info);
     else activity.arrivals.want([info]); // nobody knows what else it lacks
@@ -111,8 +117,20 @@ export class Substituter implements AsyncDisposable {
 
   /** Finds a NAR file. Undefined if no source has it. Never throws. */
   async nar(wanted: WantedNar, client: Client): Promise<FoundNar | undefined> {
-    const { fileHash, extension, storeHash } = wanted;
-    const info = storeHash && (await this.#infoOf(storeHash, client));
+    const info = wanted.storeHash && (await this.#infoOf(wanted.storeHash, client));
+    const file = await this.#file(wanted, info, client);
+    if (file === undefined || !wanted.isDecoded) return file;
+    if (!client.isLocal || info === undefined || namedFile(info)?.fileHash !== wanted.fileHash) return undefined;
+    this.#askedAtMs = performance.now();
+    const nar = this.#decoded.get(info, file);
+    return nar && { kind: 'decoded', nar };
+  }
+
+  async #file(
+    { fileHash, extension }: WantedNar,
+    info: NarInfo | undefined,
+    client: Client,
+  ): Promise<NarFile | undefined> {
     const isIt = info !== undefined && namedFile(info)?.fileHash === fileHash;
     if (!client.isLocal && !(isIt && (await this.#mayHave(info, client)))) return undefined;
     const path = `${this.#options.store.dir}/${FileStore.narUrl(fileHash, extension)}`;
@@ -143,6 +161,7 @@ export class Substituter implements AsyncDisposable {
     this.#isClosed = true;
     clearInterval(this.#timer);
     await this.#end();
+    await this.#decoded[Symbol.asyncDispose]();
   }
 
   /** Returns the narinfo of a path whose NAR is in the store. */
@@ -163,6 +182,11 @@ export class Substituter implements AsyncDisposable {
     return (await this.#begin())?.lookups.findWithin(FIND_MS, hash);
   }
 
+  /** Writes the narinfo for a client. A Nix that decodes one NAR after another gets large ones decoded. */
+  async #textFor({ isLocal, isSerial }: Client, info: NarInfo): Promise<string | undefined> {
+    return textOf(info, isLocal && isSerial && (await this.#decoded.mayDecode(info)));
+  }
+
   async #mayHave(info: NarInfo, { isLocal }: Client): Promise<boolean> {
     return isLocal || this.#options.offer.held.isShared(info);
   }
@@ -172,11 +196,12 @@ export class Substituter implements AsyncDisposable {
     this.#askedAtMs = performance.now();
     if (this.#isClosed) return undefined;
     const { onEvent } = this.#options;
+    const onArriving: ActivityMeans['onArriving'] = (arrival) => this.#decoded.follow(arrival);
     const tell: ActivityMeans['tell'] = (event) => {
       onEvent?.(event);
       if (event.type === 'warning') this.#warnings.take(event.warning);
     };
-    this.#activity ??= Activity.open({ ...this.#options, tell }, this.#memory).then(
+    this.#activity ??= Activity.open({ ...this.#options, tell, onArriving }, this.#memory).then(
       (activity) => (this.#open = activity),
     );
     try {
@@ -192,7 +217,7 @@ export class Substituter implements AsyncDisposable {
   #look(): void {
     const idleMs = performance.now() - this.#askedAtMs;
     const isOpening = this.#open === undefined && this.#activity !== undefined;
-    if (isOpening || this.#open?.arrivals.hasReaders === true) return;
+    if (isOpening || this.#decoded.hasReaders || this.#open?.arrivals.hasReaders === true) return;
     const { lookingMs = LOOKING_MS } = this.#options;
     if (idleMs > (this.#hasServed ? IDLE_MS : lookingMs)) void this.#end();
   }
@@ -202,6 +227,7 @@ export class Substituter implements AsyncDisposable {
     this.#activity = undefined;
     this.#open = undefined;
     this.#hasServed = false;
+    this.#decoded.endUnread();
     await (await ending?.catch(() => undefined))?.[Symbol.asyncDispose]();
     this.#warnings.flush();
     if (ending !== undefined && !this.#isClosed) this.#options.onEnded?.();
@@ -209,12 +235,14 @@ export class Substituter implements AsyncDisposable {
 }
 
 /**
- * Writes the narinfo of a source with our own name of its file. Signatures are those of the source. Undefined if it names
- * no file.
+ * Writes the narinfo of a source with our own name of its file, or of the NAR. Signatures are those of the source.
+ * Undefined if it names no file.
  */
-function textOf(info: NarInfo): string | undefined {
+function textOf(info: NarInfo, isDecoded: boolean): string | undefined {
   const file = namedFile(info);
   if (file === undefined) return undefined;
   const url = `${FileStore.narUrl(file.fileHash, file.extension)}?path=${storeHashOf(info.storePath)}`;
-  return formatNarInfo({ ...info, url, extra: [] });
+  if (!isDecoded) return formatNarInfo({ ...info, url, extra: [] });
+  const nar = { compression: 'none', fileHash: asFileHash(info.narHash), fileSize: info.narSize };
+  return formatNarInfo({ ...info, ...nar, url: `${url}&as=nar`, extra: [] });
 }

@@ -69,7 +69,7 @@ suite('a substituter on a network', { concurrency: 2 }, () => {
     const { url } = await substituterOn(host, { cache: cache.url });
     const nix = await nixOn(host, url);
     await using run = nix.realise(shared.root);
-    await run.receiving((await largestOf(shared)).sizeBytes);
+    await run.receiving((await largestOf(shared)).givenBytes);
     holder.signal('SIGKILL');
     const { status, stderr } = await run.ended;
     assert.equal(status, 0, stderr);

@@ -59,7 +59,7 @@ suite('Nix continues with its next cache if the daemon', { concurrency: 2 }, () 
       one.upstream.faults = [slow()];
       const nix = await one.nix(SETTINGS);
       await using run = nix.realise(made.root);
-      await run.receiving(large.sizeBytes);
+      await run.receiving(large.givenBytes);
       await lose(one);
       const { status, stderr } = await run.ended;
       assert.equal(status, 0, stderr);

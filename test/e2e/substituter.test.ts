@@ -149,7 +149,7 @@ suite('a daemon as the first substituter', () => {
     one.upstream.faults = [{ kind: 'slow', match: /^\/nar\//, rateBytesPerSec: 2_000_000 }];
     const nix = await one.nix();
     await using run = nix.realise(made.root);
-    await run.receiving(large.sizeBytes);
+    await run.receiving(large.givenBytes);
     await run[Symbol.asyncDispose]();
     await assertRealises(nix);
     assert.equal(narRequests(one.upstream).get(large.url), 1);

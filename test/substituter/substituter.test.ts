@@ -1,5 +1,6 @@
 /** The substituter as Nix sees it: over HTTP, with an upstream behind it. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { request } from 'node:http';
@@ -8,7 +9,7 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseCacheInfo } from '../../src/nix/cache-info.ts';
-import { parseNarInfo } from '../../src/nix/narinfo.ts';
+import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import type { Substituter } from '../../src/substituter/substituter.ts';
 import { Lab } from '../support/lab.ts';
@@ -132,6 +133,57 @@ suite('the substituter', () => {
     assert.ok(Buffer.concat(chunks).equals(made.leaf.file));
   });
 
+  test('gives large NARs decoded to a Nix of this machine that decodes one after another', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    const { info, file } = made.leaf;
+    const narInfo = async (path: WrittenPath, version: string): Promise<NarInfo> =>
+      parseNarInfo(
+        await (await fetch(narInfoUrl(made, path), { headers: { 'user-agent': `curl/7.88.1 Nix/${version}` } })).text(),
+      );
+    for (const version of ['2.16.0', '2.34.1', '3.0'])
+      assert.equal((await narInfo(made.leaf, version)).compression, 'xz');
+    assert.equal((await narInfo(made.middle, '2.8.0')).compression, 'xz', 'a small one');
+
+    const { url, ...rest } = await narInfo(made.leaf, '2.8.0');
+    const { url: _theirs, ...theirs } = info;
+    assert.deepEqual(rest, { ...theirs, compression: 'none', fileHash: info.narHash, fileSize: info.narSize });
+    const nar = execFileSync('xz', ['-dc'], { input: file, maxBuffer: Infinity });
+    for (const method of ['GET', 'HEAD']) {
+      const answer = await fetch(`${made.url}/${url}`, { method });
+      assert.equal(answer.headers.get('content-length'), String(info.narSize));
+      const bytes = Buffer.from(await answer.arrayBuffer());
+      assert.ok(bytes.equals(method === 'GET' ? nar : Buffer.alloc(0)));
+    }
+    assert.ok(isHere(made, made.leaf));
+    assert.ok(Buffer.from(await (await fetch(`${made.url}/${url}`)).arrayBuffer()).equals(nar), 'from the store');
+    assert.equal((await narInfo(made.leaf, '2.15.9')).compression, 'none');
+    const found = await ask(made, made.leaf);
+    assert.equal(found?.kind, 'here', 'the file can still be had');
+  });
+
+  test('does not decode for another machine', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { substituter, leaf } = await scene(lab, { leafBytes: LARGE });
+    const guest = { isLocal: false, isNarswarm: false, onlyAsks: false, isSerial: true };
+    const storeHash = parseStoreHash(leaf.baseName.slice(0, 32));
+    assert.equal(parseNarInfo((await substituter.narInfo(storeHash, guest)) ?? '').compression, 'xz');
+    const { fileHash } = leaf.info;
+    assert.ok(fileHash !== undefined);
+    for (const isDecoded of [true, false]) {
+      const found = await substituter.nar({ fileHash, extension: 'xz', storeHash, isDecoded }, guest);
+      assert.equal(found !== undefined, !isDecoded);
+    }
+  });
+
+  test('answers 404 for a NAR that cannot be decoded', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    made.cache.faults = [{ kind: 'corrupt', match: /^\/nar\//, afterBytes: 5 }];
+    assert.equal((await fetch(`${narUrl(made, made.leaf)}&as=nar`)).status, 404);
+    assert.equal((await fetch(narUrl(made, made.leaf).replace(/path=.*/, 'as=nar'))).status, 404);
+  });
+
   test('fetches a NAR once, however many ask for it', LIMIT, async () => {
     await using lab = await Lab.open();
     const made = await scene(lab, { leafBytes: LARGE });
@@ -230,13 +282,13 @@ suite('the substituter', () => {
     for (const shares of [true, false]) {
       await using lab = await Lab.open();
       const { substituter, leaf } = await scene(lab, { shares });
-      const guest = { isLocal: false, isNarswarm: false, onlyAsks: false };
+      const guest = { isLocal: false, isNarswarm: false, onlyAsks: false, isSerial: false };
       const storeHash = parseStoreHash(leaf.baseName.slice(0, 32));
       assert.equal((await substituter.narInfo(storeHash, guest)) !== undefined, shares);
       const { fileHash } = leaf.info;
       assert.ok(fileHash !== undefined);
       for (const path of [storeHash, undefined]) {
-        const found = await substituter.nar({ fileHash, extension: 'xz', storeHash: path }, guest);
+        const found = await substituter.nar({ fileHash, extension: 'xz', storeHash: path, isDecoded: false }, guest);
         assert.equal(found !== undefined, shares && path !== undefined);
       }
     }
@@ -280,8 +332,8 @@ function ask({ substituter }: Scene, { info, baseName }: WrittenPath): ReturnTyp
   assert.ok(fileHash !== undefined);
   const storeHash = parseStoreHash(baseName.slice(0, 32));
   return substituter.nar(
-    { fileHash, extension: 'xz', storeHash },
-    { isLocal: true, isNarswarm: false, onlyAsks: false },
+    { fileHash, extension: 'xz', storeHash, isDecoded: false },
+    { isLocal: true, isNarswarm: false, onlyAsks: false, isSerial: false },
   );
 }
 

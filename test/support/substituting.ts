@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache, type HttpCache } from './http-cache.ts';
 import { ALONE, Lab, readNarInfos, type CliProcess, type ProcessOptions } from './lab.ts';
-import { NixClient, type NixClientOptions } from './nix-client.ts';
+import { NixClient, nixMinorVersion, type NixClientOptions } from './nix-client.ts';
 
 /** Makes a closure in a cache that Nix asks after the daemon: without a priority it would be asked first. */
 export async function cacheAfterDaemon(lab: Lab, blobBytes: readonly number[]): Promise<MadeClosure> {
@@ -20,14 +20,17 @@ export interface CachedFile {
   /** Its path below a substituter that names it. */
   readonly ownUrl: string;
   readonly sizeBytes: number;
+  /** Bytes that a substituter gives to this machine's Nix: old ones get the decoded NAR. */
+  readonly givenBytes: number;
 }
 
 /** The file of a cache that has the most bytes. */
 export async function largestOf(made: MadeClosure): Promise<CachedFile> {
-  const files = Array.from(await readNarInfos(made.cacheDir), ([hash, { url, fileSize = 0 }]) => ({
+  const files = Array.from(await readNarInfos(made.cacheDir), ([hash, { url, fileSize = 0, narSize }]) => ({
     url: `/${url}`,
     ownUrl: `/${url}?path=${hash}`,
     sizeBytes: fileSize,
+    givenBytes: nixMinorVersion() < 16 ? narSize : fileSize,
   }));
   const [first] = files.toSorted((a, b) => b.sizeBytes - a.sizeBytes);
   if (first === undefined) throw new Error(`${made.cacheDir} is empty`);
