@@ -77,7 +77,7 @@ async function emptyRoot({ dir, process }: Stage): Promise<string> {
   const root = join(dir, 'root');
   await execa('chmod', ['-R', 'u+w', root], { reject: false });
   await rm(root, { recursive: true, force: true });
-  await rm(String(process.env['HOME']), { recursive: true, force: true }); // Nix remembers narinfos
+  await rm(String(process.env['HOME']), { recursive: true, force: true, maxRetries: 5 }); // Nix remembers narinfos
   await mkdir(String(process.env['HOME']), { recursive: true });
   return root;
 }
