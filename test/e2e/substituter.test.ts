@@ -4,10 +4,12 @@ import { readdir, rm } from 'node:fs/promises';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { ALONE, assertSound, Lab } from '../support/lab.ts';
+import { inNamespace } from '../support/namespace.ts';
 import { NixClient } from '../support/nix-client.ts';
 import {
   cacheAfterDaemon,
@@ -71,6 +73,23 @@ suite('a daemon as the first substituter', () => {
       await askedBy(),
       Array.from({ length: 8 }, () => 'fetch'),
     );
+  });
+
+  test('removes what only Nix has asked for if it takes more than a tenth of the free space', LIMIT, async () => {
+    const store = await lab.folder('small-disk');
+    const mount = 'mount -t tmpfs -o size=30m tmpfs "$0" && exec "$@"';
+    await using one = await startSubstitution(lab, made, {
+      store,
+      wrapper: [...inNamespace('-m'), 'sh', '-c', mount, store],
+    });
+    const narInfo = `${one.url}/${made.root.slice('/nix/store/'.length).slice(0, 32)}.narinfo`;
+    assert.equal((await fetch(narInfo)).status, 200);
+    // narswarm itself is told only of what is here.
+    const isHere = async (): Promise<boolean> =>
+      (await fetch(narInfo, { headers: { 'user-agent': 'narswarm' } })).status === 200;
+    while (!(await isHere())) await sleep(100);
+    while (await isHere()) await sleep(100);
+    assert.equal(narRequests(one.upstream).get(large.url), 1);
   });
 
   test('gives several Nixes at once what it fetches once', LIMIT, async () => {
