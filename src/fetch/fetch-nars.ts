@@ -11,7 +11,7 @@ import { fetchRound, type RoundContext } from './fetch-round.ts';
 import type { NarJob } from './job.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 
-/** Narinfos that are requested at the same time, as in a walk. */
+/** Narinfos that are requested at the same time. */
 const CONCURRENCY = 64;
 
 export interface FetchNarsContext extends RoundContext {
