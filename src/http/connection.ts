@@ -119,6 +119,7 @@ export class Connection implements Line {
 
   /** Goes on with the next request, which was sent ahead. */
   #onAnswered(sending: PoolSending): void {
+    clearTimeout(this.#aheadTimer); // several answers may come at once
     this.#sendings.shift();
     this.#hasServed = true;
     if (!sending.leavesConnection) {
@@ -131,8 +132,11 @@ export class Connection implements Line {
     next.sending.expectAnswer();
     this.#socket.resume(); // the last answer may have paused it
     this.#aheadTimer = setTimeout(() => {
-      this.#ahead.giveUp();
-      this.close();
+      // If this process had no time, the answer may lie in the socket: it is read before another timer fires.
+      this.#aheadTimer = setTimeout(() => {
+        this.#ahead.giveUp();
+        this.close();
+      });
     }, AHEAD_PATIENCE_MS);
   }
 

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { HttpClient } from '../../src/http/client.ts';
 import { RequestsAhead } from '../../src/http/requests-ahead.ts';
 
@@ -60,6 +62,28 @@ const echo = ({ socket, path }: Request): void => void socket.write(ok(path));
 const paths = (count: number): string[] => Array.from({ length: count }, (_, index) => `/${index}`);
 /** The most requests that a server read together. */
 const most = (requests: readonly Request[]): number => Math.max(...requests.map(({ together }) => together));
+
+/** Requests that were sent ahead are answered within 1.5 s. */
+const LONGER_THAN_PATIENCE_MS = 1_600;
+
+/**
+ * Answers the first request for `/third` when it gets a message. Shared memory: number of these answers that it has
+ * written, number of requests for `/third`.
+ */
+const ANSWERING_THREAD = `
+  const { parentPort, workerData: counts } = require('node:worker_threads');
+  const ok = 'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok';
+  const server = require('node:net').createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.on('data', (bytes) => {
+      for (const [, path] of bytes.toString('latin1').matchAll(/^GET (\\S+) /gm)) {
+        if (path !== '/third' || Atomics.add(counts, 1, 1) > 0) socket.write(ok);
+        else parentPort.once('message', () => socket.write(ok, () => Atomics.notify(counts, Atomics.add(counts, 0, 1))));
+      }
+    });
+  });
+  server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port));
+`;
 
 suite('requests are sent ahead of answers', () => {
   test('if these are short, over a connection that has answered one', async () => {
@@ -125,6 +149,39 @@ suite('requests are sent ahead of answers', () => {
     });
     await server.getAll(['/first']);
     await server.getAll(paths(8)); // 2 to 9 on the connection
+  });
+
+  test('and a connection on which several answers came at once goes on', async () => {
+    const held: string[] = [];
+    await using server = await serve(({ socket, path, together }) => {
+      if (held.push(ok(path)) === together) socket.write(held.splice(0).join(''));
+    });
+    await server.getAll(['/first']);
+    await server.getAll(paths(6));
+    await sleep(LONGER_THAN_PATIENCE_MS);
+    const before = server.requests.length;
+    await server.getAll(paths(6));
+    assert.equal(server.sockets.length, 1);
+    assert.ok(most(server.requests.slice(before)) > 1, 'they are still sent ahead');
+  });
+
+  test('and an answer that came while this process had no time is taken', async (t) => {
+    const counts = new Int32Array(new SharedArrayBuffer(8));
+    const server = new Worker(ANSWERING_THREAD, { eval: true, workerData: counts });
+    t.after(() => server.terminate());
+    const [port] = (await once(server, 'message')) as [number];
+    const client = new HttpClient({ backoffMs: 1, retries: 0, connectionsPerOrigin: 1 });
+    t.after(() => client.close());
+    const get = (path: string) => client.getBytes(`http://127.0.0.1:${port}${path}`, { maxBytes: 9, isShort: true });
+    await get('/first');
+    const second = get('/second');
+    const third = get('/third');
+    await second;
+    server.postMessage('answer');
+    Atomics.wait(counts, 0, 0); // until the answer is in the socket
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LONGER_THAN_PATIENCE_MS);
+    await third;
+    assert.equal(counts[1], 1, 'it was asked for once');
   });
 
   test('and are sent again if the server closes the connection behind an answer', async () => {
