@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { parseZstd } from '../config/zstd-level.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { followToStore } from '../nix/follow-links.ts';
 import { findNamedPath, wholePath } from '../nix/named-path.ts';
@@ -22,7 +23,6 @@ import { addCommon, addKeys } from './shared-options.ts';
 import { readTrust } from './trust.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
-import { parseZstd } from './zstd-level.ts';
 
 interface AddOptions extends CommonOptions {
   readonly store: string;

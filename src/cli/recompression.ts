@@ -1,10 +1,10 @@
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { Option, type Command } from 'commander';
+import { parseRecompression } from '../config/zstd-level.ts';
 import type { OtherNar, Recompressed, Recompression } from '../publish/recompress-nars.ts';
 import { DEFAULT_ZSTD_LEVEL, MAX_ZSTD_LEVEL } from '../store/write-nar.ts';
 import type { WorkProgress } from './live/work-progress.ts';
 import type { Output } from './output.ts';
-import { alreadyHere, formatCount, formatSize } from './values.ts';
-import { parseZstd } from './zstd-level.ts';
+import { alreadyHere, formatCount, formatSize, one } from './values.ts';
 
 /** Size of a zstd file of the default level: measured with xz files, and in parts of other NARs. */
 const SIZE = { ofXz: 1.13, ofNar: 0.35 };
@@ -19,16 +19,9 @@ export function addRecompression(command: Command): Command {
   return command.addOption(
     new Option(
       '--recompress <method>',
-      `first make zstd files of the NARs that are none: zstd, or zstd:LEVEL (1 to ${MAX_ZSTD_LEVEL}; ${DEFAULT_ZSTD_LEVEL} if none is given). Followers import them in a quarter to half of the time of xz, and fetch an eighth more. Replaces the files in the store`,
-    ).argParser(parseRecompression),
+      `before publishing, make zstd files of the NARs that are none: zstd, or zstd:LEVEL (1 to ${MAX_ZSTD_LEVEL}; ${DEFAULT_ZSTD_LEVEL} if none is given). Followers import them in a quarter to half of the time of xz, and fetch an eighth more. Replaces the files in the store`,
+    ).argParser(one(parseRecompression)),
   );
-}
-
-/** Reads `zstd` or `zstd:LEVEL`. */
-function parseRecompression(text: string): RecompressionFlags['recompress'] {
-  const format = parseZstd(text);
-  if (format !== undefined) return { level: format.level };
-  throw new InvalidArgumentError(`Allowed are zstd and zstd:1 to zstd:${MAX_ZSTD_LEVEL}`);
 }
 
 /** Returns how to compress NARs again, with its progress. Undefined if they stay as they are. */

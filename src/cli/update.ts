@@ -19,6 +19,7 @@ import type { Output } from './output.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
+import { addRecompression, recompressionOf, type RecompressionFlags } from './recompression.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addImport, addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
@@ -26,7 +27,7 @@ import { timeWindow } from './time-window.ts';
 import { throwIncomplete } from './incomplete.ts';
 import { alreadyHere, formatCount, formatDuration, formatSize, one } from './values.ts';
 
-interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags {
+interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, RecompressionFlags {
   readonly store: string;
   readonly until?: string;
   readonly maxSize?: number;
@@ -66,6 +67,7 @@ export function updateCommand(): Command {
     )
     .option('--no-wait', 'fail if another update is running, instead of waiting for it')
     .option('-n, --dry-run', 'list the NARs that would be fetched, and their size');
+  addRecompression(update);
   addPublishing(update);
   addSources(update);
   addImport(update);
@@ -112,6 +114,7 @@ export function updateCommand(): Command {
           salt: options.salt,
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),
+          recompression: recompressionOf(options, output, work),
         },
         maxBytes: options.maxSize,
         keepGenerations: options.keepGenerations,

@@ -24,6 +24,7 @@ import {
   parsePort,
   parseTimeout,
 } from './units.ts';
+import { parseRecompression } from './zstd-level.ts';
 
 /**
  * The form of a value: `path` is absolute, `number` needs no quotes, `list` is one string or a list of strings, `flag`
@@ -294,6 +295,13 @@ export const KEYS = {
     parse: parseEndpoint,
     placeholder: 'host:port',
     description: 'peer to name in the hash map, such as this machine’s public address',
+    initial: () => 'none',
+  },
+  recompress: {
+    shape: 'text',
+    parse: parseRecompression,
+    placeholder: 'method',
+    description: 'let publish and update make zstd files of the NARs that they publish: zstd or zstd:LEVEL',
     initial: () => 'none',
   },
   'valid-for': {

@@ -22,6 +22,7 @@ import type { UpdateContext } from './update-context.ts';
 import { partialsOfAll } from './wanted-partials.ts';
 import { yieldingMirrors } from './yielding.ts';
 import { buildPublication, type Built } from '../publish/build-publication.ts';
+import type { Recompression } from '../publish/recompress-nars.ts';
 
 export interface RunUpdateOptions
   extends
@@ -45,6 +46,8 @@ export interface RunUpdateOptions
         readonly salt: string;
         readonly validForMs: number;
         readonly hints: readonly string[];
+        /** Set to compress NARs again that are not zstd files. Default: NARs stay as they are. */
+        readonly recompression?: Recompression | undefined;
       }
     | undefined;
   readonly maxBytes: number | undefined;
@@ -196,7 +199,7 @@ async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promi
 async function publish(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const { publish: own, configured, keys, tellHashing, signal } = options;
   if (own === undefined) return;
-  const { key, salt, validForMs, hints } = own;
+  const { key, salt, validForMs, hints, recompression } = own;
   const built = await buildPublication({
     store,
     key,
@@ -206,6 +209,7 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
     tellHashing,
     signal,
     hints,
+    recompression,
     keepsHints: true,
     contents: () => publishedContents(store, configured, keys),
     hasPublished: configured.some((subscription) => subscription.publish),

@@ -55,6 +55,7 @@ suite('the config file', () => {
     ['max-upload-rate = 5', 1, /max-upload-rate: Expected a text in quotes, or a list/],
     ['valid-for = "soon"', 1, /valid-for: Expected a duration such as/],
     ['port = 1\nvalid-for = "0d"', 2, /valid-for: Expected a duration of a second or more/],
+    ['recompress = "zstd:20"', 1, /recompress: Allowed are zstd and zstd:1 to zstd:19/],
     ['valid-for = "999ms"', 1, /valid-for: Expected a duration of a second or more/],
     ['peer-timeout = "0s"', 1, /peer-timeout: Expected a duration above 0/],
     ['publisher-timeout = "0.1ms"', 1, /publisher-timeout: Expected a duration above 0/],

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache } from '../support/http-cache.ts';
+import { Machine } from '../support/machine.ts';
 import {
   ALONE,
   assertFailure,
@@ -175,6 +176,25 @@ describe('publish --recompress', { concurrency: 3 }, () => {
     const { nars } = await assertSound(follower, made.publicKey);
     assert.deepEqual([nars.length, nars.some(isZstd)], [PATHS, false]);
     assert.equal(received(run)['upstream'], await narBytesOf(made.cacheDir), 'nothing was fetched in vain');
+  });
+
+  test('an update does it for the hash map that it publishes, if the config file says so', async () => {
+    const cache = lab.use(await startHttpCache(made.cacheDir));
+    const machine = await Machine.make(lab, { flags: [] });
+    await machine.configure(
+      [
+        'publish = true\nrecompress = "zstd:3"\nlisten = "127.0.0.1"\ndht = false\nlan = false',
+        `key = "${lab.path('key')}"\nfrom = "${cache.url}"\ntrusted-public-key = "${made.publicKey}"\n`,
+      ].join('\n'),
+    );
+    await machine.subscribe('lab', made.root, '--publish');
+    const first = await machine.update();
+    assert.deepEqual([first.event('recompressed')['nars'], first.event('built')['records']], [PATHS, PATHS]);
+    assert.ok((await assertSound(machine.store, made.publicKey)).nars.every(isZstd));
+    const requests = cache.requests.length;
+    const second = await machine.update();
+    assert.deepEqual([second.event('recompressed')['nars'], second.event('built')['isNew']], [0, false]);
+    assert.equal(cache.requests.length, requests, 'nothing is fetched again');
   });
 
   /** A folder for PATH with the real xz, except that the second one writes its pid and never ends. */
