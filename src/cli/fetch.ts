@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
 import { asTrusted } from '../http/upstream.ts';
+import { saveCompiled } from './compile-cache.ts';
 import { assertMayLeaveUnchecked, warnOfIgnoredKeys } from './ignored-keys.ts';
 import { toldFailure } from './missing-paths.ts';
 import { tellDone, tellPlan } from './fetch-report.ts';
@@ -112,6 +113,7 @@ export function fetchCommand(): Command {
           if (options.dryRun !== true) tellDone(output, result, options.to);
         },
         onSeeding: (port) => {
+          saveCompiled(); // seeding may be interrupted, which is no good end
           if (output.json) output.result('seeding', { port, durationMs: options.seedFor });
           else output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`);
         },

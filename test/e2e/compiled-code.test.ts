@@ -27,8 +27,7 @@ class Compiled {
   }
 
   async fetch(): Promise<void> {
-    const from = ['--from', `file://${await lab.fixtureCache()}`, '--trusted-public-key', await fixtureKey()];
-    await this.run('fetch', FIXTURE_ROOT, '--store', lab.path('store'), '--no-copy', '--quiet', ...from, ...ALONE);
+    await this.run(...(await fetchArgs()), '--quiet');
   }
 
   file(command: string): string {
@@ -40,6 +39,11 @@ class Compiled {
   stat(command: string): Stats {
     return statSync(this.file(command));
   }
+}
+
+async function fetchArgs(): Promise<readonly string[]> {
+  const from = ['--from', `file://${await lab.fixtureCache()}`, '--trusted-public-key', await fixtureKey()];
+  return ['fetch', FIXTURE_ROOT, '--store', lab.path('store'), '--no-copy', ...from, ...ALONE];
 }
 
 const compiled = async (): Promise<Compiled> => new Compiled(await lab.folder('cache'));
@@ -64,6 +68,14 @@ test('a daemon has kept them before it is killed, and uses them at its next star
     await daemon.stop('SIGKILL');
   }
   assert.equal(inodes[0], inodes[1]);
+});
+
+test('a fetch that continues seeding has kept them before', async () => {
+  const kept = await compiled();
+  const fetch = lab.start([...(await fetchArgs()), '--seed-for', '1h'], kept);
+  await fetch.event('seeding');
+  await fetch.stop('SIGKILL');
+  assert.ok(kept.stat('fetch').size > 0);
 });
 
 test('kept functions are renewed after a day, but never for fewer', async () => {
