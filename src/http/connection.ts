@@ -101,7 +101,6 @@ export class Connection implements Line {
   }
 
   #onData(bytes: Buffer): void {
-    clearTimeout(this.#aheadTimer);
     for (let at = 0; at < bytes.length && !this.#isOver;) {
       const [first] = this.#sendings;
       if (first === undefined) {
@@ -110,6 +109,7 @@ export class Connection implements Line {
       }
       const { sending } = first;
       if (!sending.isAnswered) this.#ahead.noteAnswer({ ...first, answeredAtMs: performance.now() });
+      clearTimeout(this.#aheadTimer); // its answer has begun
       at += sending.onData(at === 0 ? bytes : bytes.subarray(at));
       if (!sending.hasEnded) return;
       if (!this.#isOver) this.#onAnswered(sending);
@@ -119,7 +119,6 @@ export class Connection implements Line {
 
   /** Goes on with the next request, which was sent ahead. */
   #onAnswered(sending: PoolSending): void {
-    clearTimeout(this.#aheadTimer); // several answers may come at once
     this.#sendings.shift();
     this.#hasServed = true;
     if (!sending.leavesConnection) {
