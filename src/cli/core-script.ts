@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import Module, { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,7 +22,7 @@ export function loadCore(dir: string, command: string): () => void {
   const file = join(dirname(fileURLToPath(import.meta.url)), CORE);
   const source = readOrUndefined(file);
   if (source === undefined) return () => undefined; // a checkout
-  const kept = new KeptCode(join(dir, `core-${command}-${process.version}-${process.arch}`), crc32(source));
+  const kept = new KeptCode(join(dir, `core-${command}${OF_NODE}`), crc32(source));
   const script = new Script(`(function (exports, require, module, __filename, __dirname) {${source.toString()}\n})`, {
     filename: file,
     cachedData: kept.read(),
@@ -45,6 +45,7 @@ export function loadCore(dir: string, command: string): () => void {
 
 type CommonJsFunction = (exports: unknown, require: NodeJS.Require, module: Module, file: string, dir: string) => void;
 
+const OF_NODE = `-${process.version}-${process.arch}`;
 /** Two CRC-32: of the script, of which V8 compares only the length, and of the compiled code, which V8 does not check. */
 const HEAD_BYTES = 8;
 /** Later runs may have compiled more functions. To save them takes 10 ms. */
@@ -54,31 +55,41 @@ const RENEW_AFTER_MS = 24 * 3_600_000;
 class KeptCode {
   readonly #file: string;
   readonly #scriptCrc: number;
-  #keptBytes = 0;
+  /** 0 as long as this command has no file. */
+  #ownBytes = 0;
 
   constructor(file: string, scriptCrc: number) {
     this.#file = file;
     this.#scriptCrc = scriptCrc;
   }
 
-  /** Returns the compiled code. Undefined if there is none, if it is damaged, or of another script. */
+  /** Returns the compiled code. The first time, that of another command: it has many of the same functions. */
   read(): Buffer | undefined {
-    const bytes = readOrUndefined(this.#file);
+    const own = this.#read(this.#file);
+    this.#ownBytes = own?.length ?? 0;
+    if (own !== undefined) return own;
+    const dir = dirname(this.#file);
+    const others = readdirSync(dir).filter((name) => name.startsWith('core-') && name.endsWith(OF_NODE));
+    return others.map((name) => this.#read(join(dir, name))).find((code) => code !== undefined);
+  }
+
+  /** Returns the code of a file. Undefined if there is none, if it is damaged, or of another script. */
+  #read(file: string): Buffer | undefined {
+    const bytes = readOrUndefined(file);
     if (bytes === undefined || bytes.length < HEAD_BYTES) return undefined;
     const code = bytes.subarray(HEAD_BYTES);
     if (bytes.readUInt32LE(0) !== this.#scriptCrc || bytes.readUInt32LE(4) !== crc32(code)) return undefined;
-    this.#keptBytes = code.length;
     return code;
   }
 
   /** Saves the compiled code, unless V8 has accepted the present file, and it is recent. Errors are ignored. */
   save(script: Script): void {
     try {
-      const isUsed = script.cachedDataRejected === false;
+      const isUsed = this.#ownBytes > 0 && script.cachedDataRejected === false;
       if (isUsed && Date.now() - statSync(this.#file).mtimeMs < RENEW_AFTER_MS) return;
       const code = script.createCachedData();
       // In a long run, V8 forgets functions that are no longer called.
-      if (isUsed && code.length <= this.#keptBytes) utimesSync(this.#file, new Date(), new Date());
+      if (isUsed && code.length <= this.#ownBytes) utimesSync(this.#file, new Date(), new Date());
       else this.#replace(code);
     } catch {
       // the next run tries again

@@ -70,6 +70,13 @@ test('a daemon has kept them before it is killed, and uses them at its next star
   assert.equal(inodes[0], inodes[1]);
 });
 
+test('the first run of a command uses and keeps the functions of another one', async () => {
+  const kept = await compiled();
+  await kept.fetch();
+  await kept.run('--version');
+  assert.ok(kept.stat('others').size > kept.stat('fetch').size * 0.95);
+});
+
 test('a fetch that continues seeding has kept them before', async () => {
   const kept = await compiled();
   const fetch = lab.start([...(await fetchArgs()), '--seed-for', '1h'], kept);
