@@ -1,13 +1,11 @@
 import { Option, type Command } from 'commander';
 import { parseRecompression } from '../config/zstd-level.ts';
+import { estimatedBytes as estimate } from '../publish/estimated-bytes.ts';
 import type { OtherNar, Recompressed, Recompression } from '../publish/recompress-nars.ts';
 import { DEFAULT_ZSTD_LEVEL, MAX_ZSTD_LEVEL } from '../store/write-nar.ts';
 import type { WorkProgress } from './live/work-progress.ts';
 import type { Output } from './output.ts';
 import { alreadyHere, formatCount, formatSize, one } from './values.ts';
-
-/** Size of a zstd file of the default level: measured with xz files, and in parts of other NARs. */
-const SIZE = { ofXz: 1.13, ofNar: 0.35 };
 
 /** Options of a command that compresses NARs again, as commander gives them. */
 export interface RecompressionFlags {
@@ -19,7 +17,7 @@ export function addRecompression(command: Command): Command {
   return command.addOption(
     new Option(
       '--recompress <method>',
-      `before publishing, make zstd files of the NARs that are none: zstd, or zstd:LEVEL (1 to ${MAX_ZSTD_LEVEL}; ${DEFAULT_ZSTD_LEVEL} if none is given). Followers import them in a quarter to half of the time of xz, and fetch an eighth more. Replaces the files in the store`,
+      `before publishing, make zstd files of the NARs that are none: zstd, or zstd:LEVEL (1 to ${MAX_ZSTD_LEVEL}; ${DEFAULT_ZSTD_LEVEL} if none is given). Followers import them in a quarter to half of the time of xz, and fetch an eighth more. Replaces the files in the store; the disk holds both until the new ones are published`,
     ).argParser(one(parseRecompression)),
   );
 }
@@ -49,20 +47,18 @@ export function recompressionOf(
 
 /** Reports the NARs that would be compressed again. */
 export function tellRecompressionPlan(output: Output, nars: readonly OtherNar[]): void {
-  let [narBytes, fileBytes, estimated] = [0, 0, 0];
-  for (const { narSize, files, infos } of nars) {
-    const bytes = [...files.values()].reduce((sum, size) => sum + size, 0);
+  let [narBytes, fileBytes] = [0, 0];
+  for (const { narSize, files } of nars) {
     narBytes += narSize;
-    fileBytes += bytes;
-    estimated += Math.min(narSize, infos[0].compression === 'xz' ? bytes * SIZE.ofXz : narSize * SIZE.ofNar);
+    fileBytes += [...files.values()].reduce((sum, size) => sum + size, 0);
   }
-  const estimatedBytes = Math.round(estimated);
+  const estimatedBytes = estimate(nars);
   output.result(
     'plan',
     { recompress: nars.length, paths: nars.flatMap(({ infos }) => infos).length, narBytes, fileBytes, estimatedBytes },
     nars.length === 0
       ? 'nothing to compress: all NARs are zstd files'
-      : `${formatCount(nars.length, 'NAR')} to compress again (${formatSize(narBytes)} before compression): ${formatSize(fileBytes)} now, about ${formatSize(estimatedBytes)} as zstd`,
+      : `${formatCount(nars.length, 'NAR')} to compress again (${formatSize(narBytes)} before compression): ${formatSize(fileBytes)} now, about ${formatSize(estimatedBytes)} as zstd; the disk holds both until they are published`,
   );
 }
 

@@ -4,6 +4,7 @@ import { firstTrusted } from '../fetch/find-narinfo.ts';
 import { storeSource } from '../fetch/narinfo-sources.ts';
 import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
 import { lastManifest, publishIndex, type Publication } from './publication.ts';
+import { removeReplaced } from './replaced-nars.ts';
 import { otherNars, recompressNars, type OtherNar, type Recompressed, type Recompression } from './recompress-nars.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
@@ -71,7 +72,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
   const catalogue = await Catalogue.open(store);
   let { infos, leftOut } = await narInfosOf(contents, catalogue, options);
   const recompressed = recompression && (await recompressNars(infos, { ...options, catalogue, recompression }));
-  if (recompressed !== undefined && recompressed.nars > 0)
+  if (recompressed !== undefined && recompressed.old.length > 0)
     ({ infos, leftOut } = await narInfosOf(contents, catalogue, options));
   const asked = await collectRecords(infos, { store, catalogue, keys, tellHashing, signal });
   const collected = { ...asked, leftOut: [...asked.leftOut, ...leftOut] };
@@ -100,7 +101,10 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     now: new Date(),
     validForMs: options.validForMs,
   });
-  return { leftOut: collected.leftOut, hashedBytes: collected.hashedBytes, publication, recompressed };
+  // Before, the last edition would name files that are gone.
+  if (recompressed !== undefined) await removeReplaced(store, recompressed.old, signal);
+  const { leftOut: left, hashedBytes } = collected;
+  return { leftOut: left, hashedBytes, publication, recompressed: recompressed?.done };
 }
 
 /**

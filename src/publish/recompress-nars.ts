@@ -1,7 +1,8 @@
+import { statfs } from 'node:fs/promises';
 import type { NarHash } from '../nix/brands.ts';
 import { contentsCheckOf } from '../nix/contents-check.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
-import { isNarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { Catalogue } from '../store/catalogue.ts';
@@ -12,7 +13,8 @@ import { assertIsOfFile, isReadable } from '../store/find-nar-hash.ts';
 import { readContents } from '../store/nar-contents.ts';
 import { eachAtEncoders, type NarFormat } from '../store/write-nar.ts';
 import { soundOf } from './collect-records.ts';
-import { ReplacedNars, type Compressed } from './replaced-nars.ts';
+import { estimatedBytes } from './estimated-bytes.ts';
+import { replaceNars, type Compressed, type ReplacedSums } from './replaced-nars.ts';
 
 /** The compression that NARs get. */
 const COMPRESSION = 'zstd';
@@ -37,13 +39,7 @@ export interface Recompression {
 }
 
 /** NARs that were compressed again. */
-export interface Recompressed {
-  readonly nars: number;
-  /** Bytes of the files that were replaced, and of the new ones. */
-  readonly fileBytes: number;
-  readonly bytes: number;
-  /** Bytes of the NARs before compression. */
-  readonly narBytes: number;
+export interface Recompressed extends ReplacedSums {
   /** Number of NARs that could not be read. They stay as they are. */
   readonly left: number;
 }
@@ -86,14 +82,16 @@ export async function otherNars(
 }
 
 /**
- * Compresses the NARs of a store with zstd, as far as they have another compression, and replaces their files: see {@link
- * ReplacedNars}. Decompresses each first, and leaves it as it is if it has other contents than were signed. Signatures stay as
- * they are, since they do not cover the file.
+ * Compresses the NARs of a store with zstd, as far as they have another compression. Then lets their narinfos name the new
+ * files, all at once: {@link replaceNars}. Decompresses each first, and leaves it as it is if it has other contents than
+ * were signed. Signatures stay as they are, since they do not cover the file.
  *
- * It is safe to kill this at any moment. The next run continues.
+ * It is safe to kill this at any moment. The next run continues. Until all are compressed, the store serves what it did.
  *
  * @param infos narinfos of the store
- * @throws STORE_FULL, STORE_UNWRITABLE; NIX_MISSING if the program that decompresses a NAR is missing; the signal's reason
+ * @returns also the narinfos as they were. Their files stay until {@link removeReplaced}
+ * @throws STORE_FULL, also if there seems to be too little room; STORE_UNWRITABLE; NIX_MISSING if the program that
+ *   decompresses a NAR is missing; the signal's reason
  */
 export async function recompressNars(
   infos: readonly NarInfo[],
@@ -104,45 +102,54 @@ export async function recompressNars(
     readonly recompression: Recompression;
     readonly signal: AbortSignal;
   },
-): Promise<Recompressed> {
+): Promise<{ readonly done: Recompressed; readonly old: readonly NarInfo[] }> {
   const { store, catalogue, signal } = context;
   const { level, tell } = context.recompression;
   const nars = await otherNars(infos, context);
-  if (nars.length === 0) return { nars: 0, fileBytes: 0, bytes: 0, narBytes: 0, left: 0 };
+  if (nars.length === 0) return { done: { nars: 0, fileBytes: 0, bytes: 0, narBytes: 0, left: 0 }, old: [] };
   const format: NarFormat = { compression: COMPRESSION, ...(level !== undefined && { level }) };
   await using folder = await ExportFolder.open(store, 'recompress');
   await folder.claim(
     nars.flatMap((nar) => nar.infos),
     signal,
   );
-  const replaced = new ReplacedNars({ store, folder, catalogue, compression: COMPRESSION, signal });
   // The address of the others was checked by the run that has compressed them.
   const resumable = nars.filter((nar) => !nar.infos.some(isAddressedBesideNarHash)).map((nar) => nar.narHash);
   const kept = new Map<NarHash, FolderNar>();
   for (const nar of await folder.takeOver(new Set(resumable), format, signal)) kept.set(nar.narHash, nar);
+  const rest = nars.filter(({ narHash }) => !kept.has(narHash));
+  await assertRoom(store, estimatedBytes(rest));
   const bytes = nars.reduce((sum, { narSize }) => sum + narSize, 0);
   const keptBytes = nars.reduce((sum, { narHash, narSize }) => sum + (kept.has(narHash) ? narSize : 0), 0);
   tell({ type: 'recompressing', nars: nars.length, bytes, keptBytes });
-  const take = async (written: Compressed | undefined): Promise<void> => {
-    tell({ type: 'nar-recompressed' });
-    if (written !== undefined) await replaced.take(written);
-  };
+  const compressed: Compressed[] = [];
   for (const other of nars) {
     const nar = kept.get(other.narHash);
-    if (nar !== undefined) await take({ ...other, nar });
+    if (nar === undefined) continue;
+    compressed.push({ ...other, nar });
+    tell({ type: 'nar-recompressed' });
   }
-  const rest = nars.filter(({ narHash }) => !kept.has(narHash));
   const onBytes = (count: number): void => tell({ type: 'bytes-recompressed', bytes: count });
-  try {
-    await eachAtEncoders(rest, signal, async (nar, either) => {
-      await take(await compress(nar, { store, folder, format, signal: either, onBytes }));
-    });
-  } catch (error) {
-    if (isNarswarmError(error, 'STORE_FULL')) await replaced.commit().catch(() => undefined); // removes old files
-    throw error;
-  }
-  await replaced.commit();
-  return { ...replaced.sums, left: nars.length - replaced.sums.nars };
+  await eachAtEncoders(rest, signal, async (nar, either) => {
+    const written = await compress(nar, { store, folder, format, signal: either, onBytes });
+    if (written !== undefined) compressed.push(written);
+    tell({ type: 'nar-recompressed' });
+  });
+  signal.throwIfAborted();
+  const { sums, old } = await replaceNars(compressed, { store, folder, catalogue, compression: COMPRESSION });
+  return { done: { ...sums, left: nars.length - sums.nars }, old };
+}
+
+/** @throws STORE_FULL if the disk has fewer bytes free */
+async function assertRoom({ dir }: FileStore, bytes: number): Promise<void> {
+  const disk = await statfs(dir).catch(() => undefined);
+  if (disk === undefined || disk.bavail * disk.bsize >= bytes) return;
+  const [needed, free] = [bytes, disk.bavail * disk.bsize].map((count) => `${(count / 1e6).toFixed(1)} MB`);
+  throw new NarswarmError(
+    'STORE_FULL',
+    `the zstd files need about ${needed} beside the old files, and ${dir} has ${free} left: free some space, or name a smaller part with --root`,
+    { facts: { path: dir } },
+  );
 }
 
 /** Compresses a NAR into the folder. Returns undefined if its file cannot be read, or has other contents. */

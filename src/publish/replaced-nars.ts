@@ -3,11 +3,11 @@ import { withExtra, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import { entryOf, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import { readClaims } from '../store/claims.ts';
 import { narNameOf } from '../store/collect/store-graph.ts';
-import type { ExportFolder, FolderNar } from '../store/export-folder.ts';
+import type { ExportFolder, FolderNar, PlacedNar } from '../store/export-folder.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { forgetServed } from '../store/last-served.ts';
-import { COMMIT_BYTES, COMMIT_NARS } from '../store/pending-exports.ts';
+import { BEING_SERVED_MS, forgetServed, readLastServed } from '../store/last-served.ts';
 import { Turn } from '../store/turn.ts';
 import { NarUsers } from './nar-users.ts';
 
@@ -22,108 +22,94 @@ export interface Compressed {
   readonly files: ReadonlyMap<string, number>;
 }
 
+/** NARs that were replaced: their number, the bytes of their old and new files, and their NarSizes. */
+export interface ReplacedSums {
+  readonly nars: number;
+  readonly fileBytes: number;
+  readonly bytes: number;
+  readonly narBytes: number;
+}
+
 /**
- * Replaces NAR files of a store by others with the same contents. A batch at a time, so that the disk holds few NARs twice:
+ * Replaces NAR files of a store by others with the same contents, all at once: puts the new files into their places, waits
+ * until they are on the disk, rewrites the narinfos, and waits until these are on the disk. So whenever this ends, each
+ * narinfo has its NAR.
  *
- * 1. puts the new files into their places, and waits until they are on the disk
- * 2. rewrites the narinfos
- * 3. waits until these are on the disk, and removes the old files
+ * The old files stay for {@link removeReplaced}. But the gate serves only what a narinfo names, so call this just before the
+ * hash map of the new files is signed: until then, followers get none of the NARs from here.
  *
- * So whenever this ends, each narinfo has its NAR. An old file stays if another narinfo names it, or if another process has
- * claimed its path: a fetch may write the narinfo that it has read before. The garbage collector removes it later.
+ * @returns also the narinfos as they were
+ * @throws STORE_FULL, STORE_UNWRITABLE
  */
-export class ReplacedNars {
-  readonly #options: ReplacedOptions;
-  readonly #users: NarUsers;
-  readonly #sums = { nars: 0, fileBytes: 0, bytes: 0, narBytes: 0 };
-  #pending: Compressed[] = [];
-  #pendingBytes = 0;
-  #last: Promise<void> = Promise.resolve();
-
-  constructor(options: ReplacedOptions) {
-    this.#options = options;
-    this.#users = new NarUsers(options.store);
+export async function replaceNars(
+  nars: readonly Compressed[],
+  { store, folder, catalogue, compression }: ReplaceOptions,
+): Promise<{ readonly sums: ReplacedSums; readonly old: readonly NarInfo[] }> {
+  const sums = { nars: 0, fileBytes: 0, bytes: 0, narBytes: 0 };
+  const old: NarInfo[] = [];
+  if (nars.length === 0) return { sums, old };
+  const placed: (Compressed & PlacedNar)[] = [];
+  for (const one of nars) {
+    const [info] = one.infos;
+    if (info !== undefined) placed.push({ ...one, ...(await folder.placeAndKeep(one.nar, info.storePath)) });
   }
-
-  /** The NARs that were replaced so far: their number, the bytes of their old and new files, and their NarSizes. */
-  get sums(): { readonly nars: number; readonly fileBytes: number; readonly bytes: number; readonly narBytes: number } {
-    return this.#sums;
-  }
-
-  /** Takes a NAR. From time to time, replaces those that it has. */
-  async take(compressed: Compressed): Promise<void> {
-    this.#pending.push(compressed);
-    this.#pendingBytes += compressed.nar.torrent.sizeBytes;
-    if (this.#pendingBytes >= COMMIT_BYTES || this.#pending.length >= COMMIT_NARS) await this.commit();
-  }
-
-  /** Replaces all NARs that it has. One call after another. @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason */
-  commit(): Promise<void> {
-    this.#last = this.#last.then(() => this.#commit());
-    return this.#last;
-  }
-
-  async #commit(): Promise<void> {
-    const batch = this.#pending;
-    [this.#pending, this.#pendingBytes] = [[], 0];
-    if (batch.length === 0) return;
-    const { store, folder, catalogue, compression } = this.#options;
-    const placed: (Compressed & { readonly url: string; readonly mtimeMs: number })[] = [];
-    for (const one of batch) {
-      const [info] = one.infos;
-      if (info !== undefined) placed.push({ ...one, ...(await folder.placeAndKeep(one.nar, info.storePath)) });
+  const narInfos = await store.sync();
+  const entries: CatalogueEntry[] = [];
+  for (const { nar, infos, url, mtimeMs, narSize, files } of placed) {
+    const { torrent } = nar;
+    let isUsed = false;
+    for (const info of infos) {
+      const { storePath, narHash } = info;
+      const now = await store.readNarInfoOf(storePath); // with the signatures that it got meanwhile
+      if (now?.narHash !== narHash || now.url !== info.url) continue;
+      const bare = withExtra(withExtra(now, 'InfoHash', undefined), 'Pieces', undefined);
+      const { fileHash, sizeBytes: fileSize } = torrent;
+      await narInfos.write({ ...bare, url, compression, fileHash, fileSize });
+      const askedBy = catalogue.byStorePath(storePath)?.askedBy ?? 'publish';
+      entries.push(entryOf(torrent, storePath, mtimeMs, askedBy, narHash));
+      old.push(now);
+      isUsed = true;
     }
-    const narInfos = await store.sync();
-    const entries: CatalogueEntry[] = [];
-    const old: NarInfo[] = [];
-    for (const { nar, infos, url, mtimeMs, narSize, files } of placed) {
-      const { torrent } = nar;
-      let isUsed = false;
-      for (const info of infos) {
-        const { storePath, narHash } = info;
-        const now = await store.readNarInfoOf(storePath); // with the signatures that it got meanwhile
-        if (now?.narHash !== narHash || now.url !== info.url) continue;
-        const bare = withExtra(withExtra(now, 'InfoHash', undefined), 'Pieces', undefined);
-        const { fileHash, sizeBytes: fileSize } = torrent;
-        await narInfos.write({ ...bare, url, compression, fileHash, fileSize });
-        const askedBy = catalogue.byStorePath(storePath)?.askedBy ?? 'publish';
-        entries.push(entryOf(torrent, storePath, mtimeMs, askedBy, narHash));
-        old.push(now);
-        isUsed = true;
-      }
-      if (!isUsed) continue;
-      this.#sums.nars++;
-      this.#sums.bytes += torrent.sizeBytes;
-      this.#sums.narBytes += narSize;
-      for (const bytes of files.values()) this.#sums.fileBytes += bytes;
-    }
-    await store.sync();
-    await this.#removeFiles(old);
-    await catalogue.add(entries);
-    for (const { nar } of batch) await folder.drop(nar);
+    if (!isUsed) continue;
+    sums.nars++;
+    sums.bytes += torrent.sizeBytes;
+    sums.narBytes += narSize;
+    for (const bytes of files.values()) sums.fileBytes += bytes;
   }
+  await store.sync();
+  await catalogue.add(entries);
+  for (const { nar } of nars) await folder.drop(nar);
+  return { sums, old };
+}
 
-  /** Removes the old files of narinfos, as a garbage collector does: announces itself first, then reads the claims. */
-  async #removeFiles(old: readonly NarInfo[]): Promise<void> {
-    const { store, folder, signal } = this.#options;
-    await using _ = await Turn.wait(store, 'collecting', { signal });
-    const claimed = new Set<string | undefined>();
-    for await (const { storeHash, narName } of folder.claimsOfOthers()) claimed.add(storeHash).add(narName);
-    await this.#users.refresh(old);
-    for (const info of old) {
-      const name = narNameOf(info.url);
-      if (claimed.has(storeHashOf(info.storePath)) || claimed.has(name) || this.#users.has(info.url)) continue;
-      await remove(store.narPath(info));
-      await forgetServed(store, name);
-    }
+/**
+ * Removes the files that {@link replaceNars} has replaced, as a garbage collector does: announces itself first, then reads
+ * the claims. Leaves to the garbage collector what another narinfo names, what was served within the last minutes, and
+ * what another process has claimed: a fetch may write the narinfo that it has read before.
+ *
+ * @param old the narinfos as they were
+ * @throws STORE_UNWRITABLE; the signal's reason
+ */
+export async function removeReplaced(store: FileStore, old: readonly NarInfo[], signal: AbortSignal): Promise<void> {
+  if (old.length === 0) return;
+  await using _ = await Turn.wait(store, 'collecting', { signal });
+  const left = new Set<string | undefined>();
+  for await (const { storeHash, narName } of readClaims(store, new Date())) left.add(storeHash).add(narName);
+  const servedSinceMs = Date.now() - BEING_SERVED_MS;
+  for await (const { name, atMs } of readLastServed(store)) if (atMs > servedSinceMs) left.add(name);
+  const users = await NarUsers.read(store);
+  for (const info of old) {
+    const name = narNameOf(info.url);
+    if (left.has(storeHashOf(info.storePath)) || left.has(name) || users.has(info.url)) continue;
+    await remove(store.narPath(info));
+    await forgetServed(store, name);
   }
 }
 
-interface ReplacedOptions {
+interface ReplaceOptions {
   readonly store: FileStore;
-  readonly folder: Pick<ExportFolder, 'placeAndKeep' | 'drop' | 'claimsOfOthers'>;
+  readonly folder: Pick<ExportFolder, 'placeAndKeep' | 'drop'>;
   readonly catalogue: Pick<Catalogue, 'add' | 'byStorePath'>;
   /** `Compression` of the new files. */
   readonly compression: string;
-  readonly signal: AbortSignal;
 }

@@ -8,8 +8,8 @@ import type { ExportFolder, FolderNar } from './export-folder.ts';
 import type { FileStore } from './file-store.ts';
 
 /** Bytes and number of NARs after which their paths become visible: each time, all files are written to the disk. */
-export const COMMIT_BYTES = 256e6;
-export const COMMIT_NARS = 250;
+const COMMIT_BYTES = 256e6;
+const COMMIT_NARS = 250;
 
 /** Exported NARs that wait for their places in the store: a narinfo comes after those of its references. */
 export class PendingExports {

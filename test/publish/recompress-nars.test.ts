@@ -9,7 +9,12 @@ import { formatNarInfo, parseNarInfo, type NarInfo } from '../../src/nix/narinfo
 import { parsePublicKey, type PublicKey } from '../../src/nix/signature.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { collectRecords } from '../../src/publish/collect-records.ts';
-import { recompressNars, type Recompressed } from '../../src/publish/recompress-nars.ts';
+import { recompressNars, type Recompressed, type RecompressionEvent } from '../../src/publish/recompress-nars.ts';
+import { buildPublication } from '../../src/publish/build-publication.ts';
+import { removeReplaced } from '../../src/publish/replaced-nars.ts';
+import { publisherKeyFromSeed, type PublisherIdentity } from '../../src/index/publisher-key.ts';
+import { LastServed } from '../../src/store/last-served.ts';
+import { failOnWarning } from '../support/no-warnings.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import { claim } from '../../src/store/claims.ts';
 import { FileStore } from '../../src/store/file-store.ts';
@@ -45,11 +50,28 @@ async function recompress(
 ): Promise<Recompressed> {
   const catalogue = await Catalogue.open(store);
   const recompression = { level: undefined, tell: () => undefined };
-  return recompressNars(infos ?? (await infosIn(store)), { store, catalogue, keys, recompression, signal });
+  const context = { store, catalogue, keys, recompression, signal };
+  const { done, old } = await recompressNars(infos ?? (await infosIn(store)), context);
+  await removeReplaced(store, old, signal);
+  return done;
 }
 
 const namesIn = async ({ dir }: FileStore): Promise<string[]> => (await readdir(join(dir, 'nar'))).toSorted();
 const isZstd = (name: string): boolean => name.endsWith('.nar.zst');
+
+/** Publishes with the files compressed again, as the command does. */
+async function publish(made: Scene, key: PublisherIdentity = publisherKeyFromSeed(Buffer.alloc(32, 7))): Promise<void> {
+  await buildPublication({
+    ...made,
+    key,
+    salt: '',
+    contents: () => Promise.resolve('everything'),
+    validForMs: 3_600_000,
+    hints: [],
+    recompression: { level: undefined, tell: () => undefined },
+    signal,
+  });
+}
 
 /** Puts a program named sync first in PATH, during which `script` runs: it has the number of the call in $n. */
 async function withSync(t: TestContext, script: string): Promise<string> {
@@ -123,6 +145,45 @@ test('an old file stays while another process has claimed its path', async (t) =
     const left = (await namesIn(store)).filter((name) => !isZstd(name));
     assert.deepEqual(left, [info.url.slice('nar/'.length)]);
   }
+  await assertSound(store.dir, cache.publicKey);
+});
+
+test('an old file that was served a moment ago stays', async (t) => {
+  const { cache, store, keys } = await scene(t);
+  const { info } = await cache.add('served');
+  await cache.add('free');
+  const served = new LastServed(store, failOnWarning);
+  served.note(info.url.slice('nar/'.length));
+  await served.flush();
+  await recompress({ store, keys });
+  const left = (await namesIn(store)).filter((name) => !isZstd(name));
+  assert.deepEqual(left, [info.url.slice('nar/'.length)]);
+});
+
+test('old files are removed only after the hash map of the new ones is signed', async (t) => {
+  const made = await scene(t);
+  const { info } = await made.cache.add('one');
+  const key = publisherKeyFromSeed(Buffer.alloc(32, 7));
+  const locked = { ...key, signer: () => Promise.reject(new Error('locked')) };
+  await assert.rejects(publish(made, locked), /locked/);
+  assert.ok((await namesIn(made.store)).includes(info.url.slice('nar/'.length)));
+  await publish(made, key);
+  await assertSound(made.store.dir, made.cache.publicKey);
+});
+
+test('a run that is interrupted leaves each narinfo as the published hash map has it', async (t) => {
+  const { cache, store, keys } = await scene(t);
+  for (let number = 0; number < 30; number++) await cache.add(`path-${number}`);
+  const before = await infosIn(store);
+  const catalogue = await Catalogue.open(store);
+  const stop = new AbortController();
+  let done = 0;
+  const tell = (event: RecompressionEvent): void => {
+    if (event.type === 'nar-recompressed' && ++done === 10) stop.abort();
+  };
+  const recompression = { level: undefined, tell };
+  await assert.rejects(recompressNars(before, { store, catalogue, keys, recompression, signal: stop.signal }));
+  assert.deepEqual(await infosIn(store), before);
   await assertSound(store.dir, cache.publicKey);
 });
 
