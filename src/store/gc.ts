@@ -27,7 +27,10 @@ export interface GcOptions {
   readonly forgotten?: readonly string[] | undefined;
   /** Limit for the bytes of all NARs. Undefined: no complete path is removed. */
   readonly maxBytes: number | undefined;
-  /** If given, nothing is removed but these paths, unless another path or a root needs them, and only beyond their limit. */
+  /**
+   * If given, these paths are removed, and only beyond their limit. Narinfos without a NAR go with them. What another path
+   * or a root needs stays, and everything else.
+   */
   readonly limited?: LimitedPaths | undefined;
   /** Keepers whose paths are removed if the budget is not met otherwise, unless something else keeps them. Default: none. */
   readonly yielding?: Yielding | undefined;

@@ -20,8 +20,8 @@ export interface PruneOptions {
 
 /**
  * Removes paths that nothing keeps until a store meets its budget. Mirrors give nothing up. If that is not possible now,
- * the next update, or the next fetch for Nix, does it. Without a budget, only paths go that nobody but Nix has asked for:
- * the store would grow with each build for ever.
+ * the next update, or the next fetch for Nix, does it. Without a budget, only paths go that nobody but Nix has asked for,
+ * since the store would grow with each build for ever, and narinfos without a NAR that nothing needs.
  */
 export async function pruneStore(store: FileStore, options: PruneOptions): Promise<void> {
   const { maxBytes, catalogue, signal, onWarning } = options;
