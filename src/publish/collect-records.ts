@@ -10,7 +10,7 @@ import { isWithoutNar } from '../nix/path-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
 import { Catalogue } from '../store/catalogue.ts';
-import { contentsOf, entryOf, torrentOfEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import { contentsOf, entryOf, isOnlyOfNix, torrentOfEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
@@ -75,7 +75,10 @@ export async function collectRecords(
   const bytes = unknown.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   tellHashing?.({ type: 'hashing', nars: unknown.length, bytes });
   let hashedBytes = 0;
-  const fresh: CatalogueEntry[] = [];
+  // What is published is no longer a NAR that only Nix has asked for.
+  const fresh = known.flatMap<CatalogueEntry>(({ entry }) =>
+    isOnlyOfNix(entry) ? { ...entry, askedBy: 'publish' } : [],
+  );
   const leaveOut = ({ info: { storePath } }: { readonly info: NarInfo }, failure: Unread | undefined): void => {
     leftOut.push({
       storePath,

@@ -2,7 +2,7 @@ import { remove } from '../disk/remove.ts';
 import { withExtra, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { Catalogue } from '../store/catalogue.ts';
-import { entryOf, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import { entryOf, isOnlyOfNix, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { readClaims } from '../store/claims.ts';
 import { narNameOf } from '../store/collect/store-graph.ts';
 import type { ExportFolder, FolderNar, PlacedNar } from '../store/export-folder.ts';
@@ -65,7 +65,8 @@ export async function replaceNars(
       const bare = withExtra(withExtra(now, 'InfoHash', undefined), 'Pieces', undefined);
       const { fileHash, sizeBytes: fileSize } = torrent;
       await narInfos.write({ ...bare, url, compression, fileHash, fileSize });
-      const askedBy = catalogue.byStorePath(storePath)?.askedBy ?? 'publish';
+      const known = catalogue.byStorePath(storePath);
+      const askedBy = known === undefined || isOnlyOfNix(known) ? 'publish' : known.askedBy;
       entries.push(entryOf(torrent, storePath, mtimeMs, askedBy, narHash));
       old.push(now);
       isUsed = true;

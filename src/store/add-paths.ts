@@ -160,7 +160,7 @@ function withSignaturesOf(info: NarInfo, other: NarInfo | undefined): NarInfo {
 
 /**
  * Splits NARs into those with the signed contents and others. Does not read unchanged NARs that the catalogue knows;
- * decompresses the rest, and adds the result to the catalogue.
+ * decompresses the rest. Adds the result to the catalogue, and that all of them were added.
  */
 async function checkHeld(
   held: readonly NarInfo[],
@@ -168,15 +168,16 @@ async function checkHeld(
   catalogue: Catalogue,
   { signal, tell }: Pick<AdditionOptions, 'signal' | 'tell'>,
 ): Promise<{ sound: readonly NarInfo[]; damaged: ReadonlySet<StorePath>; hashedBytes: number }> {
+  const entries: CatalogueEntry[] = [];
   const unknown: (HashItem & { readonly info: NarInfo })[] = [];
   for (const info of held) {
     const file = await store.statNar(info);
     const entry = catalogue.knows(info, file);
-    if (entry?.torrent !== undefined && contentsOf(entry, info) === 'right') continue;
-    unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0, contents: narContentsOf(info) });
+    if (entry?.torrent !== undefined && contentsOf(entry, info) === 'right') entries.push({ ...entry, askedBy: 'add' });
+    else
+      unknown.push({ info, path: store.narPath(info), sizeBytes: file?.sizeBytes ?? 0, contents: narContentsOf(info) });
   }
   const damaged = new Set(unknown.map(({ info }) => info.storePath));
-  const entries: CatalogueEntry[] = [];
   const bytes = unknown.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   tell({ type: 'hashing', nars: unknown.length, bytes });
   let hashedBytes = 0;

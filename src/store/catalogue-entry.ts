@@ -6,7 +6,7 @@ import { narTorrent, PIECE_HASH_BYTES, pieceLengthOf, type NarTorrent } from '..
 
 /**
  * The reason why a NAR may be offered to others: it was requested by name. The gate considers no NAR without such
- * a line. Paths exported by `add` also belong in this machine's own hash map. `substituter`: nobody but Nix has asked for
+ * a line. Paths of an `add` also belong in this machine's own hash map. `substituter`: nobody but Nix has asked for
  * it so far, so it has a limit of its own.
  */
 export type AskedBy = 'add' | 'fetch' | 'publish' | 'subscription' | 'substituter';
@@ -63,6 +63,11 @@ export function withKnown(line: CatalogueEntry, known: CatalogueEntry | undefine
 /** Returns true if nobody but Nix has asked for a NAR. */
 export function isOnlyOfNix({ askedBy }: Pick<CatalogueEntry, 'askedBy'>): boolean {
   return askedBy === 'substituter';
+}
+
+/** Returns true if `add` put a NAR into the store, or found it there. */
+export function isAdded({ askedBy }: Pick<CatalogueEntry, 'askedBy'>): boolean {
+  return askedBy === 'add';
 }
 
 /** Returns true if two entries are about one file that has not changed in between. */
@@ -183,8 +188,9 @@ function arePiecesOf(sizeBytes: number, pieces: string): boolean {
   return pieces.length === 4 * Math.ceil((Math.ceil(sizeBytes / pieceLengthOf(sizeBytes)) * PIECE_HASH_BYTES) / 3);
 }
 
-/** Returns true if two entries have the same facts about a file. */
-export function isSameEntry(a: CatalogueEntry | undefined, b: CatalogueEntry): boolean {
-  if (a === undefined || !isSameFile(a, b) || isOnlyOfNix(a) !== isOnlyOfNix(b)) return false;
-  return a.torrent?.infoHash === b.torrent?.infoHash && a.narHash === b.narHash;
+/** Returns true if an entry says nothing new: no other facts about a file, nor that it was asked for or added since. */
+export function isSameEntry(known: CatalogueEntry | undefined, entry: CatalogueEntry): boolean {
+  if (known === undefined || !isSameFile(known, entry) || isOnlyOfNix(known) !== isOnlyOfNix(entry)) return false;
+  if (isAdded(entry) && !isAdded(known)) return false;
+  return known.torrent?.infoHash === entry.torrent?.infoHash && known.narHash === entry.narHash;
 }

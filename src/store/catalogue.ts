@@ -6,7 +6,7 @@ import { makeFolderBelow } from '../disk/make-folder.ts';
 import type { InfoHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
-import { formatEntry, isSameEntry, parseEntry, withKnown, type CatalogueEntry } from './catalogue-entry.ts';
+import { formatEntry, isAdded, isSameEntry, parseEntry, withKnown, type CatalogueEntry } from './catalogue-entry.ts';
 import type { FileStore } from './file-store.ts';
 
 /** Bytes of the file that are read at a time. */
@@ -32,6 +32,7 @@ export class Catalogue {
   /** Settles when the last {@link refresh} has ended. */
   #reading: Promise<unknown> = Promise.resolve();
   #version = 0;
+  #addedCount = 0;
 
   constructor(store: FileStore) {
     this.#path = cataloguePath(store);
@@ -51,6 +52,11 @@ export class Catalogue {
   /** Increases with each added or replaced entry, so that nobody walks an unchanged catalogue. */
   get version(): number {
     return this.#version;
+  }
+
+  /** Number of entries of paths that `add` has added. */
+  get addedCount(): number {
+    return this.#addedCount;
   }
 
   /** Returns the entries of all store paths whose NAR is that torrent. */
@@ -164,6 +170,7 @@ export class Catalogue {
     this.#byInfoHash.clear();
     this.#byStorePath.clear();
     this.#byTail = undefined;
+    this.#addedCount = 0;
     this.#offset = 0;
     this.#rest = '';
     this.#inode = replacement.ino;
@@ -187,6 +194,7 @@ export class Catalogue {
     const before = this.#byStorePath.get(line.storePath);
     const entry = withKnown(line, before);
     this.#version++;
+    this.#addedCount += Number(isAdded(entry)) - Number(before !== undefined && isAdded(before));
     this.#byStorePath.set(entry.storePath, entry);
     if (before !== undefined) {
       if (before.torrent !== undefined) removeFrom(this.#byInfoHash, before.torrent.infoHash, before);

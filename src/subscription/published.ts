@@ -8,8 +8,8 @@ import type { Subscription } from './subscription.ts';
 
 /**
  * Returns the contents of this machine's own hash map if the configuration says `publish`: the newest complete
- * generation of each subscription that says so (under its name if it is one path), and everything that `narswarm add`
- * exported. Nothing else: paths that a machine fetches for itself are private.
+ * generation of each subscription that says so (under its name if it is one path), and everything that `narswarm add` has
+ * added. Nothing else: paths that a machine fetches for itself are private.
  */
 export async function publishedContents(
   store: FileStore,
@@ -40,5 +40,5 @@ export async function publishedContents(
  */
 export async function contentsVersion(store: FileStore, catalogue: Catalogue): Promise<string> {
   const states = await stat(subscriptionsFolder(store)).catch(() => undefined);
-  return `${catalogue.size} ${states?.mtimeMs ?? 0}`;
+  return `${catalogue.size} ${catalogue.addedCount} ${states?.mtimeMs ?? 0}`;
 }

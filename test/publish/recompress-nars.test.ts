@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { formatNarInfo, parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
+import type { StorePath } from '../../src/nix/brands.ts';
 import { parsePublicKey, type PublicKey } from '../../src/nix/signature.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { collectRecords } from '../../src/publish/collect-records.ts';
@@ -21,7 +22,7 @@ import { FileStore } from '../../src/store/file-store.ts';
 import { PartialSession } from '../../src/store/session.ts';
 import { assertSound } from '../support/lab.ts';
 import { WrittenCache } from '../support/written-cache.ts';
-import { emptyStore } from '../store/store-fixture.ts';
+import { emptyStore, entryFor } from '../store/store-fixture.ts';
 
 const { signal } = new AbortController();
 
@@ -111,6 +112,23 @@ test('narinfos name zstd files of the same NARs, with the same signatures, and t
   const files = await namesIn(store);
   assert.deepEqual((await recompress({ store, keys })).nars, 0);
   assert.deepEqual(await namesIn(store), files);
+});
+
+test('what only Nix has asked for is asked for by the publisher afterwards, and the rest as before', async (t) => {
+  const { cache, store, keys } = await scene(t);
+  const reasons = { substituter: 'publish', fetch: 'fetch', add: 'add' } as const;
+  const paths: StorePath[] = [];
+  for (const askedBy of Object.keys(reasons) as (keyof typeof reasons)[]) {
+    const { info } = await cache.add(askedBy, { contents: askedBy });
+    paths.push(info.storePath);
+    await (await Catalogue.open(store)).add([await entryFor(store, storeHashOf(info.storePath), askedBy)]);
+  }
+  assert.equal((await recompress({ store, keys })).nars, 3);
+  const catalogue = await Catalogue.open(store);
+  assert.deepEqual(
+    paths.map((path) => catalogue.byStorePath(path)?.askedBy),
+    Object.values(reasons),
+  );
 });
 
 test('an old file stays while another narinfo names it', async (t) => {

@@ -227,6 +227,27 @@ test('what somebody has asked for stays so if Nix asks for it, too, also once it
   assert.deepEqual(await reasons(), ['fetch', 'fetch', 'substituter']);
 });
 
+test('an addition is noted for a path that was fetched or that Nix has asked for, and no fetch takes that back', async (t) => {
+  const store = await filledStore(t);
+  const [leaf, note] = [await entryFor(store, LEAF, 'fetch'), await entryFor(store, NOTE, 'substituter')];
+  const [one, follower] = [await Catalogue.open(store), await Catalogue.open(store)];
+  const added = (entry: CatalogueEntry): CatalogueEntry => ({ ...entry, askedBy: 'add' });
+  await one.add([leaf, note]);
+  await one.add([added(leaf), added(note)]);
+  await one.add([leaf, note]);
+  await follower.refresh();
+  for (const catalogue of [one, follower]) {
+    assert.deepEqual(
+      [leaf, note].map(({ storePath }) => catalogue.byStorePath(storePath)),
+      [added(leaf), added(note)],
+    );
+    assert.deepEqual([catalogue.size, catalogue.addedCount], [2, 2]);
+  }
+  assert.equal(await compactCatalogue(store), 2);
+  await follower.refresh();
+  assert.equal(follower.addedCount, 2);
+});
+
 test('compacting leaves a catalogue without stale lines unchanged', async (t) => {
   const store = await filledStore(t);
   assert.equal(await compactCatalogue(store), 0);

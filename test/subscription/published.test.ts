@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
-import { publishedContents } from '../../src/subscription/published.ts';
+import { contentsVersion, publishedContents } from '../../src/subscription/published.ts';
 import { writeState, type Generation } from '../../src/subscription/state.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
@@ -62,5 +62,15 @@ suite('the contents of this machine’s hash map', () => {
     await catalogue.add([added, { ...(await entryFor(store, NOTE)), askedBy: 'fetch' }]);
     assert.deepEqual(await publishedContents(store, [], [KEY]), { named: new Map(), unnamed: [added.storePath] });
     assert.deepEqual(await publishedContents(store, [], []), { named: new Map(), unnamed: [] });
+  });
+
+  test('has another version once a path is added that was fetched before', async (t) => {
+    const store = await filledStore(t);
+    const [catalogue, other] = [await Catalogue.open(store), await Catalogue.open(store)];
+    await catalogue.add([await entryFor(store, LEAF, 'fetch')]);
+    const version = await contentsVersion(store, catalogue);
+    await other.add([await entryFor(store, LEAF, 'add')]);
+    await catalogue.refresh();
+    assert.notEqual(await contentsVersion(store, catalogue), version);
   });
 });
