@@ -1,6 +1,6 @@
 import { enableCompileCache, flushCompileCache } from 'node:module';
 import { join } from 'node:path';
-import { cacheFolder } from '../config/cache-folder.ts';
+import { cacheFolder, ownFolder } from '../config/cache-folder.ts';
 import { loadCore } from './core-script.ts';
 
 const NOTHING = (): void => undefined;
@@ -31,5 +31,5 @@ function compileCacheDir(env: NodeJS.ProcessEnv = process.env): string | undefin
   const own = env['NODE_COMPILE_CACHE'];
   if (own !== undefined && own !== '') return own;
   const cache = cacheFolder(env);
-  return cache === undefined ? undefined : join(cache, 'narswarm-compiled');
+  return cache === undefined ? undefined : ownFolder(join(cache, 'narswarm-compiled'));
 }

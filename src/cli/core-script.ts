@@ -1,9 +1,22 @@
-import { readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants as flags,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import Module, { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { constants, Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
+import { isOfUserAlone } from '../config/home.ts';
 
 /** The file of the build with the modules that every fetch loads: rolldown.config.ts. */
 const CORE = 'core.js';
@@ -50,6 +63,8 @@ const OF_NODE = `-${process.version}-${process.arch}`;
 const HEAD_BYTES = 8;
 /** Later runs may have compiled more functions. To save them takes 10 ms. */
 const RENEW_AFTER_MS = 24 * 3_600_000;
+/** Name of a file that a process writes, with its number. */
+const WRITTEN_NAME = /^core-.+\.(\d+)$/;
 
 /** The compiled code of a script in a file. V8 refuses code of another version of V8, or with other flags. */
 class KeptCode {
@@ -73,9 +88,9 @@ class KeptCode {
     return others.map((name) => this.#read(join(dir, name))).find((code) => code !== undefined);
   }
 
-  /** Returns the code of a file. Undefined if there is none, if it is damaged, or of another script. */
+  /** Returns the code of a file. Undefined if there is none, if it is damaged, of another script, or another user's. */
   #read(file: string): Buffer | undefined {
-    const bytes = readOrUndefined(file);
+    const bytes = readOwn(file);
     if (bytes === undefined || bytes.length < HEAD_BYTES) return undefined;
     const code = bytes.subarray(HEAD_BYTES);
     if (bytes.readUInt32LE(0) !== this.#scriptCrc || bytes.readUInt32LE(4) !== crc32(code)) return undefined;
@@ -100,13 +115,45 @@ class KeptCode {
     const head = Buffer.alloc(HEAD_BYTES);
     head.writeUInt32LE(this.#scriptCrc, 0);
     head.writeUInt32LE(crc32(code), 4);
+    this.#removeLeftovers();
     const written = `${this.#file}.${process.pid}`;
     try {
-      writeFileSync(written, Buffer.concat([head, code]), { mode: 0o600 });
+      writeFileSync(written, Buffer.concat([head, code]), { mode: 0o600, flag: 'wx' });
       renameSync(written, this.#file);
     } finally {
       rmSync(written, { force: true });
     }
+  }
+
+  /** Removes files of processes that were killed while they wrote. In a container, all may have had the same number. */
+  #removeLeftovers(): void {
+    const dir = dirname(this.#file);
+    for (const name of readdirSync(dir)) {
+      const pid = Number(WRITTEN_NAME.exec(name)?.[1]);
+      if (pid === process.pid || (pid > 0 && !isRunning(pid))) rmSync(join(dir, name), { force: true });
+    }
+  }
+}
+
+/** Returns true if there is such a process, of whatever user. */
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Reads a file of this user alone. Undefined if there is none, or if it is a link. */
+function readOwn(file: string): Buffer | undefined {
+  let fd: number | undefined;
+  try {
+    fd = openSync(file, flags.O_RDONLY | flags.O_NOFOLLOW | flags.O_NONBLOCK); // does not wait for the writer of a pipe
+    return isOfUserAlone(fstatSync(fd)) ? readFileSync(fd) : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

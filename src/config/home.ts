@@ -2,7 +2,7 @@
  * Finds the home folder of a user, who may have none: in containers, programs often run as users without an entry in
  * /etc/passwd.
  */
-import { lstatSync, mkdirSync } from 'node:fs';
+import { lstatSync, mkdirSync, type Stats } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
@@ -40,10 +40,14 @@ export function claimHome(env: Record<string, string | undefined> = process.env)
     mkdirSync(dir, { mode: 0o700 });
   } catch (cause) {
     const found = lstatSync(dir, { throwIfNoEntry: false });
-    const isOwn = found?.isDirectory() === true && found.uid === process.getuid?.() && (found.mode & 0o022) === 0;
-    if (!isOwn) throw notOwn(dir, found === undefined, cause);
+    if (found?.isDirectory() !== true || !isOfUserAlone(found)) throw notOwn(dir, found === undefined, cause);
   }
   env['HOME'] = dir;
+}
+
+/** Returns true if a file or folder belongs to this user, and neither its group nor others can write to it. */
+export function isOfUserAlone({ uid, mode }: Stats): boolean {
+  return uid === process.getuid?.() && (mode & 0o022) === 0;
 }
 
 function notOwn(dir: string, isMissing: boolean, cause: unknown): NarswarmError {

@@ -3,7 +3,7 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, statSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { cacheFolder } from '../../src/config/cache-folder.ts';
+import { cacheFolder, ownFolder } from '../../src/config/cache-folder.ts';
 
 const NOBODY = 65_534;
 const isRoot = process.getuid?.() === 0;
@@ -26,11 +26,27 @@ test('is made for this user alone', () => {
   assert.equal(statSync(folder ?? '').mode & 0o777, 0o700);
 });
 
-test('is not used if everybody can write to it', () => {
-  const open = join(dir, 'open');
-  mkdirSync(open);
-  chmodSync(open, 0o777);
-  assert.equal(cacheFolder({ XDG_CACHE_HOME: open }), undefined);
+for (const [who, mode] of [
+  ['everybody', 0o707],
+  ['a group', 0o770],
+] as const)
+  test(`is not used if ${who} can write to it`, () => {
+    const open = join(dir, who);
+    mkdirSync(open);
+    chmodSync(open, mode);
+    assert.equal(cacheFolder({ XDG_CACHE_HOME: open }), undefined);
+    assert.equal(ownFolder(open), undefined);
+  });
+
+test('has folders of this user alone, whatever the umask is', () => {
+  const umask = process.umask(0);
+  try {
+    const made = join(dir, 'made');
+    assert.equal(ownFolder(made), made);
+    assert.equal(statSync(made).mode & 0o777, 0o700);
+  } finally {
+    process.umask(umask);
+  }
 });
 
 test('of another user is not used, as with sudo', { skip: isRoot ? false : 'needs root' }, () => {

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
-import { globSync, statSync, type Stats } from 'node:fs';
-import { readFile, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { existsSync, globSync, statSync, type Stats } from 'node:fs';
+import { chmod, chown, readFile, rename, symlink, utimes, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { Script } from 'node:vm';
+import { crc32 } from 'node:zlib';
 import { ALONE, FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
 
 let lab: Lab;
@@ -21,9 +24,10 @@ class Compiled {
     this.env = { NODE_COMPILE_CACHE: '', XDG_CACHE_HOME: folder };
   }
 
-  async run(...args: readonly string[]): Promise<void> {
-    const { status, stderr } = await lab.runPlain(args, { env: this.env });
+  async run(...args: readonly string[]): Promise<string> {
+    const { status, stdout, stderr } = await lab.runPlain(args, { env: this.env });
     assert.deepEqual([status, stderr], [0, '']);
+    return stdout;
   }
 
   async fetch(): Promise<void> {
@@ -117,6 +121,76 @@ for (const [name, at] of [
     await kept.run('--version');
     assert.notEqual(kept.stat('others').ino, damaged);
   });
+
+const NOBODY = 65_534;
+const PLANTED = 'planted code runs';
+
+/** Makes a file of kept functions that V8 takes for those of the core, since the script has the same length. */
+async function plantedCode(): Promise<Buffer> {
+  const core = await readFile(new URL('../../dist/core.js', import.meta.url));
+  const begin = '(function (exports, require, module, __filename, __dirname) {';
+  const planted = `if (exports === undefined) return; process.stdout.write('${PLANTED}'); process.exit(0);`;
+  const script = new Script(`${begin}${planted.padEnd(core.toString().length)}\n})`);
+  (script.runInThisContext() as () => void)(); // V8 keeps only what has run
+  const code = script.createCachedData();
+  const head = Buffer.alloc(8);
+  head.writeUInt32LE(crc32(core), 0);
+  head.writeUInt32LE(crc32(code), 4);
+  return Buffer.concat([head, code]);
+}
+
+/** How a file of kept functions comes to be another user's, or may have been written by one. */
+const NOT_OWN: Readonly<Record<string, (file: string) => Promise<void>>> = {
+  'of another user': (file) => chown(file, NOBODY, NOBODY),
+  'that a group can write': (file) => chmod(file, 0o660),
+  'that others can write': (file) => chmod(file, 0o606),
+  'behind a link': async (file) => {
+    await rename(file, `${file}-elsewhere`);
+    await symlink(`${file}-elsewhere`, file);
+  },
+};
+
+for (const [name, change] of Object.entries(NOT_OWN))
+  test(`kept functions ${name} are not run, but replaced`, async (t) => {
+    if (process.getuid?.() !== 0 && name === 'of another user') return t.skip('needs root');
+    const kept = await compiled();
+    const version = await kept.run('--version');
+    const file = kept.file('others');
+    const code = await plantedCode();
+    await writeFile(file, code);
+    assert.equal(await kept.run('--version'), PLANTED, 'the code could be run');
+    await change(file);
+    assert.equal(await kept.run('--version'), version);
+    assert.notDeepEqual(await readFile(file), code);
+    assert.equal(await kept.run('--version'), version);
+  });
+
+for (const mode of [0o770, 0o707])
+  test(`a folder with mode ${mode.toString(8)} is not used for compiled code`, async () => {
+    const kept = await compiled();
+    const version = await kept.run('--version');
+    const file = kept.file('others');
+    const code = await plantedCode();
+    await writeFile(file, code);
+    await chmod(dirname(file), mode);
+    assert.equal(await kept.run('--version'), version);
+    assert.deepEqual(await readFile(file), code, 'not replaced');
+  });
+
+test('what processes left that were killed while they saved is removed', async () => {
+  const kept = await compiled();
+  await kept.run('--version');
+  const file = kept.file('others');
+  const gone = spawnSync('true').pid;
+  await writeFile(`${file}.${gone}`, 'half');
+  await writeFile(`${file}.${process.pid}`, 'half');
+  await writeFile(file, 'damaged');
+  await kept.run('--version');
+  assert.deepEqual(
+    [gone, process.pid].map((pid) => existsSync(`${file}.${pid}`)),
+    [false, true],
+  );
+});
 
 test('a command that fails keeps nothing', async () => {
   const kept = await compiled();
