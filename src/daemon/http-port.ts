@@ -5,6 +5,7 @@ import fastify, { type FastifyInstance } from 'fastify';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { isIPv6 } from '../ip-version.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { OwnNames } from './own-names.ts';
 import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST } from '../wire/bounds.ts';
@@ -135,10 +136,10 @@ function endpointOf(server: Server): Endpoint {
   return { host: address, port };
 }
 
-/** Returns true if a server listens on this address, or on all. */
+/** Returns true if a server listens on this address, or on all: `::` means those of IPv4, too. */
 function isAt(server: Server, { host, port }: Endpoint): boolean {
   const own = endpointOf(server);
-  return own.port === port && (own.host === host || own.host === '::' || own.host === '0.0.0.0');
+  return own.port === port && (own.host === host || own.host === '::' || (own.host === '0.0.0.0' && !isIPv6(host)));
 }
 
 /** Takes no further connection. Answers that are on their way have a moment to end. */

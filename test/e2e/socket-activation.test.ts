@@ -44,28 +44,29 @@ suite('the daemon’s HTTP port, opened by systemd', () => {
       wrapper = [],
       around = [],
       host = '127.0.0.1',
+      hosts = [host],
       socket = `${host}:${port}`,
     }: {
       readonly socket?: string;
       readonly wrapper?: readonly string[];
       readonly around?: readonly string[];
       readonly host?: string;
+      /** What the daemon is to listen on. */
+      readonly hosts?: readonly string[];
     } = {},
   ): Promise<CliProcess> {
     const variables = Object.keys(lab.env).flatMap((name) => ['-E', name]);
     const daemon = ['daemon', '--store', lab.path('store'), '--substituter-port', String(port)];
-    return lab.start([...daemon, '--substituter-listen', host, '--trusted-public-key', await fixtureKey(), ...ALONE], {
+    const listen = hosts.flatMap((address) => ['--substituter-listen', address]);
+    return lab.start([...daemon, ...listen, '--trusted-public-key', await fixtureKey(), ...ALONE], {
       wrapper: [...around, 'systemd-socket-activate', '-l', socket, ...variables, ...wrapper],
     });
   }
 
   /** Asks over a connection of its own. */
-  async function ask(port: number): Promise<string> {
+  async function ask(port: number, host = '127.0.0.1'): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
-    get({ port, host: '127.0.0.1', path: '/nix-cache-info', agent: false }, (answer) => resolve(text(answer))).on(
-      'error',
-      reject,
-    );
+    get({ port, host, path: '/nix-cache-info', agent: false }, (answer) => resolve(text(answer))).on('error', reject);
     return promise;
   }
 
@@ -115,6 +116,14 @@ suite('the daemon’s HTTP port, opened by systemd', () => {
     const { status, stdout } = await daemon.end();
     assert.equal(status, 9, stdout);
     assert.match(stdout, /descriptor 3 \(it is no TCP socket\)/);
+  });
+
+  test('the daemon opens ::1 beside a socket for all addresses of IPv4', LIMIT, async () => {
+    const port = await freePort();
+    const daemon = await activated(port, { host: '0.0.0.0', hosts: ['0.0.0.0', '::1'] });
+    await untilAnswered(port);
+    await daemon.event('ready');
+    assert.match(await ask(port, '::1'), /^StoreDir/);
   });
 
   test('what others reach over a passed socket is decided by their address', LIMIT, async () => {
