@@ -22,7 +22,7 @@ import type { PrefetchResult } from './prefetch-result.ts';
 import { realisedPath } from './realisations.ts';
 import type { Tell } from './events.ts';
 import { TrafficRecorder } from './traffic-recorder.ts';
-import type { Warn } from '../warning.ts';
+import type { Warn, Warning } from '../warning.ts';
 
 export interface WorkplaceOptions {
   readonly storeDir: string;
@@ -88,6 +88,7 @@ export class Workplace implements AsyncDisposable {
     this.#traffic = parts.traffic;
     this.#options = options;
     this.#stack = stack;
+    stack.defer(() => this.#closeMaps()); // before all that they use
   }
 
   /**
@@ -167,10 +168,17 @@ export class Workplace implements AsyncDisposable {
     return ordered;
   }
 
-  /** Returns hash maps. All fetches of a run share them, so that only the first one waits for a silent publisher. */
+  /**
+   * Returns hash maps. All fetches of a run share them, so that only the first one waits for a silent publisher. Their
+   * warnings are of the run: one may come after the fetch that asked first.
+   */
   #mapsOf(asked: HashMapsOptions, means: HashMapsContext): HashMaps {
     const key = JSON.stringify({ ...asked, publishers: asked.publishers.map(formatPublisherAddress) });
-    const maps = this.#maps.get(key) ?? new HashMaps(asked, means);
+    const onWarning = (warning: Warning): void => {
+      this.#traffic?.take({ type: 'warning', warning });
+      this.#options.onWarning(warning);
+    };
+    const maps = this.#maps.get(key) ?? new HashMaps(asked, { ...means, onWarning });
     this.#maps.set(key, maps);
     return maps;
   }
@@ -181,13 +189,13 @@ export class Workplace implements AsyncDisposable {
     await this.#session[Symbol.asyncDispose]();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#closeMaps();
-    await this.#stack.disposeAsync();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
   }
 
   async #closeMaps(): Promise<void> {
-    await Promise.all(Array.from(this.#maps.values(), (maps) => maps[Symbol.asyncDispose]()));
+    await using stack = new AsyncDisposableStack();
+    for (const maps of this.#maps.values()) stack.use(maps);
     this.#maps.clear();
   }
 }
