@@ -6,7 +6,8 @@ import { narHashOf } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { XzStream } from '../store/xz-stream.ts';
 import { asError } from '../warning.ts';
-import { CHUNK_BYTES, type AnswerBuffers } from './answer-buffers.ts';
+
+const CHUNK_BYTES = 512 * 1024;
 
 export interface DecodedNarOptions {
   /** The bytes of the xz file. It fails if they are wrong. */
@@ -76,10 +77,9 @@ export class DecodedNar implements AsyncDisposable {
    * Yields the NAR while it is decoded. The last chunk comes only after the store has verified the xz file, and if all
    * bytes have the right NarHash.
    *
-   * @param buffers for its chunks
    * @throws the reason why the source or xz has failed; HASH_MISMATCH
    */
-  async *bytes(buffers: AnswerBuffers): AsyncGenerator<Buffer, void> {
+  async *bytes(): AsyncGenerator<Buffer, void> {
     const { narSize, narHash, storePath } = this.info;
     const sha256 = createHash('sha256');
     this.#readers++;
@@ -93,7 +93,7 @@ export class DecodedNar implements AsyncDisposable {
           await change;
           continue;
         }
-        const chunk = buffers.take(length);
+        const chunk = Buffer.allocUnsafe(length);
         const { bytesRead = 0 } = (await this.#file?.read(chunk, 0, length, sentBytes)) ?? {};
         sha256.update(chunk.subarray(0, bytesRead));
         sentBytes += bytesRead;

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { createReadStream } from 'node:fs';
 import { open, rm, statfs, unlink, type FileHandle } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -11,10 +12,8 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { namedFile } from '../fetch/named-file.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
-import { AnswerBuffers } from './answer-buffers.ts';
 import type { Arrival } from './arrival.ts';
 import { DecodedNar } from './decoded-nar.ts';
-import { fileBytes } from './file-bytes.ts';
 import { bytesOf } from './nar-body.ts';
 
 /** Smaller NARs are not decoded here: to start xz would take as long as Nix takes for them. */
@@ -24,6 +23,7 @@ const MIN_ROOM_BYTES = 128 * 1024 ** 2;
 const MAX_ROOM_BYTES = 1024 ** 3;
 /** NARs that are decoded before a client asks for them. An xz takes 10 MB of memory. */
 const MAX_AHEAD = 8;
+const CHUNK_BYTES = 512 * 1024;
 
 /** A NAR file: where it lies, or what it arrives in. */
 export type NarFile =
@@ -153,13 +153,12 @@ export class DecodedNars implements AsyncDisposable {
 
   #begin(fileHash: FileHash, info: NarInfo, file: NarFile): DecodedNar {
     this.#heldBytes += info.narSize;
-    const buffers = new AnswerBuffers();
     const nar = new DecodedNar(info, {
-      source: () => (file.kind === 'here' ? fileBytes(file.path, buffers) : bytesOf(file.arrival, buffers)),
+      source: () =>
+        file.kind === 'here' ? createReadStream(file.path, { highWaterMark: CHUNK_BYTES }) : bytesOf(file.arrival),
       makeFile: () => this.#makeFile(),
       turns: this.#turns,
       onEnded: () => {
-        buffers.giveBack();
         if (nar.isUndecodable) this.#hasFailed = true;
         if (nar.failure !== undefined && !nar.hasReaders) this.#drop(fileHash);
         this.#beginNext();

@@ -1,3 +1,4 @@
+import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -5,8 +6,6 @@ import parseRange from 'range-parser';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
-import { AnswerBuffers } from './answer-buffers.ts';
-import { fileBytes } from './file-bytes.ts';
 import { bytesFor } from './nar-body.ts';
 import type { Client, Substituter, WantedNar } from './substituter.ts';
 
@@ -17,6 +16,7 @@ const STORE_HASH = /^[0-9a-z]{32}$/;
 const NIX = /(?:^| )Nix\/(\d+)\.(\d+)/;
 /** The first version that takes several NARs at a time. */
 const PARALLEL_NIX = { major: 2, minor: 16 };
+const CHUNK_BYTES = 512 * 1024;
 
 interface NarQuery {
   readonly path?: unknown;
@@ -69,7 +69,7 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     if (found.kind === 'decoded') {
       await found.nar.begun();
       if (found.nar.failure !== undefined) return notFound(reply);
-      return sendBytes(request, reply, found.nar.info.narSize, (buffers) => found.nar.bytes(buffers));
+      return sendArriving(request, reply, found.nar.info.narSize, found.nar.bytes());
     }
     reply.header('accept-ranges', 'bytes');
     if (found.kind === 'here') return sendFile(request, reply, found.path);
@@ -78,21 +78,19 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     await (request.headers.range === undefined ? arrival.begun() : arrival.ended());
     if (arrival.failure !== undefined) return notFound(reply);
     if (arrival.path !== undefined) return sendFile(request, reply, arrival.path);
-    return sendBytes(request, reply, arrival.sizeBytes, (buffers) => bytesFor(arrival, buffers));
+    return sendArriving(request, reply, arrival.sizeBytes, bytesFor(arrival));
   }
 }
 
-function sendBytes(
+function sendArriving(
   { method }: FastifyRequest,
   reply: FastifyReply,
   sizeBytes: number,
-  bytesIn: (buffers: AnswerBuffers) => AsyncGenerator<Buffer>,
+  bytes: AsyncGenerator<Buffer>,
 ): FastifyReply {
   reply.header('content-length', sizeBytes);
   if (method === 'HEAD') return reply.send();
-  const buffers = new AnswerBuffers();
-  reply.raw.once('close', () => buffers.giveBack());
-  return reply.send(Readable.from(bytesIn(buffers), { objectMode: false, highWaterMark: 1 }));
+  return reply.send(Readable.from(bytes, { objectMode: false, highWaterMark: CHUNK_BYTES }));
 }
 
 function clientOf({ socket, headers, method }: FastifyRequest): Client {
@@ -130,7 +128,9 @@ async function sendFile(request: FastifyRequest, reply: FastifyReply, path: stri
   const [part] = Array.isArray(ranges) && ranges.type === 'bytes' && ranges.length === 1 ? ranges : [];
   const { start, end } = part ?? { start: 0, end: size - 1 };
   if (part !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end}/${size}`);
-  return sendBytes(request, reply, end - start + 1, (buffers) => fileBytes(path, buffers, { start, end }));
+  reply.header('content-length', end - start + 1);
+  if (request.method === 'HEAD') return reply.send();
+  return reply.send(createReadStream(path, { start, end, highWaterMark: CHUNK_BYTES }));
 }
 
 /** Answers for what has failed, such as a NAR whose first byte is wrong. After other answers Nix would try again. */

@@ -10,7 +10,6 @@ import { fileHashOf, narHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { PartialNar } from '../../src/store/partial.ts';
-import { AnswerBuffers } from '../../src/substituter/answer-buffers.ts';
 import { Arrival } from '../../src/substituter/arrival.ts';
 import type { DecodedNar } from '../../src/substituter/decoded-nar.ts';
 import { DecodedNars } from '../../src/substituter/decoded-nars.ts';
@@ -53,7 +52,7 @@ function receive(nar: DecodedNar | undefined): Received {
   assert.ok(nar !== undefined);
   const received: Received = { bytes: Buffer.alloc(0) };
   const all = async (): Promise<void> => {
-    for await (const chunk of nar.bytes(new AnswerBuffers())) received.bytes = Buffer.concat([received.bytes, chunk]);
+    for await (const chunk of nar.bytes()) received.bytes = Buffer.concat([received.bytes, chunk]);
   };
   void all().then(
     () => (received.end = 'whole'),

@@ -8,7 +8,6 @@ import { suite, test, type TestContext } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { PartialNar } from '../../src/store/partial.ts';
-import { AnswerBuffers } from '../../src/substituter/answer-buffers.ts';
 import { Arrival } from '../../src/substituter/arrival.ts';
 import { bytesOf } from '../../src/substituter/nar-body.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
@@ -40,7 +39,7 @@ async function scene(t: TestContext, hasPieces: boolean): Promise<Scene> {
   arrival.begin(partial);
   const received: Scene['received'] = { bytes: 0 };
   const receive = async (): Promise<void> => {
-    for await (const chunk of bytesOf(arrival, new AnswerBuffers())) {
+    for await (const chunk of bytesOf(arrival)) {
       assert.ok(chunk.equals(bytes.subarray(received.bytes, received.bytes + chunk.length)) || !hasPieces);
       received.bytes += chunk.length;
     }
