@@ -45,7 +45,7 @@ export class DecodedNar implements AsyncDisposable {
       .finally(() => options.onEnded());
   }
 
-  /** True while a client receives it. */
+  /** True while a client waits for it or receives it. */
   get hasReaders(): boolean {
     return this.#readers > 0;
   }
@@ -62,6 +62,18 @@ export class DecodedNar implements AsyncDisposable {
   /** The reason why it cannot be decoded. */
   get failure(): Error | undefined {
     return this.#failure;
+  }
+
+  /** Counts a client. Call what it returns once the client has gone. */
+  enter(): () => void {
+    let isHere = true;
+    this.#readers++;
+    return () => {
+      if (!isHere) return;
+      isHere = false;
+      this.#readers--;
+      if (this.#readers === 0) this.#options.onLeft();
+    };
   }
 
   /** Resolves once its first bytes are there, or it has failed. */
@@ -82,28 +94,22 @@ export class DecodedNar implements AsyncDisposable {
   async *bytes(): AsyncGenerator<Buffer, void> {
     const { narSize, narHash, storePath } = this.info;
     const sha256 = createHash('sha256');
-    this.#readers++;
-    try {
-      for (let sentBytes = 0; sentBytes < narSize;) {
-        const change = this.#change.promise;
-        if (this.#failure !== undefined) throw this.#failure;
-        const readyBytes = this.#isWhole ? narSize : Math.min(await this.#decodedBytes(), narSize - 1);
-        const length = Math.min(CHUNK_BYTES, readyBytes - sentBytes);
-        if (length <= 0) {
-          await change;
-          continue;
-        }
-        const chunk = Buffer.allocUnsafe(length);
-        const { bytesRead = 0 } = (await this.#file?.read(chunk, 0, length, sentBytes)) ?? {};
-        sha256.update(chunk.subarray(0, bytesRead));
-        sentBytes += bytesRead;
-        if (bytesRead < length || (sentBytes === narSize && narHashOf(sha256.digest()) !== narHash))
-          throw new NarswarmError('HASH_MISMATCH', `the NAR of ${storePath} is wrong`, { facts: { path: storePath } });
-        yield chunk;
+    for (let sentBytes = 0; sentBytes < narSize;) {
+      const change = this.#change.promise;
+      if (this.#failure !== undefined) throw this.#failure;
+      const readyBytes = this.#isWhole ? narSize : Math.min(await this.#decodedBytes(), narSize - 1);
+      const length = Math.min(CHUNK_BYTES, readyBytes - sentBytes);
+      if (length <= 0) {
+        await change;
+        continue;
       }
-    } finally {
-      this.#readers--;
-      if (this.#readers === 0) this.#options.onLeft();
+      const chunk = Buffer.allocUnsafe(length);
+      const { bytesRead = 0 } = (await this.#file?.read(chunk, 0, length, sentBytes)) ?? {};
+      sha256.update(chunk.subarray(0, bytesRead));
+      sentBytes += bytesRead;
+      if (bytesRead < length || (sentBytes === narSize && narHashOf(sha256.digest()) !== narHash))
+        throw new NarswarmError('HASH_MISMATCH', `the NAR of ${storePath} is wrong`, { facts: { path: storePath } });
+      yield chunk;
     }
   }
 

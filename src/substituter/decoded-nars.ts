@@ -1,17 +1,16 @@
 import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rm, statfs, unlink, type FileHandle } from 'node:fs/promises';
+import { open, statfs, unlink, type FileHandle } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import PQueue from 'p-queue';
 import { makeFolder } from '../disk/make-folder.ts';
-import { ownName } from '../disk/owner.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { namedFile } from '../fetch/named-file.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { inState } from '../store/state-folder.ts';
 import type { Arrival } from './arrival.ts';
 import { DecodedNar } from './decoded-nar.ts';
 import { bytesOf } from './nar-body.ts';
@@ -24,6 +23,13 @@ const MAX_ROOM_BYTES = 1024 ** 3;
 /** NARs that are decoded before a client asks for them. An xz takes 10 MB of memory. */
 const MAX_AHEAD = 8;
 const CHUNK_BYTES = 512 * 1024;
+
+/** A NAR for a client. */
+export interface GivenNar {
+  readonly nar: DecodedNar;
+  /** Called once the answer has ended, however it has. */
+  readonly leave: () => void;
+}
 
 /** A NAR file: where it lies, or what it arrives in. */
 export type NarFile =
@@ -52,8 +58,6 @@ export class DecodedNars implements AsyncDisposable {
   /** True after xz or the disk has failed, until {@link endUnread}. */
   #hasFailed = false;
   #heldBytes = 0;
-  #count = 0;
-  #folder: Promise<string> | undefined;
   #hasXz: Promise<boolean> | undefined;
 
   constructor({ store, roomBytes }: DecodedNarsOptions) {
@@ -66,7 +70,7 @@ export class DecodedNars implements AsyncDisposable {
     return this.#nars.size;
   }
 
-  /** True while a client receives one of them. */
+  /** True while a client waits for one of them or receives it. */
   get hasReaders(): boolean {
     return Array.from(this.#nars.values()).some(({ hasReaders }) => hasReaders);
   }
@@ -87,14 +91,15 @@ export class DecodedNars implements AsyncDisposable {
     this.#beginNext();
   }
 
-  /** Returns a NAR for a client. Undefined if there is no room for it. */
-  get(info: NarInfo, file: NarFile): DecodedNar | undefined {
+  /** Returns a NAR for a client, and keeps it until that has left. Undefined if there is no room for it. */
+  get(info: NarInfo, file: NarFile): GivenNar | undefined {
     const { fileHash } = namedFile(info) ?? {};
     if (fileHash === undefined || info.compression !== 'xz') return undefined;
     const known = this.#nars.get(fileHash);
-    if (known !== undefined) return known;
-    for (const [hash, nar] of this.#nars) if (!this.#hasRoom(info) && !nar.hasReaders) this.#drop(hash);
-    return this.#hasRoom(info) ? this.#begin(fileHash, info, file) : undefined;
+    if (known === undefined)
+      for (const [hash, nar] of this.#nars) if (!this.#hasRoom(info) && !nar.hasReaders) this.#drop(hash, nar);
+    const nar = known ?? (this.#hasRoom(info) ? this.#begin(fileHash, info, file) : undefined);
+    return nar && { nar, leave: nar.enter() };
   }
 
   /** Ends what no client receives. Nothing is decoded ahead until a client asks again. */
@@ -102,15 +107,13 @@ export class DecodedNars implements AsyncDisposable {
     this.#isAhead = false;
     this.#hasFailed = false;
     this.#waiting = [];
-    for (const [hash, { hasReaders }] of this.#nars) if (!hasReaders) this.#drop(hash);
+    for (const [hash, nar] of this.#nars) if (!nar.hasReaders) this.#drop(hash, nar);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.endUnread();
-    for (const hash of this.#nars.keys()) this.#drop(hash);
+    for (const [hash, nar] of this.#nars) this.#drop(hash, nar);
     await Promise.all(this.#ending);
-    const folder = await this.#folder?.catch(() => undefined);
-    if (folder !== undefined) await rm(folder, { recursive: true, force: true }).catch(() => undefined);
   }
 
   #isFit({ compression, narSize }: NarInfo): boolean {
@@ -127,12 +130,14 @@ export class DecodedNars implements AsyncDisposable {
     return disk !== undefined && disk.bavail * disk.bsize > 2 * this.#roomBytes;
   }
 
-  /** Makes a file without a name in `import/<owner>/`, so nothing is left of it in any event. */
+  /**
+   * Makes a file without a name, so nothing is left of it in any event. Until it has lost its name, it has that of a
+   * temporary file.
+   */
   async #makeFile(): Promise<FileHandle> {
-    this.#folder ??= ownName().then((name) => join(inState(this.#store, 'import'), name));
-    const folder = await this.#folder;
-    await makeFolder(folder);
-    const path = join(folder, `${this.#count++}.nar`);
+    const { stateDir } = this.#store;
+    await makeFolder(stateDir);
+    const path = join(stateDir, `decoded.${randomUUID().slice(0, 8)}.tmp`);
     const file = await open(path, 'wx+', 0o600);
     await unlink(path);
     return file;
@@ -160,18 +165,17 @@ export class DecodedNars implements AsyncDisposable {
       turns: this.#turns,
       onEnded: () => {
         if (nar.isUndecodable) this.#hasFailed = true;
-        if (nar.failure !== undefined && !nar.hasReaders) this.#drop(fileHash);
+        if (nar.failure !== undefined && !nar.hasReaders) this.#drop(fileHash, nar);
         this.#beginNext();
       },
-      onLeft: () => this.#drop(fileHash),
+      onLeft: () => this.#drop(fileHash, nar),
     });
     this.#nars.set(fileHash, nar);
     return nar;
   }
 
-  #drop(fileHash: FileHash): void {
-    const nar = this.#nars.get(fileHash);
-    if (nar === undefined) return;
+  #drop(fileHash: FileHash, nar: DecodedNar): void {
+    if (this.#nars.get(fileHash) !== nar) return; // dropped before; another may have taken its place
     this.#nars.delete(fileHash);
     this.#heldBytes -= nar.info.narSize;
     const ending = nar[Symbol.asyncDispose]().finally(() => {

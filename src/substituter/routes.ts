@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { Readable } from 'node:stream';
+import { finished, Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import parseRange from 'range-parser';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
@@ -67,6 +67,7 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     if (found === undefined) return notFound(reply);
     reply.type('application/x-nix-nar');
     if (found.kind === 'decoded') {
+      finished(reply.raw, found.leave); // the client may have gone already
       await found.nar.begun();
       if (found.nar.failure !== undefined) return notFound(reply);
       return sendArriving(request, reply, found.nar.info.narSize, found.nar.bytes());

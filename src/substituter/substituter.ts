@@ -12,8 +12,7 @@ import { isTrustedRealisation } from '../nix/realisation.ts';
 import { asError, type Warn } from '../warning.ts';
 import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
-import type { DecodedNar } from './decoded-nar.ts';
-import { DecodedNars, type NarFile } from './decoded-nars.ts';
+import { DecodedNars, type GivenNar, type NarFile } from './decoded-nars.ts';
 import { Given } from './given.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
 import { ToldOnce } from './told-once.ts';
@@ -62,7 +61,7 @@ export interface WantedNar {
   readonly isDecoded: boolean;
 }
 
-export type FoundNar = NarFile | { readonly kind: 'decoded'; readonly nar: DecodedNar };
+export type FoundNar = NarFile | ({ readonly kind: 'decoded' } & GivenNar);
 
 /**
  * The answers of a binary cache that holds what the file store holds, and fetches the rest when it is asked for. The first
@@ -122,8 +121,8 @@ export class Substituter implements AsyncDisposable {
     if (file === undefined || !wanted.isDecoded) return file;
     if (!client.isLocal || info === undefined || namedFile(info)?.fileHash !== wanted.fileHash) return undefined;
     this.#askedAtMs = performance.now();
-    const nar = this.#decoded.get(info, file);
-    return nar && { kind: 'decoded', nar };
+    const given = this.#decoded.get(info, file);
+    return given && { kind: 'decoded', ...given };
   }
 
   async #file(
