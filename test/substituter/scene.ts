@@ -25,6 +25,8 @@ export interface Scene {
   readonly substituter: Substituter;
   readonly url: string;
   readonly warnings: readonly Warning[];
+  /** The options of the substituter. A test may change when fetches end. */
+  readonly options: { lookingMs?: number };
 }
 
 /** @param options.leafBytes size of the leaf's contents, which do not compress */
@@ -59,18 +61,17 @@ export async function scene(
   const onWarning = (warning: Warning): number => warnings.push(warning);
   const offer = lab.use(await StoreOffer.open({ store, keys, shareKeys: shares ? keys : [], onWarning }));
   const http = lab.use(new HttpClient({ backoffMs: 10, retries: 1 }));
-  const substituter = lab.use(
-    new Substituter({
-      store,
-      network: undefined,
-      http,
-      offer,
-      keys,
-      onWarning,
-      ...more,
-      sources: async () => ({ near: [], upstreams: [parseUpstream(cache.url)], publishers: [] }),
-    }),
-  );
+  const options: SubstituterOptions & { lookingMs?: number } = {
+    store,
+    network: undefined,
+    http,
+    offer,
+    keys,
+    onWarning,
+    ...more,
+    sources: async () => ({ near: [], upstreams: [parseUpstream(cache.url)], publishers: [] }),
+  };
+  const substituter = lab.use(new Substituter(options));
   const port = lab.use(
     await HttpPort.open({
       listen: [{ host: '127.0.0.1', port: 0 }],
@@ -78,7 +79,7 @@ export async function scene(
     }),
   );
   const url = `http://127.0.0.1:${port.addresses[0]?.port}`;
-  return { store, cache, top, middle, leaf, others, substituter, url, warnings };
+  return { store, cache, top, middle, leaf, others, substituter, url, warnings, options };
 }
 
 /** The URL of a path's narinfo. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, readlink } from 'node:fs/promises';
 import { request } from 'node:http';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -61,11 +61,10 @@ suite('the substituter', () => {
   test('ends if no NAR is asked for, and writes the narinfos of what has arrived', LIMIT, async () => {
     await using lab = await Lab.open();
     const { promise: ended, resolve } = Promise.withResolvers<void>();
-    const made = await scene(lab, { lookingMs: 1_000, onEnded: resolve });
+    const made = await scene(lab, { lookingMs: Infinity, onEnded: resolve });
     await fetch(narInfoUrl(made, made.top));
-    // Its narinfo is written at the end, so these questions keep the fetch alive until the NARs are here.
-    while (![made.top, made.middle, made.leaf].every((path) => isHere(made, path)))
-      await fetch(narInfoUrl(made, made.top), { method: 'HEAD' });
+    await untilHere(made, made.top, made.middle, made.leaf);
+    made.options.lookingMs = 0; // as if the last question was long ago
     await ended;
     for (const { info } of [made.top, made.middle, made.leaf])
       assert.equal((await made.store.readNarInfoOf(info.storePath))?.fileHash, info.fileHash);
@@ -160,6 +159,20 @@ suite('the substituter', () => {
     assert.equal((await narInfo(made.leaf, '2.15.9')).compression, 'none');
     const found = await ask(made, made.leaf);
     assert.equal(found?.kind, 'here', 'the file can still be had');
+  });
+
+  test('a client that leaves before the first decoded byte leaves nothing behind', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    const { promise: until, resolve: release } = Promise.withResolvers<void>();
+    made.cache.faults = [{ kind: 'hold', match: /^\/nar\//, until }];
+    const stop = new AbortController();
+    const answer = fetch(`${narUrl(made, made.leaf)}&as=nar`, { signal: stop.signal });
+    while ((await decodedFiles(made)) === 0) await sleep(10);
+    stop.abort();
+    await assert.rejects(answer);
+    while ((await decodedFiles(made)) > 0) await sleep(10);
+    release();
   });
 
   test('does not decode for another machine', LIMIT, async () => {
@@ -339,6 +352,13 @@ function ask({ substituter }: Scene, { info, baseName }: WrittenPath): ReturnTyp
 
 function isHere({ store }: Scene, { info }: WrittenPath): boolean {
   return existsSync(join(store.dir, info.url));
+}
+
+/** Returns the number of open files of decoded NARs. They have no name any more. */
+async function decodedFiles({ store }: Scene): Promise<number> {
+  const open = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+  const files = (await Promise.all(open)).filter((path) => path.startsWith(store.stateDir));
+  return files.filter((path) => path.endsWith('.tmp (deleted)')).length;
 }
 
 async function untilHere(made: Scene, ...paths: readonly WrittenPath[]): Promise<void> {
