@@ -239,8 +239,10 @@ suite('NARs that are decoded here', () => {
     await first?.nar.begun();
     first?.leave();
     const received = receive(nars.get(made.info, { kind: 'arriving', arrival }));
-    await until(() => received.bytes.length > 0);
+    await until(() => received.bytes.length > 0 || received.end !== undefined);
     await partial.write(half, [made.file.subarray(half)], 'cache'); // the first one sees that, too
+    await until(() => received.bytes.length === SIZE - 1 || received.end !== undefined);
+    assert.equal(nars.size, 1);
     await end();
     await until(() => received.end !== undefined);
     assert.equal(received.end, 'whole');
