@@ -4,9 +4,8 @@ import { NarswarmError } from '../errors.ts';
 import { fileHashOf } from '../nix/hash.ts';
 import type { PartialNar } from '../store/partial.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
+import { CHUNK_BYTES, newChunk, type TakeChunk } from './answer-buffers.ts';
 import type { Arrival } from './arrival.ts';
-
-const CHUNK_BYTES = 512 * 1024;
 
 /**
  * Yields a NAR file while it arrives. Its last chunk comes only after the store has verified the whole file, and only if
@@ -15,10 +14,11 @@ const CHUNK_BYTES = 512 * 1024;
  * If the pieces are known, a piece is checked before any of it is passed on. Otherwise what has arrived in order is
  * passed on, and the receiver checks it, as Nix does by NarHash.
  *
+ * @param take gives the buffer of each chunk
  * @throws the failure of the arrival; HASH_MISMATCH if bytes that were passed on turned out to be wrong
  */
-export async function* bytesOf(arrival: Arrival): AsyncGenerator<Buffer, void> {
-  await using body = new Body(arrival);
+export async function* bytesOf(arrival: Arrival, take: TakeChunk = newChunk): AsyncGenerator<Buffer, void> {
+  await using body = new Body(arrival, take);
   for (;;) {
     if (arrival.failure !== undefined) throw arrival.failure;
     const change = arrival.changed();
@@ -30,10 +30,10 @@ export async function* bytesOf(arrival: Arrival): AsyncGenerator<Buffer, void> {
 }
 
 /** Yields {@link bytesOf} for a client. */
-export async function* bytesFor(arrival: Arrival): AsyncGenerator<Buffer, void> {
+export async function* bytesFor(arrival: Arrival, take: TakeChunk = newChunk): AsyncGenerator<Buffer, void> {
   arrival.readers++;
   try {
-    yield* bytesOf(arrival);
+    yield* bytesOf(arrival, take);
   } finally {
     arrival.readers--;
   }
@@ -42,6 +42,7 @@ export async function* bytesFor(arrival: Arrival): AsyncGenerator<Buffer, void> 
 /** The bytes of an arrival from its front on. */
 class Body implements AsyncDisposable {
   readonly #arrival: Arrival;
+  readonly #take: TakeChunk;
   readonly #sha256 = createHash('sha256');
   #sentBytes = 0;
   /** Checked bytes from the front, if pieces are known. */
@@ -50,8 +51,9 @@ class Body implements AsyncDisposable {
   /** True once the file that is read is the verified one. */
   #isVerified = false;
 
-  constructor(arrival: Arrival) {
+  constructor(arrival: Arrival, take: TakeChunk) {
     this.#arrival = arrival;
+    this.#take = take;
   }
 
   get isComplete(): boolean {
@@ -109,14 +111,13 @@ class Body implements AsyncDisposable {
 
   async #read(length: number): Promise<Buffer | undefined> {
     if (length <= 0) return undefined;
-    const bytes = await this.#peek(this.#sentBytes, length);
+    const bytes = await this.#peek(this.#sentBytes, length, this.#take(length));
     this.#sha256.update(bytes);
     this.#sentBytes += length;
     return bytes;
   }
 
-  async #peek(offset: number, length: number): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafe(length);
+  async #peek(offset: number, length: number, buffer: Buffer = Buffer.allocUnsafe(length)): Promise<Buffer> {
     const { bytesRead = 0 } = (await this.#file?.read(buffer, 0, length, offset)) ?? {};
     if (bytesRead < length) throw this.#changed();
     return buffer;

@@ -1,11 +1,12 @@
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { finished, Readable } from 'node:stream';
+import { finished } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import parseRange from 'range-parser';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
+import { answerStream, type TakeChunk } from './answer-buffers.ts';
+import { fileBytes } from './file-bytes.ts';
 import { bytesFor } from './nar-body.ts';
 import type { Client, Substituter, WantedNar } from './substituter.ts';
 
@@ -16,7 +17,6 @@ const STORE_HASH = /^[0-9a-z]{32}$/;
 const NIX = /(?:^| )Nix\/(\d+)\.(\d+)/;
 /** The first version that takes several NARs at a time. */
 const PARALLEL_NIX = { major: 2, minor: 16 };
-const CHUNK_BYTES = 512 * 1024;
 
 interface NarQuery {
   readonly path?: unknown;
@@ -70,7 +70,7 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
       finished(reply.raw, found.leave); // the client may have gone already
       await found.nar.begun();
       if (found.nar.failure !== undefined) return notFound(reply);
-      return sendArriving(request, reply, found.nar.info.narSize, found.nar.bytes());
+      return sendBytes(request, reply, found.nar.info.narSize, () => found.nar.bytes());
     }
     reply.header('accept-ranges', 'bytes');
     if (found.kind === 'here') return sendFile(request, reply, found.path);
@@ -79,19 +79,19 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     await (request.headers.range === undefined ? arrival.begun() : arrival.ended());
     if (arrival.failure !== undefined) return notFound(reply);
     if (arrival.path !== undefined) return sendFile(request, reply, arrival.path);
-    return sendArriving(request, reply, arrival.sizeBytes, bytesFor(arrival));
+    return sendBytes(request, reply, arrival.sizeBytes, (take) => bytesFor(arrival, take));
   }
 }
 
-function sendArriving(
+function sendBytes(
   { method }: FastifyRequest,
   reply: FastifyReply,
   sizeBytes: number,
-  bytes: AsyncGenerator<Buffer>,
+  bytesIn: (take: TakeChunk) => AsyncGenerator<Buffer>,
 ): FastifyReply {
   reply.header('content-length', sizeBytes);
   if (method === 'HEAD') return reply.send();
-  return reply.send(Readable.from(bytes, { objectMode: false, highWaterMark: CHUNK_BYTES }));
+  return reply.send(answerStream(reply.raw, bytesIn));
 }
 
 function clientOf({ socket, headers, method }: FastifyRequest): Client {
@@ -129,9 +129,7 @@ async function sendFile(request: FastifyRequest, reply: FastifyReply, path: stri
   const [part] = Array.isArray(ranges) && ranges.type === 'bytes' && ranges.length === 1 ? ranges : [];
   const { start, end } = part ?? { start: 0, end: size - 1 };
   if (part !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end}/${size}`);
-  reply.header('content-length', end - start + 1);
-  if (request.method === 'HEAD') return reply.send();
-  return reply.send(createReadStream(path, { start, end, highWaterMark: CHUNK_BYTES }));
+  return sendBytes(request, reply, end - start + 1, (take) => fileBytes(path, take, { start, end }));
 }
 
 /** Answers for what has failed, such as a NAR whose first byte is wrong. After other answers Nix would try again. */

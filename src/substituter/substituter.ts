@@ -116,8 +116,10 @@ export class Substituter implements AsyncDisposable {
 
   /** Finds a NAR file. Undefined if no source has it. Never throws. */
   async nar(wanted: WantedNar, client: Client): Promise<FoundNar | undefined> {
+    const path = `${this.#options.store.dir}/${FileStore.narUrl(wanted.fileHash, wanted.extension)}`;
+    if (client.isLocal && !wanted.isDecoded && existsSync(path)) return { kind: 'here', path };
     const info = wanted.storeHash && (await this.#infoOf(wanted.storeHash, client));
-    const file = await this.#file(wanted, info, client);
+    const file = await this.#file(path, wanted, info, client);
     if (file === undefined || !wanted.isDecoded) return file;
     if (!client.isLocal || info === undefined || namedFile(info)?.fileHash !== wanted.fileHash) return undefined;
     this.#askedAtMs = performance.now();
@@ -126,13 +128,13 @@ export class Substituter implements AsyncDisposable {
   }
 
   async #file(
-    { fileHash, extension }: WantedNar,
+    path: string,
+    { fileHash }: WantedNar,
     info: NarInfo | undefined,
     client: Client,
   ): Promise<NarFile | undefined> {
     const isIt = info !== undefined && namedFile(info)?.fileHash === fileHash;
     if (!client.isLocal && !(isIt && (await this.#mayHave(info, client)))) return undefined;
-    const path = `${this.#options.store.dir}/${FileStore.narUrl(fileHash, extension)}`;
     if (existsSync(path)) return { kind: 'here', path };
     if (client.isNarswarm) return undefined;
     const activity = isIt ? await this.#begin() : this.#open;

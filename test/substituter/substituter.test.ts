@@ -197,6 +197,24 @@ suite('the substituter', () => {
     assert.equal((await fetch(narUrl(made, made.leaf).replace(/path=.*/, 'as=nar'))).status, 404);
   });
 
+  test('sends every client the right bytes, however slowly it reads', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab, { leafBytes: LARGE });
+    const receive = async (query: string, wanted: Buffer): Promise<void> => {
+      const answer = await fetch(`${narUrl(made, made.leaf)}${query}`);
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of answer.body ?? []) {
+        chunks.push(chunk);
+        if (chunks.length % 16 === 0) await sleep(1);
+      }
+      assert.ok(Buffer.concat(chunks).equals(wanted));
+    };
+    const { file } = made.leaf;
+    const nar = execFileSync('xz', ['-dc'], { input: file, maxBuffer: Infinity });
+    for (const _ of ['while it arrives', 'from the store'])
+      await Promise.all([receive('', file), receive('&as=nar', nar), receive('', file), receive('&as=nar', nar)]);
+  });
+
   test('fetches a NAR once, however many ask for it', LIMIT, async () => {
     await using lab = await Lab.open();
     const made = await scene(lab, { leafBytes: LARGE });

@@ -1,0 +1,25 @@
+import { open } from 'node:fs/promises';
+import { CHUNK_BYTES, newChunk, type TakeChunk } from './answer-buffers.ts';
+
+/**
+ * Yields a file, or the part `[start, end]` of it.
+ *
+ * @param take gives the buffer of each chunk
+ * @throws Error if the file ends before that part
+ */
+export async function* fileBytes(
+  path: string,
+  take: TakeChunk = newChunk,
+  part?: { readonly start: number; readonly end: number },
+): AsyncGenerator<Buffer, void> {
+  await using file = await open(path);
+  const { start, end } = part ?? { start: 0, end: (await file.stat()).size - 1 };
+  for (let at = start; at <= end;) {
+    const length = Math.min(CHUNK_BYTES, end + 1 - at);
+    const chunk = take(length);
+    const { bytesRead } = await file.read(chunk, 0, length, at);
+    if (bytesRead < length) throw new Error(`${path} was cut short`);
+    yield chunk;
+    at += length;
+  }
+}
