@@ -70,8 +70,8 @@ export class Publisher implements AsyncDisposable {
     this.#stack = stack;
     const everyMs = Math.min(REPUBLISH_MS, Math.max(MIN_RENEW_MS, options.validForMs / 4));
     this.#timer = setInterval(() => {
-      // Hashing may take longer than the time between two renewals.
-      if (this.#building === undefined) void this.rebuild();
+      // Hashing may take longer than the time between two renewals, as may another process that has the turn. The DHT forgets.
+      void (this.#building === undefined ? this.rebuild() : this.#announce());
     }, everyMs);
     this.#lookTimer = setInterval(() => {
       if (this.#building === undefined) this.#follow().catch(() => undefined); // the next renewal says why

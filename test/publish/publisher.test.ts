@@ -10,6 +10,7 @@ import type { MadeClosure } from '../../src/demo/closure.ts';
 import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
+import { Turn } from '../../src/store/turn.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { Swarm } from '../../src/swarm/swarm.ts';
 import { Lab } from '../support/lab.ts';
@@ -90,6 +91,21 @@ describe('Publisher', () => {
     await rename(`${manifest}.away`, manifest);
     for (const { path } of seed.files) await access(path);
     assert.equal(await publisher.rebuild(), true);
+  });
+
+  test('puts its pointer into the DHT again while another process publishes for long', async () => {
+    const { bootstrap } = await lab.dht(3);
+    const base = { ...(await options()), salt: 'pointer' };
+    await using publisher = await Publisher.start({
+      ...base,
+      network: { ...base.network, dht: true, dhtBootstrap: bootstrap },
+    });
+    const { signal } = new AbortController();
+    await using _ = await Turn.wait(base.store, 'publishing', { signal });
+    for (const _round of [1, 2, 3]) {
+      publisher.dhtNodes = 0;
+      while (publisher.dhtNodes === 0) await sleep(50);
+    }
   });
 
   test('still serves the previous edition to its readers', async () => {

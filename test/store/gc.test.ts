@@ -480,6 +480,19 @@ suite('leftovers', () => {
     assert.equal((await held(store))[0].length, 4);
   });
 
+  test('keeps a NAR without a narinfo that was served within ten minutes', async (t) => {
+    const store = await sample(t);
+    const url = `nar/${'1'.repeat(52)}.nar.xz`;
+    await writeFile(join(store.dir, url), 'replaced by another file');
+    const lib = (await store.readNarInfo(storeHashOf(pathNamed('lib'))))!;
+    const now = new Date(Date.now() + 8 * DAY_MS);
+    const options = { now, maxBytes: undefined };
+    await serveAt(store, { ...lib, url }, now.getTime() - 9 * 60_000);
+    assert.equal((await collect(store, ['app'], options)).leftovers.files, 0);
+    await serveAt(store, { ...lib, url }, now.getTime() - 11 * 60_000);
+    assert.equal((await collect(store, ['app'], options)).leftovers.files, 1);
+  });
+
   test('removes a NAR at once whose narinfo a killed collector has removed, but not one that was fetched again', async (t) => {
     const store = await sample(t);
     const catalogue = await Catalogue.open(store);

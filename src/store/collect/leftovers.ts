@@ -5,7 +5,7 @@ import { SESSION_KINDS } from '../claims.ts';
 import { Catalogue } from '../catalogue.ts';
 import type { CatalogueEntry } from '../catalogue-entry.ts';
 import { FileStore, NARINFO_NAME } from '../file-store.ts';
-import { forgetServed, readLastServed } from '../last-served.ts';
+import { BEING_SERVED_MS, forgetServed, readLastServed } from '../last-served.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { stateOfOwner } from '../../disk/owner.ts';
 import { quarantineFolder } from '../quarantine.ts';
@@ -80,7 +80,7 @@ export async function removeLeftovers(
   for await (const name of namesIn(nars)) {
     const nar = graph.narNumberOf(name);
     if (nar === -1 || graph.narUsers(nar) > 0 || kept.nars[nar] === 1 || graph.narBytes(nar) < 0) continue;
-    if (graph.damagedCount > 0) continue;
+    if (graph.damagedCount > 0 || now.getTime() - graph.servedAtMs(nar) < BEING_SERVED_MS) continue;
     const isOld = now.getTime() - graph.narChangedAtMs(nar) > KEEP_WORK_MS;
     if (!isOld && !(await isHalfCollected(name))) continue;
     await drop(join(nars, name), graph.narBytes(nar));
