@@ -19,7 +19,7 @@ export function reasonToGiveUp(task: Task, { isAlone, where, policy, order }: Ho
   // NARs that were never requested from an upstream are given up only after a long outage.
   const isOutOfReach = order.areUnreachable && policy.isOutageLong;
   if (!isAlone && upstreamFailure === undefined && !isOutOfReach) return undefined;
-  const areMembersLeft = order.areUnreachable && where.areMembersThere;
+  const areMembersLeft = order.areUnreachable && where.mayMembersReturn;
   const mayCome =
     isAlone ||
     where.isTooEarly ||

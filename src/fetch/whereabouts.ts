@@ -4,15 +4,29 @@ import type { LanePolicy } from './lane-policy.ts';
 import type { MemberLane } from './member-lane.ts';
 import type { Task } from './task.ts';
 
+/** Time for a member that has gone to come back. A service that is restarted takes a few seconds. */
+const RETURN_MS = 15_000;
+
 /** Knows who may have a NAR now: members, clients outside our groups, another process that is fetching it. */
 export class Whereabouts {
   readonly #network: Network | undefined;
   readonly #members: () => MemberLane | undefined;
   readonly #policy: LanePolicy;
+  readonly #now: () => number;
   #areForeignersThere = false;
+  #membersAtMs = -Infinity;
 
-  /** @param members returns the lane of the members; undefined before it is there */
-  constructor(network: Network | undefined, members: () => MemberLane | undefined, policy: LanePolicy) {
+  /**
+   * @param members returns the lane of the members; undefined before it is there
+   * @param now milliseconds of a clock
+   */
+  constructor(
+    network: Network | undefined,
+    members: () => MemberLane | undefined,
+    policy: LanePolicy,
+    now: () => number = () => performance.now(),
+  ) {
+    this.#now = now;
     this.#network = network;
     this.#members = members;
     this.#policy = policy;
@@ -22,6 +36,7 @@ export class Whereabouts {
   look(): void {
     this.#areForeignersThere = this.#network?.foreigners().some(({ banned }) => banned === undefined) ?? false;
     this.#members()?.look();
+    if (this.areMembersThere) this.#membersAtMs = this.#now();
   }
 
   /** True if clients outside our groups may have NARs with a torrent. */
@@ -32,6 +47,11 @@ export class Whereabouts {
   /** True if members answer. They may give a NAR later: a daemon checks contents before it gives them. */
   get areMembersThere(): boolean {
     return (this.#members()?.size ?? 0) > 0;
+  }
+
+  /** True if members answer, or did a moment ago: then they may be restarting. */
+  get mayMembersReturn(): boolean {
+    return this.areMembersThere || this.#now() - this.#membersAtMs < RETURN_MS;
   }
 
   /** True while a member may be about to announce a file. */
