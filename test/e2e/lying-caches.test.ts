@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { startHttpCache } from '../support/http-cache.ts';
@@ -144,24 +145,45 @@ describe('caches that lie in unsigned fields', { concurrency: 4 }, () => {
     assert.deepEqual((await readNarInfos(store)).get(root.baseName.slice(0, 32)), build.info);
   });
 
-  test('a path that no source has right fails with its referrers; the others are imported', async () => {
-    const cache = await WrittenCache.create(await lab.folder('mixed'), honest);
-    const good = await cache.add('good');
-    const bad = await cache.add('bad', { lie: () => fileOf(good) });
-    const top = await cache.add('top', { references: [good.baseName, bad.baseName] });
-    const { url } = lab.use(await startHttpCache(cache.dir));
-    const [store, to] = [await lab.folder('store'), await target()];
-    const what = ['--store', store, '--to', to, '--from', url, '--trusted-public-key', honest.publicKey];
-    const run = await lab.run(['fetch', top.info.storePath, ...what]);
-    assertFailure(
-      run,
-      5,
-      'NAR_UNAVAILABLE',
-      new RegExp(`${url} sent a NAR of ${bad.info.storePath} with other contents`),
-    );
-    assert.deepEqual(requisites(to, good.info.storePath), [good.info.storePath]);
-    assert.deepEqual((await assertSound(store, honest.publicKey)).narInfos, [good.baseName]);
-  });
+  // Both narinfos name one file. The one that is found first gets it; the other one's NAR is asked for by its own URL.
+  for (const { first, status, code, reason } of [
+    { first: 'good', status: 5, code: 'NAR_UNAVAILABLE', reason: 'sent a NAR of PATH with other contents' },
+    { first: 'bad', status: 8, code: 'IMPORT_FAILED', reason: 'the NAR of PATH does not have the signed contents' },
+  ] as const) {
+    const what = `a path that no source has right fails with its referrers; the others are imported (${first} first)`;
+    test(what, async () => {
+      const cache = await WrittenCache.create(await lab.folder('mixed'), honest);
+      const good = await cache.add('good');
+      const bad = await cache.add('bad', { lie: () => fileOf(good) });
+      const top = await cache.add('top', { references: [good.baseName, bad.baseName] });
+      const server = lab.use(await startHttpCache(cache.dir));
+      const urlOf = ({ baseName }: WrittenPath): string => `/${baseName.slice(0, 32)}.narinfo`;
+      const [sooner, later] = first === 'good' ? [good, bad] : [bad, good];
+      const isAnswered = (): boolean => server.requests.some((one) => one.url === urlOf(sooner) && one.bytes > 0);
+      const until = (async () => {
+        while (!isAnswered()) await sleep(20);
+        await sleep(20);
+      })();
+      server.faults = [{ kind: 'hold', match: new RegExp(urlOf(later)), until }];
+      const [store, to] = [await lab.folder('store'), await target()];
+      const from = ['--from', server.url, '--trusted-public-key', honest.publicKey];
+      const run = await lab.run(['fetch', top.info.storePath, '--store', store, '--to', to, ...from]);
+      assertFailure(run, status, code, new RegExp(reason.replace('PATH', bad.info.storePath)));
+      assert.match(run.stderr, new RegExp(server.url), 'the source is named');
+      assert.deepEqual(requisites(to, good.info.storePath), [good.info.storePath]);
+      const { narInfos } = await assertSound(store, honest.publicKey);
+      if (first === 'good') assert.deepEqual(narInfos, [good.baseName]);
+
+      const right = await WrittenCache.create(await lab.folder('right'), honest);
+      for (const [name, references] of [['good'], ['bad'], ['top', [good.baseName, bad.baseName]]] as const)
+        await right.add(name, { references: references ?? [] });
+      const { url } = lab.use(await startHttpCache(right.dir));
+      const next = await lab.run(['fetch', top.info.storePath, '--store', store, '--to', to, ...from, '--from', url]);
+      assert.equal(next.status, 0, next.stderr);
+      assert.equal(requisites(to, top.info.storePath).length, 3);
+      await assertSound(store, honest.publicKey);
+    });
+  }
 
   test('wrong lines that an older version wrote are repaired by the next run, and by verify --deep --repair', async () => {
     const poison = async (store: string, edit: (text: string) => string): Promise<void> => {
