@@ -3,7 +3,7 @@ import { factsOf, type Warn, type Warning } from '../warning.ts';
 
 /**
  * Passes on each warning once, and counts how often it comes again. Warnings about single NARs are the same if they blame
- * the same sources: an upstream that fails would otherwise be told of once a NAR.
+ * the same sources: an upstream that fails would otherwise be reported for each NAR.
  */
 export class ToldOnce {
   readonly #onWarning: Warn;

@@ -1,4 +1,4 @@
-/** What a person adds or publishes although the store has it already is no longer a NAR that only Nix has asked for. */
+/** NARs that the store already has, and that somebody then adds or publishes, no longer count as asked for by Nix alone. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { collectRecords } from '../../src/publish/collect-records.ts';
