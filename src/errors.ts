@@ -126,6 +126,11 @@ interface FactsByCode {
   NAR_UNAVAILABLE: IncompleteFacts;
   NARINFO_MISSING: IncompleteFacts;
   NIX_MISSING: IncompleteFacts;
+  STORE_FULL: {
+    /** Room that is needed on the disk, and room that it has, in bytes. Set if nothing was begun for lack of room. */
+    readonly neededBytes?: number;
+    readonly freeBytes?: number;
+  };
   NIX_FAILED: {
     /** True if this user may not talk to the Nix daemon. The message has the way out. */
     readonly isDaemonDenied?: boolean;

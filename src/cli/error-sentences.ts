@@ -1,11 +1,12 @@
 /** Puts errors into words. Most errors have their own message; for some, the facts add the reason. */
 import { isNarswarmError, type NarswarmError, type Unpublished } from '../errors.ts';
-import { formatCount } from './values.ts';
+import { formatCount, formatSize } from './values.ts';
 
 /** Returns one sentence with the failure and the way out. */
 export function errorSentence(error: Error): string {
   if (isReplacedProgram(error)) return REPLACED_PROGRAM;
   if (isNarswarmError(error, ...INCOMPLETE)) return incompleteSentence(error);
+  if (isNarswarmError(error, 'STORE_FULL')) return fullSentence(error);
   if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED')) return error.message;
   const { unpublished, path } = error.facts;
   if (unpublished === undefined) return error.message;
@@ -28,6 +29,12 @@ function incompleteSentence({ message, facts }: NarswarmError<(typeof INCOMPLETE
   const more = failed > 1 ? ` (and ${failed - 1} more)` : '';
   const rest = failed < total ? `; the others are ${isImport ? 'imported' : 'kept'}` : '';
   return `${what}: ${message}${more}${rest}`;
+}
+
+function fullSentence({ message, facts }: NarswarmError<'STORE_FULL'>): string {
+  const { neededBytes, freeBytes } = facts;
+  if (neededBytes === undefined || freeBytes === undefined) return message;
+  return `${message}: ${formatSize(neededBytes)} are needed, and ${formatSize(freeBytes)} are free: free ${formatSize(neededBytes - freeBytes)}, take a larger disk, or leave out with --since what the other site has`;
 }
 
 /** A long-running process loads some of its code only when needed. An update in place may have removed that code. */

@@ -25,6 +25,7 @@ const COMMANDS = {
   gc: async () => (await import('./gc.ts')).gcCommand(),
   pin: async () => (await import('./pin.ts')).pinCommand(),
   unpin: async () => (await import('./pin.ts')).unpinCommand(),
+  pack: async () => (await import('./pack.ts')).packCommand(),
   dht: async () => (await import('./dht.ts')).dhtCommand(),
   demo: async () => (await import('./demo.ts')).demoCommand(),
   completion: async () => (await import('./completion.ts')).completionCommand(),

@@ -1,6 +1,9 @@
 import { closeSync, constants, fstatSync, openSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 
+/** Error codes of an open if there is no regular file. A link that is not followed gives ELOOP. */
+const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO']);
+
 const readAt = promisify(read);
 
 /**
@@ -25,6 +28,30 @@ export async function readFully(fd: number, target: Uint8Array, offset: number):
     done += bytesRead;
   }
   return done;
+}
+
+/**
+ * Reads a regular file of a folder that strangers have written. Does not wait for a pipe, and follows no link.
+ *
+ * @returns undefined if there is no such file, or if it has more than `maxBytes`
+ * @throws the system's error if it cannot be read
+ */
+export async function readBounded(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (ABSENT.has((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw error;
+  }
+  try {
+    const stats = fstatSync(fd);
+    if (!stats.isFile() || stats.size > maxBytes) return undefined;
+    const bytes = Buffer.allocUnsafe(stats.size);
+    return bytes.subarray(0, await readFully(fd, bytes, 0));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**

@@ -117,7 +117,7 @@ async function catalogueEntry(
 }
 
 /** Returns the narinfo for this store: with the store's own name of the NAR, and without the fields of a hash map. */
-function asLocal(info: NarInfo): NarInfo {
+export function asLocal(info: NarInfo): NarInfo {
   const bare = withExtra(withExtra(info, 'InfoHash', undefined), 'Pieces', undefined);
   const file = namedFile(info);
   if (file !== undefined) return { ...bare, url: FileStore.narUrl(file.fileHash, file.extension) };

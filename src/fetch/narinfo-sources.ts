@@ -52,6 +52,11 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
   };
 }
 
+/** Returns a source of all narinfos in the file store, whoever has signed them, and whether their NARs are there. */
+export function anyInStore(store: FileStore): NarInfoSource {
+  return { name: store.dir, isTrusted: true, find: (hash) => store.readNarInfo(hash) };
+}
+
 /**
  * Returns a source of the narinfos of a binary cache.
  *

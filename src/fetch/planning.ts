@@ -19,8 +19,8 @@ import type { Target } from './target.ts';
 export interface PlanningMeans {
   readonly store: FileStore;
   readonly session: PartialSession;
-  /** Undefined if nothing is imported, or if the store should hold everything. */
-  readonly target: Target | undefined;
+  /** Tells which NARs are needed. Undefined if the store should hold everything. */
+  readonly target: Pick<Target, 'invalidPaths'> | undefined;
   readonly maps: HashMaps;
   readonly candidates: Candidates;
   readonly tell: Tell;

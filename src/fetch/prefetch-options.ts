@@ -3,16 +3,19 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { MapBudget } from '../index/within-budget.ts';
+import type { StorePath } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
+import type { Closure, MissingPath } from './closure.ts';
 import type { Tell } from './events.ts';
 import type { ImportWay } from '../nix/import-way.ts';
 import type { LooksInto } from './fetched-contents.ts';
 import type { HashMaps, HashMapsContext, HashMapsOptions } from './hash-maps.ts';
 import type { NearSources } from './near-sources.ts';
+import type { Plan } from './plan.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
 import type { Room } from './room.ts';
 
@@ -69,6 +72,16 @@ export interface PrefetchOptions {
    * target lacks.
    */
   readonly holdAll?: boolean;
+  /** Names the paths whose NARs the store must hold. Only with `holdAll`. Default: all. */
+  readonly wantedOf?: ((paths: readonly StorePath[]) => Promise<ReadonlySet<StorePath>>) | undefined;
+  /** True to accept a narinfo of the file store that no trusted key has signed, if no other source has a better one. */
+  readonly trustsStore?: boolean;
+  /**
+   * Called with the plan before anything is downloaded, also by a dry run. If it throws, the fetch ends.
+   *
+   * @param missing paths without a good narinfo, with `keepGoing`
+   */
+  readonly onPlanned?: (closure: Closure, plan: Plan, missing: readonly MissingPath[]) => Promise<void>;
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];
   readonly dryRun?: boolean | undefined;

@@ -44,11 +44,17 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   });
 
   tell({ type: 'walking' });
-  const walked = await walk(roots, sources, { onlyRoots, keepGoing, signal });
+  const walked = await walk(roots, sources, {
+    onlyRoots,
+    keepGoing,
+    trustsStore: options.trustsStore === true,
+    signal,
+  });
   const gathered = new Gathered(roots.names.keys(), walked.closure, walked.absent);
   const realisations = new RealisationSearch(gathered.closure, sources, dryRun || onlyRoots ? undefined : signal);
 
-  const { target } = sources;
+  const { wantedOf } = options;
+  const target = wantedOf === undefined ? sources.target : { invalidPaths: wantedOf };
   const { candidates } = walked;
   const planning: PlanningMeans = { store, session: context.session, target, maps, candidates, tell, signal };
   const hasUpstream = sources.caches.length > 0;
@@ -71,6 +77,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     doubts: maps.doubts,
     outsized: roots.outsized,
   });
+  await options.onPlanned?.(gathered.closure, plan, gathered.missing);
   if (dryRun) return result(false);
 
   tell({ type: 'downloading', nars: plan.jobs.length + plan.unsized.length, bytes: plan.jobBytes });

@@ -53,7 +53,7 @@ export class Target implements AsyncDisposable {
    *
    * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words; the signal's reason
    */
-  async invalidPaths(paths: readonly StorePath[]): Promise<Set<StorePath>> {
+  async invalidPaths(paths: readonly StorePath[]): Promise<ReadonlySet<StorePath>> {
     if (paths.length === 0) return new Set();
     try {
       const valid = await this.#session.queryValidPaths(paths);

@@ -7,7 +7,13 @@ import { hasInterruptedImport } from '../store/import-folder.ts';
 import { Candidates } from './candidates.ts';
 import { walkClosure, type Closure, type FindNarInfo, type MissingPath } from './closure.ts';
 import { firstTrusted } from './find-narinfo.ts';
-import { RETRIES_WITH_ALTERNATIVE, storeSource, upstreamSource, type NarInfoSource } from './narinfo-sources.ts';
+import {
+  RETRIES_WITH_ALTERNATIVE,
+  anyInStore,
+  storeSource,
+  upstreamSource,
+  type NarInfoSource,
+} from './narinfo-sources.ts';
 import type { HashMaps } from './hash-maps.ts';
 import type { NearSources } from './near-sources.ts';
 import type { Roots } from './roots.ts';
@@ -32,6 +38,8 @@ export interface WalkOptions {
   readonly onlyRoots: boolean;
   /** True to continue without paths that have no good narinfo; otherwise the walk ends with the first of them. */
   readonly keepGoing: boolean;
+  /** True to accept an unsigned narinfo of the file store, if no other source has a signed one. Default: false. */
+  readonly trustsStore?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -52,8 +60,10 @@ export interface Walked {
  * @throws NARINFO_MISSING and others without `keepGoing`; the signal's reason
  */
 export async function walk(roots: Roots, from: WalkSources, options: WalkOptions): Promise<Walked> {
-  const { onlyRoots, keepGoing, signal } = options;
-  const sources = await sourcesInOrder(roots, from);
+  const { onlyRoots, keepGoing, trustsStore = false, signal } = options;
+  const inOrder = await sourcesInOrder(roots, from);
+  const last = trustsStore ? [anyInStore(from.store)] : [];
+  const sources = (): NarInfoSource[] => [...inOrder(), ...last];
   const origins = new Map<StoreHash, NarInfoSource>();
   const absent = new Map<StoreHash, MissingPath>();
   const find = firstTrusted(sources, from.keys, origins);

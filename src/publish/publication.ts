@@ -128,7 +128,7 @@ export async function lastManifest(
 }
 
 /** Returns the folder of the newest edition of this machine's own hash map. */
-export function publishedDir(store: FileStore, salt: string): IndexDir {
+export function publishedDir(store: Pick<FileStore, 'stateDir'>, salt: string): IndexDir {
   return new IndexDir(join(inState(store, 'published'), saltBytes(salt).toString('hex') || '0'));
 }
 

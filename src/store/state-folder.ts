@@ -47,9 +47,12 @@ const PLACES = {
   recompress: 'left',
   /** NARs that Nix imports while others are arriving, a folder per process: import-folder.ts. */
   import: 'left',
+  /** The contents of a suitcase: suitcase/suitcase.ts. */
+  'suitcase.json': 'left',
   /** Turns of processes, a folder per process: turn.ts. */
   announcing: 'left',
   collecting: 'left',
+  packing: 'left',
   publishing: 'left',
   serving: 'left',
   updating: 'left',

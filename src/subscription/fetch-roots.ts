@@ -27,11 +27,12 @@ export interface FetchRoots {
  * installables and builds nothing.
  *
  * @param options.file Nix file in which the texts are attribute paths
+ * @param options.withSources true to find the sources of evaluated roots, too. Default: false
  * @throws USAGE, STORE_PATH_INVALID; NOT_FOUND if a path does not exist
  */
 export async function readFetchRoots(
   texts: readonly string[],
-  { file }: { readonly file?: string | undefined } = {},
+  { file, withSources = false }: { readonly file?: string | undefined; readonly withSources?: boolean } = {},
 ): Promise<FetchRoots> {
   const roots = new Set<string>();
   const sources = new Map<string, NixSource>();
@@ -55,7 +56,7 @@ export async function readFetchRoots(
     publishers,
     async evaluate(signal) {
       const evaluated = new Map<string, Resolution>();
-      for (const [text, source] of sources) evaluated.set(text, await evaluate(text, source, signal));
+      for (const [text, source] of sources) evaluated.set(text, await evaluate(text, source, { withSources, signal }));
       return evaluated;
     },
   };
@@ -69,9 +70,13 @@ function isSource(text: string): boolean {
   return /#|^magnet:|^https?:/i.test(text) || (outputs !== undefined && reference.endsWith('.drv'));
 }
 
-async function evaluate(text: string, source: NixSource, signal: AbortSignal): Promise<Resolution> {
+async function evaluate(
+  text: string,
+  source: NixSource,
+  context: { readonly withSources: boolean; readonly signal: AbortSignal },
+): Promise<Resolution> {
   try {
-    const resolution = await resolveByNix(source, { signal, withSources: false });
+    const resolution = await resolveByNix(source, context);
     if (resolution.roots.length > 0) return resolution;
     throw new NarswarmError('NOT_FOUND', 'only its build decides the paths of its outputs (content-addressed)');
   } catch (cause) {

@@ -21,7 +21,12 @@ test('every file that ARCHITECTURE.md names exists', () => {
 });
 
 /** Files of a store or of a build, not of the repository. */
-const OTHER_FILES: ReadonlySet<string> = new Set(['replicas.json', 'dist/package.json']);
+const OTHER_FILES: ReadonlySet<string> = new Set([
+  'replicas.json',
+  'suitcase.json',
+  'narswarm/suitcase.json',
+  'dist/package.json',
+]);
 
 test('every folder that ARCHITECTURE.md names exists', () => {
   const unknown = [...TEXT.matchAll(/`((?:src|test|nix|fixtures)\/[\w/-]*)\/?`/g)]

@@ -24,6 +24,10 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
   nftables: { check: ['nft', '--version'], packageName: 'nftables' },
   iproute: { check: ['tc', '-V'], packageName: 'iproute2' },
   nginx: { check: ['sh', '-c', 'command -v nginx || test -x /usr/sbin/nginx'], packageName: 'nginx-light' },
+  exfat: {
+    check: ['sh', '-c', 'command -v mount.exfat-fuse && command -v mkfs.exfat'],
+    packageName: 'exfat-fuse exfatprogs',
+  },
   systemd: { check: ['systemd-analyze', '--version'], packageName: 'systemd' },
 };
 
@@ -31,7 +35,7 @@ const missing = process.argv.slice(2).flatMap((name) => {
   const tool = TOOLS[name];
   if (tool === undefined) throw new Error(`${name} is not one of ${Object.keys(TOOLS).join(', ')}`);
   const [file, ...args] = tool.check;
-  return spawnSync(file, args, { stdio: 'ignore' }).status === 0 ? [] : [tool.packageName];
+  return spawnSync(file, args, { stdio: 'ignore' }).status === 0 ? [] : tool.packageName.split(' ');
 });
 
 if (missing.length > 0) {

@@ -1,0 +1,158 @@
+import { join, resolve } from 'node:path';
+import { Command } from 'commander';
+import { NarswarmError } from '../errors.ts';
+import { STATE_FOLDER } from '../store/state-folder.ts';
+import type { PackPlan, Packed } from '../suitcase/pack.ts';
+import { WorkProgress } from './live/work-progress.ts';
+import { toldFailure } from './missing-paths.ts';
+import type { Output } from './output.ts';
+import { progressDisplay } from './progress-display.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon, addNetwork, defaultStoreDir } from './shared-options.ts';
+import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
+import { suitcaseReadme } from './suitcase-readme.ts';
+import { formatCount, formatDuration, formatSize } from './values.ts';
+
+interface PackFlags extends CommonOptions, SourceFlags {
+  readonly file?: string;
+  readonly store: string;
+  readonly since?: string;
+  readonly sources?: boolean;
+  readonly verify?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function packCommand(): Command {
+  const pack = new Command('pack')
+    .description(
+      'write closures onto a disk for a site without a line: a binary cache for plain Nix and for narswarm unpack',
+    )
+    .usage('[options] <root|subscription...> <dir>')
+    .argument(
+      '<words...>',
+      'what to pack, as for fetch, or the name of a subscription, which stands for its newest complete generation; the last word is the folder on the disk',
+    )
+    .option('-f, --file <file>', 'Nix file in which the ROOTs are attributes')
+    .option('--store <dir>', 'file store that has the NARs; what it lacks is fetched into it first', defaultStoreDir())
+    .option(
+      '--since <generation>',
+      'leave out what the other site has: the number of a generation of the subscription, or a store path',
+    )
+    .option('--sources', 'pack the fixed-output sources of the builds, too')
+    .option('--verify', 'also read the NARs that are on the disk from earlier runs, and write wrong ones again')
+    .option('-n, --dry-run', 'only say how large it is');
+  addSources(pack);
+  addNetwork(pack, { scope: 'lan' });
+  addCommon(
+    pack,
+    [
+      'narswarm pack desktop /media/usb/nix',
+      'narswarm pack desktop --since 30 /media/usb/nix',
+      'narswarm pack nixpkgs#hello ./result /media/usb/nix --dry-run',
+      'narswarm pack $(nix flake archive --json | jq -r ".. | .path? // empty") --from file:///srv/inputs /media/usb/nix',
+    ],
+    FETCH_STATUSES,
+  );
+  return pack.action(
+    command<PackFlags, [readonly string[]]>(async ({ output, signal, options, originOf, config: load }, words) => {
+      const dir = words.at(-1);
+      const texts = words.slice(0, -1);
+      if (dir === undefined || texts.length === 0)
+        throw new NarswarmError('USAGE', 'name what to pack, then the folder on the disk: see narswarm pack --help');
+      const { subscriptions: configured } = await load();
+      const { readWhatToPack } = await import('../suitcase/what-to-pack.ts');
+      const store = { stateDir: join(resolve(options.store), STATE_FOLDER) };
+      const { file, since } = options;
+      const withSources = options.sources === true;
+      const what = await readWhatToPack(texts, { file, since, withSources, store, configured, signal });
+      for (const name of what.behind)
+        output.warn(`the newest generation of ${name} is not complete here: the one before it is packed`);
+      const publisher = [...(options.publisher ?? []), ...what.publishers];
+      const sources = await readSources({ ...options, publisher }, { output, signal, originOf });
+      const { pack: packInto } = await import('../suitcase/pack.ts');
+      const { ownMaps } = await import('../suitcase/carried-maps.ts');
+      const own = what.subscriptions.some((subscription) => subscription.publish) ? await ownMaps(store) : [];
+      const dryRun = options.dryRun === true;
+      const startedAtMs = performance.now();
+      using display = progressDisplay(output);
+      using work = new WorkProgress(output);
+      const packed = await packInto({
+        ...sources,
+        ...display.handlers,
+        sources,
+        storeDir: options.store,
+        dir,
+        roots: what.roots,
+        optional: what.sources,
+        since: what.since,
+        maps: [...publisher, ...own],
+        verify: options.verify === true,
+        words: { what: what.what, since: what.sinceInWords },
+        readme: suitcaseReadme,
+        now: new Date(),
+        dryRun,
+        signal,
+        lackError: toldFailure,
+        onPlan: (plan) => tellPlan(output, plan, dir),
+        onPack: (event) => {
+          if (event.type === 'bytes') work.add({ bytes: event.bytes });
+          else if (event.type === 'nar') work.add({ nars: 1 });
+          else {
+            display.stop();
+            work.begin(event.type, event);
+          }
+        },
+      });
+      work.stop();
+      if (!dryRun) tellPacked(output, packed, dir, performance.now() - startedAtMs);
+    }),
+  );
+}
+
+function tellPlan(output: Output, plan: PackPlan, dir: string): void {
+  const { paths, leftOut, lacking, nars, bytes, thereBytes, fetchBytes, freeBytes, isLinked } = plan;
+  const parts = [
+    `${formatCount(paths, 'path')} in ${formatCount(nars, 'NAR')}: ${isLinked ? 'links on the same disk' : `${formatSize(bytes)} to write`}`,
+    `${formatSize(thereBytes)} there already`,
+    ...(fetchBytes === 0 ? [] : [`${formatSize(fetchBytes)} to fetch first`]),
+    ...(leftOut === 0 ? [] : [`${formatCount(leftOut, 'path')} left out, since the other site has them`]),
+    ...(lacking === 0 ? [] : [`${formatCount(lacking, 'source')} left out, since nobody has them`]),
+    `${formatSize(freeBytes)} free on the disk of ${dir}`,
+  ];
+  const facts = { dir, paths, leftOut, lacking, nars, bytes, thereBytes, fetchBytes, freeBytes, linked: isLinked };
+  output.result('plan', facts, parts.join(', '));
+}
+
+function tellPacked(output: Output, packed: Packed, dir: string, durationMs: number): void {
+  const { plan, roots, nars, bytes, mended, maps, refusedRealisations } = packed;
+  for (const { address, lackingShards } of maps)
+    if (lackingShards > 0)
+      output.note(
+        `the hash map ${address.publicKeyHex.slice(0, 8)}… lacks ${formatCount(lackingShards, 'part')} here; a daemon that follows it fetches all of it`,
+      );
+  if (mended > 0)
+    output.warn(`${formatCount(mended, 'NAR')} on the disk had wrong bytes, and came again: check the disk`);
+  if (refusedRealisations > 0)
+    output.warn(
+      `${formatCount(refusedRealisations, 'realisation')} left out, since this disk refuses a colon in a name: format it as ext4 to carry content-addressed builds`,
+    );
+  const facts = {
+    dir,
+    roots,
+    paths: plan.paths,
+    nars,
+    bytes,
+    mended,
+    maps: maps.length,
+    refusedRealisations,
+    durationMs: Math.round(durationMs),
+  };
+  output.result(
+    'packed',
+    facts,
+    [
+      `packed  ${formatCount(plan.paths, 'path')}; ${formatCount(nars, 'NAR')} written, ${formatSize(bytes)} in ${formatDuration(durationMs)}`,
+      `next    narswarm unpack ${dir}   (at the other site; README.txt there says more)`,
+    ].join('\n'),
+  );
+}

@@ -1,0 +1,98 @@
+import type { Stats } from 'node:fs';
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { readBounded } from '../disk/read-small.ts';
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import { FileStore } from '../store/file-store.ts';
+import { inState, STATE_FOLDER } from '../store/state-folder.ts';
+import { onDisk } from './disk-error.ts';
+
+/** Text for people who find the disk. */
+export const README = 'README.txt';
+/** Bytes of a list of contents: more than a hundred thousand roots. */
+const MAX_CONTENTS_BYTES = 16 * 1024 * 1024;
+
+/** The contents of a suitcase, as its last pack has left them. */
+export interface Contents {
+  /** Time of packing, ISO 8601. */
+  readonly at: string;
+  /** What was packed, for people: names of subscriptions with their generations, and roots as given. */
+  readonly what: readonly string[];
+  readonly roots: readonly StorePath[];
+  /** What the other site has, for people: paths of its closure were left out. */
+  readonly since?: string | undefined;
+}
+
+const TEXT = v.pipe(v.string(), v.maxLength(4096));
+const CONTENTS = v.object({
+  version: v.literal(1),
+  at: TEXT,
+  what: v.array(TEXT),
+  roots: v.array(v.pipe(TEXT, v.transform(parseStorePath))),
+  since: v.optional(TEXT),
+});
+
+/**
+ * Opens a folder as a suitcase: a binary cache in which `narswarm/` has the list of its contents and hash maps.
+ *
+ * @param options.create false for a dry run: nothing is made, and the folder need not exist
+ * @throws STORE_UNWRITABLE, also if a link or a pipe is in the way; STORE_FULL; STORE_CORRUPT if it is a cache for another store directory
+ */
+export async function openSuitcase(
+  dir: string,
+  { create, storeDir }: { readonly create: boolean; readonly storeDir: string },
+): Promise<FileStore> {
+  for (const [name, isRight] of [
+    ['nix-cache-info', (found: Stats) => found.isFile()],
+    ['nar', (found: Stats) => found.isDirectory()],
+    [STATE_FOLDER, (found: Stats) => found.isDirectory()],
+  ] as const) {
+    const path = join(dir, name);
+    const found = await lstat(path).catch(() => undefined);
+    if (found === undefined || isRight(found)) continue;
+    throw new NarswarmError('STORE_UNWRITABLE', `${path} is in the way: remove it, or name another folder`, {
+      facts: { path },
+    });
+  }
+  return onDisk(dir, () =>
+    FileStore.open(dir, { create, storeDir, ...(create ? {} : { stateDir: join(dir, STATE_FOLDER) }) }),
+  );
+}
+
+/** Returns the file with the contents of a suitcase, as text. */
+export function contentsFile(suitcase: Pick<FileStore, 'stateDir'>): string {
+  return inState(suitcase, 'suitcase.json');
+}
+
+export function formatContents(contents: Contents): string {
+  return `${JSON.stringify({ version: 1, ...contents }, null, 1)}\n`;
+}
+
+/**
+ * Reads the contents of a suitcase that strangers may have packed.
+ *
+ * @throws NOT_FOUND if it has none; STORE_CORRUPT if they are damaged
+ */
+export async function readContents(dir: string): Promise<Contents> {
+  const path = contentsFile({ stateDir: join(dir, STATE_FOLDER) });
+  const bytes = await onDisk(path, () => readBounded(path, MAX_CONTENTS_BYTES));
+  if (bytes === undefined) {
+    throw new NarswarmError(
+      'NOT_FOUND',
+      `${dir} has no narswarm/suitcase.json, which narswarm pack writes at its end: run pack again to complete it, or take a path from there with narswarm fetch PATH --from ${dir}`,
+      { facts: { path } },
+    );
+  }
+  try {
+    return v.parse(CONTENTS, JSON.parse(Buffer.from(bytes).toString()));
+  } catch (cause) {
+    throw new NarswarmError(
+      'STORE_CORRUPT',
+      `${path} is damaged: run narswarm pack again, or take a path from there with narswarm fetch PATH --from ${dir}`,
+      { cause, facts: { path } },
+    );
+  }
+}
