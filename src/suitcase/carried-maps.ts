@@ -2,17 +2,16 @@
 import { join } from 'node:path';
 import { namesIn } from '../disk/names-in.ts';
 import { readBounded } from '../disk/read-small.ts';
-import { isNarswarmError, type NarswarmError } from '../errors.ts';
-import { mapFolder, saltFromHex, type PublisherAddress } from '../index/address.ts';
+import { saltFromHex, type PublisherAddress } from '../index/address.ts';
 import { IndexDir, indexDirOf } from '../index/index-dir.ts';
 import { MANIFEST_NAME } from '../index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
 import { parseManifestText } from '../index/manifest-text.ts';
 import { assertShard, shardFileName, type ShardEntry } from '../index/shard.ts';
-import { acceptManifest, readKept, verified, type Verified } from '../index/verified-manifest.ts';
+import { readKept, verified, type Verified } from '../index/verified-manifest.ts';
 import { publishedDir } from '../publish/publication.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { inState, STATE_FOLDER } from '../store/state-folder.ts';
+import { inState } from '../store/state-folder.ts';
 
 /** A hash map that a suitcase has got. */
 export interface CarriedMap {
@@ -74,59 +73,6 @@ async function findKept(
   return found.flat().toSorted((a, b) => b.kept.manifest.seq - a.kept.manifest.seq)[0];
 }
 
-/** What came of the hash maps in a suitcase. */
-export interface TakenMaps {
-  /** Those whose edition is now kept here. */
-  readonly taken: readonly PublisherAddress[];
-  /** Those of publishers that this machine does not follow. They are left alone. */
-  readonly unfollowed: readonly Pick<PublisherAddress, 'publicKeyHex' | 'salt'>[];
-  readonly failures: readonly NarswarmError[];
-}
-
-/**
- * Takes the hash maps of followed publishers out of a suitcase, as if they had come over the network: signed, not
- * expired, and no older than seen before. All NARs of a kept hash map are shared, so those of strangers are left alone.
- *
- * @throws STORE_FULL, STORE_UNWRITABLE
- */
-export async function takeMaps(
-  dir: string,
-  store: FileStore,
-  followed: readonly PublisherAddress[],
-  now: Date,
-): Promise<TakenMaps> {
-  const byFolder = new Map(followed.map((address) => [mapFolder(address), address]));
-  const taken: PublisherAddress[] = [];
-  const unfollowed: Pick<PublisherAddress, 'publicKeyHex' | 'salt'>[] = [];
-  const failures: NarswarmError[] = [];
-  const folder = inState({ stateDir: join(dir, STATE_FOLDER) }, 'index');
-  for await (const name of namesIn(folder)) {
-    const address = byFolder.get(name);
-    try {
-      if (address === undefined) unfollowed.push(...namedMap(name));
-      else if (await takeMap(join(folder, name), address, store, now)) taken.push(address);
-    } catch (error) {
-      if (!isNarswarmError(error, 'INDEX_SIGNATURE', 'INDEX_INVALID', 'INDEX_EXPIRED')) throw error;
-      failures.push(error);
-    }
-  }
-  return { taken, unfollowed, failures };
-}
-
-/** @returns false if there is no manifest, or if a newer edition is kept here */
-async function takeMap(dir: string, address: PublisherAddress, store: FileStore, now: Date): Promise<boolean> {
-  const bytes = await readBounded(join(dir, MANIFEST_NAME), MAX_MANIFEST_BYTES);
-  if (bytes === undefined) return false;
-  const to = indexDirOf(inState(store, 'index'), address);
-  const kept = await readKept(address, to, now);
-  const found = verified(address, bytes, now);
-  if (found !== undefined && kept !== undefined && found.manifest.seq < kept.manifest.seq) return false;
-  const accepted = await acceptManifest(address, bytes, to, kept, now);
-  await copyShards(accepted, to, ({ prefix, sizeBytes }) => readBounded(join(dir, shardFileName(prefix)), sizeBytes));
-  await to.setFollowed(true);
-  return true;
-}
-
 /** Copies the shards of an edition that are there and right. @returns their number */
 async function copyShards(
   { manifest }: Verified,
@@ -156,11 +102,4 @@ function isShard(entry: ShardEntry, bytes: Uint8Array | undefined): boolean {
   } catch {
     return false;
   }
-}
-
-/** Reads the folder name of a hash map. Nothing if it is none. */
-function namedMap(name: string): Pick<PublisherAddress, 'publicKeyHex' | 'salt'>[] {
-  const [, publicKeyHex, hex] = /^([0-9a-f]{64})-([0-9a-f]*)$/.exec(name) ?? [];
-  const salt = hex === undefined ? undefined : saltFromHex(hex === '0' ? '' : hex);
-  return publicKeyHex === undefined || salt === undefined ? [] : [{ publicKeyHex, salt }];
 }

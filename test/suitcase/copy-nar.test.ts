@@ -46,26 +46,26 @@ suite('a NAR is copied onto a disk', () => {
   test('whole', async () => {
     const part = await newPart();
     assert.equal(await copy(part), BYTES.length);
-    assert.deepEqual(await readFile(part), BYTES);
+    assert.ok(BYTES.equals(await readFile(part)));
   });
 
   test('from where an interrupted run has ended', async () => {
     const part = await newPart(BYTES.subarray(0, 1_500_000));
     assert.equal(await copy(part), BYTES.length - 1_500_000);
-    assert.deepEqual(await readFile(part), BYTES);
+    assert.ok(BYTES.equals(await readFile(part)));
   });
 
   test('again, if the disk has lost bytes of that run', async () => {
     const torn = Buffer.from(BYTES.subarray(0, 2_000_000)).fill(0, 1_000_000);
     const part = await newPart(torn);
     await copy(part);
-    assert.deepEqual(await readFile(part), BYTES);
+    assert.ok(BYTES.equals(await readFile(part)));
   });
 
   test('again, over a longer file', async () => {
     const part = await newPart(Buffer.concat([BYTES, BYTES]));
     assert.equal(await copy(part), BYTES.length);
-    assert.deepEqual(await readFile(part), BYTES);
+    assert.ok(BYTES.equals(await readFile(part)));
   });
 
   test('but not if the file store has other bytes', async () => {
@@ -101,8 +101,8 @@ suite('a NAR is copied onto a disk', () => {
     const onBytes = (): void => stop.abort(new Error('enough'));
     await assert.rejects(copyNar(source, part, NAR, { signal, onBytes }), /enough/);
     const there = await readFile(part);
-    assert.deepEqual(there, BYTES.subarray(0, there.length));
+    assert.ok(BYTES.subarray(0, there.length).equals(there));
     await copy(part);
-    assert.deepEqual(await readFile(part), BYTES);
+    assert.ok(BYTES.equals(await readFile(part)));
   });
 });
