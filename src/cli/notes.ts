@@ -21,6 +21,10 @@ export function noteSentence(note: Note | string, when = (time: string): string 
       return outsizedInWords(note);
     case 'kept-list':
       return `${note.failure.reason}; the list of ${when(note.at)} is used`;
+    case 'no-roots':
+      return `nothing keeps the imported paths from nix-collect-garbage: ${note.failure.reason}`;
+    case 'remote-roots':
+      return 'its store is on another machine, where no GC root can be made from here: make one there with nix-store --add-root';
     case 'list-without-sources':
       return 'a list of store paths does not name their sources, so no sources are fetched';
     case 'unknown-sources':
@@ -49,7 +53,8 @@ function outsizedInWords({ roots, paths, bytes = 0 }: Extract<Note, { kind: 'out
 
 /** Returns true for a note that people see with --quiet, too. */
 export function isUnexpected(note: Note | string): boolean {
-  return typeof note !== 'string' && note.kind === 'left-out' && !note.isUsual;
+  if (typeof note === 'string') return false;
+  return note.kind === 'no-roots' || (note.kind === 'left-out' && !note.isUsual);
 }
 
 /** Returns true for a note of which a warning has told already, while the run looked for the hash map. */

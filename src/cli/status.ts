@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
@@ -91,6 +92,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     notes: (state?.notes ?? []).map((note) => noteSentence(note)),
     replicas: status.replicas === undefined ? null : replicaFacts(status.replicas),
     uncounted: status.uncounted ?? null,
+    roots: status.roots,
     map: map && {
       seq: map.seq,
       created: map.created.toISOString(),
@@ -142,8 +144,18 @@ export function* linesOf(status: SubscriptionStatus, now = new Date()): Generato
   yield* missingLines(missing, missingCount);
   if (status.replicas !== undefined) yield* replicaLines(status.replicas, when);
   if (status.uncounted !== undefined) yield `  copies    ${UNCOUNTED[status.uncounted]}`;
+  yield* rootLines(status);
   for (const note of state.notes) yield `  note      ${noteSentence(note, when)}`;
   if (status.isUpdating) yield AT_WORK;
+}
+
+/** Yields a line about the links that keep its paths in the Nix store: how many of which generations, and where. */
+function* rootLines({ roots }: SubscriptionStatus): Generator<string> {
+  const [first] = roots;
+  if (first === undefined) return;
+  const numbers = [...new Set(roots.map(({ generation }) => generation))];
+  const of = `${numbers.length === 1 ? 'generation' : 'generations'} ${numbers.join(', ')}`;
+  yield `  gc roots  ${roots.length} of ${of}, in ${dirname(dirname(first.link))}`;
 }
 
 function replicaFacts({ at, machines, roots }: Replicas): object {

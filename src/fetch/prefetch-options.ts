@@ -3,7 +3,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { MapBudget } from '../index/within-budget.ts';
-import type { StorePath } from '../nix/brands.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -65,6 +65,11 @@ export interface PrefetchOptions {
   readonly to?: string | undefined;
   /** True to run `nix copy` at the end. */
   readonly copy: boolean;
+  /**
+   * Called before the import, with the paths whose closures are to be valid and the requested roots: GC roots that are made
+   * now keep what is valid already, and the rest as soon as it is. Its errors end the fetch.
+   */
+  readonly beforeImport?: ((tops: readonly StorePath[], wanted: readonly StoreHash[]) => Promise<void>) | undefined;
   /** The part of the NARs that is decompressed before the end if there is no import. Default: `small`. */
   readonly looksInto?: LooksInto;
   /**

@@ -3,7 +3,7 @@ import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import { writeRealisations } from '../store/realisations.ts';
-import { pathsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
+import { pathsOf, topsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { CommitFeed } from './commit-feed.ts';
 import { Committer } from './commit.ts';
@@ -52,6 +52,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   });
   const gathered = new Gathered(roots.names.keys(), walked.closure, walked.absent);
   const realisations = new RealisationSearch(gathered.closure, sources, dryRun || onlyRoots ? undefined : signal);
+
+  if (options.copy && !dryRun && !onlyRoots)
+    await options.beforeImport?.(topsOf(gathered.closure), [...roots.names.keys()]);
 
   const { wantedOf } = options;
   const target = wantedOf === undefined ? sources.target : { invalidPaths: wantedOf };

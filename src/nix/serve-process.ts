@@ -1,10 +1,10 @@
-/** Runs `nix-store --serve`, which answers queries about a store until it is ended. */
+/** Runs a program of Nix that answers over its stdin and stdout until it is ended. */
 import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
 import { deniedDaemon } from './daemon-access.ts';
 import { withinMs } from '../within.ts';
-import type { StoreCallOptions } from './run-nix.ts';
+import { storeArgs, type CallOptions, type StoreCallOptions } from './run-nix.ts';
 import { encodeNumber, type WireReader } from './wire-format.ts';
 
 const HELLO = 0x39_0c_9d_eb;
@@ -29,10 +29,31 @@ const WORDS_MS = 1000;
 /** Limit on the kept end of stderr, in characters. */
 const WORDS = 4096;
 
-/** Starts Nix without waiting for it. If Nix is not there, {@link ServeProcess.failure} says so. */
-export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
-  const args = ['--serve', ...(store === undefined ? [] : ['--store', store])];
-  const child = spawn('nix-store', args, {
+/** Starts `nix-store --serve` as {@link startAnswering} does. It answers queries about a store. */
+export function startServe(options: StoreCallOptions): ServeProcess {
+  return startAnswering('nix-store --serve', ['nix-store', '--serve', ...storeArgs(options)], options);
+}
+
+/**
+ * Starts `nix-daemon --stdio` as {@link startAnswering} does. It works on the store itself, or passes on to the running
+ * daemon. For that it needs pipes, while Node has sockets. Its end ends the pipeline, which is a process group of its own.
+ */
+export function startWorker(options: StoreCallOptions): ServeProcess {
+  const piped = [
+    'sh',
+    '-c',
+    'cat | { nix-daemon "$@"; kill 0; } | cat',
+    'nix-daemon',
+    '--stdio',
+    ...storeArgs(options),
+  ];
+  return startAnswering('nix-daemon --stdio', piped, options);
+}
+
+/** Starts a program without waiting for it. If Nix is not there, {@link ServeProcess.failure} says so. */
+function startAnswering(name: string, command: readonly string[], { signal }: CallOptions): ServeProcess {
+  const [program = '', ...args] = command;
+  const child = spawn(program, args, {
     env: { ...process.env, LC_ALL: 'C', NO_COLOR: '1' },
     detached: true, // Ctrl-C reaches only the processes of the terminal's group: this one ends Nix in good order
   });
@@ -49,7 +70,11 @@ export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
   });
   child.stdin.on('error', () => undefined); // Nix has ended: the reader of its output notices
   child.stderr.setEncoding('utf8').on('data', (text: string) => (words = (words + text).slice(-WORDS)));
-  const stop = (): void => void child.kill();
+  const kill = (ending: NodeJS.Signals): void => {
+    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    process.kill(-child.pid, ending); // the processes of a pipeline, too
+  };
+  const stop = (): void => kill('SIGTERM');
   signal?.addEventListener('abort', stop, { once: true });
   return {
     stdin: child.stdin,
@@ -58,14 +83,12 @@ export function startServe({ store, signal }: StoreCallOptions): ServeProcess {
       if (signal?.aborted !== true) await withinMs(WORDS_MS, hasSpoken);
       if (signal?.aborted === true) return signal.reason;
       const reason = words.trim() || (cause instanceof Error ? cause.message : String(cause));
-      return (
-        deniedDaemon(reason, cause) ?? new NarswarmError('NIX_FAILED', `nix-store --serve failed: ${reason}`, { cause })
-      );
+      return deniedDaemon(reason, cause) ?? new NarswarmError('NIX_FAILED', `${name} failed: ${reason}`, { cause });
     },
     async end() {
       signal?.removeEventListener('abort', stop);
       stop();
-      const timer = setTimeout(() => child.kill('SIGKILL'), END_MS);
+      const timer = setTimeout(() => kill('SIGKILL'), END_MS);
       await gone;
       clearTimeout(timer);
     },

@@ -23,6 +23,8 @@ const PLACES = {
   subscriptions: 'read',
   /** The generation of each subscription that the on-complete command was told of: subscription/on-complete.ts. */
   announced: 'left',
+  /** GC roots of imported subscriptions, a folder each: subscription/gc-roots.ts. */
+  gcroots: 'left',
   /** Lists of store paths as last fetched: subscription/fetch-list.ts. */
   lists: 'copied',
   /** Pins, a file each: pins.ts. */

@@ -22,6 +22,8 @@ interface FetchedSoFar {
   readonly parts: PrefetchResult[];
   /** Records what a mirror holds so far, before older editions are removed. */
   readonly record: (held: PrefetchResult) => Promise<void>;
+  /** As in a prefetch. */
+  readonly beforeImport?: PrefetchOptions['beforeImport'];
 }
 
 /**
@@ -31,7 +33,7 @@ interface FetchedSoFar {
  */
 export async function fetchSubscription(
   subscription: Subscription,
-  { parts, record }: FetchedSoFar,
+  { parts, record, beforeImport }: FetchedSoFar,
   tell: Tell,
   context: UpdateContext,
 ): Promise<FetchedSource> {
@@ -50,6 +52,7 @@ export async function fetchSubscription(
         dryRun: context.dryRun,
         keepGoing: true,
         copy: subscription.import,
+        beforeImport,
         looksInto: 'all',
         to: subscription.import ? subscription.to : undefined,
         holdAll: subscription.publish, // a hash map lists what the store holds, not what the target has

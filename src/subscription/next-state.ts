@@ -3,7 +3,7 @@ import type { NarswarmError } from '../errors.ts';
 import { failureOf } from '../failure.ts';
 import { topsOf } from '../fetch/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
-import type { StorePath } from '../nix/brands.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { Lack, Missing } from './missing.ts';
 import type { Note } from './note.ts';
 import { MAX_MISSING, type Generation, type LastRun, type SubscriptionState } from './state.ts';
@@ -88,6 +88,24 @@ function wordFor({ error, parts }: Outcome): LastRun['outcome'] {
   return parts.length === 0 ? 'failed' : 'incomplete';
 }
 
+/**
+ * Returns the number of the generation that these wanted paths begin or continue. A changed source begins with its first
+ * generation.
+ */
+export function generationNumber(
+  before: SubscriptionState | undefined,
+  source: string,
+  wanted: readonly StoreHash[],
+): number {
+  if (before?.source !== source) return 1;
+  const [newest] = before.generations;
+  return newest === undefined ? 1 : newest.wanted === keyOf(wanted) ? newest.number : newest.number + 1;
+}
+
+function keyOf(wanted: readonly StoreHash[]): string {
+  return createHash('sha256').update(wanted.toSorted().join('\n')).digest('hex');
+}
+
 /** Returns the generations after this run: a new one, or the newest with the paths that are now held. */
 function withGeneration(
   before: SubscriptionState | undefined,
@@ -97,17 +115,14 @@ function withGeneration(
 ): readonly Generation[] {
   const isComplete = error === undefined;
   const [first] = parts;
-  const wanted = createHash('sha256')
-    .update((first?.wanted ?? []).toSorted().join('\n'))
-    .digest('hex');
+  const wanted = keyOf(first?.wanted ?? []);
   const roots = [...new Set(parts.flatMap(({ closure }) => topsOf(closure)))];
   const [newest, ...older] = before?.generations ?? [];
-  const isSameSource = before?.source === source;
   const main = held === undefined ? {} : { main: held };
-  if (newest?.wanted !== wanted || !isSameSource) {
-    // A changed source begins with its first generation. The paths of the source before stay until it is complete.
+  if (newest?.wanted !== wanted || before?.source !== source) {
+    // The paths of the source before stay until it is complete.
     const next = {
-      number: isSameSource ? (newest?.number ?? 0) + 1 : 1,
+      number: generationNumber(before, source, first?.wanted ?? []),
       at,
       wanted,
       roots,

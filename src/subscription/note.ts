@@ -13,6 +13,10 @@ export type Note =
   | { readonly kind: 'outsized'; readonly roots: readonly string[]; readonly paths?: number; readonly bytes?: number }
   /** The server of the list failed; the list fetched at `at` (ISO 8601) was used. */
   | { readonly kind: 'kept-list'; readonly failure: Failure; readonly at: string }
+  /** Nix made no GC roots for the imported paths. */
+  | { readonly kind: 'no-roots'; readonly failure: Failure }
+  /** The paths were imported into a store of another machine, whose Nix sees no roots on this one. */
+  | { readonly kind: 'remote-roots' }
   /** Sources were requested, but a list names none. */
   | { readonly kind: 'list-without-sources' }
   /** Sources were requested, but Nix does not have the derivation of the path. */

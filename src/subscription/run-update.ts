@@ -10,6 +10,7 @@ import { collectGarbage, type GcResult } from '../store/gc.ts';
 import type { TellHashing } from '../store/hashing.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
+import { pruneRoots } from './gc-roots.ts';
 import { generationsToKeep, mirrored } from './mirror.ts';
 import { publishedContents } from './published.ts';
 import { publishersOf } from './source.ts';
@@ -97,6 +98,7 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
   // The disk is full, or the night is over: collecting helps in both cases.
   const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOrTell(store, options);
+  await unlinkOlder(store, options);
   await collect(store, updated, options);
   if (ending !== undefined) throw ending;
   return { updated, failure };
@@ -215,6 +217,16 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
     hasPublished: configured.some((subscription) => subscription.publish),
   });
   options.onPublished?.(built);
+}
+
+/** Removes the GC roots of generations that are no longer kept, and of subscriptions that are no longer imported. */
+async function unlinkOlder(store: FileStore, options: RunUpdateOptions): Promise<void> {
+  const keepGenerations = generationsToKeep(options.keepGenerations, options);
+  const unimported = new Set(options.configured.flatMap(({ name, import: imports }) => (imports ? [] : name)));
+  for (const state of await listStates(store)) {
+    const { name } = state;
+    await pruneRoots(store, name, unimported.has(name) ? [] : keptGenerations(state, keepGenerations(state)));
+  }
 }
 
 /**

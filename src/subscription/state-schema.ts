@@ -35,6 +35,8 @@ const NOTE: v.GenericSchema<unknown, Note | string> = v.union([
       bytes: v.exactOptional(v.number()),
     }),
     v.object({ kind: v.literal('kept-list'), failure: FAILURE, at: v.string() }),
+    v.object({ kind: v.literal('no-roots'), failure: FAILURE }),
+    v.object({ kind: v.literal('remote-roots') }),
     v.object({ kind: v.literal('list-without-sources') }),
     v.object({ kind: v.literal('unknown-sources'), path: v.string() }),
     v.object({ kind: v.literal('profile'), path: v.string(), paths: v.number() }),

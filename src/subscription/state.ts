@@ -8,6 +8,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
+import { removeRoots } from './gc-roots.ts';
 import type { Missing } from './missing.ts';
 import type { Note } from './note.ts';
 import { STATE } from './state-schema.ts';
@@ -139,12 +140,13 @@ export async function writeState(store: FileStore, state: SubscriptionState): Pr
   });
 }
 
-/** Forgets a subscription. The paths that only it kept may be collected from now on. */
+/** Forgets a subscription. The paths that only it kept may be collected from now on, also by Nix. */
 export async function removeState(store: FileStore, name: string): Promise<void> {
   await unlink(fileOf(store, name)).catch((error: unknown) => {
     if (systemCode(error) !== 'ENOENT') throw storeError(error, fileOf(store, name));
   });
   await rm(join(inState(store, 'announced'), name), { force: true });
+  await removeRoots(store, name);
 }
 
 /**

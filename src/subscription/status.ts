@@ -10,6 +10,7 @@ import { FileStore } from '../store/file-store.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { readReplicas, type Replicas } from '../store/replicas.ts';
 import { isAtWork } from '../store/turn.ts';
+import { listRoots, type KeptRoot } from './gc-roots.ts';
 import { lostOfSubscription, summaryOf, type Lost } from './lost.ts';
 import { lackError, type Lack } from './missing.ts';
 import { parseSource } from './source.ts';
@@ -42,6 +43,8 @@ export interface SubscriptionStatus {
   readonly replicas: Replicas | undefined;
   /** The reason why there is no count. Only for a subscription that holds something. */
   readonly uncounted: Uncounted | undefined;
+  /** The links that keep its paths in the Nix store, newest generation first. */
+  readonly roots: readonly KeptRoot[];
   /** The missing paths, if they are the reason. */
   readonly lack: Lack | undefined;
 }
@@ -79,6 +82,7 @@ export async function readStatus(subscription: Subscription, storeDir: string, n
     map,
     lost,
     silentSince: state && silentSince(state, now),
+    roots: store === undefined ? [] : await listRoots(store, subscription.name),
     ...(store && state ? await copiesOf(store, state, now) : { replicas: undefined, uncounted: undefined }),
   };
   const lack = lackOf(known);

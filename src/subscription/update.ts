@@ -4,13 +4,14 @@ import type { Tell } from '../fetch/events.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
-import type { FileHash } from '../nix/brands.ts';
+import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { fetchSubscription, type FetchedSource } from './fetch-subscription.ts';
+import { GenerationRoots } from './gc-roots.ts';
 import { lostPaths, summaryOf } from './lost.ts';
 import { keeperFor } from './room-keeper.ts';
 import { lackError, type Lack } from './missing.ts';
 import type { Note } from './note.ts';
-import { nextState, type Outcome } from './next-state.ts';
+import { generationNumber, nextState, type Outcome } from './next-state.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
 import type { UpdateContext } from './update-context.ts';
@@ -98,10 +99,18 @@ export async function updateSubscription(subscription: Subscription, context: Up
     known = withoutOlder(stateAfter({ parts: [held], error: unfinished(), main: undefined, notes: [] }));
     await writeState(store, known);
   };
+  const kept = subscription.import && !context.dryRun ? new GenerationRoots(store, subscription) : undefined;
+  let number: number | undefined;
+  const beforeImport = async (tops: readonly StorePath[], wanted: readonly StoreHash[]): Promise<void> => {
+    number ??= generationNumber(before, sourceKey(subscription), wanted); // all parts are of one generation
+    await kept?.keep(number, tops, signal);
+  };
   let outcome: ToldOutcome;
   let wantedPartials: ReadonlySet<string> | undefined;
   try {
-    outcome = { parts, ...(await fetchSubscription(subscription, { parts, record }, tell, context)) };
+    outcome = { parts, ...(await fetchSubscription(subscription, { parts, record, beforeImport }, tell, context)) };
+    // If some could not be imported, their references were.
+    if (number !== undefined && !signal.aborted) await kept?.keep(number, parts.flatMap(topsIn), signal);
     wantedPartials = partialsOf(parts);
   } catch (error) {
     outcome = { parts, error: asFailure(error, signal), main: undefined, notes: [], leftOut: [] };
@@ -113,6 +122,7 @@ export async function updateSubscription(subscription: Subscription, context: Up
       outcome = { ...outcome, error: asFailure(error, signal) };
     }
   }
+  outcome = { ...outcome, notes: [...outcome.notes, ...(kept?.notes ?? [])] };
   const summary = { ...summarise(outcome), wantedPartials, progress };
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
@@ -130,7 +140,7 @@ async function withLost(
   { publish, import: imports }: Subscription,
   { workplace, signal }: UpdateContext,
 ): Promise<ToldOutcome> {
-  const roots = outcome.parts.flatMap(({ closure }) => topsOf(closure));
+  const roots = outcome.parts.flatMap(topsIn);
   const { missing, count } = await summaryOf(
     // An orderly stop leaves time for this: most of the work is a stat of each file.
     lostPaths(workplace.store, roots, { holdsAll: publish || !imports, signal: signal.aborted ? undefined : signal }),
@@ -187,6 +197,10 @@ function* lackingOf({ plan, missing }: PrefetchResult): Generator<readonly [file
   const paths = new Set(missing.flatMap(({ path, code }) => (code === 'STORE_OVER_BUDGET' ? [] : path)));
   for (const { fileHash, sizeBytes, storePaths } of plan.jobs)
     if (storePaths.some((path) => paths.has(path))) yield [fileHash, sizeBytes];
+}
+
+function topsIn({ closure }: PrefetchResult): StorePath[] {
+  return topsOf(closure);
 }
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {

@@ -1,29 +1,11 @@
 /** A real Nix daemon that does not trust its user: its refusals are reported before the download. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab, requisites, type Run } from '../support/lab.ts';
+import { startNixDaemon } from '../support/nix-daemon.ts';
 
 const OTHER_KEY = 'other-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=';
-
-/** Returns true once a socket takes connections: its file exists a moment earlier. */
-async function isListening(path: string): Promise<boolean> {
-  const socket = connect(path);
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
 
 describe('a user whom the Nix daemon', () => {
   let lab: Lab;
@@ -36,26 +18,7 @@ describe('a user whom the Nix daemon', () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** Starts a daemon with these lines in its nix.conf. @returns the environment of its clients */
-  async function startDaemon(settings: readonly string[]): Promise<Record<string, string>> {
-    const dir = await lab.folder('daemon');
-    const socket = join(dir, 'socket');
-    await writeFile(join(dir, 'nix.conf'), ['substituters =', 'build-users-group =', ...settings, ''].join('\n'));
-    const env = { NIX_CONF_DIR: dir, NIX_DAEMON_SOCKET_PATH: socket, NIX_CONFIG: '', HOME: dir };
-    const place = { NIX_STATE_DIR: join(dir, 'var'), NIX_LOG_DIR: join(dir, 'log') };
-    await mkdir(join(dir, 'var')); // or it would take itself for the daemon that it is to ask
-    const daemon = spawn('nix-daemon', [], { env: { ...lab.env, ...env, ...place }, stdio: 'ignore' });
-    lab.use({
-      async [Symbol.asyncDispose]() {
-        daemon.kill();
-      },
-    });
-    while (!(await isListening(socket))) {
-      assert.equal(daemon.exitCode, null, 'nix-daemon ended');
-      await sleep(10);
-    }
-    return { ...env, NIX_REMOTE: 'daemon' };
-  }
+  const startDaemon = (settings: readonly string[]): Promise<Record<string, string>> => startNixDaemon(lab, settings);
 
   const dryRun = (env: Record<string, string>, ...flags: string[]): Promise<Run> =>
     lab.run(

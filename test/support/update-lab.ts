@@ -12,7 +12,7 @@ import { ALONE, type CliEvent, type CliProcess, type Lab, type ProcessOptions, t
 export interface Subscribed {
   readonly source: string;
   readonly import?: boolean;
-  readonly to?: string;
+  readonly to?: string | undefined;
   readonly publish?: boolean;
 }
 
@@ -46,7 +46,8 @@ export class Machine {
     const lines: string[] = [];
     for (const [name, settings] of Object.entries(subscriptions)) {
       lines.push(`[subscriptions.${name}]`);
-      for (const [key, value] of Object.entries(settings)) lines.push(`${key} = ${JSON.stringify(value)}`);
+      for (const [key, value] of Object.entries(settings))
+        if (value !== undefined) lines.push(`${key} = ${JSON.stringify(value)}`);
     }
     await writeFile(this.config, `${lines.join('\n')}\n`);
   }

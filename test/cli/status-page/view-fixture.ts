@@ -117,6 +117,7 @@ function status(name: string, source: string, more: Partial<SubscriptionStatus>)
     failure: undefined,
     replicas: { at: ago(0.1), machines: 5, roots: [{ path: root, nars: 4_120, holders: 3, sole: [] }], sole: [] },
     uncounted: undefined,
+    roots: [],
     lack: undefined,
     ...more,
   };
