@@ -93,7 +93,7 @@ export class HttpClient implements AsyncDisposable {
       ({ isLast }: Turn) =>
         continueTransfer(transfer, open, { support, isLast });
     const isShort = transfer.end - begin <= SHORT_BYTES;
-    await this.#run(url, { ...options, isShort }, attempt, measureProgress);
+    await this.#run(url, { ...options, isShort, isNar: true }, attempt, measureProgress);
     return { bytes: transfer.position - begin };
   }
 
@@ -110,7 +110,7 @@ export class HttpClient implements AsyncDisposable {
 
   async #run<T>(
     url: string,
-    call: CallOptions,
+    call: CallOptions & { readonly isNar?: boolean },
     prepare: (open: OpenUrl) => (turn: Turn) => Promise<T>,
     measureProgress?: RetryPolicy['measureProgress'],
   ): Promise<T> {
@@ -125,6 +125,7 @@ export class HttpClient implements AsyncDisposable {
         linkedFrom: call.linkedFrom,
         isAnnounced: call.isAnnounced,
         isShort: call.isShort === true,
+        isNar: call.isNar === true,
         // A body that has begun may continue over another connection. Retries soon, and waits longer each time.
         bodyTimeoutMs: Math.min(stallTimeoutMs, hastyStallTimeoutMs * 2 ** failures),
         userAgent,

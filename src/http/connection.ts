@@ -30,6 +30,7 @@ export class Connection implements Line {
   #hasServed = false;
   /** True once it is not to be used any more. */
   #isOver = false;
+  #isResting = false;
   #failure: Error | undefined;
   #unsent = '';
   #aheadTimer: NodeJS.Timeout | undefined;
@@ -47,6 +48,11 @@ export class Connection implements Line {
   /** Number of requests without a complete answer. */
   get load(): number {
     return this.#sendings.length;
+  }
+
+  /** True while a NAR is awaited, or arrives. */
+  get hasNar(): boolean {
+    return this.#sendings.some(({ sending }) => sending.isNar);
   }
 
   /** True if a request may be sent behind those that are not answered yet. */
@@ -73,6 +79,7 @@ export class Connection implements Line {
   /** Sends the added requests in one packet. */
   flush(): void {
     if (this.#unsent === '') return;
+    this.#isResting = false;
     this.#socket.setTimeout(0);
     this.#socket.ref();
     this.#socket.resume();
@@ -82,6 +89,8 @@ export class Connection implements Line {
 
   /** Keeps it without a request for some time. It does not keep the process alive. */
   rest(forMs: number): void {
+    if (this.#isResting) return;
+    this.#isResting = true;
     this.#socket.resume();
     this.#socket.setTimeout(forMs);
     this.#socket.unref();

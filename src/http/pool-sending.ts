@@ -69,6 +69,10 @@ export class PoolSending implements Sending {
     return this.#request.isShort;
   }
 
+  get isNar(): boolean {
+    return this.#request.isNar;
+  }
+
   /** Returns the request as text. @throws Error if a header cannot be sent */
   format(): string {
     return formatRequest(this.#request);

@@ -6,10 +6,17 @@ import type { Route } from './route.ts';
 /** Time for which an unused connection stays open. Many servers close theirs after 5 s. */
 const IDLE_MS = 4_000;
 
-/** The connections to one origin. Requests beyond their number wait, the first one first. */
+/** Part of the connections that take no NARs. */
+const WITHOUT_NARS = 1 / 6;
+
+/**
+ * The connections to one origin. Requests beyond their number wait, the first one first. Narinfos do not wait for NARs,
+ * which a limit on the rate may hold back for minutes: some connections take no NARs, and no narinfo is sent behind one.
+ */
 export class Pool {
   readonly #route: Route;
   readonly #connectionsAtMost: number;
+  readonly #narConnectionsAtMost: number;
   readonly #connections = new Set<Connection>();
   /** The connections without a request. The last one was used last, and is open most likely. */
   readonly #idle: Connection[] = [];
@@ -22,6 +29,7 @@ export class Pool {
   constructor(route: Route, connectionsAtMost: number) {
     this.#route = route;
     this.#connectionsAtMost = connectionsAtMost;
+    this.#narConnectionsAtMost = connectionsAtMost - Math.floor(connectionsAtMost * WITHOUT_NARS);
   }
 
   send(sending: PoolSending): void {
@@ -52,7 +60,9 @@ export class Pool {
     // All connections are opened before one of them gets a second request.
     const evenly = Math.ceil((waiting.length + this.#load()) / this.#connectionsAtMost);
     for (const sending of waiting) {
-      const connection = this.#idle.pop() ?? (sending.isShort && evenly > 1 ? this.#withRoom(evenly) : undefined);
+      const mayTakeFree = !sending.isNar || this.#narConnections() < this.#narConnectionsAtMost;
+      const free = mayTakeFree ? this.#idle.pop() : undefined;
+      const connection = free ?? (sending.isShort && evenly > 1 ? this.#withRoom(evenly, sending) : undefined);
       connection?.add(sending);
       if (connection === undefined) this.#waiting.push(sending);
       else used.add(connection);
@@ -61,7 +71,14 @@ export class Pool {
       connection.flush();
       if (connection.load === 0) this.#onFree(connection); // its request could not be sent
     }
+    for (const connection of this.#idle) connection.rest(IDLE_MS);
     this.#openMore();
+  }
+
+  #narConnections(): number {
+    let count = 0;
+    for (const { hasNar } of this.#connections) if (hasNar) count++;
+    return count;
   }
 
   #load(): number {
@@ -70,18 +87,25 @@ export class Pool {
     return load;
   }
 
-  /** Returns the connection with the fewest requests, if it may get one more. */
-  #withRoom(requestsAtMost: number): Connection | undefined {
+  /** Returns the connection with the fewest requests that may get one more behind them. NARs go behind NARs only. */
+  #withRoom(requestsAtMost: number, { isNar }: PoolSending): Connection | undefined {
     let best: Connection | undefined;
     for (const connection of this.#connections)
-      if (connection.takesMoreAhead && connection.load < Math.min(requestsAtMost, best?.load ?? Infinity))
+      if (
+        connection.hasNar === isNar &&
+        connection.takesMoreAhead &&
+        connection.load < Math.min(requestsAtMost, best?.load ?? Infinity)
+      )
         best = connection;
     return best;
   }
 
   #openMore(): void {
     if (this.#closing.signal.aborted) return;
-    while (this.#waiting.length > this.#opening && this.#connections.size + this.#opening < this.#connectionsAtMost) {
+    const waitingNars = this.#waiting.filter(({ isNar }) => isNar).length;
+    const roomForNars = this.#narConnectionsAtMost - this.#narConnections();
+    const wanted = this.#waiting.length - waitingNars + Math.min(waitingNars, roomForNars);
+    while (wanted > this.#opening && this.#connections.size + this.#opening < this.#connectionsAtMost) {
       this.#opening++;
       void this.#open();
     }

@@ -28,8 +28,9 @@ export interface RequestSettings {
   readonly credentials: Credentials;
   /** Time without a byte of the body until it counts as stalled. */
   readonly bodyTimeoutMs: number;
-  /** True if the answer is known to be short (sender.ts). */
+  /** What is known of the answer (sender.ts). */
   readonly isShort: boolean;
+  readonly isNar: boolean;
   readonly signal: AbortSignal;
   /** The address that named this URL; credentials in that address are not sent to this one. */
   readonly linkedFrom?: string | undefined;
@@ -119,7 +120,7 @@ async function rejectStatus(
 async function sendRequest(
   destination: Destination,
   headers: Readonly<Record<string, string>>,
-  { sender, userAgent, credentials, bodyTimeoutMs, isShort, isAnnounced = false, signal }: RequestSettings,
+  { sender, userAgent, credentials, bodyTimeoutMs, isShort, isNar, isAnnounced = false, signal }: RequestSettings,
 ): Promise<SocketAnswer> {
   const authorization = isAnnounced ? undefined : await credentials.headerFor(destination);
   return SocketAnswer.get(await sender(), destination.target, {
@@ -131,6 +132,7 @@ async function sendRequest(
     },
     bodyTimeoutMs,
     isShort,
+    isNar,
     signal,
   });
 }

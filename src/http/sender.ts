@@ -41,6 +41,8 @@ export interface SentRequest {
   readonly headers: Readonly<Record<string, string>>;
   /** True if the answer is known to be short. Then the next request may be sent before the answer has come. */
   readonly isShort: boolean;
+  /** True for a NAR, whose answer may be held back for long, by a rate limit or a slow disk. */
+  readonly isNar: boolean;
   /** Time without a byte of the body until it counts as stalled, in milliseconds. Does not run during a pause. */
   readonly bodyTimeout: number;
 }

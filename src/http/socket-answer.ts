@@ -48,10 +48,11 @@ export class SocketAnswer implements Answer {
       headers: Readonly<Record<string, string>>;
       bodyTimeoutMs: number;
       isShort: boolean;
+      isNar: boolean;
       signal: AbortSignal;
     },
   ): Promise<SocketAnswer> {
-    const { headers, bodyTimeoutMs: bodyTimeout, isShort, signal } = options;
+    const { headers, bodyTimeoutMs: bodyTimeout, isShort, isNar, signal } = options;
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<SocketAnswer>();
     let answer: SocketAnswer | undefined;
@@ -73,6 +74,7 @@ export class SocketAnswer implements Answer {
         headers,
         bodyTimeout,
         isShort,
+        isNar,
       },
       {
         onRequestStart(started) {

@@ -240,6 +240,41 @@ suite('requests are sent ahead of answers', () => {
   });
 });
 
+suite('narinfos do not wait for NARs', { timeout: 20_000 }, () => {
+  /** A server that answers requests for NARs once it is told to. */
+  async function serveSlowly(connectionsPerOrigin: number) {
+    const held: Request[] = [];
+    const served = await serve(
+      (request) => (request.path.startsWith('/nar') ? void held.push(request) : echo(request)),
+      connectionsPerOrigin,
+    );
+    const download = (path: string): Promise<unknown> =>
+      served.client.download(`${served.url}${path}`, { sizeBytes: path.length, sink: () => undefined });
+    return { ...served, held, download, [Symbol.asyncDispose]: () => served[Symbol.asyncDispose]() };
+  }
+
+  test('although more NARs are asked for than there are connections', async () => {
+    await using server = await serveSlowly(6);
+    const nars = Array.from({ length: 10 }, (_, index) => server.download(`/nar/${index}`));
+    await server.getAll(paths(20));
+    await server.getAll(paths(20)); // over all connections that are free
+    assert.equal(server.held.length, 5, 'one connection takes no NARs');
+    for (let answered = 0; answered < nars.length; await server.getAll(['/next']))
+      for (; answered < server.held.length; answered++) echo(server.held[answered]!);
+    await Promise.all(nars);
+  });
+
+  test('and are not sent behind one', async () => {
+    await using server = await serveSlowly(2);
+    await server.getAll(paths(2)); // both connections may take requests ahead
+    const nar = server.download('/nar/0');
+    await server.getAll(paths(8));
+    assert.equal(server.held.length, 1);
+    echo(server.held[0]!);
+    await nar;
+  });
+});
+
 suite('the number of requests ahead', () => {
   /** Notes an answer that comes some time after the one before it. */
   const note = (ahead: RequestsAhead, gapMs: number): void =>

@@ -31,7 +31,13 @@ test('a body that waits for its taker is not overwritten', { timeout: 20_000 }, 
   t.after(() => sender.destroy());
   const target = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/x`);
   const signal = new AbortController().signal;
-  const answer = await SocketAnswer.get(sender, target, { headers: {}, bodyTimeoutMs: 5_000, isShort: false, signal });
+  const answer = await SocketAnswer.get(sender, target, {
+    headers: {},
+    bodyTimeoutMs: 5_000,
+    isShort: false,
+    isNar: false,
+    signal,
+  });
   for (let turn = 0; turn < 500; turn++) await new Promise((resolve) => setImmediate(resolve));
   for (let others = 0; others < 8; others++) takeBuffer(64 * 1024).fill(0xee); // what nobody uses is used again
   await answer.read((chunk) => {
