@@ -3,6 +3,7 @@
  * words.
  */
 import { failureOf, type Failure } from './failure.ts';
+import type { BuildDifference } from './index/quorum.ts';
 
 /** A reason to evict nothing from a store: what the kept paths need is not known. */
 export type Obstacle =
@@ -45,6 +46,8 @@ export type Warning =
   | { readonly kind: 'other-description'; readonly failure: Failure; readonly source: string }
   | { readonly kind: 'not-repaired'; readonly failure: Failure }
   | { readonly kind: 'nothing-evicted'; readonly obstacle: Obstacle }
+  /** Publishers have built a path with different results. */
+  | { readonly kind: 'different-builds'; readonly difference: BuildDifference }
   /** A publisher does not answer; the kept hash map, signed at `created` (ISO 8601), is used. */
   | { readonly kind: 'kept-map'; readonly error: Error; readonly created: string }
   /** A publisher's mirror fails; the hash map that a member holds, signed at `created` (ISO 8601), is used. */

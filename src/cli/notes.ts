@@ -1,4 +1,5 @@
 /** Puts the notes of a run into words. */
+import type { BuildDifference } from '../index/quorum.ts';
 import type { Note } from '../subscription/note.ts';
 import { formatCount, formatSize } from './values.ts';
 
@@ -25,6 +26,10 @@ export function noteSentence(note: Note | string, when = (time: string): string 
       return `nothing keeps the imported paths from nix-collect-garbage: ${note.failure.reason}`;
     case 'remote-roots':
       return 'its store is on another machine, where no GC root can be made from here: make one there with nix-store --add-root';
+    case 'different-builds': {
+      const { differences, count } = note;
+      return `${differences.map(differenceSentence).join('; ')}${count > differences.length ? `; and ${count - differences.length} more` : ''}`;
+    }
     case 'list-without-sources':
       return 'a list of store paths does not name their sources, so no sources are fetched';
     case 'unknown-sources':
@@ -45,6 +50,12 @@ export function noteSentence(note: Note | string, when = (time: string): string 
   }
 }
 
+/** Names the publishers of each result. */
+export function differenceSentence({ path, builds }: BuildDifference): string {
+  const results = builds.map(({ narHash, publishers }) => `${publishers.join(' and ')} (${narHash})`);
+  return `${path} was built differently by ${results.join(' and by ')}`;
+}
+
 function outsizedInWords({ roots, paths, bytes = 0 }: Extract<Note, { kind: 'outsized' }>): string {
   const parts = roots.length === 0 ? '' : `: ${named(roots.slice(0, NAMED_ROOTS), roots.length, ' and')}`;
   const rest = paths === undefined ? '' : `; without ${formatCount(paths, 'path')} (${formatSize(bytes)})`;
@@ -59,7 +70,7 @@ export function isUnexpected(note: Note | string): boolean {
 
 /** Returns true for a note of which a warning has told already, while the run looked for the hash map. */
 export function isWarnedOf(note: Note | string): boolean {
-  return typeof note !== 'string' && (note.kind === 'kept-map' || note.kind === 'member-map');
+  return typeof note !== 'string' && ['kept-map', 'member-map', 'different-builds'].includes(note.kind);
 }
 
 function named(first: readonly string[], count: number, and: string): string {

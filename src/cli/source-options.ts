@@ -17,7 +17,7 @@ import {
   type NetworkFlags,
 } from './shared-options.ts';
 import { readTrust } from './trust.ts';
-import { each, parseTimeout } from './values.ts';
+import { each, parseRequired, parseTimeout } from './values.ts';
 
 /** Failures of a command that fetches and imports, for its help. */
 export const FETCH_STATUSES = [
@@ -37,6 +37,7 @@ export interface SourceFlags extends NetworkFlags {
   readonly from?: readonly string[];
   readonly upstream: boolean;
   readonly trustedPublicKey?: readonly string[];
+  readonly require?: number;
   readonly publisherTimeout?: number;
   readonly peerTimeout?: number;
   /** Only for commands that import. */
@@ -57,6 +58,11 @@ export function addSources(command: Command): Command {
   addKeys(command);
   addShareKeys(command);
   return command
+    .option(
+      '--require <n>',
+      'fetch a path only if the hash maps of that many publishers have it with the same NarHash (default: 1: they need not have it)',
+      parseRequired,
+    )
     .option(
       '--publisher-timeout <duration>',
       'time to look for hash maps (default: 10s, or 60s for a run without a cache)',
@@ -82,6 +88,7 @@ export function addImport(command: Command): Command {
 export type Sources = Pick<
   RunFetchOptions,
   | 'publishers'
+  | 'require'
   | 'upstreams'
   | 'http'
   | 'keys'
@@ -130,6 +137,7 @@ export async function readSources(
     network.scope !== 'off' && ((flags.publisher?.length ?? 0) > 0 || seeds || (network.neighbours?.length ?? 0) > 0);
   return {
     publishers: flags.publisher ?? [],
+    require: flags.require,
     upstreams,
     http,
     keys,

@@ -90,6 +90,7 @@ export async function serveHttp(
         ? {
             ...service.means,
             ...means,
+            require: flags.require,
             upstreams: async () => (await sources()).upstreams,
             onWarning: warningsTo(output),
           }

@@ -15,6 +15,8 @@ export const parseTimeout = one(written.parseTimeout);
 export const parseLifetime = one(written.parseLifetime);
 /** Checks an IP address. Returns it as written. */
 export const parseAddress = one(written.checkAddress);
+/** Reads the number of publishers that must agree. */
+export const parseRequired = one(written.parseRequired);
 /** Reads a port; 0 lets the system pick one. */
 export const parsePort = one(written.parsePort);
 

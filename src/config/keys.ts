@@ -22,6 +22,7 @@ import {
   parseCount,
   parseLifetime,
   parsePort,
+  parseRequired,
   parseTimeout,
 } from './units.ts';
 import { parseRecompression } from './zstd-level.ts';
@@ -64,6 +65,13 @@ export const KEYS = {
     placeholder: 'address',
     description: 'hash map to follow',
     initial: () => 'none',
+  },
+  require: {
+    shape: 'number',
+    parse: parseRequired,
+    placeholder: 'n',
+    description: 'publishers whose hash maps must have a path with the same NarHash before it is fetched',
+    initial: () => '1: they need not have it at all',
   },
   'trusted-public-key': {
     shape: 'list',

@@ -97,6 +97,13 @@ export function parseCount(text: string): number {
   return count;
 }
 
+/** Reads the number of publishers that must agree, 1 or more. @throws USAGE */
+export function parseRequired(text: string): number {
+  const count = parseCount(text);
+  if (count === 0) throw new NarswarmError('USAGE', 'Expected a whole number, 1 or more.');
+  return count;
+}
+
 /** Checks a time of day, `HH:MM` in 24 hours, and returns it. @throws USAGE */
 export function checkTimeOfDay(text: string): string {
   if (!/^([01]?\d|2[0-3]):[0-5]\d$/.test(text))

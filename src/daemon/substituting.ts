@@ -19,6 +19,8 @@ export interface SubstitutingOptions extends Omit<SubstituterOptions, 'sources' 
   readonly upstreams: () => Promise<readonly Upstream[]>;
   /** Returns the publishers that are followed now. */
   readonly publishers: () => Promise<readonly PublisherAddress[]>;
+  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  readonly require?: number | undefined;
   /** Undefined: caches that announce themselves are not looked for. */
   readonly lanCaches?: Pick<LanCachesOptions, 'interfaceAddress'> | undefined;
 }
@@ -51,7 +53,7 @@ export function openSubstituter(options: SubstitutingOptions): Substituting {
   const sources = async (): Promise<ActivitySources> => {
     const asked = (opened ??= open());
     asked.catch(() => (opened = undefined));
-    return { ...(await asked), publishers: await options.publishers() };
+    return { ...(await asked), publishers: await options.publishers(), require: options.require };
   };
   const substituter = stack.use(new Substituter({ ...options, sources }));
   return { substituter, [Symbol.asyncDispose]: () => stack.disposeAsync() };

@@ -3,7 +3,10 @@ import type { Upstream } from '../http/upstream.ts';
 import { isAbsentStore } from '../nix/read-derivation.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { HashMaps } from './hash-maps.ts';
+import { mapFolder } from '../index/address.ts';
+import type { HashMap } from '../index/hash-map.ts';
+import { Quorum } from '../index/quorum.ts';
+import { HashMaps, type HashMapsOptions } from './hash-maps.ts';
 import type { PrefetchContext, PrefetchOptions } from './prefetch-options.ts';
 import type { NearSources } from './near-sources.ts';
 import { readRoots } from './roots.ts';
@@ -18,6 +21,8 @@ export class FetchSources implements WalkSources, AsyncDisposable {
   readonly keys: readonly PublicKey[];
   readonly target: Target | undefined;
   readonly maps: HashMaps;
+  /** Undefined: no publisher needs to confirm a path. */
+  readonly quorum: Quorum | undefined;
   /** Upstreams that are configured. */
   readonly upstreams: readonly Upstream[];
   readonly near: readonly NearSources[];
@@ -26,7 +31,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
 
   private constructor(
     { store, http, keys, near = [] }: PrefetchContext,
-    { target, maps, upstreams }: Pick<FetchSources, 'target' | 'maps' | 'upstreams'>,
+    { target, maps, quorum, upstreams }: Pick<FetchSources, 'target' | 'maps' | 'quorum' | 'upstreams'>,
     stack: AsyncDisposableStack,
   ) {
     this.store = store;
@@ -34,6 +39,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     this.keys = keys;
     this.target = target;
     this.maps = maps;
+    this.quorum = quorum;
     this.near = near;
     this.upstreams = upstreams;
     this.#stack = stack;
@@ -46,7 +52,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
 
   static async open(options: PrefetchOptions, context: PrefetchContext): Promise<FetchSources> {
     const { store, network, http, signal, tell } = context;
-    const { publishers, publisherTimeoutMs, to } = options;
+    const { publishers, publisherTimeoutMs, to, require = 1, voters = [] } = options;
     const ordering = context.orderUpstreams?.(options.upstreams);
     ordering?.catch(() => undefined); // awaited below
     await using stack = new AsyncDisposableStack();
@@ -57,14 +63,25 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     const areKnown = options.wholeMaps !== true && readRoots(options.roots).every(({ known }) => known !== undefined);
     const isOptional = areKnown && options.upstreams.length > 0;
     const onWarning = (warning: Warning): void => tell({ type: 'warning', warning });
-    const asked = { publishers, publisherTimeoutMs, isOptional };
     const means = { store, network, http, signal, onWarning };
-    const maps = context.sharedMaps?.(asked, means) ?? stack.use(new HashMaps(asked, means));
+    const open = (asked: Pick<HashMapsOptions, 'publishers' | 'isOptional'>): HashMaps => {
+      const all = { ...asked, publisherTimeoutMs };
+      return context.sharedMaps?.(all, means) ?? stack.use(new HashMaps(all, means));
+    };
+    const maps = open({ publishers, isOptional });
+    const others = voters.filter((voter) => !publishers.some((one) => mapFolder(one) === mapFolder(voter)));
+    const votes = require === 1 || others.length === 0 ? maps : open({ publishers: others, isOptional: true });
+    const quorum = require === 1 ? undefined : new Quorum(require, async () => bothOf(maps, votes));
     const upstreams = (await ordering) ?? options.upstreams;
-    return new FetchSources(context, { target, maps, upstreams }, stack.move());
+    return new FetchSources(context, { target, maps, quorum, upstreams }, stack.move());
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#stack.disposeAsync();
   }
+}
+
+/** Returns the hash maps of both, without repetition. */
+async function bothOf(maps: HashMaps, others: HashMaps): Promise<HashMap[]> {
+  return [...new Set([...(await maps.settled()), ...(await others.settled())])];
 }

@@ -60,6 +60,10 @@ export interface PrefetchOptions {
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];
+  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  readonly require?: number | undefined;
+  /** Further publishers that count for `require`. Their hash maps are not used for anything else. Default: none. */
+  readonly voters?: readonly PublisherAddress[];
   readonly upstreams: readonly Upstream[];
   /** Target of the import. Undefined: this machine's default store. */
   readonly to?: string | undefined;

@@ -1,5 +1,6 @@
 import type { NarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
+import type { BuildDifference } from '../index/quorum.ts';
 import type { Closure, MissingPath } from './closure.ts';
 import type { MapDoubt } from './hash-maps.ts';
 import type { Plan } from './plan.ts';
@@ -25,6 +26,8 @@ export interface PrefetchResult {
   readonly importFailure: NarswarmError | undefined;
   /** The publishers' hash maps that are kept editions. */
   readonly doubts: readonly MapDoubt[];
+  /** Paths that publishers have built with different results. Empty without `require`. */
+  readonly differences: readonly BuildDifference[];
   /** The part of whole hash maps that was left out because it is too large. Undefined if all of them fits. */
   readonly outsized: Outsized | undefined;
 }

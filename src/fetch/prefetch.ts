@@ -50,6 +50,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     trustsStore: options.trustsStore === true,
     signal,
   });
+  for (const difference of sources.quorum?.differences ?? [])
+    tell({ type: 'warning', warning: { kind: 'different-builds', difference } });
   const gathered = new Gathered(roots.names.keys(), walked.closure, walked.absent);
   const realisations = new RealisationSearch(gathered.closure, sources, dryRun || onlyRoots ? undefined : signal);
 
@@ -78,6 +80,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     isInterrupted: signal.aborted,
     importFailure,
     doubts: maps.doubts,
+    differences: sources.quorum?.differences ?? [],
     outsized: roots.outsized,
   });
   await options.onPlanned?.(gathered.closure, plan, gathered.missing);

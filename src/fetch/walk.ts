@@ -16,6 +16,7 @@ import {
 } from './narinfo-sources.ts';
 import type { HashMaps } from './hash-maps.ts';
 import type { NearSources } from './near-sources.ts';
+import type { Quorum } from '../index/quorum.ts';
 import type { Roots } from './roots.ts';
 import type { Target } from './target.ts';
 
@@ -25,6 +26,8 @@ export interface WalkSources {
   /** Undefined if nothing is imported. */
   readonly target: Target | undefined;
   readonly maps: HashMaps;
+  /** Undefined: no publisher needs to confirm a path. */
+  readonly quorum?: Quorum | undefined;
   /** Sources on the local network, asked before the upstreams. */
   readonly near: readonly NearSources[];
   /** Upstreams in the order of asking. */
@@ -83,7 +86,7 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
  */
 export async function sourcesInOrder(
   { paths }: Roots,
-  { store, target, maps, near, upstreams, http }: WalkSources,
+  { store, target, maps, quorum, near, upstreams, http }: WalkSources,
 ): Promise<() => NarInfoSource[]> {
   const inTarget = target === undefined ? [] : [target.source(paths)];
   const last = upstreams.length - 1;
@@ -101,7 +104,29 @@ export async function sourcesInOrder(
     ...maps.awaited(),
     ...near.map((sources) => lastNear(sources, answered.signal)),
   ];
-  return () => [...here, ...near.flatMap(({ sources }) => sources), ...beyond];
+  const all = (): NarInfoSource[] => [...here, ...near.flatMap(({ sources }) => sources), ...beyond];
+  if (quorum === undefined) return all;
+  const confirming = new Map<NarInfoSource, NarInfoSource>();
+  const confirmed = (source: NarInfoSource): NarInfoSource => {
+    const known = confirming.get(source) ?? confirmedBy(quorum, source);
+    confirming.set(source, known);
+    return known;
+  };
+  return () => all().map(confirmed);
+}
+
+/** Returns a source that has only what the quorum confirms. What the target has is already imported. */
+function confirmedBy(quorum: Quorum, source: NarInfoSource): NarInfoSource {
+  if (source.isTarget === true) return source;
+  return {
+    ...source,
+    peek: () => undefined, // it would not wait for the publishers
+    find: async (hash, signal, path) => {
+      const info = await source.find(hash, signal, path);
+      if (info !== undefined) await quorum.confirm(info, signal);
+      return info;
+    },
+  };
 }
 
 /** Aborts `answered` as soon as the source has answered, whether it has the path or not. */

@@ -45,6 +45,8 @@ export async function fetchSubscription(
     const part = await workplace.prefetch(
       {
         ...what,
+        require: context.require,
+        voters: publishers,
         upstreams,
         trustedPublicKeys: context.trustedPublicKeys,
         publisherTimeoutMs: context.publisherTimeoutMs,

@@ -1,5 +1,6 @@
 /** Notes about a run that are not failures, as facts. They are kept in states; cli/ puts them into words. */
 import type { Failure } from '../failure.ts';
+import type { BuildDifference } from '../index/quorum.ts';
 
 export type Note =
   /** The publisher did not answer; the hash map signed at `created` (ISO 8601) was used. */
@@ -17,6 +18,8 @@ export type Note =
   | { readonly kind: 'no-roots'; readonly failure: Failure }
   /** The paths were imported into a store of another machine, whose Nix sees no roots on this one. */
   | { readonly kind: 'remote-roots' }
+  /** Publishers have built these `count` paths with different results; the first of them, with the publishers of each result. */
+  | { readonly kind: 'different-builds'; readonly differences: readonly BuildDifference[]; readonly count: number }
   /** Sources were requested, but a list names none. */
   | { readonly kind: 'list-without-sources' }
   /** Sources were requested, but Nix does not have the derivation of the path. */
@@ -32,6 +35,16 @@ export type Note =
 
 /** Limit on left-out paths that a note names. */
 const NAMED_LEFT_OUT = 5;
+
+/** Limit on paths with different builds that a note names. */
+const NAMED_DIFFERENCES = 20;
+
+/** Makes the note about paths that publishers have built with different results. None if there are no such paths. */
+export function differencesNote(differences: readonly BuildDifference[]): Note[] {
+  if (differences.length === 0) return [];
+  const named = differences.slice(0, NAMED_DIFFERENCES);
+  return [{ kind: 'different-builds', differences: named, count: differences.length }];
+}
 
 /** Makes the note about paths that were left out. */
 export function leftOutNote(paths: readonly string[], isUsual: boolean): Note {

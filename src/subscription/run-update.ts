@@ -124,6 +124,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
   const context: UpdateContext = {
     upstreams,
     trustedPublicKeys,
+    require: options.require,
     publisherTimeoutMs,
     peerTimeoutMs,
     dryRun,

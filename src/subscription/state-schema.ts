@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import type { ErrorCode } from '../errors.ts';
 import type { Failure } from '../failure.ts';
+import type { BuildDifference } from '../index/quorum.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { Loss } from '../store/damage/fault.ts';
@@ -23,6 +24,11 @@ const NOT_FETCHED_ENTRIES = { path: v.string(), ...FAILURE_ENTRIES };
 
 const FAILURE: v.GenericSchema<unknown, Failure> = v.object(FAILURE_ENTRIES);
 
+const DIFFERENCE: v.GenericSchema<unknown, BuildDifference> = v.object({
+  path: v.custom<StorePath>(isStorePath),
+  builds: v.array(v.object({ narHash: v.string(), publishers: v.array(v.string()) })),
+});
+
 const NOTE: v.GenericSchema<unknown, Note | string> = v.union([
   v.string(),
   v.variant('kind', [
@@ -34,6 +40,7 @@ const NOTE: v.GenericSchema<unknown, Note | string> = v.union([
       paths: v.exactOptional(v.number()),
       bytes: v.exactOptional(v.number()),
     }),
+    v.object({ kind: v.literal('different-builds'), differences: v.array(DIFFERENCE), count: v.number() }),
     v.object({ kind: v.literal('kept-list'), failure: FAILURE, at: v.string() }),
     v.object({ kind: v.literal('no-roots'), failure: FAILURE }),
     v.object({ kind: v.literal('remote-roots') }),

@@ -14,6 +14,8 @@ export interface UpdateContext {
    * Publishers whose hash maps may know the torrent of any path. The publisher of a subscription itself is asked first.
    */
   readonly publishers: readonly PublisherAddress[];
+  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  readonly require?: number | undefined;
   readonly upstreams: readonly Upstream[];
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];

@@ -10,7 +10,7 @@ import { GenerationRoots } from './gc-roots.ts';
 import { lostPaths, summaryOf } from './lost.ts';
 import { keeperFor } from './room-keeper.ts';
 import { lackError, type Lack } from './missing.ts';
-import type { Note } from './note.ts';
+import { differencesNote, type Note } from './note.ts';
 import { generationNumber, nextState, type Outcome } from './next-state.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
@@ -108,7 +108,9 @@ export async function updateSubscription(subscription: Subscription, context: Up
   let outcome: ToldOutcome;
   let wantedPartials: ReadonlySet<string> | undefined;
   try {
-    outcome = { parts, ...(await fetchSubscription(subscription, { parts, record, beforeImport }, tell, context)) };
+    const fetched = await fetchSubscription(subscription, { parts, record, beforeImport }, tell, context);
+    const differences = differencesNote(parts.flatMap((part) => part.differences));
+    outcome = { parts, ...fetched, notes: [...fetched.notes, ...differences] };
     // If some could not be imported, their references were.
     if (number !== undefined && !signal.aborted) await kept?.keep(number, parts.flatMap(topsIn), signal);
     wantedPartials = partialsOf(parts);

@@ -40,6 +40,8 @@ export interface ActivitySources {
   readonly near: readonly NearSources[];
   readonly upstreams: readonly Upstream[];
   readonly publishers: readonly PublisherAddress[];
+  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  readonly require?: number | undefined;
 }
 
 export interface ActivityMeans {
@@ -89,7 +91,7 @@ export class Activity implements AsyncDisposable {
     const { signal } = stop;
     await using stack = new AsyncDisposableStack();
     const claimant = stack.use(await PartialSession.open(store));
-    const { upstreams, publishers, near: lasting } = await means.sources();
+    const { upstreams, publishers, require, near: lasting } = await means.sources();
     const near = lasting.map(withoutLasting);
     const sources = stack.use(
       await FetchSources.open(
@@ -97,6 +99,7 @@ export class Activity implements AsyncDisposable {
           roots: [],
           copy: true,
           publishers,
+          require,
           upstreams,
           trustedPublicKeys: [],
           publisherTimeoutMs: PUBLISHER_TIMEOUT_MS,
@@ -110,6 +113,7 @@ export class Activity implements AsyncDisposable {
       keys,
       near,
       maps: sources.maps,
+      quorum: sources.quorum,
       upstreams: sources.upstreams,
       target: undefined,
     });

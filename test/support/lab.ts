@@ -242,7 +242,10 @@ export class Lab implements AsyncDisposable {
   }
 
   /** Starts `narswarm publish` for a closure under the root name `lab`, with its own key unless `args` has one. */
-  async publisher(made: MadeClosure, args: readonly string[]): Promise<RunningPublisher> {
+  async publisher(
+    made: Pick<MadeClosure, 'cacheDir' | 'root' | 'publicKey'>,
+    args: readonly string[],
+  ): Promise<RunningPublisher> {
     const key = args.includes('--key') ? [] : ['--key', this.path('publisher.key')];
     const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
     const { process: started, ready } = await this.service(['publish', ...what, ...key, ...args]);

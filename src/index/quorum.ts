@@ -1,0 +1,96 @@
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import type { HashMap } from './hash-map.ts';
+
+/** The NarHash of a path that a publisher's hash map has. */
+interface Vote {
+  readonly publisher: string;
+  readonly narHash: string;
+}
+
+/** A path that publishers have built with different results. */
+export interface BuildDifference {
+  readonly path: StorePath;
+  /** Each result, with the publishers that have it. At least two. */
+  readonly builds: readonly { readonly narHash: string; readonly publishers: readonly string[] }[];
+}
+
+/**
+ * Several publishers that must have the same contents of a path. A key signs for one builder. If it is stolen, or the
+ * builder is, its signature is right, and the NarHash is not that of the others.
+ */
+export class Quorum {
+  /** Number of publishers that must say the same. */
+  readonly require: number;
+  readonly #maps: () => Promise<readonly HashMap[]>;
+  readonly #differences = new Map<StoreHash, BuildDifference>();
+
+  /** @param maps returns the hash maps of all publishers that have answered, as soon as no other may come */
+  constructor(require: number, maps: () => Promise<readonly HashMap[]>) {
+    this.require = require;
+    this.#maps = maps;
+  }
+
+  /** Paths that were looked up and that publishers have built with different results. */
+  get differences(): readonly BuildDifference[] {
+    return [...this.#differences.values()];
+  }
+
+  /**
+   * Checks that enough publishers have a path with the NarHash of this narinfo.
+   *
+   * @throws QUORUM_MISSED with the publishers of each NarHash; the signal's reason
+   */
+  async confirm(info: NarInfo, signal: AbortSignal): Promise<void> {
+    const maps = await this.#maps();
+    const votes: Vote[] = [];
+    for (const map of maps) {
+      const narHash = await narHashIn(map, info.storePath, signal);
+      if (narHash !== undefined) votes.push({ publisher: map.name, narHash });
+    }
+    const builds = buildsOf(votes);
+    if (builds.length > 1) this.#differences.set(storeHashOf(info.storePath), { path: info.storePath, builds });
+    const ours = `sha256:${info.narHash}`;
+    const agreeing = builds.find(({ narHash }) => narHash === ours)?.publishers.length ?? 0;
+    if (agreeing >= this.require) return;
+    const others = builds.filter(({ narHash }) => narHash !== ours);
+    const of = maps.length === 1 ? '1 publisher' : `${maps.length} publishers`;
+    const otherwise = others.map(({ narHash, publishers }) => `; ${publishers.join(' and ')} built it as ${narHash}`);
+    const why =
+      maps.length === 0
+        ? `no publisher was reached, and --require asks for ${this.require}`
+        : `${agreeing} of ${of} built it as ${ours}, and --require asks for ${this.require}${otherwise.join('')}`;
+    throw new NarswarmError('QUORUM_MISSED', `${info.storePath}: ${why}`, {
+      facts: {
+        path: info.storePath,
+        why,
+        narHash: ours,
+        agreeing,
+        required: this.require,
+        publishers: maps.map(({ name }) => name),
+        others: others.flatMap(({ narHash, publishers }) => publishers.map((name) => `${narHash} ${name}`)),
+      },
+    });
+  }
+}
+
+/** Groups votes by result: the one with the most votes first, publishers in the order of their names. */
+function buildsOf(votes: readonly Vote[]): BuildDifference['builds'] {
+  return [...Map.groupBy(votes, ({ narHash }) => narHash)]
+    .map(([narHash, same]) => ({ narHash, publishers: same.map(({ publisher }) => publisher).toSorted() }))
+    .toSorted((a, b) => b.publishers.length - a.publishers.length || (a.narHash < b.narHash ? -1 : 1));
+}
+
+/** Returns the NarHash of a path in a hash map. Undefined if it has none, or cannot be read. */
+async function narHashIn(map: HashMap, path: StorePath, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    const record = await map.find(storeHashOf(path), signal);
+    return record?.storePath === path ? `sha256:${record.narHash}` : undefined;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isNarswarmError(error)) throw error;
+    return undefined; // a publisher that cannot be read says nothing
+  }
+}

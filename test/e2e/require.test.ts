@@ -1,0 +1,99 @@
+/** Several publishers that must have built a path with the same result (`require`). */
+import assert from 'node:assert/strict';
+import { cp, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startHttpCache } from '../support/http-cache.ts';
+import { ALONE, assertFailure, assertSound, Lab, type Run, type RunningPublisher } from '../support/lab.ts';
+import { Machine } from '../support/update-lab.ts';
+import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
+
+describe('publishers that must agree', { concurrency: 2 }, () => {
+  let lab: Lab;
+  let honest: WrittenCache;
+  let root: WrittenPath;
+  let dep: WrittenPath;
+  let urls: { readonly honest: string; readonly stolen: string };
+  /** Two builders with the same result, and one whose key signs another one. */
+  let first: RunningPublisher;
+  let second: RunningPublisher;
+  let stolen: RunningPublisher;
+
+  before(async () => {
+    lab = await Lab.open();
+    honest = await WrittenCache.create(await lab.folder('honest'), 'lab-1');
+    const other = await WrittenCache.create(await lab.folder('stolen'), honest);
+    dep = await honest.add('dep');
+    await other.add('dep');
+    root = await honest.add('root', { references: [dep.baseName], contents: 'as built' });
+    await other.add('root', { references: [dep.baseName], contents: 'as built by a thief' });
+    const publisher = (cacheDir: string): Promise<RunningPublisher> =>
+      lab.publisher({ cacheDir, root: root.info.storePath, publicKey: honest.publicKey }, ALONE);
+    const copy = await lab.folder('copy');
+    await cp(honest.dir, copy, { recursive: true }); // a store has one hash map
+    [first, second, stolen] = await Promise.all([publisher(honest.dir), publisher(copy), publisher(other.dir)]);
+
+    const [honestCache, stolenCache] = await Promise.all([startHttpCache(honest.dir), startHttpCache(other.dir)]);
+    urls = { honest: lab.use(honestCache).url, stolen: lab.use(stolenCache).url };
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const flags = (publishers: readonly RunningPublisher[], caches: readonly string[]): string[] => [
+    ...publishers.flatMap(({ mirror }) => ['--publisher', mirror]),
+    ...caches.flatMap((url) => ['--from', url]),
+    '--trusted-public-key',
+    honest.publicKey,
+    '--require',
+    '2',
+    ...ALONE,
+  ];
+  const fetch = (store: string, args: readonly string[]): Promise<Run> =>
+    lab.run(['fetch', root.info.storePath, '--store', store, '--no-copy', ...args]);
+  const heldRoot = async (store: string): Promise<Buffer> => readFile(join(store, root.info.url));
+
+  test('a path comes if two publishers built the same, whichever cache is asked first', async () => {
+    const store = await lab.folder('store');
+    const run = await fetch(store, flags([first, second], [urls.stolen, urls.honest]));
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(await heldRoot(store), root.file);
+    await assertSound(store, honest.publicKey);
+  });
+
+  test('a path that they built differently is refused, and the results are named', async () => {
+    const store = await lab.folder('store');
+    const run = await fetch(store, flags([first, stolen], [urls.stolen, urls.honest]));
+    assertFailure(run, 4, 'QUORUM_MISSED', /root: 1 of 2 publishers built it as sha256:.* built it as sha256:/);
+    assert.deepEqual(await readdir(store).then((names) => names.filter((name) => name.endsWith('.narinfo'))), []);
+  });
+
+  test('a right signature is not enough', async () => {
+    const run = await fetch(await lab.folder('store'), flags([first], [urls.honest]));
+    assertFailure(run, 4, 'QUORUM_MISSED', /1 of 1 publisher built it as \S+, and --require asks for 2$/m);
+    const none = await fetch(await lab.folder('store'), flags([], [urls.honest]));
+    assertFailure(none, 4, 'QUORUM_MISSED', /no publisher was reached, and --require asks for 2/);
+  });
+
+  test('Nix gets from the daemon only what they agree about', async () => {
+    const ask = async (publishers: readonly RunningPublisher[]): Promise<number[]> => {
+      const args = ['--store', await lab.folder('store'), ...flags(publishers, [urls.honest])];
+      const { ready } = await lab.service(['daemon', '--port', '0', '--substituter-port', '0', ...args]);
+      const [url = ''] = ready['substituters'] as string[];
+      const names = [root, dep].map(({ baseName }) => `${baseName.slice(0, 32)}.narinfo`);
+      return Promise.all(names.map(async (name) => (await globalThis.fetch(`${url}/${name}`)).status));
+    };
+    assert.deepEqual(await ask([first, second]), [200, 200]);
+    assert.deepEqual(await ask([first, stolen]), [404, 200]);
+  });
+
+  test('two of three are enough, and status names the third', async () => {
+    const args = flags([first, second, stolen], [urls.honest]);
+    const machine = await Machine.of(lab, { desktop: { source: root.info.storePath } }, args);
+    const run = await machine.update();
+    assert.equal(run.status, 0, run.stdout + run.stderr);
+    assert.deepEqual(await heldRoot(machine.store), root.file);
+    const status = await lab.runPlain(['status', '--store', machine.store], {
+      env: { NARSWARM_CONFIG: machine.config },
+    });
+    assert.match(status.stdout, /-root was built differently by .* and .* \(sha256:.*\) and by .* \(sha256:/);
+  });
+});
