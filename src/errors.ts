@@ -21,6 +21,7 @@ export const EXIT_STATUSES = {
   NIX: [8, 'nix is missing or failed'],
   LISTEN: [9, 'a port is in use, or an address to listen on does not exist (yet)'],
   HOOK: [10, 'everything else was done, but the on-complete command failed'],
+  NOT_READY: [11, 'a rebuild without a network would lack something'],
   INTERRUPTED: [130, 'interrupted; the next run continues from here'],
 } as const satisfies Record<string, readonly [status: number, meaning: string]>;
 
@@ -66,6 +67,7 @@ const KIND_OF = {
   DERIVATION_INVALID: 'NIX',
   IMPORT_FAILED: 'NIX',
   HOOK_FAILED: 'HOOK',
+  NOT_READY: 'NOT_READY',
   INTERRUPTED: 'INTERRUPTED',
 } as const satisfies Record<string, ErrorKind>;
 

@@ -18,6 +18,7 @@ const COMMANDS = {
   subscriptions: async () => (await import('./subscriptions.ts')).subscriptionsCommand(),
   update: async () => (await import('./update.ts')).updateCommand(),
   status: async () => (await import('./status.ts')).statusCommand(),
+  ready: async () => (await import('./ready.ts')).readyCommand(),
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
   config: async () => (await import('./config.ts')).configCommand(),
   torrent: async () => (await import('./torrent.ts')).torrentCommand(),

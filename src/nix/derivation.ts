@@ -85,6 +85,25 @@ export function isFloatingOutput({ outputs }: Derivation, name: string): boolean
   return output !== undefined && output.hashAlgo !== '' && output.hash === '';
 }
 
+/**
+ * Returns true if Nix makes an output on the machine that needs it: nixpkgs marks what is made of a configuration in
+ * this way (`preferLocalBuild`, `allowSubstitutes`), such as files of /etc and units.
+ */
+export function isMadeLocally({ env }: Derivation): boolean {
+  const structured = env.get('__json');
+  const { preferLocalBuild, allowSubstitutes } =
+    structured === undefined ? Object.fromEntries(env) : structuredAttributes(structured);
+  return preferLocalBuild === '1' || preferLocalBuild === true || allowSubstitutes === '' || allowSubstitutes === false;
+}
+
+function structuredAttributes(json: string): Readonly<Record<string, unknown>> {
+  try {
+    return Object(JSON.parse(json));
+  } catch {
+    return {}; // Nix would refuse to build it
+  }
+}
+
 function parseOutputName(text: string): string {
   if (/^[a-zA-Z0-9+\-._?=]{1,211}$/.test(text)) return text;
   throw new NarswarmError('DERIVATION_INVALID', `${quote(text)} is not the name of an output`);

@@ -11,6 +11,7 @@ import {
   type CallOptions,
   type StoreCallOptions,
 } from './run-nix.ts';
+import { parseUltimate } from './path-info.ts';
 import { parseStorePath } from './store-path.ts';
 import { parseRegistrations, type ValidPath } from './valid-path.ts';
 
@@ -92,6 +93,29 @@ export async function queryRealisations(drvPath: StorePath, options: StoreCallOp
   const query = ['--extra-experimental-features', 'nix-command ca-derivations', 'realisation', 'info', '--json'];
   const result = await askNix('nix', [...query, ...storeArgs(options), '--max-jobs', '0', drvPath], options);
   return result.failed ? [] : parseRealisations(result.stdout);
+}
+
+/**
+ * Returns those of these valid paths that this machine has built itself.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, for example if a path is not valid
+ */
+export async function queryBuiltHere(
+  paths: readonly StorePath[],
+  options: StoreCallOptions = {},
+): Promise<Set<StorePath>> {
+  const built = new Set<StorePath>();
+  for (const chunk of chunksOf(paths)) {
+    // oxlint-disable-next-line no-await-in-loop -- Nix locks its database: parallel calls gain nothing
+    const result = await askNix(
+      'nix',
+      [...NIX_COMMAND, 'path-info', '--json', ...storeArgs(options), ...chunk],
+      options,
+    );
+    if (result.failed) throw nixFailed(result);
+    for (const path of parseUltimate(result.stdout)) built.add(path);
+  }
+  return built;
 }
 
 /**

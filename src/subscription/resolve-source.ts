@@ -6,7 +6,7 @@ import { queryClosure, queryDeriver } from '../nix/nix-queries.ts';
 import type { StoreCallOptions } from '../nix/run-nix.ts';
 import { isDerivationPath } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { BuildGraph } from './build-graph.ts';
+import { BuildGraph } from '../nix/build-graph.ts';
 import { fetchList } from './fetch-list.ts';
 import { inspectPath } from './inspect-path.ts';
 import type { Note } from './note.ts';

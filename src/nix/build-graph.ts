@@ -1,9 +1,9 @@
 import PQueue from 'p-queue';
-import type { StorePath } from '../nix/brands.ts';
-import { type Derivation, isFixedOutput } from '../nix/derivation.ts';
-import { queryClosure } from '../nix/nix-queries.ts';
-import type { StoreCallOptions } from '../nix/run-nix.ts';
-import { readDerivation } from '../nix/read-derivation.ts';
+import type { StorePath } from './brands.ts';
+import { type Derivation, isFixedOutput } from './derivation.ts';
+import { queryClosure } from './nix-queries.ts';
+import type { StoreCallOptions } from './run-nix.ts';
+import { readDerivation } from './read-derivation.ts';
 
 /** Files that are read at once. Each may start a process, which keeps two cores busy. */
 const CONCURRENCY = 4;
@@ -52,16 +52,27 @@ export class BuildGraph {
     return maker === undefined ? [] : this.inputs(maker);
   }
 
+  /** Reads a derivation. */
+  derivation(drvPath: StorePath): Promise<Derivation> {
+    return this.#read(drvPath);
+  }
+
   /** Returns all fixed outputs (mostly downloads) that a build from nothing needs. */
   async sources(drvPath: StorePath): Promise<StorePath[]> {
+    return [...(await this.sourcesWithMakers(drvPath)).keys()];
+  }
+
+  /** Returns all fixed outputs as {@link sources} does, each with the derivation that makes it. */
+  async sourcesWithMakers(drvPath: StorePath): Promise<Map<StorePath, StorePath>> {
     const closure = await queryClosure(drvPath, this.#options);
     const drvPaths = closure.filter((path) => path.endsWith('.drv'));
-    const found = await this.#all(drvPaths, async (path) => {
+    const found = await this.#all(drvPaths, async (maker) => {
       // Not kept in memory: a system has tens of thousands of derivations.
-      const derivation = await (this.#derivations.get(path) ?? readDerivation(path, this.#options));
-      return isFixedOutput(derivation) ? derivation.outputs.get('out')?.path : undefined;
+      const derivation = await (this.#derivations.get(maker) ?? readDerivation(maker, this.#options));
+      const path = isFixedOutput(derivation) ? derivation.outputs.get('out')?.path : undefined;
+      return path === undefined ? [] : [[path, maker] as const];
     });
-    return [...new Set(found.filter((output) => output !== undefined))];
+    return new Map(found.flat());
   }
 
   async #read(drvPath: StorePath): Promise<Derivation> {

@@ -1,0 +1,228 @@
+/** Judges whether a rebuild works without a network, and asks sources for what is missing. */
+import { NarswarmError } from '../errors.ts';
+import type { PrefetchResult } from '../fetch/prefetch-result.ts';
+import { BuildGraph } from '../nix/build-graph.ts';
+import type { FileHash, StorePath } from '../nix/brands.ts';
+import { flakeInputs, flakeOf } from '../nix/flake-inputs.ts';
+import { evaluate } from '../nix/nix-eval.ts';
+import { queryDeriver } from '../nix/nix-queries.ts';
+import type { StoreCallOptions } from '../nix/run-nix.ts';
+import { isDerivationPath } from '../nix/store-path.ts';
+import { Here, type HereOptions } from './here.ts';
+import { findLacking, type Lacking, type Need } from './lacking.ts';
+
+/** What is to be rebuilt: an installable, an attribute of a Nix file, or a path in the store (its derivation, if known). */
+export type RebuildTarget =
+  | { readonly kind: 'installable'; readonly installable: string }
+  | { readonly kind: 'attribute'; readonly file: string; readonly attribute: string }
+  | { readonly kind: 'store-path'; readonly path: StorePath };
+
+/** Where a missing path can come from, as far as somebody was asked. */
+export type Offer = 'source' | 'nowhere' | 'unknown';
+
+/** A missing path, with what the sources say about it. */
+export interface LackingOffer extends Lacking {
+  readonly offer: Offer;
+  /** True if the file store holds it, but Nix would not get it from there. */
+  readonly isStored: boolean;
+  /** Bytes of its own NAR file. Undefined if they are unknown. */
+  readonly sizeBytes: number | undefined;
+}
+
+/** The answer to the question of `narswarm ready`. It is yes if nothing is lacking. */
+export interface Readiness {
+  readonly lacking: readonly LackingOffer[];
+  /** Number of derivations that a change may have to build again. */
+  readonly builds: number;
+  /** The NAR files to download, of the missing paths and their closures: their number and bytes. */
+  readonly download: { readonly nars: number; readonly bytes: number };
+  /** Number of needed paths that only the file store holds. Whether they count as missing is up to the question. */
+  readonly stored: number;
+  /** Paths of which no derivation is known: only they themselves were looked at. */
+  readonly underived: readonly StorePath[];
+  /** Flakes that Nix did not evaluate, since their inputs are missing. The builds are unknown. */
+  readonly unevaluated: readonly string[];
+}
+
+export interface AssessOptions extends HereOptions {
+  /** True to want all fixed outputs of the build closures, as for a build from nothing. */
+  readonly withSources: boolean;
+  /** Fetches paths, or makes the plan of it (a dry run), as far as possible. Undefined: nobody is asked. */
+  readonly fetch?: ((roots: readonly StorePath[]) => Promise<PrefetchResult>) | undefined;
+  /** Called with what goes on, for people. */
+  readonly onStep?: ((step: AssessStep) => void) | undefined;
+}
+
+export type AssessStep =
+  | { readonly kind: 'evaluating'; readonly installable: string }
+  | { readonly kind: 'looking'; readonly builds: number }
+  | { readonly kind: 'asking'; readonly paths: number };
+
+/** The starting points of a rebuild. */
+interface Start {
+  readonly drvPaths: StorePath[];
+  readonly flakeInputs: Set<StorePath>;
+  readonly outputs: StorePath[];
+  readonly unevaluated: string[];
+}
+
+/**
+ * Judges whether rebuilds of targets would work without a network. Nix evaluates without one. Only `fetch` uses a network.
+ *
+ * @throws NIX_MISSING; NIX_FAILED, for example if Nix cannot evaluate without a network; DERIVATION_INVALID; those of
+ *   `fetch`; the signal's reason
+ */
+export async function assess(targets: readonly RebuildTarget[], options: AssessOptions): Promise<Readiness> {
+  const { fetch, onStep, signal } = options;
+  await using here = await Here.open(options);
+  const graph = new BuildGraph(options);
+  const start = await startOf(targets, here, options);
+  const asked = new Set<StorePath>();
+  const nowhere = new Set<StorePath>();
+  const offers = new Offers();
+  for (;;) {
+    const lacking = new Map<StorePath, Lacking>();
+    const { lacking: found, builds } = await findLacking(start.drvPaths, {
+      graph,
+      here,
+      isNowhere: (path) => nowhere.has(path),
+      signal,
+    });
+    onStep?.({ kind: 'looking', builds: builds.size });
+    for (const one of [...(await lackingOf(start, here)), ...found]) lacking.set(one.path, one);
+    if (options.withSources)
+      for (const one of await lackingSources(start.drvPaths, graph, here))
+        if (!lacking.has(one.path)) lacking.set(one.path, one);
+    const toAsk = [...lacking.keys()].filter((path) => !asked.has(path) && !here.isOnlyStored(path));
+    if (fetch === undefined || toAsk.length === 0) {
+      return {
+        lacking: Array.from(lacking.values(), (one) => ({
+          ...one,
+          isStored: here.isOnlyStored(one.path),
+          offer: nowhere.has(one.path) ? 'nowhere' : offers.has(one.path) ? 'source' : 'unknown',
+          sizeBytes: offers.sizeOf(one.path),
+        })),
+        builds: builds.size,
+        download: offers.download(),
+        stored: here.storedCount,
+        underived: start.outputs,
+        unevaluated: start.unevaluated,
+      };
+    }
+    onStep?.({ kind: 'asking', paths: toAsk.length });
+    const part = await fetch(toAsk);
+    for (const path of toAsk) asked.add(path);
+    for (const { path, isNowhere } of part.missing)
+      if (isNowhere && asked.has(path as StorePath)) nowhere.add(path as StorePath);
+    offers.take(part);
+    here.forgetAbsent();
+  }
+}
+
+/** What the sources offered. */
+class Offers {
+  readonly #sizes = new Map<StorePath, number>();
+  readonly #paths = new Set<StorePath>();
+  readonly #files = new Map<FileHash | StorePath, number>();
+
+  take({ closure, plan }: PrefetchResult): void {
+    for (const { storePath } of closure.values()) this.#paths.add(storePath);
+    for (const { fileHash, sizeBytes, storePaths } of plan.jobs) {
+      this.#files.set(fileHash, sizeBytes);
+      for (const path of storePaths) this.#sizes.set(path, sizeBytes);
+    }
+    for (const { storePath } of plan.unsized) this.#files.set(storePath, 0);
+  }
+
+  has(path: StorePath): boolean {
+    return this.#paths.has(path);
+  }
+
+  sizeOf(path: StorePath): number | undefined {
+    return this.#sizes.get(path);
+  }
+
+  download(): Readiness['download'] {
+    const sizes = [...this.#files.values()];
+    return { nars: sizes.length, bytes: sizes.reduce((sum, bytes) => sum + bytes, 0) };
+  }
+}
+
+/** Finds the derivations and the flake inputs of targets. Evaluates no flake whose inputs are missing. */
+async function startOf(
+  targets: readonly RebuildTarget[],
+  here: Here,
+  options: Pick<AssessOptions, 'onStep'> & StoreCallOptions,
+): Promise<Start> {
+  const start: Start = { drvPaths: [], flakeInputs: new Set(), outputs: [], unevaluated: [] };
+  for (const target of targets) {
+    if (target.kind === 'store-path') {
+      await addPath(target.path);
+      continue;
+    }
+    const isFlake = target.kind === 'installable';
+    const text = isFlake ? target.installable : target.attribute;
+    options.onStep?.({ kind: 'evaluating', installable: text });
+    if (isFlake && !(await addInputs(flakeOf(text)))) {
+      start.unevaluated.push(text);
+      continue;
+    }
+    const file = isFlake ? undefined : target.file;
+    const value = await evaluate(text, { ...options, file, offline: true }).catch((cause: unknown) =>
+      Promise.reject(cannotEvaluate(text, cause)),
+    );
+    if (value.kind === 'derivation') start.drvPaths.push(value.drvPath);
+    else await addPath(value.path);
+  }
+  return start;
+
+  async function addPath(path: StorePath): Promise<void> {
+    await here.look([path]);
+    if (isDerivationPath(path)) start.drvPaths.push(path);
+    else {
+      const drvPath = here.isValid(path) ? await queryDeriver(path, options) : undefined;
+      if (drvPath !== undefined) await here.look([drvPath]);
+      if (drvPath !== undefined && here.isValid(drvPath)) start.drvPaths.push(drvPath);
+      else start.outputs.push(path);
+    }
+  }
+
+  /** Returns true if all inputs of a flake are in the Nix store. */
+  async function addInputs(flake: string): Promise<boolean> {
+    const inputs = await flakeInputs(flake, options).catch((cause: unknown) =>
+      Promise.reject(cannotEvaluate(flake, cause)),
+    );
+    await here.look(inputs);
+    for (const path of inputs) start.flakeInputs.add(path);
+    return inputs.every((path) => here.isValid(path));
+  }
+}
+
+function cannotEvaluate(text: string, cause: unknown): unknown {
+  if (!(cause instanceof NarswarmError) || cause.code !== 'NIX_FAILED') return cause;
+  const wayOut = 'lock its inputs (nix flake lock), and evaluate it once with a network';
+  const message = `${text} cannot be evaluated without a network: ${wayOut}: ${cause.message}`;
+  return new NarswarmError('NIX_FAILED', message, { cause, facts: cause.facts });
+}
+
+/** Returns missing flake inputs and outputs. Nix evaluates with what is valid alone. */
+async function lackingOf({ flakeInputs: inputs, outputs }: Start, here: Here): Promise<Lacking[]> {
+  await here.look([...inputs, ...outputs]);
+  const needed = (path: StorePath, need: Need): Lacking => ({ path, need, neededBy: undefined, drvPath: undefined });
+  return [
+    ...Array.from(inputs, (path) => (here.isValid(path) ? [] : [needed(path, 'flake-input')])),
+    ...outputs.map((path) => (here.has(path) ? [] : [needed(path, 'output')])),
+  ].flat();
+}
+
+/** Returns the missing fixed outputs in the build closures of derivations. */
+async function lackingSources(drvPaths: readonly StorePath[], graph: BuildGraph, here: Here): Promise<Lacking[]> {
+  const lacking: Lacking[] = [];
+  for (const top of drvPaths) {
+    const makers = await graph.sourcesWithMakers(top);
+    await here.look([...makers.keys()]);
+    for (const [path, drvPath] of makers)
+      if (!here.has(path)) lacking.push({ path, need: 'source', neededBy: undefined, drvPath });
+  }
+  return lacking;
+}
