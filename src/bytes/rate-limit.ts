@@ -12,6 +12,9 @@ const USE_MS = 3_000;
 /** Time after the last byte during which a limit counts as in use. */
 const IN_USE_MS = 2_000;
 
+/** Time for which later bytes wait, at most, for those that were read at once. */
+const MAX_DEBT_MS = 20_000;
+
 /** Interval of looks at the schedule: the delay with which a limit changes. */
 const LOOK_AT_SCHEDULE_MS = 1_000;
 
@@ -104,12 +107,21 @@ export class RateLimit implements DirectionLimit {
   /** Counts received bytes. Returns the milliseconds to wait before reading more. */
   take(bytes: number, nowMs = this.#clock.nowMs()): number {
     const waitMs = this.#within?.take(bytes, nowMs) ?? 0;
-    this.#usedAtMs = nowMs;
-    this.#look(nowMs);
-    if (this.#rate === undefined) return waitMs;
-    this.#meter.add(bytes, nowMs);
-    this.#freeAtMs = Math.max(this.#freeAtMs, nowMs - BURST_MS) + (bytes / this.#rate) * 1000;
+    this.#count(bytes, nowMs);
     return Math.max(waitMs, this.#freeAtMs - nowMs);
+  }
+
+  /** Counts received bytes that could not wait. Later ones wait for them, for a limited time. */
+  charge(bytes: number, nowMs = this.#clock.nowMs()): void {
+    this.#within?.charge(bytes, nowMs);
+    const freeAtMs = this.#freeAtMs;
+    this.#count(bytes, nowMs);
+    this.#freeAtMs = Math.max(freeAtMs, Math.min(this.#freeAtMs, nowMs + MAX_DEBT_MS));
+  }
+
+  /** Milliseconds until the bytes so far have had their time. */
+  get debtMs(): number {
+    return Math.max(0, this.#freeAtMs - this.#clock.nowMs(), this.#within?.debtMs ?? 0);
   }
 
   /** Counts bytes. Returns a promise if the rate demands a wait, or less if the rate changes. */
@@ -117,6 +129,14 @@ export class RateLimit implements DirectionLimit {
     const fromMs = this.#clock.nowMs();
     const waitMs = this.take(bytes, fromMs);
     return waitMs > 0 ? this.#wait(fromMs, waitMs, signal) : undefined;
+  }
+
+  #count(bytes: number, nowMs: number): void {
+    this.#usedAtMs = nowMs;
+    this.#look(nowMs);
+    if (this.#rate === undefined) return;
+    this.#meter.add(bytes, nowMs);
+    this.#freeAtMs = Math.max(this.#freeAtMs, nowMs - BURST_MS) + (bytes / this.#rate) * 1000;
   }
 
   async #wait(fromMs: number, waitMs: number, signal: AbortSignal | undefined): Promise<void> {

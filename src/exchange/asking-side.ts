@@ -1,9 +1,10 @@
 import type { PeerRecord, PeerTable } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
+import type { Connection } from './connection.ts';
 import { Haves } from './haves.ts';
 import type { AskingMessage, Edition, ServingMessage } from './messages.ts';
 import { Requests } from './requests.ts';
-import { Silence, type ConnectionTimes } from './silence.ts';
+import { Silence } from './silence.ts';
 import { TheirEditions } from './their-editions.ts';
 import { TheirFetches } from './their-fetches.ts';
 import type { Wanted, WantedFiles } from './wanted.ts';
@@ -13,7 +14,7 @@ export interface AskingSideOptions {
   readonly wanted: WantedFiles;
   /** The record of the member over all connections. */
   readonly peer: () => PeerRecord;
-  readonly connection: ConnectionTimes;
+  readonly connection: Pick<Connection, 'heardAtMs' | 'heldUntilMs' | 'hurry'>;
   readonly line: PeerTable['line'];
   readonly send: (message: AskingMessage) => void;
   /** Called when the member has all of a wanted file. */
@@ -41,6 +42,7 @@ export class AskingSide {
       send,
       onPayload: (bytes) => this.#onPayload(bytes),
       onBusy: (isBusy) => this.#onBusy(isBusy),
+      onUrgent: () => connection.hurry(),
     });
     this.#silence = new Silence(connection, line);
   }

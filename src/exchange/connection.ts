@@ -17,6 +17,8 @@ const KEEP_ALIVE = Buffer.alloc(4);
 export interface ConnectionEvents extends FrameHandlers {
   /** It is made. Only for a connection that we open. */
   readonly connected: () => void;
+  /** Returns true while an answer is awaited that our limit on the rate must not delay. */
+  readonly isUrgent: () => boolean;
   /** The socket has taken some of the sent bytes. */
   readonly room: () => void;
   /** It has ended, on either side. Called once. */
@@ -43,8 +45,8 @@ export class Connection {
   #unsentWrites = 0;
   #isClosed = false;
   #isReading = false;
-  /** True while our own limit stops reading. */
-  #isLimited = false;
+  /** Set while our own limit stops reading. */
+  #limited: NodeJS.Timeout | undefined;
   #isPaused = false;
 
   private constructor(
@@ -142,6 +144,18 @@ export class Connection {
     if (!this.#isReading && this.#reader.isHolding && !this.#time.isOver) this.#read(() => this.#reader.goOn());
   }
 
+  /** Milliseconds for which our own limit will read nothing, for all that was read so far over any connection. */
+  get debtMs(): number {
+    return this.#limit?.debtMs ?? 0;
+  }
+
+  /** Reads on although our own limit stops it: an urgent answer is awaited behind other bytes. */
+  hurry(): void {
+    if (this.#limited === undefined) return;
+    this.heldUntilMs = performance.now();
+    this.#endLimited();
+  }
+
   /** Sends bytes. Those of one tick leave in one system call. */
   send(bytes: Uint8Array, onSent?: () => void): void {
     if (this.#isClosed) {
@@ -176,13 +190,14 @@ export class Connection {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    clearTimeout(this.#limited);
     this.#socket.destroy();
     this.#events.closed();
   }
 
   /** True while the socket must not be read. */
   get #isHeld(): boolean {
-    return this.#reader.isHolding || this.#isLimited || this.#time.isOver;
+    return this.#reader.isHolding || this.#limited !== undefined || this.#time.isOver;
   }
 
   /** Handles the bytes that were read of an adopted socket, then reads on. */
@@ -204,16 +219,27 @@ export class Connection {
     if (this.#isClosed) return;
     this.receivedBytes += bytes.length;
     this.heardAtMs = performance.now();
-    const waitMs = this.#limit?.take(bytes.length) ?? 0;
-    if (waitMs > 0) {
-      this.#isLimited = true;
-      this.heldUntilMs = performance.now() + waitMs;
-      setTimeout(() => {
-        this.#isLimited = false;
-        this.#resume();
-      }, waitMs);
-    }
+    if (this.#limit !== undefined) this.#pace(this.#limit, bytes.length);
     this.#read(() => this.#reader.accept(bytes));
+  }
+
+  /** Counts read bytes. Stops reading for as long as the limit demands. */
+  #pace(limit: RateLimit, bytes: number): void {
+    if (this.#events.isUrgent()) {
+      limit.charge(bytes);
+      return;
+    }
+    const waitMs = limit.take(bytes);
+    if (waitMs <= 0) return;
+    clearTimeout(this.#limited);
+    this.heldUntilMs = performance.now() + waitMs;
+    this.#limited = setTimeout(() => this.#endLimited(), waitMs);
+  }
+
+  #endLimited(): void {
+    clearTimeout(this.#limited);
+    this.#limited = undefined;
+    this.#resume();
   }
 
   /** Lets the reader take bytes. Stops reading while it cannot take all, or while the host is over its time. */

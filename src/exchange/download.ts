@@ -16,6 +16,11 @@ import type { DownloadFile, Sink } from './sink.ts';
 import { mayGiveWhole, type Unit } from './unit.ts';
 
 const LOOK_EVERY_MS = 250;
+/**
+ * Time for which our own limit may read nothing before no more is requested. Narinfos do not wait for the limit, nor do
+ * the bytes before them: more requests meanwhile would make it useless.
+ */
+const MAX_DEBT_MS = 1_000;
 
 export interface DownloadOptions extends FileOptions {
   readonly members: Members;
@@ -240,7 +245,8 @@ export class Download implements AsyncDisposable {
     if (this.#isClosed) return;
     const nowMs = performance.now();
     for (const source of sources) {
-      if (!source.member.isOpen || nowMs < source.notBeforeMs || this.#memory.isFull) continue;
+      const { member, notBeforeMs } = source;
+      if (!member.isOpen || nowMs < notBeforeMs || member.debtMs > MAX_DEBT_MS || this.#memory.isFull) continue;
       for (const choice of this.#picker.choices(source, { mayWait: this.#mayWait })) {
         if (choice.kind === 'get') void this.#requests.get(source, choice.unit);
         else if (nowMs >= source.notAnyBeforeMs) void this.#requests.any(source, choice.units, choice.bytes);

@@ -10,7 +10,7 @@ import { AskingSide } from './asking-side.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import type { LinkContext } from './link-context.ts';
 import { formatMessage } from './format-message.ts';
-import type { Member, OnBytes, Outcome } from './member.ts';
+import type { GetOptions, Member, OnBytes, Outcome } from './member.ts';
 import { prefixOf, type Edition, type FilePrefix, type FileRange, type Message } from './messages.ts';
 import { Opening } from './opening.ts';
 import type { PieceSet } from './piece-set.ts';
@@ -63,6 +63,7 @@ export class Link implements Member, Receiver {
       message: (message) => this.isOpen && this.#onMessage(message),
       data: (id, bytes) => this.isOpen && this.#asking.requests.onData(id, bytes),
       isFull: () => this.#serving.answers.isFull,
+      isUrgent: () => this.#asking.requests.isUrgent,
       room: () => this.#serving.answers.onRoom(),
       closed: () => this.#onClosed(),
     });
@@ -170,6 +171,10 @@ export class Link implements Member, Receiver {
     return this.#asking.requests.inFlightBytes;
   }
 
+  get debtMs(): number {
+    return this.#connection.debtMs;
+  }
+
   get silentMs(): number {
     return this.#asking.silentMs;
   }
@@ -216,8 +221,8 @@ export class Link implements Member, Receiver {
     return this.#serving.wants.has(prefix);
   }
 
-  get(range: FileRange, onBytes: OnBytes, signal: AbortSignal): Promise<Outcome> {
-    return this.isOpen ? this.#asking.requests.get(range, onBytes, signal) : Promise.resolve('closed');
+  get(range: FileRange, onBytes: OnBytes, signal: AbortSignal, options?: GetOptions): Promise<Outcome> {
+    return this.isOpen ? this.#asking.requests.get(range, onBytes, signal, options) : Promise.resolve('closed');
   }
 
   any(

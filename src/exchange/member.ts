@@ -13,6 +13,11 @@ export type Outcome = 'complete' | 'closed' | Refusal;
 /** Takes the next bytes of an answer, in order. They are lent: the buffer is overwritten after this returns. */
 export type OnBytes = (bytes: Uint8Array) => void;
 
+export interface GetOptions {
+  /** True if our limit on the rate must not delay the answer. It then does not delay what comes before it, either. */
+  readonly isUrgent?: boolean | undefined;
+}
+
 export interface WantedFile {
   readonly file: FileHash;
   /** Its FileSize. Without it, members are not asked for single pieces. */
@@ -43,6 +48,8 @@ export interface Member {
   readonly sentBytes: number;
   /** Milliseconds in which it could have sent payload and did not. 0 if nothing is requested from it. */
   readonly silentMs: number;
+  /** Milliseconds for which our own limit will read nothing from it, for what was read so far. */
+  readonly debtMs: number;
   /**
    * True if it has answered all questions about what it has. Only then is a file absent that it is not known to have.
    */
@@ -61,7 +68,7 @@ export interface Member {
    *
    * @param onBytes called with all bytes of the range, in order. Not called once `signal` is aborted
    */
-  get(range: FileRange, onBytes: OnBytes, signal: AbortSignal): Promise<Outcome>;
+  get(range: FileRange, onBytes: OnBytes, signal: AbortSignal, options?: GetOptions): Promise<Outcome>;
   /**
    * Requests one of these ranges: the one that the member has sent least. It leaves out those that it is already
    * sending us. Never rejects.
@@ -75,7 +82,7 @@ export interface Member {
     signal: AbortSignal,
   ): Promise<Outcome>;
   /**
-   * Returns the texts of narinfos, unchecked. Undefined for each that the member does not have. Never rejects.
+   * Returns the texts of narinfos, unchecked. Our limit on the rate does not delay them. Undefined for each that the member does not have. Never rejects.
    *
    * @param hashes at most MAX_NARINFOS_PER_MESSAGE
    */

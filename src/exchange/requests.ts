@@ -1,6 +1,6 @@
 import type { StoreHash } from '../nix/brands.ts';
 import { MAX_NARINFO_ANSWER_BYTES } from '../wire/bounds.ts';
-import type { Outcome, OnBytes } from './member.ts';
+import type { GetOptions, Outcome, OnBytes } from './member.ts';
 import { prefixOf, type AskingMessage, type FileRange, type Refusal } from './messages.ts';
 
 /** A request of ours that has not ended. */
@@ -26,6 +26,8 @@ export interface RequestsOptions {
   readonly onPayload: (bytes: number) => void;
   /** Called when the first request is open, and when the last one has ended. */
   readonly onBusy: (isBusy: boolean) => void;
+  /** Called with a request whose answer our limit must not delay. */
+  readonly onUrgent: () => void;
 }
 
 /**
@@ -37,6 +39,8 @@ export class Requests {
   readonly #open = new Map<number, Open>();
   #nextId = 1;
   #inFlightBytes = 0;
+  /** Number of awaited answers that our limit must not delay. */
+  #urgent = 0;
 
   constructor(options: RequestsOptions) {
     this.#options = options;
@@ -50,9 +54,14 @@ export class Requests {
     return this.#inFlightBytes;
   }
 
-  get(range: FileRange, onBytes: OnBytes, signal: AbortSignal): Promise<Outcome> {
+  /** True while an answer is awaited that our limit must not delay. */
+  get isUrgent(): boolean {
+    return this.#urgent > 0;
+  }
+
+  get(range: FileRange, onBytes: OnBytes, signal: AbortSignal, { isUrgent }: GetOptions = {}): Promise<Outcome> {
     const id = this.#nextId++;
-    return this.#ask({ kind: 'get', id, ...range }, { restBytes: range.length, onBytes }, signal);
+    return this.#ask({ kind: 'get', id, ...range }, { restBytes: range.length, onBytes, isUrgent }, signal);
   }
 
   any(
@@ -71,7 +80,7 @@ export class Requests {
   async narInfos(hashes: readonly StoreHash[], signal: AbortSignal): Promise<(string | undefined)[]> {
     const texts: (Uint8Array | undefined)[] = Array.from({ length: hashes.length });
     const message: AskingMessage & { readonly id: number } = { kind: 'narinfoGet', id: this.#nextId++, hashes };
-    await this.#ask(message, { texts, restBytes: hashes.length }, signal);
+    await this.#ask(message, { texts, restBytes: hashes.length, isUrgent: true }, signal);
     return texts.map((text) =>
       text === undefined || text.length === 0 ? undefined : Buffer.from(text).toString('utf8'),
     );
@@ -127,15 +136,16 @@ export class Requests {
 
   async #ask(
     message: AskingMessage & { readonly id: number },
-    parts: Partial<Pick<Open, 'restBytes' | 'candidates' | 'texts' | 'onBytes' | 'onPicked'>>,
+    parts: Partial<Pick<Open, 'restBytes' | 'candidates' | 'texts' | 'onBytes' | 'onPicked'>> & GetOptions,
     signal: AbortSignal,
   ): Promise<Outcome> {
     if (signal.aborted) return 'cancelled';
     const { id } = message;
     const { promise, resolve } = Promise.withResolvers<Outcome>();
-    const { restBytes = 0, candidates, texts, onBytes = ignore, onPicked = ignore } = parts;
+    const { restBytes = 0, candidates, texts, isUrgent = false, onBytes = ignore, onPicked = ignore } = parts;
     const settle = (outcome: Outcome): void => {
       signal.removeEventListener('abort', onAbort);
+      if (isUrgent) this.#urgent--;
       resolve(outcome);
     };
     const onAbort = (): void => this.#cancel(id);
@@ -152,6 +162,10 @@ export class Requests {
     });
     if (texts === undefined) this.#inFlightBytes += restBytes;
     if (this.#open.size === 1) this.#options.onBusy(true);
+    if (isUrgent) {
+      this.#urgent++;
+      this.#options.onUrgent();
+    }
     this.#options.send(message);
     return promise;
   }

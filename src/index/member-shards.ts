@@ -38,7 +38,7 @@ export class ShardReading {
       this.#at += part.length;
     };
     const range = { file: asFileHash(`sha256:${sha256}`), from: this.#at, length: sizeBytes - this.#at };
-    const outcome = await this.member.get(range, take, signal);
+    const outcome = await this.member.get(range, take, signal, { isUrgent: true });
     if (outcome !== 'complete') return outcome;
     return isShard(this.#bytes, sha256) ? this.#bytes : 'wrong';
   }

@@ -36,6 +36,21 @@ suite('limits by the time of day', () => {
     assert.equal(limit.take(1200), 1000, 'nothing of the night is left over');
   });
 
+  test('bytes that do not wait delay later ones, for twenty seconds at most', () => {
+    const clock = new StoppedClock();
+    const wan = new RateLimit(1_000, { clock, within: new RateLimit(2_000, { clock }) });
+    wan.charge(5_200);
+    assert.equal(wan.debtMs, 5_000);
+    wan.charge(1e9);
+    assert.equal(wan.debtMs, 20_000);
+    wan.charge(1);
+    assert.equal(wan.debtMs, 20_000);
+    assert.equal(wan.take(1_000), 21_000);
+    assert.equal(wan.isUsedUp, true);
+    wan.charge(1);
+    assert.equal(wan.debtMs, 21_000, 'a longer one stays');
+  });
+
   test('bytes taken at the old rate do not delay the new one', () => {
     const clock = new StoppedClock();
     const limit = new RateLimit(

@@ -6,7 +6,7 @@ import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import type { Member } from '../../src/exchange/member.ts';
-import type { InfoHash } from '../../src/nix/brands.ts';
+import type { InfoHash, StoreHash } from '../../src/nix/brands.ts';
 import { startSilentPeer } from '../support/silent-peer.ts';
 import { endSoon, GROUP, madeFile, startMember, type MadeMember } from './exchange-fixture.ts';
 
@@ -122,6 +122,26 @@ suite('connections of members', { concurrency: 4 }, () => {
     const again = once(client.members, 'member');
     member.drop();
     await again;
+  });
+
+  test('narinfos and shards do not wait for the limit', LIMIT, async () => {
+    const [nar, shard, hash] = [madeFile(800_000, 1), madeFile(3_000, 2), 'a'.repeat(32) as StoreHash];
+    await using seeder = await startMember({ files: [nar, shard] });
+    seeder.offer.narInfos.set(hash, 'StorePath: /nix/store/a\n');
+    await using client = await startMember({ downloadLimit: new RateLimit(100) }); // hours for the NAR
+    client.meet(seeder);
+    const member = await memberOf(client);
+    const begun = Promise.withResolvers<void>();
+    const stop = new AbortController();
+    const all = { from: 0, length: nar.bytes.length };
+    const getting = member.get({ file: nar.file, ...all }, () => begun.resolve(), stop.signal);
+    await begun.promise;
+    assert.deepEqual(await member.narInfos([hash], SIGNAL), ['StorePath: /nix/store/a\n']);
+    const ofShard = { file: shard.file, from: 0, length: shard.bytes.length };
+    assert.equal(await member.get(ofShard, () => undefined, SIGNAL, { isUrgent: true }), 'complete');
+    assert.ok(member.debtMs > 1_000, 'later bytes wait for these');
+    stop.abort();
+    await getting;
   });
 
   test('limits apply to both directions of every connection', LIMIT, async () => {

@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { HashThread } from '../../src/bytes/hash-thread.ts';
 import { Download } from '../../src/exchange/download.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
 import type { DownloadFile, Sink } from '../../src/exchange/sink.ts';
-import type { FileHash } from '../../src/nix/brands.ts';
+import type { FileHash, StoreHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 import { pieceLengthOf } from '../../src/torrent/canonical.ts';
 import { madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
@@ -142,6 +143,24 @@ function madeHash(bytes: Buffer): FileHash {
 }
 
 suite('Download', () => {
+  test('while narinfos do not wait for a limit, no more NARs are requested', { timeout: 30_000 }, async () => {
+    const nars = Array.from({ length: 40 }, (_, index) => madeFile(PIECE, index));
+    const storeHash = 'a'.repeat(32) as StoreHash;
+    await using seeder = await startMember({ files: nars });
+    seeder.offer.narInfos.set(storeHash, 'StorePath: /nix/store/a\n');
+    await using client = await startMember({ downloadLimit: new RateLimit(20_000) });
+    await using running = startDownload(client);
+    running.fetch(nars).catch(() => undefined);
+    client.meet(seeder);
+    while (running.received.size === 0) await new Promise(setImmediate);
+    const [member] = client.members.open;
+    const signal = AbortSignal.timeout(30_000);
+    for (let asked = 0; asked < 100; asked++)
+      assert.deepEqual(await member?.narInfos([storeHash], signal), ['StorePath: /nix/store/a\n']);
+    const askedBytes = seeder.offer.asked.reduce((sum, { length }) => sum + length, 0);
+    assert.ok(askedBytes <= 2 * MIB, `${askedBytes} bytes were requested`);
+  });
+
   const files = [madeFile(5 * PIECE + 7, 1), madeFile(300_000, 2), madeFile(10, 3)];
 
   for (const [hasPieces, leavesUnchecked] of [
