@@ -27,6 +27,7 @@ const COMMANDS = {
   pin: async () => (await import('./pin.ts')).pinCommand(),
   unpin: async () => (await import('./pin.ts')).unpinCommand(),
   pack: async () => (await import('./pack.ts')).packCommand(),
+  unpack: async () => (await import('./unpack.ts')).unpackCommand(),
   dht: async () => (await import('./dht.ts')).dhtCommand(),
   demo: async () => (await import('./demo.ts')).demoCommand(),
   completion: async () => (await import('./completion.ts')).completionCommand(),

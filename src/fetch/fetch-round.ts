@@ -131,7 +131,8 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
       else if (info !== undefined) infos.set(storeHashOf(path), scheduler.asFetched(info));
     }
   }
-  const { sound = [], wrong = [] } = (await contents?.finish(plan.verified)) ?? {};
+  const named = new Set(Array.from(completed.values(), ({ fileHash }) => fileHash));
+  const { sound = [], wrong = [] } = (await contents?.finish(plan.verified, named)) ?? {};
   for (const { storePath } of sound) held?.noteSound(storePath);
   for (const one of wrong) {
     const hash = storeHashOf(one.info.storePath);

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import PQueue from 'p-queue';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
+import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { BackgroundReader } from '../serve/background-reader.ts';
@@ -88,8 +89,12 @@ export class FetchedContents implements AsyncDisposable {
    * read, for lack of a program or time, are in neither list.
    *
    * @param found jobs whose file was already in the store. Such a file stays, since it may belong to another path
+   * @param named files that other paths have been found to have: a liar may name the file of another path
    */
-  async finish(found: readonly NarJob[]): Promise<{ sound: readonly NarInfo[]; wrong: readonly WrongContents[] }> {
+  async finish(
+    found: readonly NarJob[],
+    named: ReadonlySet<FileHash | undefined>,
+  ): Promise<{ sound: readonly NarInfo[]; wrong: readonly WrongContents[] }> {
     const bytes = this.#waiting.reduce((sum, { job }) => sum + job.sizeBytes, 0);
     if (bytes <= SMALL_BYTES && this.#waiting.length <= SMALL_NARS)
       for (const fetched of this.#waiting)
@@ -110,7 +115,8 @@ export class FetchedContents implements AsyncDisposable {
         // served.
         if (fetched.infos.length === 1 || !isAddressedBesideNarHash(info)) sound.push(info);
       }
-      if (!isRight && !found.includes(fetched.job)) await rm(fetched.path, { force: true });
+      const belongs = found.includes(fetched.job) || named.has(fetched.job.fileHash);
+      if (!isRight && !belongs) await rm(fetched.path, { force: true });
     }
     return { sound, wrong };
   }

@@ -2,16 +2,22 @@
 import { join } from 'node:path';
 import { namesIn } from '../disk/names-in.ts';
 import { readBounded } from '../disk/read-small.ts';
-import { saltFromHex, type PublisherAddress } from '../index/address.ts';
+import { isNarswarmError, type NarswarmError } from '../errors.ts';
+import type { Workplace } from '../fetch/workplace.ts';
+import { mapFolder, saltFromHex, type PublisherAddress } from '../index/address.ts';
 import { IndexDir, indexDirOf } from '../index/index-dir.ts';
 import { MANIFEST_NAME } from '../index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
 import { parseManifestText } from '../index/manifest-text.ts';
 import { assertShard, shardFileName, type ShardEntry } from '../index/shard.ts';
-import { readKept, verified, type Verified } from '../index/verified-manifest.ts';
+import { resolveHashMap, type ResolveContext } from '../index/resolve.ts';
+import { acceptManifest, readKept, verified, type Verified } from '../index/verified-manifest.ts';
 import { publishedDir } from '../publish/publication.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { inState } from '../store/state-folder.ts';
+import { inState, STATE_FOLDER } from '../store/state-folder.ts';
+
+/** Limit on hash maps that are named because nobody follows them. */
+const MAX_NAMED = 5;
 
 /** A hash map that a suitcase has got. */
 export interface CarriedMap {
@@ -31,17 +37,44 @@ export async function putMaps(
 ): Promise<CarriedMap[]> {
   const carried: CarriedMap[] = [];
   for (const address of addresses) {
-    const found = await findKept(address, store, now);
-    if (found === undefined) continue;
+    const kept = await newestKept(address, store, now);
+    if (kept === undefined) continue;
     const to = indexDirOf(inState(suitcase, 'index'), address);
     const there = await readBounded(join(to.dir, MANIFEST_NAME), MAX_MANIFEST_BYTES);
-    const { seq } = found.kept.manifest;
+    const { seq, shards } = kept.manifest;
     if (there !== undefined && (verified(address, there, now)?.manifest.seq ?? 0) > seq) continue;
-    const copied = await copyShards(found.kept, to, ({ prefix }) => found.dir.readShard(prefix));
-    await to.writeManifest(found.kept.bytes);
-    carried.push({ address, seq, lackingShards: found.kept.manifest.shards.length - copied });
+    const copied = await copyShards(kept, to, (entry) => keptShard(entry, address, store));
+    await to.writeManifest(kept.bytes);
+    carried.push({ address, seq, lackingShards: shards.length - copied });
   }
   return carried;
+}
+
+/**
+ * Fetches the parts that a store lacks of hash maps: a fetch has read only those that it needed. Leaves out what cannot
+ * be reached.
+ *
+ * @throws the signal's reason
+ */
+export async function completeMaps(
+  addresses: readonly PublisherAddress[],
+  { store, network, http }: Pick<Workplace, 'store' | 'network' | 'http'>,
+  { now, timeoutMs, signal }: { readonly now: Date; readonly timeoutMs: number; readonly signal: AbortSignal },
+): Promise<void> {
+  for (const address of addresses) {
+    const kept = await newestKept(address, store, now);
+    const isWhole = kept !== undefined && (await lackOfShards(kept, address, store)) === 0;
+    if (isWhole || (network === undefined && address.baseUrl === undefined)) continue;
+    const getBytes: ResolveContext['getBytes'] = (url, limits) => http.getBytes(url, limits);
+    const context = { network, getBytes, dir: inState(store, 'index'), now, timeoutMs, signal, asksMembers: true };
+    try {
+      await using resolved = await resolveHashMap(address, context);
+      await resolved.map.fetchAll(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isNarswarmError(error)) throw error;
+    }
+  }
 }
 
 /** Returns the addresses of the hash maps that this machine publishes itself. */
@@ -57,20 +90,97 @@ export async function ownMaps(store: Pick<FileStore, 'stateDir'>): Promise<Publi
   return addresses;
 }
 
-/** Finds the newest edition that a store has of a hash map, followed or its own. */
-async function findKept(
+/** Returns the newest edition that a store has of a hash map, followed or its own. */
+async function newestKept(address: PublisherAddress, store: FileStore, now: Date): Promise<Verified | undefined> {
+  const found = await Promise.all(dirsOf(address, store).map((dir) => readKept(address, dir, now)));
+  return found.filter((kept) => kept !== undefined).toSorted((a, b) => b.manifest.seq - a.manifest.seq)[0];
+}
+
+/** Returns the folders in which a store may keep a hash map. */
+function dirsOf(address: PublisherAddress, store: FileStore): IndexDir[] {
+  return [indexDirOf(inState(store, 'index'), address), publishedDir(store, address.salt)];
+}
+
+/** Reads a shard of an edition from the folder that has it. */
+async function keptShard(
+  entry: ShardEntry,
   address: PublisherAddress,
   store: FileStore,
+): Promise<Uint8Array | undefined> {
+  for (const dir of dirsOf(address, store)) {
+    const bytes = await dir.readShard(entry.prefix);
+    if (isShard(entry, bytes)) return bytes;
+  }
+  return undefined;
+}
+
+async function lackOfShards({ manifest }: Verified, address: PublisherAddress, store: FileStore): Promise<number> {
+  let lacking = 0;
+  for (const entry of manifest.shards) if ((await keptShard(entry, address, store)) === undefined) lacking++;
+  return lacking;
+}
+
+/** What came of the hash maps in a suitcase. */
+export interface TakenMaps {
+  /** Those whose edition is now kept here. */
+  readonly taken: readonly PublisherAddress[];
+  /** Those of publishers that this machine does not follow. They are left alone. */
+  readonly unfollowed: readonly PublisherAddress[];
+  readonly failures: readonly NarswarmError[];
+}
+
+/**
+ * Takes the hash maps of followed publishers out of a suitcase, as if they had come over the network: signed, not
+ * expired, and no older than seen before. All NARs of a kept hash map are shared, so those of strangers are left alone.
+ *
+ * @throws STORE_FULL, STORE_UNWRITABLE
+ */
+export async function takeMaps(
+  dir: string,
+  store: FileStore,
+  followed: readonly PublisherAddress[],
   now: Date,
-): Promise<{ readonly dir: IndexDir; readonly kept: Verified } | undefined> {
-  const dirs = [indexDirOf(inState(store, 'index'), address), publishedDir(store, address.salt)];
-  const found = await Promise.all(
-    dirs.map(async (dir) => {
-      const kept = await readKept(address, dir, now);
-      return kept === undefined ? [] : [{ dir, kept }];
-    }),
-  );
-  return found.flat().toSorted((a, b) => b.kept.manifest.seq - a.kept.manifest.seq)[0];
+): Promise<TakenMaps> {
+  const kept = await keptMaps(store);
+  const byFolder = new Map([...kept, ...followed].map((address) => [mapFolder(address), address]));
+  const taken: PublisherAddress[] = [];
+  const unfollowed: PublisherAddress[] = [];
+  const failures: NarswarmError[] = [];
+  const folder = inState({ stateDir: join(dir, STATE_FOLDER) }, 'index');
+  for await (const name of namesIn(folder)) {
+    const address = byFolder.get(name);
+    try {
+      if (address === undefined) unfollowed.push(...namedMap(name).slice(0, MAX_NAMED - unfollowed.length));
+      else if (await takeMap(join(folder, name), address, store, now)) taken.push(address);
+    } catch (error) {
+      if (!isNarswarmError(error, 'INDEX_SIGNATURE', 'INDEX_INVALID', 'INDEX_EXPIRED')) throw error;
+      failures.push(error);
+    }
+  }
+  return { taken, unfollowed, failures };
+}
+
+/** Returns the hash maps that a store keeps for publishers that are followed. */
+async function keptMaps(store: FileStore): Promise<PublisherAddress[]> {
+  const addresses: PublisherAddress[] = [];
+  for await (const name of namesIn(inState(store, 'index')))
+    for (const address of namedMap(name))
+      if (await indexDirOf(inState(store, 'index'), address).isFollowed()) addresses.push(address);
+  return addresses;
+}
+
+/** @returns false if there is no manifest, or if a newer edition is kept here */
+async function takeMap(dir: string, address: PublisherAddress, store: FileStore, now: Date): Promise<boolean> {
+  const bytes = await readBounded(join(dir, MANIFEST_NAME), MAX_MANIFEST_BYTES);
+  if (bytes === undefined) return false;
+  const to = indexDirOf(inState(store, 'index'), address);
+  const kept = await readKept(address, to, now);
+  const found = verified(address, bytes, now);
+  if (found !== undefined && kept !== undefined && found.manifest.seq < kept.manifest.seq) return false;
+  const accepted = await acceptManifest(address, bytes, to, kept, now);
+  await copyShards(accepted, to, ({ prefix, sizeBytes }) => readBounded(join(dir, shardFileName(prefix)), sizeBytes));
+  await to.setFollowed(true);
+  return true;
 }
 
 /** Copies the shards of an edition that are there and right. @returns their number */
@@ -102,4 +212,12 @@ function isShard(entry: ShardEntry, bytes: Uint8Array | undefined): boolean {
   } catch {
     return false;
   }
+}
+
+/** Reads the folder name of a hash map. Nothing if it is none. */
+function namedMap(name: string): PublisherAddress[] {
+  const [, publicKeyHex, hex] = /^([0-9a-f]{64})-([0-9a-f]*)$/.exec(name) ?? [];
+  const salt = hex === undefined ? undefined : saltFromHex(hex === '0' ? '' : hex);
+  if (publicKeyHex === undefined || salt === undefined) return [];
+  return [{ publicKey: new Uint8Array(Buffer.from(publicKeyHex, 'hex')), publicKeyHex, salt }];
 }

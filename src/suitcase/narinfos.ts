@@ -11,7 +11,7 @@ import { onDisk } from './disk-error.ts';
 import { StagedFiles } from './staged-files.ts';
 
 /** Limit on a narinfo, as for those of a cache. */
-const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
+export const MAX_NARINFO_BYTES = 4 * 1024 * 1024;
 
 /**
  * Writes narinfos into a suitcase. Their NARs are on the disk. Plain Nix reads the narinfos of a whole closure, so those

@@ -15,7 +15,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { Turn } from '../store/turn.ts';
 import { lackOf } from '../subscription/fetch-resolution.ts';
 import type { Lack } from '../subscription/missing.ts';
-import { putMaps, type CarriedMap } from './carried-maps.ts';
+import { completeMaps, putMaps, type CarriedMap } from './carried-maps.ts';
 import { onDisk } from './disk-error.ts';
 import { putNarInfos, putRealisations } from './narinfos.ts';
 import { assertFileSizes, onBlocks, roomAt, type Room } from './room.ts';
@@ -162,6 +162,8 @@ export async function pack(options: PackOptions): Promise<Packed> {
   await writeNars(toWrite, { ...writing, mayLink: true });
   await putNarInfos(infos, left, suitcase);
   const refusedRealisations = await putRealisations(packed, store, suitcase);
+  const { publisherTimeoutMs: timeoutMs } = options.sources;
+  await completeMaps(options.maps, workplace, { now: options.now, timeoutMs, signal });
   const maps = await onDisk(dir, () => putMaps(options.maps, store, suitcase, options.now));
   await putContents({ ...options.words, at: options.now.toISOString(), roots: result.roots }, suitcase, options);
   return { ...nothing, nars: all.length, bytes: bytes - partBytes, mended: wrong.length, maps, refusedRealisations };

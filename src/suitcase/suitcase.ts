@@ -1,14 +1,19 @@
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
+import { readBounded } from '../disk/read-small.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
+import { parseStorePath } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { inState, STATE_FOLDER } from '../store/state-folder.ts';
 import { onDisk } from './disk-error.ts';
 
 /** Text for people who find the disk. */
 export const README = 'README.txt';
+/** Bytes of a list of contents: more than a hundred thousand roots. */
+const MAX_CONTENTS_BYTES = 16 * 1024 * 1024;
 
 /** The contents of a suitcase, as its last pack has left them. */
 export interface Contents {
@@ -20,6 +25,15 @@ export interface Contents {
   /** What the other site has, for people: paths of its closure were left out. */
   readonly since?: string | undefined;
 }
+
+const TEXT = v.pipe(v.string(), v.maxLength(4096));
+const CONTENTS = v.object({
+  version: v.literal(1),
+  at: TEXT,
+  what: v.array(TEXT),
+  roots: v.array(v.pipe(TEXT, v.transform(parseStorePath))),
+  since: v.optional(TEXT),
+});
 
 /**
  * Opens a folder as a suitcase: a binary cache in which `narswarm/` has the list of its contents and hash maps.
@@ -55,4 +69,30 @@ export function contentsFile(suitcase: Pick<FileStore, 'stateDir'>): string {
 
 export function formatContents(contents: Contents): string {
   return `${JSON.stringify({ version: 1, ...contents }, null, 1)}\n`;
+}
+
+/**
+ * Reads the contents of a suitcase that strangers may have packed.
+ *
+ * @throws NOT_FOUND if it has none; STORE_CORRUPT if they are damaged
+ */
+export async function readContents(dir: string): Promise<Contents> {
+  const path = contentsFile({ stateDir: join(dir, STATE_FOLDER) });
+  const bytes = await onDisk(path, () => readBounded(path, MAX_CONTENTS_BYTES));
+  if (bytes === undefined) {
+    throw new NarswarmError(
+      'NOT_FOUND',
+      `${dir} has no narswarm/suitcase.json, which narswarm pack writes at its end: run pack again to complete it, or take a path from there with narswarm fetch PATH --from ${dir}`,
+      { facts: { path } },
+    );
+  }
+  try {
+    return v.parse(CONTENTS, JSON.parse(Buffer.from(bytes).toString()));
+  } catch (cause) {
+    throw new NarswarmError(
+      'STORE_CORRUPT',
+      `${path} is damaged: run narswarm pack again, or take a path from there with narswarm fetch PATH --from ${dir}`,
+      { cause, facts: { path } },
+    );
+  }
 }

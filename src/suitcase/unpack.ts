@@ -1,0 +1,161 @@
+import { readBounded } from '../disk/read-small.ts';
+import { fileURLToPath } from 'node:url';
+import { isNarswarmError, type NarswarmError } from '../errors.ts';
+import { topsOf, type MissingPath } from '../fetch/closure.ts';
+import type { Tell } from '../fetch/events.ts';
+import type { Plan } from '../fetch/plan.ts';
+import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
+import type { PrefetchResult } from '../fetch/prefetch-result.ts';
+import { Target } from '../fetch/target.ts';
+import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { PublisherAddress } from '../index/address.ts';
+import type { StoreHash, StorePath } from '../nix/brands.ts';
+import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { baseNameOf, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
+import { addPin } from '../store/pins.ts';
+import { lackOf } from '../subscription/fetch-resolution.ts';
+import type { Lack } from '../subscription/missing.ts';
+import { takeMaps, type TakenMaps } from './carried-maps.ts';
+import { MAX_NARINFO_BYTES } from './narinfos.ts';
+import { readContents, type Contents } from './suitcase.ts';
+import { fileSizeOf } from './suitcase-nars.ts';
+
+export interface UnpackOptions extends Omit<WorkplaceOptions, 'network' | 'lanCaches' | 'http'> {
+  /** The suitcase. */
+  readonly dir: string;
+  /** The same as a cache. */
+  readonly upstream: Upstream;
+  readonly trustedPublicKeys: PrefetchOptions['trustedPublicKeys'];
+  /** Publishers that this machine follows. Hash maps of others are left alone. */
+  readonly followed: readonly PublisherAddress[];
+  /** True to import what is unpacked into a Nix store, `to` or the local one. */
+  readonly imports: boolean;
+  readonly to?: string | undefined;
+  /** True to pin the roots, so that gc keeps them. */
+  readonly pins: boolean;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+  readonly tell: Tell;
+}
+
+export interface Unpacked extends Pick<PrefetchResult, 'closure' | 'imported' | 'roots' | 'missing'> {
+  /** The plans that were carried out: of the roots, and of what paths that are not trusted refer to. */
+  readonly plans: readonly Plan[];
+  readonly contents: Contents;
+  readonly maps: TakenMaps;
+  readonly pinned: readonly StorePath[];
+  /** The reason why something is missing. Undefined if all of the suitcase is here. */
+  readonly error: NarswarmError | undefined;
+  /** The missing paths, if they are the reason. */
+  readonly lack: Lack | undefined;
+}
+
+/**
+ * Unpacks a suitcase into the file store: hash maps of followed publishers, then all paths whose narinfos this machine
+ * trusts and whose NARs have the signed contents. Paths that do not verify are left out with their referrers. Continues
+ * an interrupted run. Asks nobody else.
+ *
+ * @throws NOT_FOUND, STORE_CORRUPT as {@link readContents}; STORE_FULL, STORE_UNWRITABLE; the signal's reason
+ */
+export async function unpack(options: UnpackOptions): Promise<Unpacked> {
+  const { dir, upstream, signal, now, to, imports, dryRun = false } = options;
+  const contents = await readContents(dir);
+  await using workplace = await Workplace.open({ ...options, network: undefined });
+  const { store } = workplace;
+  const maps = dryRun ? NO_MAPS : await takeMaps(dir, store, options.followed, now);
+  const take = (roots: readonly string[]): Promise<PrefetchResult> =>
+    workplace.prefetch(
+      {
+        roots,
+        publishers: [],
+        publisherTimeoutMs: 0,
+        upstreams: [upstream],
+        trustedPublicKeys: options.trustedPublicKeys,
+        dryRun,
+        keepGoing: true,
+        copy: imports,
+        to: imports ? to : undefined,
+        holdAll: true,
+        looksInto: 'all',
+        wantedOf: (paths) => wantedOf(paths, options),
+      },
+      { tell: options.tell, signal },
+    );
+  const result = await take(contents.roots);
+  signal.throwIfAborted();
+  // A path that is not trusted names no references that count. Each of them is judged for itself.
+  const below = await namedBelow(result.missing, upstream);
+  const rest = below.length === 0 ? undefined : await take(below);
+  signal.throwIfAborted();
+  const toPin = [...result.roots, ...(rest === undefined ? [] : topsOf(rest.closure))];
+  const pinned: StorePath[] = [];
+  if (options.pins && !dryRun)
+    for (const path of new Set(toPin)) pinned.push((await addPin(store, path, now, signal)).storePath);
+  const { error = maps.failures[0], lack } = lackOf(result.missing, [result]);
+  return {
+    contents,
+    closure: new Map([...result.closure, ...(rest?.closure ?? [])]),
+    plans: [result.plan, ...(rest === undefined ? [] : [rest.plan])],
+    roots: result.roots,
+    missing: result.missing,
+    imported: result.imported,
+    maps,
+    pinned,
+    error,
+    lack,
+  };
+}
+
+const NO_MAPS: TakenMaps = { taken: [], unfollowed: [], failures: [] };
+
+/**
+ * Returns the paths whose NARs the store should hold: all but those whose NAR was left out of the suitcase, since this
+ * site has it, and which the Nix store indeed holds.
+ */
+async function wantedOf(
+  paths: readonly StorePath[],
+  { upstream, imports, to, signal }: UnpackOptions,
+): Promise<ReadonlySet<StorePath>> {
+  const leftOut: StorePath[] = [];
+  for (const path of paths) if (!(await hasNar(path, upstream))) leftOut.push(path);
+  if (leftOut.length === 0) return new Set(paths);
+  await using target = new Target(imports ? to : undefined, { signal });
+  const lacking = await target.invalidPaths(leftOut).catch((error: unknown) => {
+    if (isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) return new Set(leftOut);
+    throw error;
+  });
+  const spared = new Set(leftOut.filter((path) => !lacking.has(path)));
+  return new Set(paths.filter((path) => !spared.has(path)));
+}
+
+/** Returns true if a cache in a folder has the file that its narinfo of a path names. */
+async function hasNar(path: StorePath, upstream: Upstream): Promise<boolean> {
+  const info = await readUntrusted(storeHashOf(path), upstream);
+  try {
+    return info !== undefined && fileSizeOf(fileURLToPath(upstream.narUrl(info.url))) !== undefined;
+  } catch {
+    return false; // the fetch says what is wrong with it
+  }
+}
+
+/** Returns the hash parts of all paths that narinfos name below the missing paths, trusted or not. */
+async function namedBelow(missing: readonly MissingPath[], upstream: Upstream): Promise<StoreHash[]> {
+  const tops = missing.map(({ path }) => parseStoreHash(baseNameOf(path as StorePath).slice(0, 32)));
+  const seen = new Set<StoreHash>(tops);
+  for (const hash of seen)
+    for (const name of (await readUntrusted(hash, upstream))?.references ?? [])
+      seen.add(parseStoreHash(name.slice(0, 32)));
+  for (const hash of tops) seen.delete(hash);
+  return [...seen];
+}
+
+/** Reads a narinfo of a cache in a folder without a check of its signature. Undefined if there is no sound one. */
+async function readUntrusted(hash: StoreHash, { narInfoUrl }: Upstream): Promise<NarInfo | undefined> {
+  try {
+    const bytes = await readBounded(fileURLToPath(narInfoUrl(hash)), MAX_NARINFO_BYTES);
+    return bytes === undefined ? undefined : parseNarInfo(Buffer.from(bytes).toString());
+  } catch {
+    return undefined;
+  }
+}
