@@ -48,7 +48,7 @@ suite('a site that only a disk gets to', { concurrency: 2 }, () => {
 
         const third = lan.host('third');
         const to = await lab.folder('nix');
-        const [program = '', ...wrapped] = third.wrapper;
+        const [program, ...wrapped] = third.wrapper;
         const copy = ['nix', 'copy', '--from', `file://${usb}`, '--to', to, made.root];
         const trust = ['--extra-experimental-features', 'nix-command', '--trusted-public-keys', made.publicKey];
         await execa(program, [...wrapped, ...copy, ...trust], { env: lab.env });

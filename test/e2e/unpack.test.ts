@@ -279,7 +279,7 @@ describe('unpack', { concurrency: 2 }, () => {
     ],
   ] as const)
     test(`a hostile suitcase costs only its own paths: ${what}`, async () => {
-      const dir = await hostile(change as Parameters<typeof hostile>[0]);
+      const dir = await hostile(change);
       const store = await lab.folder('store');
       const run = await unpack(dir, store);
       assert.equal(run.status, status, run.stderr + run.stdout);
@@ -289,6 +289,23 @@ describe('unpack', { concurrency: 2 }, () => {
       assert.equal(whole.status, 0, whole.stderr);
       assert.equal((await assertSound(store, made.publicKey)).narInfos.length, PATHS);
     });
+
+  test('all contents are checked, however many they are', async () => {
+    const own = await lab.closure([9_000_000, 5_000]);
+    const dir = await pack(own.root, [own.cacheDir], own.publicKey);
+    const leaf = [...(await readNarInfos(dir)).values()].find(({ storePath }) => storePath.endsWith('lab-blob-1'));
+    assert.ok(leaf !== undefined);
+    const other = (await execa('xz', ['-c'], { input: 'something else', encoding: 'buffer' })).stdout;
+    const fileHash = fileHashOf(createHash('sha256').update(other).digest());
+    await writeFile(join(dir, 'nar', `${fileHash}.nar.xz`), other);
+    const lie = { ...leaf, url: `nar/${fileHash}.nar.xz`, fileHash, fileSize: other.length };
+    await writeFile(narInfoIn(dir, leaf), formatNarInfo(lie));
+    const store = await lab.folder('store');
+    const run = await lab.run(['unpack', dir, '--store', store, '--trusted-public-key', own.publicKey]);
+    assert.equal(run.status, 5, run.stderr);
+    assert.match(run.stderr, /does not have the signed contents/);
+    assert.equal((await assertSound(store, own.publicKey)).narInfos.length, 2);
+  });
 
   test('a list of contents that is no list is refused', async () => {
     const store = await lab.folder('store');
