@@ -151,9 +151,9 @@ async function namedBelow(missing: readonly MissingPath[], upstream: Upstream): 
 }
 
 /** Reads a narinfo of a cache in a folder without a check of its signature. Undefined if there is no sound one. */
-async function readUntrusted(hash: StoreHash, { narInfoUrl }: Upstream): Promise<NarInfo | undefined> {
+async function readUntrusted(hash: StoreHash, upstream: Upstream): Promise<NarInfo | undefined> {
   try {
-    const bytes = await readBounded(fileURLToPath(narInfoUrl(hash)), MAX_NARINFO_BYTES);
+    const bytes = await readBounded(fileURLToPath(upstream.narInfoUrl(hash)), MAX_NARINFO_BYTES);
     return bytes === undefined ? undefined : parseNarInfo(Buffer.from(bytes).toString());
   } catch {
     return undefined;
