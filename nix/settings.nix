@@ -54,6 +54,17 @@ let
         example = "ssh-ng://server";
         description = "Nix store to import into, instead of this machine's. Needs `import`.";
       };
+      profile = optional types.str {
+        example = "/nix/var/nix/profiles/night";
+        description = ''
+          Nix profile that gets each imported generation. Nothing is switched. The user of the update must be able to write its
+          folder. Needs `import`.
+        '';
+      };
+      switch-to = optional types.str {
+        example = "/run/current-system";
+        description = "Link to what runs now: an update tells what a switch would change, and switches nothing.";
+      };
       sources = switch "Whether to fetch the sources of its build closure, too.";
       publish = switch "Whether to make it a root of this machine's own hash map. Needs `publish` of the machine.";
     };

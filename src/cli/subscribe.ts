@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { SUBSCRIPTION_NAME } from '../subscription/subscription.ts';
@@ -9,6 +10,8 @@ interface SubscribeOptions extends CommonOptions {
   readonly file?: string;
   readonly import: boolean;
   readonly to?: string;
+  readonly profile?: string;
+  readonly switchTo?: string;
   readonly sources: boolean;
   readonly publish: boolean;
   readonly replace?: boolean;
@@ -25,6 +28,11 @@ export function subscribeCommand(): Command {
     .option('-f, --file <file>', 'Nix file in which SOURCE is an attribute')
     .option('--import', 'import it into the Nix store with nix copy after each update', false)
     .option('--to <store-uri>', 'Nix store to import into, instead of the local one')
+    .option('--profile <path>', 'Nix profile that gets each imported generation, such as /nix/var/nix/profiles/night')
+    .option(
+      '--switch-to <path>',
+      'link to what runs now, such as /run/current-system: updates tell what a switch would change',
+    )
     .option('--sources', 'fetch the sources of its build closure, too', false)
     .option('--publish', 'make it a named root of this machine’s own hash map', false)
     .option('--replace', 'replace a subscription of that name');
@@ -47,6 +55,8 @@ export function subscribeCommand(): Command {
         );
       if (options.to !== undefined && !options.import)
         throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
+      if (options.profile !== undefined && !options.import)
+        throw new NarswarmError('USAGE', '--profile gets the imported paths: give --import, too');
       const [{ absoluteSource }, { addSubscription, replaceSubscription }, { checkPlace }, { editConfigFile }] =
         await Promise.all([
           import('../subscription/absolute-source.ts'),
@@ -60,7 +70,8 @@ export function subscribeCommand(): Command {
       });
       const absent = await checkPlace({ source, file });
       const { import: imports, to, sources, publish } = options;
-      const subscription = { name, source, file, import: imports, to, sources, publish };
+      const [profile, switchTo] = [options.profile, options.switchTo].map((path) => path && resolve(path));
+      const subscription = { name, source, file, import: imports, to, profile, switchTo, sources, publish };
       const { path, subscriptions } = await config();
       const replaces = options.replace === true && subscriptions.some((known) => known.name === name);
       const edit = replaces ? replaceSubscription : addSubscription;
@@ -74,6 +85,8 @@ export function subscribeCommand(): Command {
           source: shownSource(source),
           file: file ?? null,
           to: to ?? null,
+          profile: profile ?? null,
+          switchTo: switchTo ?? null,
           config: path,
           replaced: replaces,
         },

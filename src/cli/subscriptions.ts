@@ -15,13 +15,16 @@ export function subscriptionsCommand(): Command {
         extrasOf(subscription),
       ]);
       const widths = [0, 1].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
-      for (const [index, { name, source, file, import: imports, to, sources, publish, where }] of declared.entries()) {
+      for (const [index, subscription] of declared.entries()) {
+        const { name, source, file, import: imports, to, profile, switchTo, sources, publish, where } = subscription;
         const facts = {
           name,
           source: shownSource(source),
           file: file ?? null,
           import: imports,
           to: to ?? null,
+          profile: profile ?? null,
+          switchTo: switchTo ?? null,
           sources,
           publish,
           where,
@@ -34,9 +37,11 @@ export function subscriptionsCommand(): Command {
   );
 }
 
-function extrasOf({ import: imports, to, sources, publish }: Subscription): string {
+function extrasOf({ import: imports, to, profile, switchTo, sources, publish }: Subscription): string {
   return [
     ...(imports ? [to === undefined ? 'import' : `import to ${to}`] : []),
+    ...(profile === undefined ? [] : [`profile ${profile}`]),
+    ...(switchTo === undefined ? [] : [`switch to ${switchTo}`]),
     ...(sources ? ['sources'] : []),
     ...(publish ? ['publish'] : []),
   ].join(', ');

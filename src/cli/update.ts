@@ -24,6 +24,7 @@ import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addImport, addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { timeWindow } from './time-window.ts';
+import { tellSwitching } from './switching.ts';
 import { throwIncomplete } from './incomplete.ts';
 import { alreadyHere, formatCount, formatDuration, formatSize, one } from './values.ts';
 
@@ -133,6 +134,7 @@ export function updateCommand(): Command {
           display.stop();
           if (updated.state !== undefined) states.push(updated.state);
           tellUpdated(output, updated, options.dryRun === true);
+          tellSwitching(output, updated);
         },
         onForgotten: (name) => {
           output.result('forgotten', { name });
@@ -169,7 +171,7 @@ export function updateCommand(): Command {
 /** Reports the result of updating one subscription. */
 export function tellUpdated(
   output: Output,
-  { subscription, state, error, lack, notes, leftOut, leftOutCount, nars, paths, progress }: Updated,
+  { subscription, state, error, lack, notes, leftOut, leftOutCount, nars, paths, progress, isInProfile }: Updated,
   dryRun: boolean,
 ): void {
   const { name } = subscription;
@@ -190,10 +192,12 @@ export function tellUpdated(
     missingCount: state?.missingCount ?? 0,
     leftOut,
     leftOutCount,
+    ...(isInProfile === undefined ? {} : { isInProfile }),
     notes: notes.map((note) => noteSentence(note)),
     ...(error === undefined ? {} : { code: error.code, message }),
   };
   output.result('subscription', facts, sentence());
+  if (isInProfile === true) output.note(`  ${subscription.profile} has it as its newest generation`);
   for (const note of notes)
     if (isWarnedOf(note)) continue;
     else if (isUnexpected(note)) output.warn(`${name}: ${noteSentence(note)}`);

@@ -158,8 +158,10 @@ function tableOf(subscription: Subscription): string[] {
 }
 
 /** Formats a subscription as TOML, without defaults. */
-function entriesOf({ source, file, import: imports, to, sources, publish }: Subscription): Map<string, string> {
-  const entries = Object.entries({ source, file, import: imports, to, sources, publish });
+function entriesOf(subscription: Subscription): Map<string, string> {
+  const { source, file, import: imports, to, profile, switchTo, sources, publish } = subscription;
+  const table = { source, file, import: imports, to, profile, 'switch-to': switchTo, sources, publish };
+  const entries = Object.entries(table);
   return new Map(
     entries.flatMap(([key, value]) => {
       if (value === undefined || value === false) return [];
@@ -191,9 +193,7 @@ export function checkEdit(text: string, wanted: readonly Subscription[], before:
 }
 
 function contents(values: ConfigFile['values'], subscriptions: readonly Subscription[]): unknown {
-  const tables = subscriptions.map(({ name, source, file, import: imports, to, sources, publish }) => {
-    return [name, { source, file, imports, to, sources, publish }] as const;
-  });
+  const tables = subscriptions.map((subscription) => [subscription.name, entriesOf(subscription)] as const);
   return [new Map(Array.from(values, ([key, { written }]) => [key, written])), new Map(tables)];
 }
 

@@ -26,7 +26,7 @@ export interface ConfigFile {
 
 type Path = readonly (string | number)[];
 
-const SUBSCRIPTION_KEYS = ['source', 'file', 'import', 'to', 'sources', 'publish'] as const;
+const SUBSCRIPTION_KEYS = ['source', 'file', 'import', 'to', 'profile', 'switch-to', 'sources', 'publish'] as const;
 
 const EXPECTED: Readonly<Record<Shape, string>> = {
   text: 'Expected a text in quotes.',
@@ -48,17 +48,25 @@ const SubscriptionTable = v.pipe(
     file: v.optional(text),
     import: flag,
     to: v.optional(text),
+    profile: v.optional(text),
+    'switch-to': v.optional(text),
     sources: flag,
     publish: flag,
   }),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed) return;
-    const refuse = (key: 'source' | 'file' | 'to', message: string): void => {
+    const refuse = (key: 'source' | 'file' | 'to' | 'profile' | 'switch-to', message: string): void => {
       const { value: input } = dataset;
       addIssue({ message, path: [{ type: 'object', origin: 'value', input, key, value: input[key] }] });
     };
     if (dataset.value.to !== undefined && !dataset.value.import)
       refuse('to', 'Expected import = true beside it: it names a store to import into.');
+    if (dataset.value.profile !== undefined && !dataset.value.import)
+      refuse('profile', 'Expected import = true beside it: it gets the imported paths.');
+    if (dataset.value.profile !== undefined && dataset.value.to?.startsWith('ssh') === true)
+      refuse('profile', 'Expected a store on this machine in `to`: Nix sets profiles only where its store is.');
+    for (const key of ['profile', 'switch-to'] as const)
+      if (dataset.value[key]?.startsWith('/') === false) refuse(key, 'Expected an absolute path.');
     try {
       const { source, file } = dataset.value;
       const [here, there] = ['/here', '/there'].map((cwd) => absoluteSource(source, { file, cwd }));
@@ -122,7 +130,9 @@ export function parseConfig(toml: string, file: string): ConfigFile {
     subscriptions: Object.entries(subscriptions)
       .map(([name, table]) => ({ name, table, line: lineOf(places.outline, ['subscriptions', name]) }))
       .toSorted((one, other) => one.line - other.line)
-      .map(({ name, table, line }) => Object.assign(table, { name, where: `${file}:${line}` })),
+      .map(({ name, table: { 'switch-to': switchTo, ...table }, line }) =>
+        Object.assign(table, switchTo === undefined ? {} : { switchTo }, { name, where: `${file}:${line}` }),
+      ),
   };
 }
 

@@ -83,7 +83,7 @@ export async function runNix(
  * processor time: more than Nix needs for the answer.
  */
 export async function askNix(
-  program: 'nix' | 'nix-store',
+  program: 'nix' | 'nix-store' | 'nix-env',
   args: readonly string[],
   options: CallOptions,
 ): Promise<RunResult> {

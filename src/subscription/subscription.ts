@@ -12,6 +12,10 @@ export interface Subscription {
   readonly import: boolean;
   /** URI of the store to import into. Undefined: the local store. */
   readonly to?: string | undefined;
+  /** Absolute path of a Nix profile that gets each imported generation. */
+  readonly profile?: string | undefined;
+  /** Absolute path of a link to what runs now: an update tells what a switch from it would change. */
+  readonly switchTo?: string | undefined;
   /** True to fetch the fixed-output sources of the derivation's build closure, too. */
   readonly sources: boolean;
   /** True to make it a named root of this machine's own hash map. */

@@ -6,6 +6,7 @@ import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { fetchSubscription, type FetchedSource } from './fetch-subscription.ts';
+import { addProfileGeneration } from '../nix/profile.ts';
 import { GenerationRoots } from './gc-roots.ts';
 import { lostPaths, summaryOf } from './lost.ts';
 import { keeperFor } from './room-keeper.ts';
@@ -14,6 +15,7 @@ import { differencesNote, type Note } from './note.ts';
 import { generationNumber, nextState, type Outcome } from './next-state.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
+import { switchingOf, type Switching } from './switching.ts';
 import type { UpdateContext } from './update-context.ts';
 import { partialsOf } from './wanted-partials.ts';
 
@@ -43,6 +45,10 @@ export interface Updated {
   /** Size in bytes of the NARs that no source delivered, by FileHash. */
   readonly lacking: ReadonlyMap<FileHash, number>;
   readonly paths: number;
+  /** True if the run added a generation to the subscription's profile. */
+  readonly isInProfile?: boolean | undefined;
+  /** What a switch from `switchTo` would change, or why that is unknown. Undefined unless all new paths are known. */
+  readonly switching?: Switching | NarswarmError | undefined;
   /** The bytes of each sender. Undefined if nothing was begun. */
   readonly progress?: Progress | undefined;
   /** Names of the partial files that the next run may continue. Undefined if this one could not plan everything. */
@@ -64,7 +70,7 @@ export function failedOf(subscription: Subscription, error: NarswarmError): Upda
 }
 
 /** An outcome, with facts that are reported once and not written to the state. */
-type ToldOutcome = Outcome & FetchedSource;
+type ToldOutcome = Outcome & FetchedSource & Pick<Updated, 'isInProfile'>;
 
 /**
  * Updates one subscription: resolves its source, fetches new paths, imports them if the subscription says so, and
@@ -120,12 +126,14 @@ export async function updateSubscription(subscription: Subscription, context: Up
   if (!context.dryRun && outcome.error === undefined) {
     try {
       outcome = await withLost(outcome, subscription, context);
+      outcome = await withProfile(outcome, subscription, signal);
     } catch (error) {
       outcome = { ...outcome, error: asFailure(error, signal) };
     }
   }
   outcome = { ...outcome, notes: [...outcome.notes, ...(kept?.notes ?? [])] };
-  const summary = { ...summarise(outcome), wantedPartials, progress };
+  const switching = await switchingTo(outcome, subscription, context);
+  const summary = { ...summarise(outcome), wantedPartials, progress, switching };
   if (context.dryRun) {
     return { subscription, state: last, ...summary };
   }
@@ -153,6 +161,35 @@ async function withLost(
   return { ...outcome, lost: missing, error: lackError('STORE_CORRUPT', lack), lack };
 }
 
+/** Makes the path that a source stands for the newest generation of the subscription's profile. */
+async function withProfile(
+  outcome: ToldOutcome,
+  { profile, to }: Subscription,
+  signal: AbortSignal,
+): Promise<ToldOutcome> {
+  if (profile === undefined || outcome.error !== undefined) return outcome;
+  if (outcome.main === undefined)
+    throw new NarswarmError('USAGE', `its source stands for several paths, but ${profile} takes one: subscribe to one`);
+  return { ...outcome, isInProfile: await addProfileGeneration(profile, outcome.main, { store: to, signal }) };
+}
+
+/** Compares what runs now with the new paths. A failure is none of the update. */
+async function switchingTo(
+  { error, parts }: ToldOutcome,
+  subscription: Subscription,
+  { workplace, signal }: UpdateContext,
+): Promise<Updated['switching']> {
+  const { switchTo } = subscription;
+  if (switchTo === undefined || error !== undefined) return undefined;
+  try {
+    const closures = parts.map(({ closure }) => closure);
+    const { storeDir } = workplace.store;
+    return await switchingOf(switchTo, subscription, parts.flatMap(topsIn), closures, { storeDir, signal });
+  } catch (failure) {
+    return asFailure(failure, signal);
+  }
+}
+
 /** Returns a state that keeps only the newest generation. */
 function withoutOlder(state: SubscriptionState): SubscriptionState {
   return { ...state, generations: state.generations.slice(0, 1) };
@@ -175,13 +212,15 @@ function summarise({
   parts,
   notes,
   leftOut,
-}: ToldOutcome): Omit<Updated, 'subscription' | 'state' | 'wantedPartials' | 'progress'> {
+  isInProfile,
+}: ToldOutcome): Omit<Updated, 'subscription' | 'state' | 'wantedPartials' | 'progress' | 'switching'> {
   return {
     error,
     lack,
     notes,
     leftOut: leftOut.slice(0, MAX_MISSING),
     leftOutCount: leftOut.length,
+    isInProfile,
     nars: new Map(parts.flatMap((part) => [...narsOf(part)])),
     lacking: new Map(parts.flatMap((part) => [...lackingOf(part)])),
     paths: sum(parts, ({ closure }) => closure.size),

@@ -59,6 +59,7 @@ test('people see local times and how long ago, and a source as they wrote it', (
         health: 'complete',
         isDamaged: false,
         isUpdating: false,
+        roots: [],
         state: {
           completeAsOf: at.toISOString(),
           generations: [{ number: 31, at: at.toISOString(), roots: [] }],

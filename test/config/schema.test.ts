@@ -35,7 +35,21 @@ suite('the config file', () => {
     ]);
   });
 
+  test('returns the profile and the running path of a subscription', () => {
+    const text = '[subscriptions.a]\nsource = "/x"\nimport = true\nprofile = "/p"\nswitch-to = "/run/current-system"\n';
+    const [subscription] = parseConfig(text, FILE).subscriptions;
+    assert.deepEqual([subscription?.profile, subscription?.switchTo], ['/p', '/run/current-system']);
+  });
+
   const refused: readonly (readonly [text: string, line: number, says: RegExp])[] = [
+    ['[subscriptions.a]\nsource = "/x"\nprofile = "/p"', 3, /profile.*Expected import = true/],
+    [
+      '[subscriptions.a]\nsource = "/x"\nimport = true\nto = "ssh-ng://h"\nprofile = "/p"',
+      5,
+      /profile.*Expected a store on this machine/,
+    ],
+    ['[subscriptions.a]\nsource = "/x"\nswitch-to = "result"', 3, /switch-to.*Expected an absolute path/],
+    ['[subscriptions.a]\nsource = "/x"\nimport = true\nprofile = "p"', 4, /profile.*Expected an absolute path/],
     ['max-sise = "50G"', 1, /no key "max-sise": did you mean max-size\?/],
     ['# max-size\n\nmaxSize = "50G"', 3, /did you mean max-size\?/],
     ['trusted_public_keys = []', 1, /did you mean trusted-public-key\?/],

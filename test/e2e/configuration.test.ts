@@ -87,12 +87,15 @@ describe('configuration', { concurrency: 4 }, () => {
     const file = await configFile(text);
     const config = ['--config', file];
     const cwd = await lab.folder('flake');
-    const added = await lab.run(['subscribe', 'system', '.#system', '--import', '--to', '/mnt', ...config], { cwd });
+    const added = await lab.run(
+      ['subscribe', 'system', '.#system', '--import', '--to', '/mnt', '--switch-to', '/run/x', ...config],
+      { cwd },
+    );
     assert.equal(added.status, 0, added.stderr);
     const attribute = ['subscribe', 'stdenv', 'stdenv', '-f', './default.nix', '--sources', '--publish', ...config];
     assert.equal((await lab.run(attribute, { cwd })).status, 0);
     const listed = await lab.run(['subscriptions', ...config]);
-    const off = { import: false, to: null, sources: false, publish: false };
+    const off = { import: false, to: null, profile: null, switchTo: null, sources: false, publish: false };
     assert.deepEqual(listed.events, [
       {
         event: 'subscription',
@@ -102,6 +105,7 @@ describe('configuration', { concurrency: 4 }, () => {
         ...off,
         import: true,
         to: '/mnt',
+        switchTo: '/run/x',
         where: `${file}:4`,
       },
       {
@@ -112,13 +116,13 @@ describe('configuration', { concurrency: 4 }, () => {
         ...off,
         sources: true,
         publish: true,
-        where: `${file}:9`,
+        where: `${file}:10`,
       },
     ]);
     const plain = await lab.runPlain(['subscriptions', ...config]);
     assert.match(
       plain.stdout,
-      /^system +\S+#system +import to \/mnt\nstdenv +-f \S+\/default\.nix stdenv +sources, publish\n$/,
+      /^system +\S+#system +import to \/mnt, switch to \/run\/x\nstdenv +-f \S+\/default\.nix stdenv +sources, publish\n$/,
     );
 
     const taken = await lab.run(['subscribe', 'system', '/run/current-system', ...config]);

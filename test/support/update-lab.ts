@@ -14,6 +14,8 @@ export interface Subscribed {
   readonly import?: boolean;
   readonly to?: string | undefined;
   readonly publish?: boolean;
+  readonly profile?: string;
+  readonly 'switch-to'?: string;
 }
 
 export class Machine {

@@ -1,0 +1,47 @@
+/** What a switch from a running profile to a subscription's newest paths would change. */
+import type { Closure } from '../fetch/closure.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { followToStore } from '../nix/follow-links.ts';
+import { queryClosure, queryInvalidPaths } from '../nix/nix-queries.ts';
+import { packageChanges, type PackageChanges } from '../nix/package-changes.ts';
+import type { StoreCallOptions } from '../nix/run-nix.ts';
+import { StoreSession } from '../nix/store-session.ts';
+import type { Subscription } from './subscription.ts';
+
+export interface Switching extends PackageChanges {
+  readonly from: StorePath;
+  readonly to: readonly StorePath[];
+}
+
+/**
+ * Compares the closure of what runs now with new closures. Switches nothing.
+ *
+ * @param subscription with `switchTo`. The running path is looked up in its store if that has it, otherwise in the default one
+ * @param tops the new paths that the closures are of
+ * @throws NOT_FOUND, STORE_PATH_INVALID if `switchTo` leads to no store path; NIX_MISSING, NIX_FAILED if the store does not
+ *   hold it; the signal's reason
+ */
+export async function switchingOf(
+  switchTo: string,
+  { to: store }: Pick<Subscription, 'to'>,
+  tops: readonly StorePath[],
+  closures: readonly Closure[],
+  { storeDir, signal }: { readonly storeDir: string; readonly signal: AbortSignal },
+): Promise<Switching> {
+  const from = await followToStore(switchTo, storeDir);
+  const after = new Map(closures.flatMap((closure) => [...closure]));
+  const before = await runningClosure(from, store, signal);
+  return { from, to: tops, ...packageChanges(before, after.values()) };
+}
+
+async function runningClosure(
+  from: StorePath,
+  store: string | undefined,
+  signal: AbortSignal,
+): Promise<{ readonly storePath: StorePath; readonly narSize: number }[]> {
+  const isElsewhere = store !== undefined && (await queryInvalidPaths([from], store, { signal })).size > 0;
+  const options: StoreCallOptions = { store: isElsewhere ? undefined : store, signal };
+  const paths = await queryClosure(from, options);
+  await using session = StoreSession.open(options);
+  return await session.queryPathInfos(paths);
+}
