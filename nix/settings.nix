@@ -66,6 +66,7 @@ let
         description = "Link to what runs now: an update tells what a switch would change, and switches nothing.";
       };
       sources = switch "Whether to fetch the sources of its build closure, too.";
+      ready = switch "Whether to fetch what a rebuild without a network would lack, too. Needs `import`.";
       publish = switch "Whether to make it a root of this machine's own hash map. Needs `publish` of the machine.";
     };
   };

@@ -34,6 +34,8 @@ export function noteSentence(note: Note | string, when = (time: string): string 
       return 'a list of store paths does not name their sources, so no sources are fetched';
     case 'unknown-sources':
       return `${note.path}: Nix does not have the derivation that it was built from, so its sources are unknown; subscribe to an installable to fetch them`;
+    case 'unknown-builds':
+      return `${note.path}: Nix does not have its derivation, so what a rebuild needs is unknown; subscribe to an installable for that`;
     case 'profile':
       return `${note.path}: its closure on this machine is ${note.paths} ${note.paths === 1 ? 'path' : 'paths'}; those that were built here are in no cache`;
     case 'undecided-outputs':

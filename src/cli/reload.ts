@@ -86,8 +86,8 @@ function subscriptionChanges(
 }
 
 /** Leaves out its line in the file. */
-function factsOf({ source, file, import: imports, to, sources, publish }: Subscription): object {
-  return { source, file, imports, to, sources, publish };
+function factsOf({ source, file, import: imports, to, sources, ready, publish }: Subscription): object {
+  return { source, file, imports, to, sources, ready, publish };
 }
 
 function sentence(file: string, { applied, waiting, added, changed, removed }: Changes): string {

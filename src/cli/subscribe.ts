@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import { SUBSCRIPTION_NAME } from '../subscription/subscription.ts';
+import { canBeReady, READY_NEEDS, SUBSCRIPTION_NAME } from '../subscription/subscription.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { shownSource } from '../subscription/subscription.ts';
 import { addCommon } from './shared-options.ts';
@@ -13,6 +13,7 @@ interface SubscribeOptions extends CommonOptions {
   readonly profile?: string;
   readonly switchTo?: string;
   readonly sources: boolean;
+  readonly ready: boolean;
   readonly publish: boolean;
   readonly replace?: boolean;
 }
@@ -34,6 +35,7 @@ export function subscribeCommand(): Command {
       'link to what runs now, such as /run/current-system: updates tell what a switch would change',
     )
     .option('--sources', 'fetch the sources of its build closure, too', false)
+    .option('--ready', 'fetch what a rebuild without a network would lack, too; needs --import', false)
     .option('--publish', 'make it a named root of this machine’s own hash map', false)
     .option('--replace', 'replace a subscription of that name');
   addCommon(
@@ -41,6 +43,7 @@ export function subscribeCommand(): Command {
     [
       'narswarm subscribe desktop "magnet:?xs=urn:btpk:…#desktop" --import',
       'narswarm subscribe system /run/current-system --publish',
+      'narswarm subscribe lab /etc/nixos#nixosConfigurations.lab.config.system.build.toplevel --import --ready',
       'narswarm subscribe stdenv stdenv --file ./default.nix --sources',
       'narswarm subscribe channel https://channels.nixos.org/nixos-unstable/store-paths.xz',
     ],
@@ -57,6 +60,8 @@ export function subscribeCommand(): Command {
         throw new NarswarmError('USAGE', '--to names a store to import into: give --import, too');
       if (options.profile !== undefined && !options.import)
         throw new NarswarmError('USAGE', '--profile gets the imported paths: give --import, too');
+      if (options.ready && !canBeReady(options))
+        throw new NarswarmError('USAGE', `--ready needs --import, and no --to: ${READY_NEEDS}`);
       const [{ absoluteSource }, { addSubscription, replaceSubscription }, { checkPlace }, { editConfigFile }] =
         await Promise.all([
           import('../subscription/absolute-source.ts'),
@@ -69,9 +74,9 @@ export function subscribeCommand(): Command {
         cwd: process.cwd(),
       });
       const absent = await checkPlace({ source, file });
-      const { import: imports, to, sources, publish } = options;
+      const { import: imports, to, sources, ready, publish } = options;
       const [profile, switchTo] = [options.profile, options.switchTo].map((path) => path && resolve(path));
-      const subscription = { name, source, file, import: imports, to, profile, switchTo, sources, publish };
+      const subscription = { name, source, file, import: imports, to, profile, switchTo, sources, ready, publish };
       const { path, subscriptions } = await config();
       const replaces = options.replace === true && subscriptions.some((known) => known.name === name);
       const edit = replaces ? replaceSubscription : addSubscription;

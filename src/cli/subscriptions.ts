@@ -16,7 +16,19 @@ export function subscriptionsCommand(): Command {
       ]);
       const widths = [0, 1].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
       for (const [index, subscription] of declared.entries()) {
-        const { name, source, file, import: imports, to, profile, switchTo, sources, publish, where } = subscription;
+        const {
+          name,
+          source,
+          file,
+          import: imports,
+          to,
+          profile,
+          switchTo,
+          sources,
+          ready,
+          publish,
+          where,
+        } = subscription;
         const facts = {
           name,
           source: shownSource(source),
@@ -26,6 +38,7 @@ export function subscriptionsCommand(): Command {
           profile: profile ?? null,
           switchTo: switchTo ?? null,
           sources,
+          ready,
           publish,
           where,
         };
@@ -37,12 +50,13 @@ export function subscriptionsCommand(): Command {
   );
 }
 
-function extrasOf({ import: imports, to, profile, switchTo, sources, publish }: Subscription): string {
+function extrasOf({ import: imports, to, profile, switchTo, sources, ready, publish }: Subscription): string {
   return [
     ...(imports ? [to === undefined ? 'import' : `import to ${to}`] : []),
     ...(profile === undefined ? [] : [`profile ${profile}`]),
     ...(switchTo === undefined ? [] : [`switch to ${switchTo}`]),
     ...(sources ? ['sources'] : []),
+    ...(ready ? ['ready'] : []),
     ...(publish ? ['publish'] : []),
   ].join(', ');
 }

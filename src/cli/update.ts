@@ -4,7 +4,7 @@ import { defaultStoreDir } from '../config/locations.ts';
 import { checkTimeOfDay, parseBudget, parseCount } from '../config/units.ts';
 import type { UpdateRun } from '../subscription/run-update.ts';
 import { NarswarmError } from '../errors.ts';
-import { sourceInWords } from '../subscription/subscription.ts';
+import { canBeReady, READY_NEEDS, sourceInWords, type Subscription } from '../subscription/subscription.ts';
 import type { NarToFetch, Updated } from '../subscription/update.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
@@ -35,6 +35,7 @@ interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, Recom
   readonly keepGenerations: number;
   readonly publish?: boolean;
   readonly wait: boolean;
+  readonly ready?: boolean;
   readonly dryRun?: boolean;
   readonly onComplete?: string;
 }
@@ -66,6 +67,7 @@ export function updateCommand(): Command {
       '--on-complete <command>',
       'shell command to run when a subscription has new paths and is complete; it finds them in NARSWARM_ROOTS and on stdin, one a line, beside NARSWARM_SUBSCRIPTION and NARSWARM_GENERATION',
     )
+    .option('--ready', 'fetch what a rebuild without a network would lack, too, of all subscriptions that are imported')
     .option('--no-wait', 'fail if another update is running, instead of waiting for it')
     .option('-n, --dry-run', 'list the NARs that would be fetched, and their size');
   addRecompression(update);
@@ -78,6 +80,7 @@ export function updateCommand(): Command {
     [
       'narswarm update',
       'narswarm update desktop --dry-run',
+      'narswarm update lab --ready && narswarm ready /etc/nixos#nixosConfigurations.lab.config.system.build.toplevel',
       'narswarm update --until 06:00 --max-download-rate 2MB/s',
       'narswarm update --json --quiet',
     ],
@@ -87,7 +90,8 @@ export function updateCommand(): Command {
     command<UpdateFlags, [readonly string[]]>(async ({ output, signal, options, originOf, config: load }, names) => {
       const config = await load();
       const { subscriptions: configured } = config;
-      const chosen = names.length === 0 ? configured : names.map((name) => subscriptionNamed(config, name));
+      const asked = names.length === 0 ? configured : names.map((name) => subscriptionNamed(config, name));
+      const chosen = options.ready === true ? asked.map((each) => withReady(each, names.length > 0)) : asked;
       if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: add one with narswarm subscribe`);
       const sources = await readSources(options, { output, signal, originOf, seeds: chosen.length > 0 });
       await warnOfIgnoredKeys(sources.keys, {
@@ -165,6 +169,22 @@ export function updateCommand(): Command {
       tellRun(output, run, options.dryRun === true);
       if (unheard.length > 0) throw new NarswarmError('HOOK_FAILED', 'the on-complete command failed');
     }),
+  );
+}
+
+/**
+ * Makes a subscription ready for rebuilds without a network.
+ *
+ * @param isNamed true if the user asked for this one: then it must be possible
+ * @throws USAGE
+ */
+function withReady<S extends Subscription>(subscription: S, isNamed: boolean): S {
+  if (canBeReady(subscription)) return { ...subscription, ready: true };
+  if (!isNamed) return subscription;
+  const { name } = subscription;
+  throw new NarswarmError(
+    'USAGE',
+    `--ready needs import = true of ${name} in the config file, and no to: ${READY_NEEDS}`,
   );
 }
 

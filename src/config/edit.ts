@@ -159,8 +159,8 @@ function tableOf(subscription: Subscription): string[] {
 
 /** Formats a subscription as TOML, without defaults. */
 function entriesOf(subscription: Subscription): Map<string, string> {
-  const { source, file, import: imports, to, profile, switchTo, sources, publish } = subscription;
-  const table = { source, file, import: imports, to, profile, 'switch-to': switchTo, sources, publish };
+  const { source, file, import: imports, to, profile, switchTo, sources, ready, publish } = subscription;
+  const table = { source, file, import: imports, to, profile, 'switch-to': switchTo, sources, ready, publish };
   const entries = Object.entries(table);
   return new Map(
     entries.flatMap(([key, value]) => {

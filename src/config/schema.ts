@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
 import { absoluteSource } from '../subscription/absolute-source.ts';
-import { SUBSCRIPTION_NAME, type Subscription } from '../subscription/subscription.ts';
+import { canBeReady, READY_NEEDS, SUBSCRIPTION_NAME, type Subscription } from '../subscription/subscription.ts';
 import { CONFIG_KEYS, isConfigKey, KEYS, type ConfigKey, type Shape, type Written } from './keys.ts';
 import { nearest } from './nearest.ts';
 import { lineOf, outline } from './outline.ts';
@@ -26,7 +26,17 @@ export interface ConfigFile {
 
 type Path = readonly (string | number)[];
 
-const SUBSCRIPTION_KEYS = ['source', 'file', 'import', 'to', 'profile', 'switch-to', 'sources', 'publish'] as const;
+const SUBSCRIPTION_KEYS = [
+  'source',
+  'file',
+  'import',
+  'to',
+  'profile',
+  'switch-to',
+  'sources',
+  'ready',
+  'publish',
+] as const;
 
 const EXPECTED: Readonly<Record<Shape, string>> = {
   text: 'Expected a text in quotes.',
@@ -51,11 +61,12 @@ const SubscriptionTable = v.pipe(
     profile: v.optional(text),
     'switch-to': v.optional(text),
     sources: flag,
+    ready: flag,
     publish: flag,
   }),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed) return;
-    const refuse = (key: 'source' | 'file' | 'to' | 'profile' | 'switch-to', message: string): void => {
+    const refuse = (key: 'source' | 'file' | 'to' | 'profile' | 'switch-to' | 'ready', message: string): void => {
       const { value: input } = dataset;
       addIssue({ message, path: [{ type: 'object', origin: 'value', input, key, value: input[key] }] });
     };
@@ -67,6 +78,8 @@ const SubscriptionTable = v.pipe(
       refuse('profile', 'Expected a store on this machine in `to`: Nix sets profiles only where its store is.');
     for (const key of ['profile', 'switch-to'] as const)
       if (dataset.value[key]?.startsWith('/') === false) refuse(key, 'Expected an absolute path.');
+    if (dataset.value.ready && !canBeReady(dataset.value))
+      refuse('ready', `Expected import = true beside it, and no to: ${READY_NEEDS}.`);
     try {
       const { source, file } = dataset.value;
       const [here, there] = ['/here', '/there'].map((cwd) => absoluteSource(source, { file, cwd }));

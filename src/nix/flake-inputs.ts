@@ -24,6 +24,17 @@ export async function flakeInputs(flake: string, options: StoreCallOptions = {})
   return parseFlakeInputs(result.stdout);
 }
 
+/**
+ * Lets Nix fetch the inputs of a flake into its store, from their own addresses if no substituter has them.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words
+ */
+export async function archiveFlake(flake: string, options: StoreCallOptions = {}): Promise<void> {
+  const args = ['flake', 'archive', '--no-write-lock-file', ...storeArgs(options), flake];
+  const result = await askNix('nix', [...FLAKES, ...args], options);
+  if (result.failed) throw nixFailed(result);
+}
+
 /** Parses the JSON of `nix flake archive`. Leaves out the flake itself. @throws NarswarmError `NIX_FAILED` */
 export function parseFlakeInputs(json: string): StorePath[] {
   const paths = new Set<StorePath>();

@@ -42,6 +42,16 @@ export interface Readiness {
   readonly underived: readonly StorePath[];
   /** Flakes that Nix did not evaluate, since their inputs are missing. The builds are unknown. */
   readonly unevaluated: readonly string[];
+  /** All paths that were wanted, missing or not. */
+  readonly needed: ReadonlySet<StorePath>;
+}
+
+/** Fetches what no cache has, from where Nix knows it. */
+export interface Obtain {
+  /** Fetches missing inputs of a flake into the Nix store. */
+  readonly flakeInputs: (flake: string, absent: readonly StorePath[]) => Promise<void>;
+  /** Lets Nix make a fixed output, mostly a download. Does not fail if Nix does. */
+  readonly source: (path: StorePath, drvPath: StorePath) => Promise<void>;
 }
 
 export interface AssessOptions extends HereOptions {
@@ -49,6 +59,8 @@ export interface AssessOptions extends HereOptions {
   readonly withSources: boolean;
   /** Fetches paths, or makes the plan of it (a dry run), as far as possible. Undefined: nobody is asked. */
   readonly fetch?: ((roots: readonly StorePath[]) => Promise<PrefetchResult>) | undefined;
+  /** Makes `fetch` a real one, into the Nix store. Undefined: nothing is changed. */
+  readonly obtain?: Obtain | undefined;
   /** Called with what goes on, for people. */
   readonly onStep?: ((step: AssessStep) => void) | undefined;
 }
@@ -73,33 +85,44 @@ interface Start {
  *   `fetch`; the signal's reason
  */
 export async function assess(targets: readonly RebuildTarget[], options: AssessOptions): Promise<Readiness> {
-  const { fetch, onStep, signal } = options;
+  const { fetch, obtain, onStep, signal } = options;
   await using here = await Here.open(options);
   const graph = new BuildGraph(options);
   const start = await startOf(targets, here, options);
   const asked = new Set<StorePath>();
   const nowhere = new Set<StorePath>();
+  const obtained = new Set<StorePath>();
   const offers = new Offers();
   for (;;) {
-    const lacking = new Map<StorePath, Lacking>();
-    const { lacking: found, builds } = await findLacking(start.drvPaths, {
-      graph,
-      here,
-      isNowhere: (path) => nowhere.has(path),
-      signal,
-    });
+    const isNowhere = (path: StorePath): boolean => nowhere.has(path);
+    const {
+      lacking: found,
+      builds,
+      needed: inputs,
+    } = await findLacking(start.drvPaths, { graph, here, isNowhere, signal });
     onStep?.({ kind: 'looking', builds: builds.size });
-    for (const one of [...(await lackingOf(start, here)), ...found]) lacking.set(one.path, one);
-    if (options.withSources)
-      for (const one of await lackingSources(start.drvPaths, graph, here))
-        if (!lacking.has(one.path)) lacking.set(one.path, one);
-    const toAsk = [...lacking.keys()].filter((path) => !asked.has(path) && !here.isOnlyStored(path));
+    const sources = options.withSources ? await allSources(start.drvPaths, graph) : [];
+    await here.look(sources.map(({ path }) => path));
+    const all = [...sources.filter(({ path }) => !here.has(path)), ...(await lackingOf(start, here)), ...found];
+    const lacking = new Map(all.map((one) => [one.path, one]));
+    const needed = new Set([...start.flakeInputs, ...start.outputs, ...sources.map(({ path }) => path), ...inputs]);
+    const canFetch = (path: StorePath): boolean => obtain !== undefined || !here.isOnlyStored(path);
+    const toAsk = [...lacking.keys()].filter((path) => !asked.has(path) && canFetch(path));
     if (fetch === undefined || toAsk.length === 0) {
+      const toObtain = [...lacking.values()].filter(({ path, need }) => need === 'source' && !obtained.has(path));
+      for (const { path, drvPath } of obtain === undefined ? [] : toObtain) {
+        obtained.add(path);
+        if (drvPath !== undefined) await obtain?.source(path, drvPath);
+      }
+      if (obtain !== undefined && toObtain.length > 0) {
+        here.forgetAbsent();
+        continue;
+      }
       return {
         lacking: Array.from(lacking.values(), (one) => ({
           ...one,
           isStored: here.isOnlyStored(one.path),
-          offer: nowhere.has(one.path) ? 'nowhere' : offers.has(one.path) ? 'source' : 'unknown',
+          offer: isNowhere(one.path) ? 'nowhere' : offers.has(one.path) ? 'source' : 'unknown',
           sizeBytes: offers.sizeOf(one.path),
         })),
         builds: builds.size,
@@ -107,13 +130,14 @@ export async function assess(targets: readonly RebuildTarget[], options: AssessO
         stored: here.storedCount,
         underived: start.outputs,
         unevaluated: start.unevaluated,
+        needed,
       };
     }
     onStep?.({ kind: 'asking', paths: toAsk.length });
     const part = await fetch(toAsk);
     for (const path of toAsk) asked.add(path);
-    for (const { path, isNowhere } of part.missing)
-      if (isNowhere && asked.has(path as StorePath)) nowhere.add(path as StorePath);
+    const absent = new Set<string>(part.missing.filter((one) => one.isNowhere).map(({ path }) => path));
+    for (const path of toAsk) if (absent.has(path)) nowhere.add(path);
     offers.take(part);
     here.forgetAbsent();
   }
@@ -152,7 +176,7 @@ class Offers {
 async function startOf(
   targets: readonly RebuildTarget[],
   here: Here,
-  options: Pick<AssessOptions, 'onStep'> & StoreCallOptions,
+  options: Pick<AssessOptions, 'onStep' | 'obtain'> & StoreCallOptions,
 ): Promise<Start> {
   const start: Start = { drvPaths: [], flakeInputs: new Set(), outputs: [], unevaluated: [] };
   for (const target of targets) {
@@ -194,6 +218,12 @@ async function startOf(
     );
     await here.look(inputs);
     for (const path of inputs) start.flakeInputs.add(path);
+    const absent = inputs.filter((path) => !here.isValid(path));
+    if (absent.length > 0 && options.obtain !== undefined) {
+      await options.obtain.flakeInputs(flake, absent);
+      here.forgetAbsent();
+      await here.look(inputs);
+    }
     return inputs.every((path) => here.isValid(path));
   }
 }
@@ -215,14 +245,11 @@ async function lackingOf({ flakeInputs: inputs, outputs }: Start, here: Here): P
   ].flat();
 }
 
-/** Returns the missing fixed outputs in the build closures of derivations. */
-async function lackingSources(drvPaths: readonly StorePath[], graph: BuildGraph, here: Here): Promise<Lacking[]> {
-  const lacking: Lacking[] = [];
-  for (const top of drvPaths) {
-    const makers = await graph.sourcesWithMakers(top);
-    await here.look([...makers.keys()]);
-    for (const [path, drvPath] of makers)
-      if (!here.has(path)) lacking.push({ path, need: 'source', neededBy: undefined, drvPath });
-  }
-  return lacking;
+/** Returns the fixed outputs in the build closures of derivations. */
+async function allSources(drvPaths: readonly StorePath[], graph: BuildGraph): Promise<Lacking[]> {
+  const sources: Lacking[] = [];
+  for (const top of drvPaths)
+    for (const [path, drvPath] of await graph.sourcesWithMakers(top))
+      sources.push({ path, need: 'source', neededBy: undefined, drvPath });
+  return sources;
 }

@@ -44,6 +44,8 @@ export interface Rebuild {
   readonly lacking: readonly Lacking[];
   /** The derivations that a change may have to build again. */
   readonly builds: ReadonlySet<StorePath>;
+  /** The paths that these builds take and that a change leaves as they are, missing or not. */
+  readonly needed: ReadonlySet<StorePath>;
 }
 
 /**
@@ -64,6 +66,7 @@ export async function findLacking(tops: readonly StorePath[], means: Means): Pro
   const { graph, here, isNowhere, signal } = means;
   const lacking = new Map<StorePath, Lacking>();
   const builds = new Set<StorePath>();
+  const needed = new Set<StorePath>();
   const buildable = new Map<StorePath, Promise<boolean>>();
   let layer = await withoutSources(tops, means, lacking);
   while (layer.length > 0) {
@@ -79,26 +82,27 @@ export async function findLacking(tops: readonly StorePath[], means: Means): Pro
       if (builds.has(drvPath) || next.has(drvPath)) continue;
       const derivation = await graph.derivation(drvPath);
       const absent = outputs.filter((path) => path === undefined || !here.has(path));
-      if (isFixedOutput(derivation)) {
-        for (const path of absent)
-          if (path !== undefined) lacking.set(path, { path, need: 'source', neededBy, drvPath });
-        continue;
-      }
+      const isSource = isFixedOutput(derivation);
       const isOfConfiguration =
         isMadeLocally(derivation) || outputs.some((path) => path !== undefined && isBuiltHere(path));
       const isBuilt =
-        isOfConfiguration ||
-        (absent.length > 0 &&
-          (absent.every((path) => path === undefined || isNowhere(path)) ||
-            (await canBuild(drvPath, means, buildable))));
-      if (isBuilt) next.add(drvPath);
-      else
-        for (const path of absent)
-          if (path !== undefined) lacking.set(path, { path, need: 'build-input', neededBy, drvPath });
+        !isSource &&
+        (isOfConfiguration ||
+          (absent.length > 0 &&
+            (absent.every((path) => path === undefined || isNowhere(path)) ||
+              (await canBuild(drvPath, means, buildable)))));
+      if (isBuilt) {
+        next.add(drvPath);
+        continue;
+      }
+      for (const path of outputs) if (path !== undefined) needed.add(path);
+      for (const path of absent)
+        if (path !== undefined)
+          lacking.set(path, { path, need: isSource ? 'source' : 'build-input', neededBy, drvPath });
     }
     layer = [...next];
   }
-  return { lacking: [...lacking.values()], builds };
+  return { lacking: [...lacking.values()], builds, needed };
 }
 
 /** Returns the derivations that are not fixed outputs. A fixed output must be here itself. */

@@ -4,6 +4,7 @@ import type { MapDoubt } from '../fetch/hash-maps.ts';
 import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';
+import { fetchReady } from './fetch-ready.ts';
 import { fetchResolution, lackOf, type FetchedResolution } from './fetch-resolution.ts';
 import { MirrorRoom } from './mirror-room.ts';
 import type { Note } from './note.ts';
@@ -68,11 +69,21 @@ export async function fetchSubscription(
     const resolution = await resolveSource(source, {
       http: workplace.http,
       files: workplace.store,
-      withSources: subscription.sources,
+      withSources: subscription.sources && !subscription.ready,
       realisedPath: (drvPath, output) => workplace.realisedPath(drvPath, output, { upstreams, signal }),
       signal,
     });
-    return fetchResolution(resolution, (roots) => fetch({ roots, publishers }));
+    const fetchRoots = (roots: readonly StorePath[]): Promise<PrefetchResult> => fetch({ roots, publishers });
+    if (!subscription.ready) return fetchResolution(resolution, fetchRoots);
+    const { dryRun } = context;
+    const { store: files } = workplace;
+    return fetchReady(source, resolution, {
+      files,
+      fetch: fetchRoots,
+      withSources: subscription.sources,
+      dryRun,
+      signal,
+    });
   }
   const { address, root } = source;
   if (root === undefined) {
@@ -80,7 +91,9 @@ export async function fetchSubscription(
     return ofPublisher(await fetch({ roots: [], wholeMaps: true, publishers: [address], ...budget }), undefined);
   }
   const part = await fetch({ roots: [root], publishers: [address] });
-  return ofPublisher(part, part.roots[0]);
+  const fetched = ofPublisher(part, part.roots[0]);
+  if (!subscription.ready) return fetched;
+  return { ...fetched, notes: [...fetched.notes, { kind: 'unknown-builds', path: part.roots[0] ?? root }] };
 }
 
 /**

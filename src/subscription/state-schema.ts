@@ -46,6 +46,7 @@ const NOTE: v.GenericSchema<unknown, Note | string> = v.union([
     v.object({ kind: v.literal('remote-roots') }),
     v.object({ kind: v.literal('list-without-sources') }),
     v.object({ kind: v.literal('unknown-sources'), path: v.string() }),
+    v.object({ kind: v.literal('unknown-builds'), path: v.string() }),
     v.object({ kind: v.literal('profile'), path: v.string(), paths: v.number() }),
     v.object({ kind: v.literal('undecided-outputs'), drvPath: v.string() }),
     v.object({ kind: v.literal('inputs-instead'), paths: v.array(v.string()) }),

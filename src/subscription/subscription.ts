@@ -18,6 +18,8 @@ export interface Subscription {
   readonly switchTo?: string | undefined;
   /** True to fetch the fixed-output sources of the derivation's build closure, too. */
   readonly sources: boolean;
+  /** True to fetch what a rebuild without a network would lack, too. Only with an import into the default store. */
+  readonly ready: boolean;
   /** True to make it a named root of this machine's own hash map. */
   readonly publish: boolean;
 }
@@ -50,6 +52,20 @@ function splitQuery(source: string): [address: string, query: string | undefined
   if (url === null || url.search === '' || url.searchParams.has('xs')) return [shown, undefined];
   return [shown.slice(0, shown.indexOf('?')), url.search];
 }
+
+/** Returns true if what a rebuild needs can be fetched: it must be imported into this machine's own Nix store. */
+export function canBeReady({
+  import: imports,
+  to,
+}: {
+  readonly import: boolean;
+  readonly to?: string | undefined;
+}): boolean {
+  return imports && to === undefined;
+}
+
+/** Why {@link canBeReady} returns false. */
+export const READY_NEEDS = 'a rebuild takes what it needs from the Nix store of this machine';
 
 /** Checks a name. Names are used as file names and as names of roots in a hash map. */
 export const SUBSCRIPTION_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;

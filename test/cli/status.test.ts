@@ -54,6 +54,7 @@ test('people see local times and how long ago, and a source as they wrote it', (
           file: '/etc/app.nix',
           import: false,
           sources: false,
+          ready: false,
           publish: false,
         },
         health: 'complete',

@@ -10,7 +10,7 @@ import * as fc from 'fast-check';
 import { addSubscription, checkEdit, removeSubscription, replaceSubscription } from '../../src/config/edit.ts';
 import { parseConfig } from '../../src/config/schema.ts';
 import { editConfigFile } from '../../src/config/write.ts';
-import { SUBSCRIPTION_NAME, type Subscription } from '../../src/subscription/subscription.ts';
+import { canBeReady, SUBSCRIPTION_NAME, type Subscription } from '../../src/subscription/subscription.ts';
 
 const FILE = 'config.toml';
 const plain: Subscription = {
@@ -18,6 +18,7 @@ const plain: Subscription = {
   source: '/run/current-system',
   import: false,
   sources: false,
+  ready: false,
   publish: false,
 };
 
@@ -80,11 +81,12 @@ suite('editing the config file', () => {
         import: fc.boolean(),
         to: fc.option(words, { nil: undefined }),
         sources: fc.boolean(),
+        ready: fc.boolean(),
         publish: fc.boolean(),
       },
       { noNullPrototype: true },
     );
-    const subscription = any.filter((one) => one.import || one.to === undefined);
+    const subscription = any.filter((one) => (one.import || one.to === undefined) && (!one.ready || canBeReady(one)));
     const start = fc.constantFrom(
       '',
       '\n',

@@ -27,8 +27,8 @@ suite('the config file', () => {
   test('returns subscriptions with their defaults, in the order of the file', () => {
     const text =
       '[subscriptions.b]\nsource = "/run/current-system"\n[subscriptions.24]\nsource = "x"\nfile = "/f"\nimport = true\nto = "/mnt"\nsources = true\npublish = true\n';
-    const off = { import: false, sources: false, publish: false };
-    const on = { import: true, sources: true, publish: true };
+    const off = { import: false, sources: false, ready: false, publish: false };
+    const on = { import: true, sources: true, ready: false, publish: true };
     assert.deepEqual(parseConfig(text, FILE).subscriptions, [
       { name: 'b', source: '/run/current-system', ...off, where: `${FILE}:1` },
       { name: '24', source: 'x', file: '/f', to: '/mnt', ...on, where: `${FILE}:3` },
@@ -68,6 +68,12 @@ suite('the config file', () => {
     ['\nmax-wan-upload-rate = ["1MB/s", "25:00-06:00 1MB/s"]', 2, /max-wan-upload-rate: Expected \[DAY\[-DAY\]\]/],
     ['max-upload-rate = 5', 1, /max-upload-rate: Expected a text in quotes, or a list/],
     ['valid-for = "soon"', 1, /valid-for: Expected a duration such as/],
+    ['[subscriptions.a]\nsource = "/x"\nready = true', 3, /Expected import = true beside it, and no to/],
+    [
+      '[subscriptions.a]\nsource = "/x"\nimport = true\nto = "/mnt"\nready = true',
+      5,
+      /a rebuild takes what it needs from the Nix store of this machine/,
+    ],
     ['port = 1\nvalid-for = "0d"', 2, /valid-for: Expected a duration of a second or more/],
     ['recompress = "zstd:20"', 1, /recompress: Allowed are zstd and zstd:1 to zstd:19/],
     ['valid-for = "999ms"', 1, /valid-for: Expected a duration of a second or more/],

@@ -15,6 +15,7 @@ const named = (name: string, source: string, more: Partial<Subscription> = {}): 
   source,
   import: false,
   sources: false,
+  ready: false,
   publish: false,
   ...more,
 });

@@ -95,7 +95,15 @@ describe('configuration', { concurrency: 4 }, () => {
     const attribute = ['subscribe', 'stdenv', 'stdenv', '-f', './default.nix', '--sources', '--publish', ...config];
     assert.equal((await lab.run(attribute, { cwd })).status, 0);
     const listed = await lab.run(['subscriptions', ...config]);
-    const off = { import: false, to: null, profile: null, switchTo: null, sources: false, publish: false };
+    const off = {
+      import: false,
+      to: null,
+      profile: null,
+      switchTo: null,
+      sources: false,
+      ready: false,
+      publish: false,
+    };
     assert.deepEqual(listed.events, [
       {
         event: 'subscription',

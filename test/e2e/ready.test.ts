@@ -1,13 +1,12 @@
 /** `narswarm ready`: what it says about a rebuild without a network is what the real Nix then does. */
 import assert from 'node:assert/strict';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { ALONE, assertFailure, Lab, type Run } from '../support/lab.ts';
-import { BUILDS, cacheModel, modelFlake, type ModelFlake, type ModelPaths } from '../support/model-flake.ts';
+import { assertFailure, Lab, type Run } from '../support/lab.ts';
+import { cacheModel, modelFlake, type ModelPaths } from '../support/model-flake.ts';
+import { ReadyHost } from '../support/ready-host.ts';
 
 /** Port of the daemon's substituter. Nobody listens there: `ready` asks the file store itself. */
 const DAEMON = 'http://127.0.0.1:16275';
@@ -26,70 +25,12 @@ describe('narswarm ready', { concurrency: 3 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** A machine with an empty Nix store, a model flake of its own, and a cache that can be switched off. */
-  class Host {
-    readonly model: ModelFlake;
-    readonly cache: HttpCache;
-    readonly store: string;
-    readonly env: Record<string, string>;
-    readonly flags: readonly string[];
-
-    private constructor(model: ModelFlake, cache: Host['cache'], store: string, nixRoot: string, substituters: string) {
-      this.model = model;
-      this.cache = cache;
-      this.store = store;
-      const config = `${BUILDS}substituters = ${substituters}\ntrusted-public-keys = ${made.publicKey}\n`;
-      this.env = { NIX_REMOTE: `local?root=${nixRoot}`, NIX_CONFIG: config };
-      this.flags = ['--store', store, '--from', cache.url, '--trusted-public-key', made.publicKey, ...ALONE];
-    }
-
-    static async make(substituters = ''): Promise<Host> {
-      const cache = lab.use(await startHttpCache(made.cacheDir));
-      const model = await modelFlake(await lab.folder('model'));
-      lab.use(model.site);
-      return new Host(model, cache, await lab.folder('store'), await lab.folder('nix'), substituters);
-    }
-
-    get system(): string {
-      return `${this.model.flake}#system`;
-    }
-
-    ready(...args: readonly string[]): Promise<Run> {
-      return lab.run(['ready', ...this.flags, ...args], { env: this.env });
-    }
-
-    fetch(...args: readonly string[]): Promise<Run> {
-      return lab.run(['fetch', ...this.flags, ...args], { env: this.env });
-    }
-
-    async nix(...args: readonly string[]): Promise<{ failed: boolean; stderr: string; stdout: string }> {
-      const { failed, stdout, stderr } = await execa('nix', args, { env: { ...lab.env, ...this.env }, reject: false });
-      return { failed, stdout, stderr };
-    }
-
-    /** Brings the inputs of the flake into the Nix store. */
-    async archive(): Promise<void> {
-      const done = await this.nix('flake', 'archive', this.model.flake);
-      assert.equal(done.failed, false, done.stderr);
-    }
-
-    /** Switches everything off that is not this machine. */
-    async goOffline(): Promise<void> {
-      await this.cache[Symbol.asyncDispose]();
-      await this.model.site[Symbol.asyncDispose]();
-      await rename(this.model.input, `${this.model.input}.gone`);
-    }
-
-    async rebuild(): Promise<{ failed: boolean; stderr: string }> {
-      return this.nix('build', '--offline', '--no-link', '--no-write-lock-file', this.system);
-    }
-  }
-
+  const newHost = (substituters = ''): Promise<ReadyHost> => ReadyHost.make(lab, made, substituters);
   const missingOf = (run: Run): unknown[] =>
     run.events.filter(({ event }) => event === 'missing').map(({ need, path, offer }) => [need, path, offer]);
 
   test('names what a rebuild lacks; when all is here, one changed file is rebuilt with everything off', async () => {
-    const host = await Host.make();
+    const host = await newHost();
     const { model } = host;
     const unread = await host.ready(host.system);
     assert.equal(unread.status, 11, unread.stdout + unread.stderr);
@@ -129,8 +70,7 @@ describe('narswarm ready', { concurrency: 3 }, () => {
     assert.equal((await host.ready(host.system)).status, 0, 'built here');
 
     // One build input less.
-    const collected = await execa('nix-store', ['--delete', paths.tool], { env: { ...lab.env, ...host.env } });
-    assert.equal(collected.exitCode, 0);
+    await host.remove(paths.tool);
     const less = await host.ready(host.system);
     assert.equal(less.status, 11, less.stdout);
     assert.deepEqual(missingOf(less), [['build-input', paths.tool, 'unknown']]);
@@ -139,7 +79,7 @@ describe('narswarm ready', { concurrency: 3 }, () => {
   });
 
   test('what only the file store holds counts if Nix asks the daemon of this machine', async () => {
-    const [asking, other] = [await Host.make(DAEMON), await Host.make()];
+    const [asking, other] = [await newHost(DAEMON), await newHost()];
     for (const host of [asking, other]) {
       await host.archive();
       const fetched = await host.fetch(paths.tool, paths.program, paths.source, '--no-copy');
@@ -153,7 +93,7 @@ describe('narswarm ready', { concurrency: 3 }, () => {
   });
 
   test('a source that no cache has is named as such; --sources wants all of them', async () => {
-    const host = await Host.make();
+    const host = await newHost();
     await host.archive();
     const fetched = await host.fetch(paths.tool, paths.program, paths.source);
     assert.equal(fetched.status, 0, fetched.stderr);
@@ -164,7 +104,7 @@ describe('narswarm ready', { concurrency: 3 }, () => {
   });
 
   test('--offline asks nobody, and knows no sizes', async () => {
-    const host = await Host.make();
+    const host = await newHost();
     await host.archive();
     const asked = host.cache.requests.length;
     const run = await host.ready(host.system, '--offline');
@@ -177,7 +117,7 @@ describe('narswarm ready', { concurrency: 3 }, () => {
   });
 
   test('a .drv, a built path and a link to it are rebuilt from their derivation; without one, the path alone counts', async () => {
-    const host = await Host.make();
+    const host = await newHost();
     await host.archive();
     await host.fetch(paths.tool, paths.program, paths.source);
     const drv = JSON.parse((await host.nix('eval', '--json', `${host.system}.drvPath`)).stdout) as string;
@@ -191,8 +131,25 @@ describe('narswarm ready', { concurrency: 3 }, () => {
     assert.deepEqual([run.status, run.event('ready')['underived']], [0, [paths.program]], run.stderr);
   });
 
+  test('nothing is asked over the network for an evaluation', async () => {
+    const host = await newHost();
+    const { site } = host.model;
+    const folder = await lab.folder('unlocked');
+    await writeFile(
+      join(folder, 'flake.nix'),
+      `{ inputs.far.url = "${site.url}/source.tar.gz"; outputs = { self, far }: { system = far.x; }; }\n`,
+    );
+    await writeFile(
+      join(folder, 'default.nix'),
+      `{ system = import (builtins.fetchTarball "${site.url}/source.tar"); }\n`,
+    );
+    assert.equal((await host.ready(`path:${folder}#system`)).status, 8);
+    assert.equal((await host.ready('system', '--file', join(folder, 'default.nix'))).status, 8);
+    assert.deepEqual(site.requests, []);
+  });
+
   test('what cannot be evaluated without a network is refused in Nix’s words', async () => {
-    const host = await Host.make();
+    const host = await newHost();
     await rm(join(host.model.flake.slice('path:'.length), 'flake.lock'));
     await host.goOffline();
     const run = await host.ready(host.system);

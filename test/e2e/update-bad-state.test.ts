@@ -85,7 +85,14 @@ describe('status and update', { concurrency: 3 }, () => {
     assert.equal(new Set([good, ...shapes]).size, shapes.length + 1);
     for (const text of shapes) {
       await writeFile(machine.stateFile('desktop'), text);
-      const subscription = { name: 'desktop', source: made.root, import: false, sources: false, publish: false };
+      const subscription = {
+        name: 'desktop',
+        source: made.root,
+        import: false,
+        sources: false,
+        ready: false,
+        publish: false,
+      };
       assert.equal((await readStatus(subscription, machine.store, new Date())).health, 'never', text);
     }
     assert.equal((await machine.statusOf('desktop'))['health'], 'never');

@@ -78,7 +78,7 @@ describe('publishers with an old hash map', { concurrency: 3 }, () => {
         for (const name of ['manifest', 'shards']) await rm(`${dir}/${name}`, { recursive: true, force: true });
         await cp(map.dir, dir, { recursive: true });
       },
-      subscription: { name: 'desktop', source, import: false, sources: false, publish: false },
+      subscription: { name: 'desktop', source, import: false, sources: false, ready: false, publish: false },
     };
   };
   /** Fails unless the complete generation stays, and every report says why it is not newer. */

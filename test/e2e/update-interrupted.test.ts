@@ -158,7 +158,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
   /** Runs an update in this process, as the command does, with a time window that the test ends. */
   const inWindow = async (machine: Machine, cache: HttpCache, window: AbortSignal): Promise<unknown> => {
     const subscriptions = [
-      { name: 'desktop', source: made.root, import: false, sources: false, publish: false },
+      { name: 'desktop', source: made.root, import: false, sources: false, ready: false, publish: false },
     ] satisfies RunUpdateOptions['subscriptions'];
     return runUpdate({
       storeDir: machine.store,
@@ -188,7 +188,14 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     while (!(await hasAllButOne(machine))) await new Promise((resolve) => setImmediate(resolve));
     window.abort(new NarswarmError('INTERRUPTED', 'stopped at 06:00; the next update continues from here'));
     await assert.rejects(running, { code: 'INTERRUPTED', message: /stopped at 06:00/ });
-    const subscription = { name: 'desktop', source: made.root, import: false, sources: false, publish: false };
+    const subscription = {
+      name: 'desktop',
+      source: made.root,
+      import: false,
+      sources: false,
+      ready: false,
+      publish: false,
+    };
     const status = await readStatus(subscription, machine.store, new Date());
     assert.deepEqual([status.health, status.state?.lastRun?.outcome], ['incomplete', 'interrupted']);
     await assertGoesOn(machine, cache, /not complete before the interruption/);

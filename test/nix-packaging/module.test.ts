@@ -130,7 +130,7 @@ for (const [title, lib] of LIBS) {
       const { refusals, warnings, toml, services, allowedTCPPorts } = seen.neighbours;
       assert.deepEqual([refusals, warnings], [[], []]);
       const source = '/etc/nixos#nixosConfigurations.desktop.config.system.build.toplevel';
-      const system = { source, import: true, sources: false, publish: false };
+      const system = { source, import: true, sources: false, ready: false, publish: false };
       assert.deepEqual(structuredClone(parse(toml)), { subscriptions: { system } });
       assert.deepEqual(Object.keys(services).toSorted(), ['narswarm', 'narswarm-update']);
       assert.deepEqual(allowedTCPPorts, [16_277]);
@@ -154,7 +154,7 @@ for (const [title, lib] of LIBS) {
       const { desktop } = subscriptions as Record<string, Record<string, unknown>>;
       const { source, ...flags } = desktop ?? {};
       assert.match(String(source), /^magnet:\?xs=urn:btpk:[0-9a-f]{64}#desktop$/);
-      assert.deepEqual(flags, { import: true, publish: false, sources: false });
+      assert.deepEqual(flags, { import: true, publish: false, ready: false, sources: false });
     });
 
     test('units and people use the same config file', () => {

@@ -7,7 +7,7 @@ import type { SubscriptionState } from '../../src/subscription/state.ts';
 
 const AT = '2026-01-02T00:00:00Z';
 const RUN = { at: AT, durationMs: 1, bytes: { store: 0, peers: 0, upstream: 0 }, nars: 0 };
-const SUBSCRIPTION = { name: 'x', source: 'new', import: false, sources: false, publish: false };
+const SUBSCRIPTION = { name: 'x', source: 'new', import: false, sources: false, ready: false, publish: false };
 const FAILURE = {
   error: new NarswarmError('INDEX_UNREACHABLE', 'nobody answers', { facts: { asked: 3 } }),
   parts: [],

@@ -11,7 +11,7 @@ import { emptyStore, entryFor, filledStore, KEY } from '../store/store-fixture.t
 
 const path = (name: string): StorePath => parseStorePath(`/nix/store/${'1'.repeat(32)}-${name}`);
 const subscription = (name: string, publish = true): Subscription => {
-  return { name, source: name, import: false, sources: false, publish };
+  return { name, source: name, import: false, sources: false, ready: false, publish };
 };
 const generation = (number: number, part: Partial<Generation>): Generation => {
   return { number, at: '2026-01-01T00:00:00Z', wanted: String(number), roots: [], complete: true, ...part };

@@ -19,6 +19,7 @@ const FILES = [
   'test/e2e/substituter.test.ts',
   'test/e2e/substituter-lost.test.ts',
   'test/e2e/ready.test.ts',
+  'test/e2e/update-ready.test.ts',
   'test/nix/run-nix.test.ts',
   'test/nix/nix-eval.test.ts',
   'test/nix-packaging/lost-substituter.test.ts',

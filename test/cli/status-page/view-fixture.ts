@@ -106,7 +106,7 @@ const FACTS: DaemonFacts = {
 function status(name: string, source: string, more: Partial<SubscriptionStatus>): SubscriptionStatus {
   const root = path(`nixos-system-${name}`);
   return {
-    subscription: { name, source, import: true, sources: false, publish: false },
+    subscription: { name, source, import: true, sources: false, ready: false, publish: false },
     state: state(name, source),
     isDamaged: false,
     isUpdating: false,
