@@ -214,11 +214,12 @@ export function noteUnreachable(peer: PeerRecord, nowMs = performance.now()): vo
   peer.notBeforeMs = nowMs + pauseMs;
 }
 
-/** Records that a peer was asked and sends nothing. */
-export function noteSilence(peer: PeerRecord, nowMs = performance.now()): void {
-  if (isSilent(peer, nowMs)) return; // already counted
+/** Records that a peer was asked and sends nothing. @returns false if it is known to be silent */
+export function noteSilence(peer: PeerRecord, nowMs = performance.now()): boolean {
+  if (isSilent(peer, nowMs)) return false; // already counted
   peer.silences++;
   peer.silentAtMs = nowMs;
+  return true;
 }
 
 /** Returns true if a peer recently accepted requests and sent nothing. It counts as silent for longer each time. */

@@ -53,7 +53,8 @@ const STANDSTILL_MS = 60_000;
  * are slower. Keeps the time and the rates. Knows nothing about lanes.
  */
 export class LanePolicy {
-  readonly #hasUpstream: boolean;
+  /** False if everything must come from peers. */
+  readonly hasUpstream: boolean;
   readonly #standstillMs: number;
   readonly #now: () => number;
   readonly #isHeldBack: () => boolean;
@@ -88,7 +89,7 @@ export class LanePolicy {
     now?: () => number;
   }) {
     this.#isHeldBack = options.isHeldBack ?? (() => false);
-    this.#hasUpstream = options.hasUpstream;
+    this.hasUpstream = options.hasUpstream;
     this.#standstillMs = options.standstillMs ?? STANDSTILL_MS;
     this.#now = options.now ?? (() => performance.now());
     this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#lookedAtMs = this.#now();
@@ -217,7 +218,7 @@ export class LanePolicy {
 
   /** @param haveFailed true for a NAR that the upstreams have failed to give: then only peers are left */
   patience(haveFailed = false): Patience {
-    if (this.#hasUpstream && !haveFailed) return WITH_UPSTREAM;
+    if (this.hasUpstream && !haveFailed) return WITH_UPSTREAM;
     if (this.standsStill) return AT_AN_END;
     return this.isLineSilent ? LINE_OUT : ALONE;
   }
@@ -227,7 +228,7 @@ export class LanePolicy {
    * trial.
    */
   upstreamMayHelp(anyPeer: boolean): boolean {
-    if (!this.#hasUpstream) return false;
+    if (!this.hasUpstream) return false;
     const now = this.#now();
     const isEarly = now - this.#beganAtMs < PROBE_MS;
     const wasLeft = this.#triedAtMs !== -Infinity;

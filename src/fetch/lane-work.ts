@@ -15,6 +15,7 @@ import type { TaskFiles } from './task-files.ts';
 import { reasonsOf, unavailable, type Task } from './task.ts';
 import { fetchFromUpstreams, OtherFile } from './upstream-lane.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
+import type { Whereabouts } from './whereabouts.ts';
 
 export interface LaneWorkOptions {
   /** Undefined: peers are not asked. */
@@ -27,8 +28,9 @@ export interface LaneWorkOptions {
   readonly policy: LanePolicy;
   readonly files: TaskFiles;
   readonly judge: NarJudge;
-  /** Returns true if another source than the upstreams may have the NAR of a task. */
-  readonly mayPeersHave: (task: Task) => boolean;
+  readonly where: Pick<Whereabouts, 'mayPeersHave'>;
+  /** Called when a client outside our groups has fallen silent. */
+  readonly onNews: () => void;
   readonly tell: Tell;
 }
 
@@ -59,7 +61,7 @@ export class LaneWork {
    */
   async byForeigners(task: Task, signal: AbortSignal): Promise<Verdict> {
     const { job } = task;
-    const { network, upstreams, policy, files, judge, tell } = this.#options;
+    const { network, upstreams, policy, files, judge, onNews, tell } = this.#options;
     if (network === undefined || job.torrent === undefined) throw unavailable(job, 'no hash map names a torrent of it');
     const partial = await files.open(task);
     if (partial === undefined) return 'fetched';
@@ -72,6 +74,7 @@ export class LaneWork {
         patience: () => policy.patience(task.upstreamFailure !== undefined),
         onVerified: () => policy.onVerified(),
         onLie: () => policy.onLie(),
+        onSilent: onNews,
         handOver: task.handOver.signal,
         signal,
       });
@@ -90,7 +93,7 @@ export class LaneWork {
 
   /** Fetches the missing part of a NAR from upstreams. @throws as {@link byForeigners} */
   async byUpstreams(task: Task, signal: AbortSignal): Promise<Verdict> {
-    const { network, http, order, limit, policy, files, judge, mayPeersHave, tell } = this.#options;
+    const { network, http, order, limit, policy, files, judge, where, tell } = this.#options;
     const partial = await files.open(task);
     if (partial === undefined) return 'fetched';
     task.isOfMembers = false;
@@ -107,7 +110,7 @@ export class LaneWork {
         tried: task.files,
         isLineSilent: () => policy.isLineSilent,
         mayRace: task.lies.size === 0 && !partial.isDoubted,
-        peersMayHelp: task.upstreamFailure === undefined && mayPeersHave(task),
+        peersMayHelp: task.upstreamFailure === undefined && where.mayPeersHave(task),
         tell,
         signal: AbortSignal.any([signal, task.handOver.signal]),
       });

@@ -6,11 +6,10 @@ import type { TaskOutcomes } from './task-outcomes.ts';
 import type { TaskQueues } from './task-queues.ts';
 import type { Task } from './task.ts';
 
-/**
- * Limit on NARs that are requested from clients outside our groups at the same time. Each torrent needs its own
- * connection, so many small ones are needed.
- */
-const FOREIGN_SLOTS = 64;
+/** Limit on NARs that are requested from clients outside our groups at the same time before any of them has sent something. */
+export const UNPROVEN_SLOTS = 8;
+/** Number of NARs that are requested besides once one has. Each torrent needs its own connection, so many are needed. */
+const PROVEN_SLOTS = 56;
 /** Limit on NARs that are requested from upstreams at the same time. Small ones have {@link SMALL_SLOTS} more. */
 export const UPSTREAM_SLOTS = 8;
 
@@ -36,11 +35,11 @@ export class Lanes {
   /** Lets clients outside our groups work. */
   async byForeigners(): Promise<void> {
     const { choice, work, signal } = this.#options;
-    await this.#run(
-      FOREIGN_SLOTS,
-      () => () => choice.nextForForeigners(),
-      (task) => work.byForeigners(task, signal),
-    );
+    const ask = (task: Task): Promise<Verdict> => work.byForeigners(task, signal);
+    await Promise.all([
+      this.#run(UNPROVEN_SLOTS, () => () => choice.nextForForeigners(), ask),
+      this.#run(PROVEN_SLOTS, () => () => choice.nextForProvenForeigners(), ask),
+    ]);
   }
 
   /** Lets upstreams work. */

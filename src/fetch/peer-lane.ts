@@ -26,6 +26,8 @@ interface PeerContext {
   readonly onVerified: (bytes: number) => void;
   /** Called when a peer has sent wrong bytes. */
   readonly onLie: () => void;
+  /** Called when a peer turns out to accept requests and send nothing. */
+  readonly onSilent: () => void;
   /** Aborted when another source should continue. */
   readonly handOver: AbortSignal;
   readonly signal: AbortSignal;
@@ -89,13 +91,18 @@ export async function fetchFromPeers(
           end(() => resolve('given up'));
           return;
         }
-        if (download.promising < PEERS_AT_ONCE) askMore();
+        const hasMore = download.promising >= PEERS_AT_ONCE || askMore().length > 0;
+        if (!hasMore && download.bytes === 0 && download.areAllSilent && !isAlone()) end(() => resolve('given up'));
       }
       download.once('done', () => end(() => resolve('complete')));
       download.once('error', (error) => end(() => reject(error)));
       download.on('alone', () => {
         if (askMore().length > 0) return;
         if (!isAlone()) end(() => resolve('given up'));
+      });
+      download.on('silent', () => {
+        context.onSilent();
+        look();
       });
       network.discovery.on('peer', onPeer);
       stop.signal.addEventListener('abort', () => network.discovery.off('peer', onPeer));

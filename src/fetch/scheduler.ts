@@ -89,7 +89,10 @@ export class Scheduler {
     });
     const policy = this.#policy;
     const tell: Tell = (event) => {
-      if (event.type === 'nar-bytes') policy.onBytes(event.source, event.bytes);
+      if (event.type === 'nar-bytes') {
+        policy.onBytes(event.source, event.bytes);
+        if (event.group === 'clients' && !where.haveForeignersSent) this.#onForeignNews();
+      }
       options.tell(event);
     };
     this.#tell = tell;
@@ -104,8 +107,8 @@ export class Scheduler {
       tell,
     });
     const where = (this.#where = new Whereabouts(network, () => this.#members, policy));
-    const mayPeersHave = (task: Task): boolean => where.mayPeersHave(task);
-    this.#work = new LaneWork({ network, http, upstreams, order, limit, policy, files, judge, mayPeersHave, tell });
+    const onNews = (): void => this.#onForeignNews();
+    this.#work = new LaneWork({ network, http, upstreams, order, limit, policy, files, judge, where, onNews, tell });
     const queues = (this.#queues = new TaskQueues(
       (task) => where.isAtMembers(task),
       (task) => options.hurried?.turnOf(task.files) ?? Infinity,
@@ -281,6 +284,12 @@ export class Scheduler {
     const parts = { work: this.#work, where: this.#where, policy: this.#policy, takeOvers: this.#takeOvers };
     handOver({ queues, ...parts });
     queues.tellChange();
+  }
+
+  /** Wakes the lanes, since a client outside our groups has begun to send, or fallen silent. */
+  #onForeignNews(): void {
+    this.#where.lookAtForeigners();
+    this.#queues.tellChange();
   }
 
   /** Ends a task whose NAR no source has. */

@@ -35,7 +35,12 @@ export class SourceChoice {
   nextForForeigners(): Task | undefined {
     const { queues, where } = this.#facts;
     if (!queues.hasElsewhere || !where.areForeignersThere || where.isTooEarly) return undefined;
-    return queues.takeElsewhere((task) => isForForeigners(task) && !where.isAtMembers(task));
+    return queues.takeElsewhere((task) => this.#isForForeigners(task) && !where.isAtMembers(task));
+  }
+
+  /** Takes a further task for clients outside our groups once one of them has sent something. */
+  nextForProvenForeigners(): Task | undefined {
+    return this.#facts.where.haveForeignersSent ? this.nextForForeigners() : undefined;
   }
 
   /** Takes a task that only an upstream has, or one of the peers' that an upstream should take over. */
@@ -63,8 +68,7 @@ export class SourceChoice {
   #ofUpstream(fits: (task: Task) => boolean = () => true): Task | undefined {
     const { queues, where, takeOvers } = this.#facts;
     if (!queues.hasElsewhere || where.isTooEarly) return undefined;
-    const isForPeers = where.areForeignersThere;
-    const isWaiting = (task: Task): boolean => !(isForPeers && isForForeigners(task)) && !where.isAtMembers(task);
+    const isWaiting = (task: Task): boolean => !this.#isForForeigners(task) && !where.isAtMembers(task);
     const waiting = queues.takeElsewhere((task) => fits(task) && this.#mayHave(task) && isWaiting(task));
     if (waiting !== undefined || !takeOvers.mayTry(this.#isOtherWaitedFor)) return waiting;
     const isLeft = (task: Task): boolean => fits(task) && task.upstreamFailure === undefined && isWaiting(task);
@@ -76,7 +80,7 @@ export class SourceChoice {
   #ofPeers(): Task | undefined {
     const { queues, where, policy } = this.#facts;
     if (!queues.some((task) => this.#mayHave(task))) return undefined;
-    if (!policy.upstreamMayHelp(where.areForeignersThere || where.areMembersThere)) return undefined;
+    if (!policy.upstreamMayHelp(where.doForeignersAnswer || where.areMembersThere)) return undefined;
     const ofPeers = [...queues.waiting()].filter((task) => this.#mayHave(task));
     const task = ofPeers.findLast(({ partial }) => partial === undefined) ?? mostLeft(ofPeers);
     if (task === undefined || !queues.take(task)) return undefined;
@@ -87,6 +91,11 @@ export class SourceChoice {
   /** Returns true if an upstream may have the NAR, and no other process should fetch it. */
   #mayHave(task: Task): boolean {
     return task.upstreamFailure === undefined && !this.#facts.where.isLeftToOther(task);
+  }
+
+  /** Returns true if clients outside our groups come before upstreams. */
+  #isForForeigners(task: Task): boolean {
+    return !task.peersTried && this.#facts.where.areForeignersFor(task);
   }
 
   /** True while NARs are left to other processes in any case. */
@@ -104,10 +113,6 @@ export class SourceChoice {
       if (claim !== undefined) yield { sizeBytes: task.job.sizeBytes, leftBytes: leftOf(task), claim };
     }
   }
-}
-
-function isForForeigners({ job, peersTried }: Task): boolean {
-  return job.torrent !== undefined && !peersTried;
 }
 
 /** Returns true if little is left of a NAR, so that the round trip takes most of its time. */

@@ -1,3 +1,4 @@
+import { isSilent } from '../discovery/peer-table.ts';
 import type { Rival } from '../exchange/rivals.ts';
 import type { Network } from '../swarm/network.ts';
 import type { LanePolicy } from './lane-policy.ts';
@@ -14,6 +15,8 @@ export class Whereabouts {
   readonly #policy: LanePolicy;
   readonly #now: () => number;
   #areForeignersThere = false;
+  #doForeignersAnswer = false;
+  #haveForeignersSent = false;
   #membersAtMs = -Infinity;
 
   /**
@@ -34,14 +37,43 @@ export class Whereabouts {
 
   /** Learns which peers are there. Everything else here is as of the last call. */
   look(): void {
-    this.#areForeignersThere = this.#network?.foreigners().some(({ banned }) => banned === undefined) ?? false;
+    this.lookAtForeigners();
     this.#members()?.look();
     if (this.areMembersThere) this.#membersAtMs = this.#now();
   }
 
-  /** True if clients outside our groups may have NARs with a torrent. */
+  /** Learns which clients outside our groups are there, and which of them answer. */
+  lookAtForeigners(): void {
+    const foreigners = this.#network?.foreigners().filter(({ banned }) => banned === undefined) ?? [];
+    const answering = foreigners.filter((peer) => !isSilent(peer));
+    this.#areForeignersThere = foreigners.length > 0;
+    this.#doForeignersAnswer = answering.length > 0;
+    this.#haveForeignersSent = answering.some(({ rate }) => rate.lastByteAtMs > -Infinity);
+  }
+
+  /** True if there are clients outside our groups. */
   get areForeignersThere(): boolean {
     return this.#areForeignersThere;
+  }
+
+  /** True if there are clients outside our groups that are not known to accept requests and send nothing. */
+  get doForeignersAnswer(): boolean {
+    return this.#doForeignersAnswer;
+  }
+
+  /** True once one of these clients has sent something. */
+  get haveForeignersSent(): boolean {
+    return this.#haveForeignersSent;
+  }
+
+  /**
+   * Returns true if clients outside our groups should be asked for the NAR. Silent ones are asked only if no upstream
+   * can be.
+   */
+  areForeignersFor({ job: { torrent }, upstreamFailure }: Task): boolean {
+    if (torrent === undefined) return false;
+    const isLastResort = !this.#policy.hasUpstream || upstreamFailure !== undefined;
+    return isLastResort ? this.#areForeignersThere : this.#doForeignersAnswer;
   }
 
   /** True if members answer. They may give a NAR later: a daemon checks contents before it gives them. */
@@ -73,7 +105,7 @@ export class Whereabouts {
 
   /** Returns true if another source than the upstreams may have the NAR. */
   mayPeersHave(task: Task): boolean {
-    return this.isAtMembers(task) || (this.#areForeignersThere && task.job.torrent !== undefined);
+    return this.isAtMembers(task) || this.areForeignersFor(task);
   }
 
   /**

@@ -33,6 +33,8 @@ export interface DownloadPeersOptions {
   readonly onVerified?: (bytes: number) => void;
   /** Called once for each peer that has sent wrong bytes. It is banned. */
   readonly onLie?: (address: string) => void;
+  /** Called when a peer turns out to accept requests and send nothing. */
+  readonly onSilent?: () => void;
 }
 
 /** A piece that is requested from one peer only, since it was bad and several peers had sent parts of it. */
@@ -75,6 +77,12 @@ export class DownloadPeers {
       (connection) =>
         nowMs - (connection.asking.waitsSinceMs ?? nowMs) < TURN_SOON_MS && !this.#isUnreliable(connection, nowMs),
     ).length;
+  }
+
+  /** True if there are peers, and all are known to accept requests and send nothing. */
+  get areAllSilent(): boolean {
+    const { connections } = this.#torrent;
+    return connections.length > 0 && connections.every((connection) => isSilent(this.#recordOf(connection)));
   }
 
   /** True while a peer has a missing piece and chokes us, or sends us another torrent first. */
@@ -171,7 +179,7 @@ export class DownloadPeers {
       const silentMs = this.#silentMs(connection, nowMs);
       const isLine = isLineSilent && peer.bytes > 0; // then the line is to blame
       if (this.#isBusyForUs(connection, nowMs)) continue; // on a slow line its other torrents may take all of it
-      if (silentMs > SILENT_MS && !isLine) noteSilence(peer, nowMs);
+      if (silentMs > SILENT_MS && !isLine && noteSilence(peer, nowMs)) this.#options.onSilent?.();
       if (silentMs > (isLine ? LINE_OUT_MS : STALL_MS)) connection.destroy();
     }
     const connections = this.#torrent.connections;

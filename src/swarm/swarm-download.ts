@@ -17,6 +17,8 @@ interface DownloadEvents {
   verified: [bytes: number];
   /** A peer sent a piece that failed its SHA-1. It is banned. */
   lie: [address: string];
+  /** A peer turned out to accept requests and send nothing. */
+  silent: [];
   /** No connection is open or pending any more. */
   alone: [];
   /** Every piece is in the storage. */
@@ -57,6 +59,7 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
       },
       onVerified: (bytes) => this.emit('verified', bytes),
       onLie: (address) => this.emit('lie', address),
+      onSilent: () => this.emit('silent'),
     });
     torrent.on('connection', ({ address }) => this.#connecting.delete(address));
     torrent.handle.once('done', () => {
@@ -83,6 +86,11 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     const nowMs = performance.now();
     const soon = [...this.#connecting.values()].filter((beganAtMs) => nowMs - beganAtMs < CONNECT_SOON_MS);
     return soon.length + this.#watch.reliable;
+  }
+
+  /** True if there are peers, none of them pending, and all are known to accept requests and send nothing. */
+  get areAllSilent(): boolean {
+    return this.#connecting.size === 0 && this.#watch.areAllSilent;
   }
 
   /** True while a peer has a missing piece and has not given us a turn yet. */

@@ -70,7 +70,8 @@ export async function setScene(
       python: tools.python.program,
       dir,
       start: begin,
-      publisher: narswarm(...publish, ...keys('ended.key'), ...network),
+      // A port of its own: the publisher below would be the peer that its hash map names.
+      publisher: narswarm(...publish, ...keys('ended.key'), ...network, '--port', '0'),
     }),
   );
   const publisher = await start(narswarm(...publish, ...keys('publisher.key'), ...network));

@@ -35,6 +35,7 @@ test('a NAR that a cache began is given to no peer before the whole is checked',
     patience: () => ({ firstByteMs: Infinity, stallMs: Infinity }),
     onVerified: () => undefined,
     onLie: () => undefined,
+    onSilent: () => undefined,
     handOver: stop.signal,
     signal: stop.signal,
   });
@@ -112,6 +113,36 @@ test('clients that choke us keep no other peer from being asked', { timeout: 60_
   assert.equal(await running, 'complete');
 });
 
+test('a NAR whose only client turns out to be silent is given up at once', { timeout: 60_000 }, async (t) => {
+  const { torrent } = await makeNar(t, MIB);
+  await using seed = await startRawSeed(torrent.infoHash, (peer) => {
+    peer.send(ID.HAVE_ALL);
+    peer.send(ID.UNCHOKE);
+  });
+  const peers = [{ host: HOST, port: seed.port }];
+  await using network = await Network.join({ scope: 'lan', listen: HOST, peers, dht: false, lan: false });
+  await using partial = await PartialNar.open(`${await tempDir(t)}/partial`, { ...torrent, torrent });
+  const info = infoOf('a');
+  const job = { ...torrent, torrent, info, storePaths: [info.storePath], extension: 'xz' };
+  /** Number of questions about the patience since the client was found silent: several a look, four looks a second. */
+  let questions = -Infinity;
+  const outcome = await fetchFromPeers(job, partial, {
+    network,
+    tell: () => undefined,
+    patience: () => {
+      questions++;
+      return { firstByteMs: 1_000_000, stallMs: 1_000_000 }; // three seconds is the most that counts
+    },
+    onVerified: () => undefined,
+    onLie: () => undefined,
+    onSilent: () => (questions = 0),
+    handOver: new AbortController().signal,
+    signal: t.signal,
+  });
+  assert.equal(outcome, 'given up');
+  assert.ok(questions > 0 && questions <= 4, `${questions} questions`);
+});
+
 /** Fetches a NAR without an upstream. */
 function fetchAlone(network: Network, { torrent }: TestNar, partial: PartialNar, t: TestContext): Promise<PeerOutcome> {
   const info = infoOf('a');
@@ -122,6 +153,7 @@ function fetchAlone(network: Network, { torrent }: TestNar, partial: PartialNar,
     patience: () => ({ firstByteMs: Infinity, stallMs: 3_000 }),
     onVerified: () => undefined,
     onLie: () => undefined,
+    onSilent: () => undefined,
     handOver: new AbortController().signal,
     signal: t.signal,
   });

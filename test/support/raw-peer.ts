@@ -122,14 +122,28 @@ export interface RawSeed extends AsyncDisposable {
   readonly peers: RawPeer[];
 }
 
-/** Listens on loopback, answers every handshake with one of its own, and then calls `onPeer`. */
-export async function startRawSeed(infoHash: InfoHash, onPeer: (peer: RawPeer) => void): Promise<RawSeed> {
+/**
+ * Listens on loopback, answers every handshake with one of its own, and then calls `onPeer`.
+ *
+ * @param infoHash undefined: it has every torrent that a peer names
+ */
+export async function startRawSeed(infoHash: InfoHash | undefined, onPeer: (peer: RawPeer) => void): Promise<RawSeed> {
   const peers: RawPeer[] = [];
+  const welcome = (peer: RawPeer, named: InfoHash): void => {
+    peers.push(peer);
+    peer.socket.write(handshakeOf(named));
+    onPeer(peer);
+  };
   const server = createServer((socket) => {
     const peer = new RawPeer(socket);
-    peers.push(peer);
-    socket.write(handshakeOf(infoHash));
-    onPeer(peer);
+    if (infoHash !== undefined) welcome(peer, infoHash);
+    else
+      peer
+        .until(() => peer.infoHash !== '')
+        .then(
+          () => welcome(peer, peer.infoHash),
+          () => undefined, // it has gone
+        );
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
