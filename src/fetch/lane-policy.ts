@@ -14,7 +14,10 @@ const ALONE: Patience = { firstByteMs: Infinity, stallMs: 3_000 };
 /** Time for begun NARs while the line may be out. They stay with their sources. */
 const LINE_OUT: Patience = { firstByteMs: Infinity, stallMs: 20_000 };
 const AT_AN_END: Patience = { firstByteMs: 0, stallMs: 0 };
-/** Time without a byte from any peer after which upstreams take NARs that wait for peers, too. */
+/**
+ * Time without a byte from any peer after which upstreams take NARs that wait for peers, too. It ends once clients have
+ * kept a NAR waiting in vain.
+ */
 const PROBE_MS = 3_000;
 /** Time from one trial of an idle upstream to the next. Doubled after each trial that brought nothing. */
 const TRIAL_EVERY_MS = 15_000;
@@ -62,6 +65,8 @@ export class LanePolicy {
   readonly #peerRate = new RateMeter();
   readonly #upstreamRate = new RateMeter();
   #peerBytes = 0;
+  /** True once clients have kept a NAR waiting in vain. */
+  #hasWaited = false;
   #upstreamBytes = 0;
   /** Time for which upstreams have been at work. */
   #upstreamMs = 0;
@@ -120,6 +125,11 @@ export class LanePolicy {
   onVerified(): void {
     this.#isTrusting = true;
     this.#progressAtMs = this.#verifiedAtMs = this.#now();
+  }
+
+  /** Records that clients have sent nothing of a NAR for as long as they are waited for. */
+  onWaited(): void {
+    this.#hasWaited = true;
   }
 
   /** Records wrong bytes of a peer. Bytes since the last verified ones do not count as progress. */
@@ -232,7 +242,7 @@ export class LanePolicy {
     const now = this.#now();
     const isEarly = now - this.#beganAtMs < PROBE_MS;
     const wasLeft = this.#triedAtMs !== -Infinity;
-    if (this.#peerBytes === 0 && !wasLeft) return !isEarly || !anyPeer;
+    if (this.#peerBytes === 0 && !wasLeft) return !isEarly || !anyPeer || this.#hasWaited;
     if (this.#isHeldBack()) this.#heldBackAtMs = now;
     if (isEarly || now - this.#heldBackAtMs < HELD_BACK_MS) return false;
     const upstreamRate = this.#upstreamRate.rate(now);

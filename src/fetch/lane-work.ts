@@ -29,7 +29,7 @@ export interface LaneWorkOptions {
   readonly files: TaskFiles;
   readonly judge: NarJudge;
   readonly where: Pick<Whereabouts, 'mayPeersHave'>;
-  /** Called when a client outside our groups has fallen silent. */
+  /** Called when clients outside our groups turn out to be silent. */
   readonly onNews: () => void;
   readonly tell: Tell;
 }
@@ -75,6 +75,10 @@ export class LaneWork {
         onVerified: () => policy.onVerified(),
         onLie: () => policy.onLie(),
         onSilent: onNews,
+        onWaited: () => {
+          policy.onWaited();
+          onNews();
+        },
         handOver: task.handOver.signal,
         signal,
       });

@@ -28,6 +28,8 @@ interface PeerContext {
   readonly onLie: () => void;
   /** Called when a peer turns out to accept requests and send nothing. */
   readonly onSilent: () => void;
+  /** Called when peers have sent nothing for as long as they are waited for. */
+  readonly onWaited: () => void;
   /** Aborted when another source should continue. */
   readonly handOver: AbortSignal;
   readonly signal: AbortSignal;
@@ -88,6 +90,10 @@ export async function fetchFromPeers(
         const isPatient = isAlone() && nowMs - queuedAtMs < ASK_AGAIN_MS;
         const limitMs = download.bytes === 0 ? Math.min(firstByteMs, ASK_AGAIN_MS) : stallMs;
         if (download.idleMs > (isPatient ? TURN_MS : limitMs)) {
+          if (download.bytes === 0 && !isAlone()) {
+            download.noteUnanswered();
+            context.onWaited();
+          }
           end(() => resolve('given up'));
           return;
         }

@@ -286,7 +286,7 @@ export class Scheduler {
     queues.tellChange();
   }
 
-  /** Wakes the lanes, since a client outside our groups has begun to send, or fallen silent. */
+  /** Wakes the lanes, since a client outside our groups has begun to send, or turned out to be silent. */
   #onForeignNews(): void {
     this.#where.lookAtForeigners();
     this.#queues.tellChange();

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { PeerRecord, PeerTable } from '../discovery/peer-table.ts';
+import { noteSilence, type PeerRecord, type PeerTable } from '../discovery/peer-table.ts';
 import { NarswarmError } from '../errors.ts';
 import { connectPeer } from './connect-peer.ts';
 import type { DiskBacklog } from './disk-backlog.ts';
@@ -106,6 +106,15 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     if (this.#backlog.isFull) this.#lastByteAtMs = nowMs;
     const heldUntilMs = this.#torrent.connections.map((connection) => connection.heldUntilMs);
     return Math.max(0, nowMs - Math.max(this.#lastByteAtMs, this.#peers.line.backAtMs, ...heldUntilMs));
+  }
+
+  /** Records that peers that were reached, and have not answered the handshake yet, are silent. */
+  noteUnanswered(): void {
+    for (const address of this.#connecting.keys()) {
+      const peer = this.#peers.get(address);
+      const isLine = peer !== undefined && peer.bytes > 0 && this.#peers.line.isSilent(); // then the line is to blame
+      if (peer?.isReached === true && !isLine) noteSilence(peer);
+    }
   }
 
   /** Returns true if this peer was given to {@link addPeers} before. */

@@ -14,6 +14,7 @@ import { Network } from '../../src/swarm/network.ts';
 import { madeFile, type MadeFile } from '../exchange/exchange-fixture.ts';
 import { startSite } from '../support/http-site.ts';
 import { ID, numbers, startRawSeed, type RawPeer } from '../support/raw-peer.ts';
+import { startSilentPeer } from '../support/silent-peer.ts';
 import { HOST, tempDir, torrentOf } from '../swarm/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
@@ -65,16 +66,27 @@ async function startFetch(t: TestContext, port: number, hasCache: boolean): Prom
   return { nars, done: scheduler.run(FILES.map(jobOf), t.signal) };
 }
 
-test('a client that takes requests and sends nothing costs a run a few torrents', { timeout: 60_000 }, async (t) => {
+/** Fetches from the cache, beside a client that gives nothing. */
+async function fetchBeside(t: TestContext, port: number, connections: () => number): Promise<void> {
+  const { nars, done } = await startFetch(t, port, true);
+  await done;
+  assert.deepEqual(nars, { peers: 0, upstream: FILES.length });
+  // Eight, unless this machine is so busy that it does not answer itself in time.
+  assert.ok(connections() > 0 && connections() < FILES.length, `${connections()} connections`);
+}
+
+test('a client that takes requests and sends nothing is not asked for each NAR', { timeout: 60_000 }, async (t) => {
   await using seed = await startRawSeed(undefined, (peer) => {
     peer.send(ID.HAVE_ALL);
     peer.send(ID.UNCHOKE);
   });
-  const { nars, done } = await startFetch(t, seed.port, true);
-  await done;
-  assert.deepEqual(nars, { peers: 0, upstream: FILES.length });
-  const asked = new Set(seed.peers.map(({ infoHash }) => infoHash));
-  assert.ok(asked.size > 0 && asked.size <= UNPROVEN_SLOTS, `${asked.size} torrents`);
+  await fetchBeside(t, seed.port, () => seed.peers.length);
+});
+
+test('a client that accepts connections and says nothing is not asked for each NAR', { timeout: 60_000 }, async (t) => {
+  await using seed = await startSilentPeer();
+  const port = Number(seed.address.slice(seed.address.indexOf(':') + 1));
+  await fetchBeside(t, port, () => seed.sockets.size);
 });
 
 test('a client that has sent something is asked for many NARs at once', { timeout: 60_000 }, async (t) => {

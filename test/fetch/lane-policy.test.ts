@@ -29,6 +29,15 @@ suite('LanePolicy', () => {
     assert.equal(policy.upstreamMayHelp(true), true);
   });
 
+  test('once clients have kept a NAR waiting in vain, an upstream takes NARs that wait for them', () => {
+    const { policy, clock, run } = policyAt();
+    clock.ms = 1_500;
+    policy.onWaited();
+    assert.equal(policy.upstreamMayHelp(true), true);
+    run(0.1, MB);
+    assert.equal(policy.upstreamMayHelp(true), false, 'now peers send');
+  });
+
   test('idle upstreams wait for other processes for at most two seconds or a quarter of the run', () => {
     const { policy, clock } = policyAt();
     const look = (seconds: number, hasWaited: boolean): void => {

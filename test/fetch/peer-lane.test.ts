@@ -36,6 +36,7 @@ test('a NAR that a cache began is given to no peer before the whole is checked',
     onVerified: () => undefined,
     onLie: () => undefined,
     onSilent: () => undefined,
+    onWaited: () => undefined,
     handOver: stop.signal,
     signal: stop.signal,
   });
@@ -136,6 +137,7 @@ test('a NAR whose only client turns out to be silent is given up at once', { tim
     onVerified: () => undefined,
     onLie: () => undefined,
     onSilent: () => (questions = 0),
+    onWaited: () => undefined,
     handOver: new AbortController().signal,
     signal: t.signal,
   });
@@ -154,6 +156,7 @@ function fetchAlone(network: Network, { torrent }: TestNar, partial: PartialNar,
     onVerified: () => undefined,
     onLie: () => undefined,
     onSilent: () => undefined,
+    onWaited: () => undefined,
     handOver: new AbortController().signal,
     signal: t.signal,
   });
