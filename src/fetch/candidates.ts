@@ -59,20 +59,25 @@ export class Candidates {
    * @param info the narinfo that failed
    * @param failure its failure. If the file has another size than named, the same source is tried once more by
    *   contents: a cache or proxy that compresses again is right otherwise
-   * @param isLiar returns true for upstreams that are asked last
+   * @param options.isLiar returns true for upstreams that are asked last. Default: none
+   * @param options.isDisputed true if the file may be that of another path: then the same source is also tried once more
+   *   by contents
    * @throws the signal's reason
    */
   async next(
     info: NarInfo,
     failure: unknown,
     signal: AbortSignal,
-    isLiar: (upstream: Upstream) => boolean = () => false,
+    {
+      isLiar = () => false,
+      isDisputed = false,
+    }: { readonly isLiar?: (upstream: Upstream) => boolean; readonly isDisputed?: boolean } = {},
   ): Promise<NarInfo | undefined> {
     const hash = storeHashOf(info.storePath);
     const state = this.#stateOf(hash);
     take(state, info);
     state.isOtherSize ||= isOtherSize(failure);
-    if (this.#hasUpstream && isOtherSize(failure) && namedFile(info) !== undefined) {
+    if (this.#hasUpstream && (isDisputed || isOtherSize(failure)) && namedFile(info) !== undefined) {
       const unnamed = take(state, withoutName(info));
       if (unnamed !== undefined) return unnamed;
     }

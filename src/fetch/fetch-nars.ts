@@ -7,7 +7,8 @@ import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { claimClosure } from './claim-closure.ts';
 import type { Closure, MissingPath } from './closure.ts';
-import { fetchRound, type RoundContext } from './fetch-round.ts';
+import { disputedPaths, fetchRound, type RoundContext } from './fetch-round.ts';
+import type { HeadStart } from './head-start.ts';
 import type { NarJob } from './job.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 
@@ -41,11 +42,17 @@ export interface FetchedNars {
  * Fetches the NARs of a plan. For each failed NAR, tries the descriptions of other sources until one works or none is
  * left. Without failures, that is one round.
  *
+ * @param headStart fetches NARs of the plan already. Default: none is begun
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
-export async function fetchNars(plan: Plan, closure: Closure, context: FetchNarsContext): Promise<FetchedNars> {
+export async function fetchNars(
+  plan: Plan,
+  closure: Closure,
+  context: FetchNarsContext,
+  headStart?: HeadStart,
+): Promise<FetchedNars> {
   const rounds = new Rounds(closure, context);
-  await rounds.fetch(plan);
+  await rounds.fetch(plan, headStart);
   return rounds.run();
 }
 
@@ -81,6 +88,8 @@ class Rounds {
   readonly #lacking = new Map<StorePath, unknown>();
   /** Failures of the last round. */
   #failures: ReadonlyMap<StorePath, unknown>;
+  /** Paths of the last round that shared a file with a path of other contents. */
+  #disputed: ReadonlySet<StorePath> = new Set();
 
   constructor(closure: Closure, context: FetchNarsContext, failures: ReadonlyMap<StorePath, unknown> = new Map()) {
     this.#closure = new Map(closure);
@@ -97,20 +106,22 @@ class Rounds {
     return { closure: this.#closure, jobs: this.#jobs, checked: this.#checked, failures: this.#lacking };
   }
 
-  async fetch(plan: Plan): Promise<void> {
+  async fetch(plan: Plan, headStart?: HeadStart): Promise<void> {
     // These narinfos are tried next.
     for (const info of plan.unsized) this.#closure.set(storeHashOf(info.storePath), info);
-    const { infos, jobs, checked, failures } = await fetchRound(plan, this.#closure, this.#context);
+    const { infos, jobs, checked, failures } = await fetchRound(plan, this.#closure, this.#context, headStart);
     for (const [hash, info] of infos) this.#closure.set(hash, info);
     this.#jobs.push(...jobs);
     this.#checked.push(...checked);
     this.#failures = failures;
+    this.#disputed = disputedPaths(plan);
   }
 
   /** Returns the next narinfos to try for the failures of the last round. */
   async #others(): Promise<Map<StoreHash, NarInfo>> {
     const { candidates, order, tell, signal } = this.#context;
     const isLiar = (upstream: Upstream): boolean => order.isLiar(upstream);
+    const disputed = this.#disputed;
     const others = new Map<StoreHash, NarInfo>();
     const find = async ([path, failure]: readonly [StorePath, unknown]): Promise<void> => {
       const hash = storeHashOf(path);
@@ -118,7 +129,7 @@ class Rounds {
       const other =
         info === undefined || signal.aborted
           ? undefined
-          : await candidates.next(info, failure, signal, isLiar).catch(ended);
+          : await candidates.next(info, failure, signal, { isLiar, isDisputed: disputed.has(path) }).catch(ended);
       const first = this.#first.get(path) ?? failure;
       this.#first.set(path, first);
       if (other === undefined) {

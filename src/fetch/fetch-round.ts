@@ -16,6 +16,7 @@ import { fetchByContents } from './by-contents.ts';
 import type { Candidates } from './candidates.ts';
 import type { Closure } from './closure.ts';
 import { FetchedContents, lackOfContents, type LooksInto } from './fetched-contents.ts';
+import type { HeadStart } from './head-start.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { HurriedNars } from './hurried-nars.ts';
 import type { NarJob } from './job.ts';
@@ -73,25 +74,33 @@ export interface Round {
 /**
  * Fetches the NARs of a plan, each as its narinfo says, from peers and upstreams at once.
  *
+ * @param headStart fetches NARs of the plan already. Default: none is begun
  * @throws STORE_FULL, STORE_UNWRITABLE at once
  */
-export async function fetchRound(plan: Plan, closure: Closure, context: RoundContext): Promise<Round> {
+export async function fetchRound(
+  plan: Plan,
+  closure: Closure,
+  context: RoundContext,
+  headStart?: HeadStart,
+): Promise<Round> {
   const { candidates, tell, signal, upstreams, order, held } = context;
   await using contents =
     context.contents === undefined ? undefined : new FetchedContents(context.contents, tell, signal);
-  const scheduler: Scheduler = new Scheduler({
-    ...context,
-    standstillMs: context.peerTimeoutMs,
-    onFetched: take,
-  });
+  await using ofDisputed = new FetchedContents('all', tell, signal);
+  const disputed = disputedPaths(plan);
+  const receiver = { placeOf: context.placeOf, onBegun: context.onBegun, onFetched: take };
+  const scheduler: Scheduler =
+    headStart?.scheduler ?? new Scheduler({ ...context, standstillMs: context.peerTimeoutMs, ...receiver });
   function hold(job: NarJob, { isOfMembers } = { isOfMembers: false }): void {
     const { torrent, info, fileHash, sizeBytes } = job;
     const path = scheduler.pathOf(job);
     held?.add({ fileHash, sizeBytes, torrent, path, info, isOfMembers });
-    contents?.add(job, path, closure);
+    if (disputed.has(info.storePath)) ofDisputed.add(job, path, closure);
+    else contents?.add(job, path, closure);
   }
   function take(job: NarJob, how: { readonly isOfMembers: boolean }): void {
     hold(job, how);
+    if (disputed.has(job.info.storePath)) return; // of one of its paths, the contents are wrong
     const infos = job.storePaths.flatMap((path) => closure.get(storeHashOf(path)) ?? []);
     context.onFetched?.(
       infos.map((info) => scheduler.asFetched(info)),
@@ -113,7 +122,8 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
   });
   byContents.catch(() => undefined); // awaited below
   let failure: unknown;
-  await scheduler.run(plan.jobs, signal).catch((error: unknown) => {
+  const fetching = headStart?.finish(plan.jobs, receiver) ?? scheduler.run(plan.jobs, signal);
+  await fetching.catch((error: unknown) => {
     if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
     failure = error;
   });
@@ -132,7 +142,16 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
     }
   }
   const named = new Set(Array.from(completed.values(), ({ fileHash }) => fileHash));
-  const { sound = [], wrong = [] } = (await contents?.finish(plan.verified, named)) ?? {};
+  const readers = contents === undefined ? [ofDisputed] : [ofDisputed, contents];
+  const looked = await Promise.all(readers.map((one) => one.finish(plan.verified, named)));
+  const sound = looked.flatMap((one) => one.sound);
+  const wrong = looked.flatMap((one) => one.wrong);
+  if (signal.aborted) {
+    for (const path of disputed) {
+      infos.delete(storeHashOf(path));
+      failures.set(path, notBegun(path)); // its contents may not have been read
+    }
+  }
   for (const { storePath } of sound) held?.noteSound(storePath);
   for (const one of wrong) {
     const hash = storeHashOf(one.info.storePath);
@@ -148,6 +167,11 @@ export async function fetchRound(plan: Plan, closure: Closure, context: RoundCon
     checked: [...byNarHash, ...sound].map(({ storePath }) => storePath),
     failures,
   };
+}
+
+/** Returns the paths of which only the contents of a file show whether it is theirs. */
+export function disputedPaths({ jobs, verified }: Plan): ReadonlySet<StorePath> {
+  return new Set([...jobs, ...verified].filter((job) => job.isDisputed === true).flatMap((job) => job.storePaths));
 }
 
 /** The failure of a path whose NAR was still to come when the run was told to stop. */

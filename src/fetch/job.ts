@@ -2,6 +2,7 @@ import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
+import type { NamedFile } from './named-file.ts';
 
 /** A NAR file to fetch. Several store paths may share it. */
 export interface NarJob {
@@ -12,7 +13,11 @@ export interface NarJob {
   readonly extension: string;
   /** A narinfo that names it, with a verified signature. */
   readonly info: NarInfo;
-  readonly storePaths: readonly StorePath[];
+  readonly storePaths: StorePath[];
+  /**
+   * True if narinfos with different NarHashes name this file. One of them lies: only the contents show which one.
+   */
+  isDisputed?: boolean;
   /** The upstream whose own narinfo names the file, if others have failed before. It is asked first. */
   readonly preferred?: Upstream | undefined;
   /**
@@ -22,4 +27,10 @@ export interface NarJob {
   namedBy?: Upstream | undefined;
   /** Its torrent in a hash map. Dropped if the hash map turns out to have lied. */
   torrent: NarTorrent | undefined;
+}
+
+/** Makes the job of a path without a torrent. @param cache the cache whose own narinfo it is */
+export function newJob(file: NamedFile, info: NarInfo, cache: Upstream | undefined): NarJob {
+  const namedBy = cache?.isAnnounced === false ? cache : undefined;
+  return { ...file, info, storePaths: [info.storePath], namedBy, torrent: undefined };
 }

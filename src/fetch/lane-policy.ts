@@ -116,6 +116,11 @@ export class LanePolicy {
     (source === 'peers' ? this.#peerRate : this.#upstreamRate).add(bytes, now);
   }
 
+  /** Records that there are more NARs to fetch: no source had a chance to send them. */
+  onMore(): void {
+    this.#progressAtMs = this.#now();
+  }
+
   /** Records that an upstream is asked while no other one was at work. */
   onUpstreamAsked(): void {
     this.#upstreamAtMs = this.#now();

@@ -1,5 +1,5 @@
 import type { Upstream } from '../http/upstream.ts';
-import type { StorePath } from '../nix/brands.ts';
+import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { Claimed } from '../store/claims.ts';
@@ -7,17 +7,17 @@ import { FileStore } from '../store/file-store.ts';
 import { hashNars } from '../store/hash-pool.ts';
 import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import type { Closure } from './closure.ts';
-import type { NarJob } from './job.ts';
-import { namedFile, withoutName } from './named-file.ts';
+import { newJob, type NarJob } from './job.ts';
+import { namedFile } from './named-file.ts';
 
 /** The work of a fetch, before any byte of a NAR is downloaded. */
 export interface Plan {
   readonly jobs: readonly NarJob[];
   /** NARs without a believable file. Only an upstream can send them, and only NarHash can check them. */
   readonly unsized: readonly NarInfo[];
-  /** Paths whose NAR is already in the file store. */
+  /** Paths whose NAR is already in the file store, without those of disputed files. */
   readonly inStore: readonly NarInfo[];
-  /** NARs that were just read, of `inStore` and of `valid`, with the resulting torrents. */
+  /** NARs that were just read, of `inStore`, of `valid` and of disputed files, with the resulting torrents. */
   readonly verified: readonly NarJob[];
   /** Paths that the target store holds, whose NAR is not needed. */
   readonly valid: readonly NarInfo[];
@@ -42,6 +42,7 @@ const CHUNK = 64;
  * @param context.needed paths that the target store lacks. Undefined: all
  * @param context.cacheOf returns the upstream whose own narinfo a path is tried with
  * @param context.preferred true to ask that upstream first for the file
+ * @param context.begun NARs that are being fetched already: they are jobs of the plan. Default: none
  */
 export async function planFetch(
   closure: Claimed<Closure>,
@@ -51,13 +52,14 @@ export async function planFetch(
     needed: ReadonlySet<string> | undefined;
     cacheOf?: (info: NarInfo) => Upstream | undefined;
     preferred?: boolean;
+    begun?: ReadonlyMap<FileHash, NarJob> | undefined;
     signal: AbortSignal;
   },
 ): Promise<Plan> {
-  const { store, catalogue, needed, cacheOf, preferred: isPreferred = false, signal } = context;
+  const { store, catalogue, needed, cacheOf, preferred: isPreferred = false, begun, signal } = context;
   const unsized: NarInfo[] = [];
   const valid: NarInfo[] = [];
-  const byFileHash = new Map<string, NarJob & { storePaths: StorePath[] }>();
+  const byFileHash = new Map<string, NarJob>();
   /** NARs of `valid`: an interrupted import may have left them. */
   const imported: NarJob[] = [];
   for (const info of closure.values()) {
@@ -68,17 +70,20 @@ export async function planFetch(
       if (file !== undefined) imported.push({ ...file, info, storePaths: [storePath], torrent: undefined });
       continue;
     }
-    const known = file && byFileHash.get(file.fileHash);
-    // One file cannot be two NARs: one of the two narinfos lies.
-    if (file === undefined) unsized.push(info);
-    else if (known !== undefined && known.info.narHash !== info.narHash) unsized.push(withoutName(info));
-    else if (known !== undefined) known.storePaths.push(storePath);
-    else {
-      const cache = cacheOf?.(info);
-      const namedBy = cache?.isAnnounced === false ? cache : undefined;
-      const preferred = isPreferred ? cache : undefined;
-      byFileHash.set(file.fileHash, { ...file, info, storePaths: [storePath], preferred, namedBy, torrent: undefined });
+    if (file === undefined) {
+      unsized.push(info);
+      continue;
     }
+    const known = byFileHash.get(file.fileHash) ?? begun?.get(file.fileHash);
+    if (known === undefined) {
+      const cache = cacheOf?.(info);
+      byFileHash.set(file.fileHash, { ...newJob(file, info, cache), preferred: isPreferred ? cache : undefined });
+      continue;
+    }
+    byFileHash.set(file.fileHash, known);
+    if (!known.storePaths.includes(storePath)) known.storePaths.push(storePath);
+    // One file cannot be two NARs: one of the two narinfos lies.
+    if (known.info.narHash !== info.narHash) known.isDisputed = true;
   }
   const nars = [...byFileHash.values()];
   const held = new Set<NarJob>();
@@ -87,10 +92,14 @@ export async function planFetch(
     const file = await store.statNar(localOf(nar));
     if (file?.sizeBytes !== nar.sizeBytes) return;
     const { fileHash } = nar;
-    if (nar.storePaths.some((storePath) => catalogue.knows({ storePath, fileHash }, file) !== undefined)) held.add(nar);
+    if (
+      nar.isDisputed !== true &&
+      nar.storePaths.some((storePath) => catalogue.knows({ storePath, fileHash }, file) !== undefined)
+    )
+      held.add(nar);
     else unsure.push(nar);
   };
-  const toLook = [...nars, ...imported];
+  const toLook = [...nars.filter(({ fileHash }) => begun?.has(fileHash) !== true), ...imported];
   for (let at = 0; at < toLook.length; at += CHUNK) await Promise.all(toLook.slice(at, at + CHUNK).map(look));
 
   const verified = await readThrough(unsure, store, signal);
@@ -99,7 +108,7 @@ export async function planFetch(
   return {
     jobs,
     unsized,
-    inStore: nars.filter((nar) => held.has(nar)).map((nar) => nar.info),
+    inStore: nars.filter((nar) => held.has(nar) && nar.isDisputed !== true).map((nar) => nar.info),
     verified,
     valid,
     unheld: imported.filter((nar) => !held.has(nar)).map((nar) => nar.info),

@@ -11,6 +11,8 @@ import { claimClosure } from './claim-closure.ts';
 import { pathsOf, type Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import type { HashMaps } from './hash-maps.ts';
+import type { HeadStart } from './head-start.ts';
+import type { NarJob } from './job.ts';
 import { lostOf } from './lost-nars.ts';
 import { attachTorrents, planFetch, type Plan } from './plan.ts';
 import type { Target } from './target.ts';
@@ -34,6 +36,8 @@ export interface PlanningOptions {
   readonly mendsLost: boolean;
   /** True if NARs can come from other sources than peers: then the wait for publishers is short. */
   readonly hasUpstream: boolean;
+  /** NARs that are being fetched already. Default: none. */
+  readonly headStart?: Pick<HeadStart, 'jobs' | 'keptBytes'> | undefined;
 }
 
 /** A plan and its inputs. */
@@ -63,10 +67,13 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   const lost: ReadonlySet<string> = options.mendsLost ? await lostOf(claimed, needed, { store, catalogue }) : new Set();
   const lacking = needed && new Set<string>([...needed, ...lost]);
   const cacheOf = (info: NarInfo): Upstream | undefined => candidates.cacheOf(info);
-  const plan = await planFetch(claimed, { store, catalogue, needed: lacking, cacheOf, signal });
+  const { headStart } = options;
+  const plan = await planFetch(claimed, { store, catalogue, needed: lacking, cacheOf, begun: headStart?.jobs, signal });
   const mayBeLate = options.hasUpstream && !options.dryRun;
   const torrentsLate = await attachInTime(plan.jobs, maps, { mayBeLate, signal });
-  const begun = new Map(plan.jobs.map((job) => [job.fileHash, session.leftoverBytes(job.fileHash, job.sizeBytes)]));
+  const keptOf = ({ fileHash, sizeBytes }: NarJob): number =>
+    headStart?.keptBytes.get(fileHash) ?? session.leftoverBytes(fileHash, sizeBytes);
+  const begun = new Map(plan.jobs.map((job) => [job.fileHash, keptOf(job)]));
   tell({ type: 'planned', plan, closure, partialBytes: [...begun.values()].reduce((sum, bytes) => sum + bytes, 0) });
   return { plan, begun, needed, lost, torrentsLate };
 }

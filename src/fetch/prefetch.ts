@@ -10,7 +10,9 @@ import { Committer } from './commit.ts';
 import type { EarlyImport } from './early-import.ts';
 import { FetchSources } from './fetch-sources.ts';
 import { fetchNars, type FetchNarsContext } from './fetch-nars.ts';
+import { disputedPaths } from './fetch-round.ts';
 import { Gathered, lackError } from './gathered.ts';
+import { HeadStart } from './head-start.ts';
 import { importGathered } from './import-gathered.ts';
 import { withoutName } from './named-file.ts';
 import { openEarlyImport } from './open-early-import.ts';
@@ -44,12 +46,16 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   });
 
   tell({ type: 'walking' });
+  const headStart = headStartOf(options, context, sources);
+  if (headStart !== undefined) stack.use(headStart);
   const walked = await walk(roots, sources, {
     onlyRoots,
     keepGoing,
     trustsStore: options.trustsStore === true,
+    onNarInfo: (info, source) => source?.upstream && headStart?.take(info, source.upstream),
     signal,
   });
+  headStart?.end();
   for (const difference of sources.quorum?.differences ?? [])
     tell({ type: 'warning', warning: { kind: 'different-builds', difference } });
   const gathered = new Gathered(roots.names.keys(), walked.closure, walked.absent);
@@ -63,7 +69,12 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const { candidates } = walked;
   const planning: PlanningMeans = { store, session: context.session, target, maps, candidates, tell, signal };
   const hasUpstream = sources.caches.length > 0;
-  const planned = await makePlan(gathered.closure, planning, { dryRun, mendsLost: keepGoing, hasUpstream });
+  const planned = await makePlan(gathered.closure, planning, {
+    dryRun,
+    mendsLost: keepGoing,
+    hasUpstream,
+    headStart,
+  });
   const { plan } = planned;
   gathered.noteLost(planned.lost);
   // A narinfo in the store must not name a file that is not there.
@@ -86,17 +97,18 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   await options.onPlanned?.(gathered.closure, plan, gathered.missing);
   if (dryRun) return result(false);
 
-  tell({ type: 'downloading', nars: plan.jobs.length + plan.unsized.length, bytes: plan.jobBytes });
+  tell({ type: 'downloading', ...notBegun(plan, headStart) });
   const committer = new Committer(store);
   // Without an import, the contents of a NAR are checked before its narinfo is written.
   const feed = options.copy ? new CommitFeed(committer, { tell }) : undefined;
   feed?.add(notPlanned(gathered.closure, plan));
   const early = stack.use(await openEarlyImport(options, context, { closure: gathered.closure, planned, sources }));
   early?.add(plan.inStore);
-  const download = downloadContext(options, context, { sources, walked, planned, planning, gathered, feed, early });
+  const found = { sources, walked, planned, planning, gathered, feed, early, headStart };
+  const download = downloadContext(options, context, found);
   const fetching =
     room === undefined
-      ? fetchNars(plan, gathered.closure, download)
+      ? fetchNars(plan, gathered.closure, download, headStart)
       : fetchInSteps(roots, plan, download, {
           gathered,
           committer,
@@ -131,10 +143,35 @@ interface Found {
   /** Receives NARs while others are still arriving. Undefined if everything is committed at the end. */
   readonly feed: CommitFeed | undefined;
   readonly early: EarlyImport | undefined;
+  readonly headStart: HeadStart | undefined;
+}
+
+/**
+ * Prepares the fetch of NARs beside the walk. Undefined where the whole plan is needed first: if not everything is
+ * fetched, if somebody looks at the plan, and where peers take part. Machines that start at once would ask for the same
+ * NARs, in the order in which all of them walk, and upstreams would be asked for NARs that members are about to announce.
+ */
+function headStartOf(
+  { dryRun, keepGoing, onlyRoots, room, onPlanned, publishers }: PrefetchOptions,
+  { store, session, network, http, limit, tell, signal }: PrefetchContext,
+  sources: FetchSources,
+): HeadStart | undefined {
+  const { target, upstreams } = sources;
+  const leavesOut = keepGoing === true || onlyRoots === true || room !== undefined;
+  const needsPlan = dryRun === true || leavesOut || onPlanned !== undefined;
+  const hasOthers = network !== undefined || publishers.length > 0 || target?.isRemote === true;
+  if (needsPlan || hasOthers || upstreams.length === 0) return undefined;
+  return new HeadStart({ store, session, http, limit, target, caches: () => sources.caches, tell, signal });
+}
+
+/** Returns the sum of the NARs that are to be fetched and that were not begun beside the walk. */
+function notBegun({ jobs, unsized }: Plan, headStart: HeadStart | undefined): { nars: number; bytes: number } {
+  const rest = jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
+  return { nars: rest.length + unsized.length, bytes: rest.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) };
 }
 
 function downloadContext(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {
-  const { sources, walked, planned, planning, gathered, feed, early } = found;
+  const { sources, walked, planned, planning, gathered, feed, early, headStart } = found;
   const { store, session, network, http, keys, limit, held, tell, signal } = context;
   const upstreams = sources.caches;
   return {
@@ -148,7 +185,7 @@ function downloadContext(options: PrefetchOptions, context: PrefetchContext, fou
     tell,
     signal,
     upstreams,
-    order: new UpstreamOrder(upstreams),
+    order: headStart?.order ?? new UpstreamOrder(upstreams),
     peerTimeoutMs: options.peerTimeoutMs,
     candidates: walked.candidates,
     torrentOf: (info) => sources.maps.torrentOf(info, signal),
@@ -171,8 +208,12 @@ function downloadContext(options: PrefetchOptions, context: PrefetchContext, fou
   };
 }
 
-/** Returns the paths of a closure whose NAR is not fetched: it is in the store or in the target. */
-function notPlanned(closure: Closure, { jobs, unsized }: Plan): NarInfo[] {
-  const planned = new Set([...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map((info) => info.storePath)]);
+/**
+ * Returns the paths of a closure whose NAR is not fetched: it is in the store or in the target. Leaves out disputed ones.
+ */
+function notPlanned(closure: Closure, plan: Plan): NarInfo[] {
+  const { jobs, unsized } = plan;
+  const fetched = [...jobs.flatMap(({ storePaths }) => storePaths), ...unsized.map((info) => info.storePath)];
+  const planned = new Set([...fetched, ...disputedPaths(plan)]);
   return [...closure.values()].filter(({ storePath }) => !planned.has(storePath));
 }

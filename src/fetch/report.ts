@@ -112,11 +112,10 @@ export class Progress {
       this.copiedPaths++;
       this.lastCopied = event.path;
     } else if (event.type === 'downloading') {
-      this.#endDownload();
       this.totalNars += event.nars;
       this.totalBytes += event.bytes;
       const nowMs = performance.now();
-      if (event.nars > 0) this.#download = { fromMs: nowMs, lastMs: nowMs };
+      if (event.nars > 0) this.#download ??= { fromMs: nowMs, lastMs: nowMs };
     } else if (event.type === 'walking' || event.type === 'committing') this.#endDownload();
   }
 

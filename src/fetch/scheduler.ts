@@ -77,6 +77,11 @@ export class Scheduler {
   #signal = this.#stop.signal;
   #members: MemberLane | undefined;
   #hasNews = false;
+  /** Resolves once the lanes work, or a run has ended before. */
+  readonly #begun = Promise.withResolvers<void>();
+  #hasEnded = false;
+  #jobs = 0;
+  #bytes = 0;
 
   constructor(options: SchedulerOptions) {
     const { network, http, upstreams, order = new UpstreamOrder(upstreams), limit = new RateLimit() } = options;
@@ -130,24 +135,31 @@ export class Scheduler {
   /**
    * Fetches every NAR into the store. If something fails, all others are still fetched.
    *
+   * @param options.mayGrow true if {@link add} is called with further ones, until {@link noMore}. Default: false
    * @throws NAR_UNAVAILABLE with an AggregateError of each NAR's failure; STORE_FULL, STORE_UNWRITABLE at once; the
    *   signal's reason
    */
-  async run(jobs: readonly NarJob[], signal: AbortSignal): Promise<void> {
+  async run(jobs: readonly NarJob[], signal: AbortSignal, { mayGrow = false } = {}): Promise<void> {
+    if (mayGrow) this.#queues.expectMore();
+    try {
+      await this.#run(jobs, signal);
+    } finally {
+      this.#hasEnded = true;
+      this.#begun.resolve();
+    }
+  }
+
+  async #run(jobs: readonly NarJob[], signal: AbortSignal): Promise<void> {
     const { network, upstreams } = this.#options;
     if (jobs[0] !== undefined && network === undefined && upstreams.length === 0) {
       throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
     }
     await this.#files.begin();
-    this.#options.session.hashThread.startFor(jobs.reduce((sum, job) => sum + job.sizeBytes, 0));
     const linked = AbortSignal.any([signal, this.#stop.signal]);
     this.#signal = linked;
     this.#members = network && this.#meet(network, linked);
-    // Several machines that fetch in the same order would each ask the upstream for the same NARs.
-    const placeOf = (network?.members.open.size ?? 0) > 1 ? undefined : this.#options.placeOf;
-    const atOnce = upstreams.length === 0 ? 1 : UPSTREAM_SLOTS;
     using _watch = this.#options.hurried?.watch((file) => this.#hurry(file));
-    await this.#begin(inFetchOrder(jobs, placeOf, atOnce).map(newTask), linked);
+    await this.#begin(this.#inOrder(jobs, this.#options.placeOf).map(newTask), linked);
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);
@@ -163,6 +175,7 @@ export class Scheduler {
       isAlone: () => (network?.members.open.size ?? 0) === 0,
       signal: linked,
     });
+    this.#begun.resolve();
     try {
       await Promise.all([
         network && lanes.byForeigners(),
@@ -178,7 +191,30 @@ export class Scheduler {
     }
     linked.throwIfAborted();
     const { failures } = this.#outcomes;
-    if (failures.length > 0) throw summary(failures, jobs.length);
+    if (failures.length > 0) throw summary(failures, this.#jobs);
+  }
+
+  /**
+   * Fetches more NARs, beside those of a {@link run} that may grow.
+   *
+   * @param whole given with the last ones: orders all that wait, as if they had been given at once. Default: these come
+   *   behind the others
+   */
+  async add(jobs: readonly NarJob[], whole?: Pick<SchedulerOptions, 'placeOf'>): Promise<void> {
+    await this.#begun.promise;
+    if (this.#hasEnded) return;
+    this.#policy.onMore();
+    await this.#begin(this.#inOrder(jobs, whole?.placeOf).map(newTask), this.#signal, whole);
+  }
+
+  /** Lets a {@link run} that may grow end once everything is fetched. */
+  noMore(): void {
+    this.#queues.settle();
+  }
+
+  /** Lets upstreams begin again with what they are sending, since better ones have come. Keeps what has arrived. */
+  chooseAgain(): void {
+    for (const task of this.#work.atUpstreams) task.handOver.abort();
   }
 
   /** Returns true once the NAR of a job is in the store. */
@@ -236,19 +272,35 @@ export class Scheduler {
     });
   }
 
-  /** Queues all tasks. Opens those that an earlier run began, and settles those that it completed. */
-  async #begin(tasks: readonly Task[], signal: AbortSignal): Promise<void> {
+  #inOrder(jobs: readonly NarJob[], placeOf: SchedulerOptions['placeOf']): NarJob[] {
+    const { network, upstreams } = this.#options;
+    const atOnce = upstreams.length === 0 ? 1 : UPSTREAM_SLOTS;
+    // Several machines that fetch in the same order would each ask the upstream for the same NARs.
+    return inFetchOrder(jobs, (network?.members.open.size ?? 0) > 1 ? undefined : placeOf, atOnce);
+  }
+
+  /** Queues new tasks. Opens those that an earlier run began, and settles those that it completed. */
+  async #begin(tasks: readonly Task[], signal: AbortSignal, whole?: Pick<SchedulerOptions, 'placeOf'>): Promise<void> {
+    this.#jobs += tasks.length;
+    for (const { job } of tasks) this.#bytes += job.sizeBytes;
+    this.#options.session.hashThread.startFor(this.#bytes);
+    const isNew = new Set(tasks);
     for (const task of tasks) {
       task.isShared = this.#members !== undefined && (await this.#isShared(task));
+      const isBegun = this.#files.hasTraces(task);
+      const partial = isBegun ? await this.#files.open(task) : undefined; // before a lane may do so
       this.#queues.add(task);
-      if (!this.#files.hasTraces(task)) continue;
-      const partial = await this.#files.open(task);
-      if (partial === undefined) {
+      if (isBegun && partial === undefined) {
         this.#queues.take(task);
         this.#outcomes.fetched(task);
-      } else if (partial.missing().length === 0) this.#outcomes.settle(task, signal);
+      } else if (partial?.missing().length === 0) this.#outcomes.settle(task, signal);
     }
-    this.#members?.add([...this.#queues.waiting()]);
+    if (whole !== undefined) {
+      const waiting = new Map(Array.from(this.#queues.waiting(), (task) => [task.job, task]));
+      const jobs = this.#inOrder([...waiting.keys()], whole.placeOf);
+      this.#queues.arrange(jobs.flatMap((job) => waiting.get(job) ?? []));
+    }
+    this.#members?.add([...this.#queues.waiting()].filter((task) => isNew.has(task)));
     this.#queues.sort();
   }
 

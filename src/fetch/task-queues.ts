@@ -45,8 +45,19 @@ export class TaskQueues {
 
   /** Puts a waiting task in its turn, since somebody waits for it now. */
   hurry(task: Task): void {
-    for (const set of [this.#atMembers, this.#elsewhere]) if (set.delete(task)) this.#put(task, set);
+    this.arrange([task]);
     this.tellChange();
+  }
+
+  /** Puts waiting tasks behind all others, in this order. Those that somebody waits for keep their turns. */
+  arrange(tasks: Iterable<Task>): void {
+    for (const task of tasks)
+      for (const set of [this.#atMembers, this.#elsewhere]) if (set.delete(task)) this.#put(task, set);
+  }
+
+  /** Counts as open until {@link settle} is called once more, since further tasks are to come. */
+  expectMore(): void {
+    this.#open++;
   }
 
   /** Records that a task is done, with or without its NAR. */

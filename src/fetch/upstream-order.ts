@@ -31,22 +31,25 @@ export interface UpstreamMerit {
 
 /** Chooses the order of upstreams. It is the given order, except that failing, lying or slow ones come last. */
 export class UpstreamOrder {
-  readonly #merits: ReadonlyMap<Upstream, UpstreamMerit>;
+  readonly #upstreams: Upstream[] = [];
+  /** Also of upstreams that have gone, since a request to them may still be running. */
+  readonly #merits = new Map<Upstream, UpstreamMerit>();
 
   constructor(upstreams: readonly Upstream[]) {
-    this.#merits = new Map(
-      upstreams.map((upstream) => [
-        upstream,
-        {
-          rate: new SourceRate(),
-          gate: new TrialGate(),
-          isFailing: false,
-          isUnreachable: false,
-          misses: 0,
-          provenLies: 0,
-        },
-      ]),
-    );
+    this.update(upstreams);
+  }
+
+  /** The present upstreams, in the given order. The array is always the same one. */
+  get upstreams(): readonly Upstream[] {
+    return this.#upstreams;
+  }
+
+  /** Takes the present upstreams, in the order of asking. @returns true if one of them is new */
+  update(present: readonly Upstream[]): boolean {
+    const fresh = present.filter((upstream) => !this.#merits.has(upstream));
+    for (const upstream of fresh) this.#merits.set(upstream, newMerit());
+    this.#upstreams.splice(0, this.#upstreams.length, ...present);
+    return fresh.length > 0;
   }
 
   /** Returns the merit of an upstream. It must be one of the given ones. */
@@ -58,7 +61,7 @@ export class UpstreamOrder {
 
   /** @param lies how often each upstream, by name, sent wrong bytes of the NAR */
   of(lies: ReadonlyMap<string, number>, nowMs = performance.now()): Upstream[] {
-    const fastest = Math.max(...[...this.#merits.values()].map(({ rate }) => rate.rate(nowMs) ?? 0));
+    const fastest = Math.max(...this.#upstreams.map((upstream) => this.meritOf(upstream).rate.rate(nowMs) ?? 0));
     const count = (upstream: Upstream): number => lies.get(upstream.name) ?? 0;
     const rank = (upstream: Upstream): number => {
       const { isFailing, misses, rate } = this.meritOf(upstream);
@@ -70,7 +73,7 @@ export class UpstreamOrder {
         (isSlow ? 1 : 0)
       );
     };
-    return [...this.#merits.keys()].filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
+    return this.#upstreams.filter((one) => count(one) < MAX_LIES).toSorted((a, b) => rank(a) - rank(b));
   }
 
   /** Returns true if an upstream has sent so many wrong NARs that it is asked only if no other source has the NAR. */
@@ -81,7 +84,7 @@ export class UpstreamOrder {
 
   /** True if none of the upstreams answers, and there are some. */
   get areUnreachable(): boolean {
-    return this.#merits.size > 0 && Array.from(this.#merits.values()).every(({ isUnreachable }) => isUnreachable);
+    return this.#upstreams.length > 0 && this.#upstreams.every((upstream) => this.meritOf(upstream).isUnreachable);
   }
 
   /** Records a wrong NAR that came from this upstream alone, or that it has described wrongly. */
@@ -98,4 +101,9 @@ export class UpstreamOrder {
     if (failure === undefined) merit.isFailing = false;
     else if (isNarswarmError(failure, 'HTTP_FAILED', 'HTTP_STALLED', 'HTTP_TRUNCATED')) merit.isFailing = true;
   }
+}
+
+function newMerit(): UpstreamMerit {
+  const isGood = { isFailing: false, isUnreachable: false, misses: 0, provenLies: 0 };
+  return { rate: new SourceRate(), gate: new TrialGate(), ...isGood };
 }

@@ -1,7 +1,9 @@
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { StoreHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
+import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { hasInterruptedImport } from '../store/import-folder.ts';
 import { Candidates } from './candidates.ts';
@@ -43,6 +45,8 @@ export interface WalkOptions {
   readonly keepGoing: boolean;
   /** True to accept an unsigned narinfo of the file store, if no other source has a signed one. Default: false. */
   readonly trustsStore?: boolean;
+  /** Called with each narinfo as soon as its signature is verified, and with its source. */
+  readonly onNarInfo?: ((info: NarInfo, source: NarInfoSource | undefined) => void) | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -63,7 +67,7 @@ export interface Walked {
  * @throws NARINFO_MISSING and others without `keepGoing`; the signal's reason
  */
 export async function walk(roots: Roots, from: WalkSources, options: WalkOptions): Promise<Walked> {
-  const { onlyRoots, keepGoing, trustsStore = false, signal } = options;
+  const { onlyRoots, keepGoing, trustsStore = false, onNarInfo, signal } = options;
   const inOrder = await sourcesInOrder(roots, from);
   const last = trustsStore ? [anyInStore(from.store)] : [];
   const sources = (): NarInfoSource[] => [...inOrder(), ...last];
@@ -73,6 +77,7 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
   const closure = await walkClosure([...roots.names.keys()], find, {
     signal,
     onlyRoots,
+    onNarInfo: (info) => onNarInfo?.(info, origins.get(storeHashOf(info.storePath))),
     ...(keepGoing && {
       onMissing: (hash, missing) => absent.set(hash, { ...missing, path: roots.names.get(hash) ?? missing.path }),
     }),

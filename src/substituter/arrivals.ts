@@ -147,8 +147,11 @@ export class Arrivals {
       onFetched: (infos) => infos.forEach((info) => this.#complete(info)),
     });
     const jobs = new Map(fetched.jobs.flatMap((job) => job.storePaths.map((path) => [path, job] as const)));
-    for (const info of fetched.closure.values())
-      if (!fetched.failures.has(info.storePath)) onHere([info], jobs.get(info.storePath));
+    for (const info of fetched.closure.values()) {
+      if (fetched.failures.has(info.storePath)) continue;
+      this.#complete(info); // a disputed file counts from now on
+      onHere([info], jobs.get(info.storePath));
+    }
     for (const [path, failure] of fetched.failures) {
       const info = closure.get(storeHashOf(path));
       if (info !== undefined) this.#end(new Map([[storeHashOf(path), info]]), asError(failure));

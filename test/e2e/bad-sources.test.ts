@@ -92,7 +92,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       const run = await fetch(store, ['--from', url]);
       assertFailure(run, 4, code, says);
       assert.match(run.stderr, new RegExp(`from ${url}`));
-      assert.deepEqual(await assertSound(store, key), { narInfos: [], nars: [] });
+      assert.deepEqual((await assertSound(store, key)).narInfos, []);
       // After a lying cache, the next one is still asked.
       const good = lab.use(await startHttpCache(await lab.fixtureCache()));
       const second = await fetch(store, ['--from', url, '--from', good.url]);
@@ -111,7 +111,7 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
       'NARINFO_MISMATCH',
       new RegExp(`asked for the narinfo of ${LEAF}, got the one of ${FIXTURE_ROOT.replace(/[+?]/g, '.')}`),
     );
-    assert.deepEqual(await assertSound(store, key), { narInfos: [], nars: [] });
+    assert.deepEqual((await assertSound(store, key)).narInfos, []);
   });
 
   test('a narinfo whose URL leads elsewhere is refused', async () => {

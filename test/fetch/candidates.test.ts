@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Candidates } from '../../src/fetch/candidates.ts';
+import { withoutName } from '../../src/fetch/named-file.ts';
 import type { NarInfoSource } from '../../src/fetch/narinfo-sources.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
 import { extraOf, parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { LEAF, readNarInfo } from '../nix/fixtures.ts';
@@ -22,4 +24,13 @@ test('a record of the same file with another torrent is tried, too, and each rec
   const next = await candidates.next(recordOf('a'), failure, signal);
   assert.equal(next && extraOf(next, 'InfoHash'), 'b'.repeat(40));
   assert.equal(await candidates.next(recordOf('b'), failure, signal), undefined);
+});
+
+test('the NAR of a disputed file is tried by its contents, too', async () => {
+  const info = parseNarInfo(readNarInfo(LEAF));
+  const cache: NarInfoSource = { name: 'a cache', upstream: parseUpstream('http://a'), find: async () => info };
+  const candidates = new Candidates([cache], [KEY], new Map([[storeHashOf(info.storePath), cache]]));
+  const failure = new Error('other contents');
+  assert.deepEqual(await candidates.next(info, failure, signal, { isDisputed: true }), withoutName(info));
+  assert.equal(await candidates.next(withoutName(info), failure, signal), undefined);
 });

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Closure } from '../../src/fetch/closure.ts';
 import { commit } from '../../src/fetch/commit.ts';
-import { withoutName } from '../../src/fetch/named-file.ts';
+import { newJob } from '../../src/fetch/job.ts';
+import { namedFile } from '../../src/fetch/named-file.ts';
 import { attachTorrents, planFetch, type Plan } from '../../src/fetch/plan.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
@@ -85,16 +86,43 @@ test('a narinfo with an impossible file is fetched by its contents', async () =>
     infoOf('huge', [], { fileSize: Number.MAX_SAFE_INTEGER }),
     infoOf('too-large', [], { fileSize: 65_750 }),
     infoOf('odd', [], { compression: 'zstd-19' }),
-    infoOf('same-file', [], { fileHash: a.fileHash! }),
   ];
   const largest = infoOf('large', [], { fileSize: 65_749 });
   const plan = await planOf(closureOf(a, ...odd, largest));
-  const unsized = [...odd.slice(0, -1), withoutName(odd.at(-1)!)]; // of two narinfos of one file, the first counts
-  assert.deepEqual(plan.unsized, unsized);
+  assert.deepEqual(plan.unsized, odd);
   assert.deepEqual(
     plan.jobs.map(({ info }) => info),
     [a, largest],
   );
+});
+
+test('one file that two NARs claim is one job, whose contents decide, also if the catalogue lists it', async () => {
+  const honest = await put('honest');
+  const { url, fileHash, fileSize } = honest;
+  const liar = infoOf('liar', [], { url, fileHash: fileHash!, fileSize: fileSize! });
+  await list(honest);
+  for (const closure of [closureOf(honest, liar), closureOf(liar, honest)]) {
+    const plan = await planOf(closure);
+    assert.deepEqual([plan.jobs, plan.inStore, plan.unsized], [[], [], []]);
+    const [only, ...others] = plan.verified;
+    assert.deepEqual([only?.isDisputed, others], [true, []]);
+    assert.deepEqual(
+      only?.storePaths,
+      Array.from(closure.values(), ({ storePath }) => storePath),
+    );
+  }
+});
+
+test('a NAR that is being fetched already is a job of the plan, for all its paths', async () => {
+  const begun = await put('begun');
+  const { url, fileHash, fileSize, narHash } = begun;
+  const other = infoOf('other', [], { url, fileHash: fileHash!, fileSize: fileSize!, narHash });
+  const job = newJob(namedFile(begun)!, begun, undefined);
+  const context = { store, catalogue: await Catalogue.open(store), needed: undefined, signal };
+  const plan = await planFetch(forDryRun(closureOf(other, begun)), { ...context, begun: new Map([[fileHash!, job]]) });
+  assert.equal(plan.jobs[0], job);
+  assert.deepEqual([plan.jobs.length, plan.verified, plan.inStore], [1, [], []]);
+  assert.deepEqual(job.storePaths, [begun.storePath, other.storePath]);
 });
 
 test('a NAR that the catalogue does not list is read, with or without a narinfo', async () => {

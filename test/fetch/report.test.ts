@@ -84,3 +84,19 @@ test('the time of the walk and of the import is not that of the download', (t: T
   at(11_000, fromCache(1_000));
   assert.equal(progress.downloadMs, 3_000);
 });
+
+test('a download that begins beside the walk is one, from its first NAR to its last byte', (t: TestContext) => {
+  let nowMs = 0;
+  t.mock.method(performance, 'now', () => nowMs);
+  const progress = new Progress();
+  const at = (ms: number, event: FetchEvent): void => {
+    nowMs = ms;
+    progress.take(event);
+  };
+  at(0, { type: 'walking' });
+  at(1_000, { type: 'downloading', nars: 1, bytes: 400 });
+  at(2_000, fromCache(400));
+  at(3_000, { type: 'downloading', nars: 1, bytes: 600 });
+  at(4_000, fromCache(600));
+  assert.deepEqual([progress.downloadMs, progress.totalNars, progress.totalBytes], [3_000, 2, 1_000]);
+});

@@ -25,6 +25,25 @@ test('a failing upstream comes last until it delivers again', () => {
   assert.deepEqual(order.of(honest), [A, B, C]);
 });
 
+test('a cache that is found later comes where it is named, and one that has gone is not asked', () => {
+  const order = new UpstreamOrder([B, C]);
+  const { upstreams } = order;
+  order.note(B, new NarswarmError('HTTP_STALLED', ''));
+  assert.equal(order.update([A, B, C]), true);
+  assert.deepEqual(
+    [upstreams, order.of(honest)],
+    [
+      [A, B, C],
+      [A, C, B],
+    ],
+  );
+  assert.equal(order.update([B, C]), false);
+  assert.deepEqual(order.of(honest), [C, B]);
+  order.note(A, undefined); // a request to it has ended meanwhile
+  for (const one of [B, C]) order.note(one, new NarswarmError('HTTP_FAILED', ''));
+  assert.equal(order.areUnreachable, true);
+});
+
 test('an upstream that lied about a NAR comes after failing ones, and is not asked for it a third time', () => {
   const order = new UpstreamOrder([A, B]);
   order.note(B, new NarswarmError('HTTP_FAILED', ''));

@@ -1,0 +1,181 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { DirectionLimit } from '../bytes/rate-limit.ts';
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { FileHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { FileStore } from '../store/file-store.ts';
+import type { PartialSession } from '../store/session.ts';
+import { claimClosure } from './claim-closure.ts';
+import type { Tell } from './events.ts';
+import { newJob, type NarJob } from './job.ts';
+import { namedFile } from './named-file.ts';
+import { Scheduler, type SchedulerOptions } from './scheduler.ts';
+import type { Target } from './target.ts';
+import { UpstreamOrder } from './upstream-order.ts';
+
+/**
+ * Largest NAR that is begun before the whole plan is known. Round trips take most of the time of these. Larger ones
+ * would hold the line for what an import needs last.
+ */
+const MAX_BYTES = 1024 * 1024;
+/** Milliseconds from the first path on. A walk that ends sooner has no round trips to save, and this would slow it down. */
+const SHORT_WALK_MS = 150;
+/** Milliseconds in which found paths gather: their claims are written to the disk, and Nix is asked for them. */
+const GATHER_MS = 25;
+
+/** Means of fetching NARs from upstreams alone. */
+export interface HeadStartOptions {
+  readonly store: FileStore;
+  readonly session: PartialSession;
+  readonly http: HttpClient;
+  readonly limit?: DirectionLimit | undefined;
+  /** Undefined: every path is needed. */
+  readonly target: Pick<Target, 'invalidPaths'> | undefined;
+  /** Returns the present upstreams in the order of asking. At least one. */
+  readonly caches: () => readonly Upstream[];
+  readonly tell: Tell;
+  readonly signal: AbortSignal;
+}
+
+/** Receives the NARs of a fetch, and says in which order they are wanted. */
+export type Receiver = Pick<SchedulerOptions, 'placeOf' | 'onBegun' | 'onFetched'>;
+
+/**
+ * Fetches small NARs from upstreams while the walk that finds them goes on: each level of a closure costs a round trip.
+ * The same lanes fetch the rest of the plan afterwards. If the walk fails, what has arrived stays in the store.
+ */
+export class HeadStart implements AsyncDisposable {
+  readonly order: UpstreamOrder;
+  readonly scheduler: Scheduler;
+  readonly #options: HeadStartOptions;
+  readonly #jobs = new Map<FileHash, NarJob>();
+  readonly #keptBytes = new Map<FileHash, number>();
+  /** Found NARs that are not begun. */
+  #found: NarJob[] = [];
+  #beginning: Promise<void> | undefined;
+  #running: Promise<void> | undefined;
+  /** Why a begun NAR could not even be opened. */
+  #failure: { readonly error: unknown } | undefined;
+  /** Aborted when no further NARs are begun. */
+  readonly #over = new AbortController();
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  /** What has arrived before there is a receiver. */
+  #early: Parameters<Receiver['onFetched']>[] | undefined = [];
+  #receiver: Receiver | undefined;
+
+  constructor(options: HeadStartOptions) {
+    this.#options = options;
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
+    this.order = new UpstreamOrder(options.caches());
+    this.scheduler = new Scheduler({
+      ...options,
+      network: undefined,
+      upstreams: this.order.upstreams,
+      order: this.order,
+      onBegun: (...begun) => this.#receiver?.onBegun?.(...begun),
+      onFetched: (...fetched) => {
+        if (this.#receiver === undefined) this.#early?.push(fetched);
+        else this.#receiver.onFetched(...fetched);
+      },
+    });
+  }
+
+  /** The NARs that were begun, by the files that their narinfos name. */
+  get jobs(): ReadonlyMap<FileHash, NarJob> {
+    return this.#jobs;
+  }
+
+  /** Bytes of these that were held from earlier runs. */
+  get keptBytes(): ReadonlyMap<FileHash, number> {
+    return this.#keptBytes;
+  }
+
+  /** Takes a narinfo with a trusted signature that an upstream has given. */
+  take(info: NarInfo, from: Upstream): void {
+    const file = namedFile(info);
+    if (this.#over.signal.aborted || file === undefined || file.sizeBytes > MAX_BYTES) return;
+    this.#found.push(newJob(file, info, from));
+    this.#beginning ??= this.#begin()
+      .catch(() => undefined) // the plan meets the same failure
+      .finally(() => (this.#beginning = undefined));
+  }
+
+  /** Call it when the walk is over: no further NARs are begun. */
+  end(): void {
+    this.#over.abort();
+  }
+
+  /**
+   * Fetches further NARs, and waits for all.
+   *
+   * @throws as {@link Scheduler.run}
+   */
+  async finish(jobs: readonly NarJob[], receiver: Receiver): Promise<void> {
+    this.#receiver = receiver;
+    for (const fetched of this.#early ?? []) receiver.onFetched(...fetched);
+    this.#early = undefined;
+    this.#update();
+    await this.#add(
+      jobs.filter((job) => this.#jobs.get(job.fileHash) !== job),
+      receiver,
+    );
+    await this.#beginning;
+    this.scheduler.noMore();
+    await this.#running;
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  /** Stops. Keeps what has arrived. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.end();
+    this.#stop.abort();
+    await this.#beginning;
+    await this.#running?.catch(() => undefined);
+  }
+
+  async #begin(): Promise<void> {
+    while (this.#found.length > 0) {
+      await sleep(this.#running === undefined ? SHORT_WALK_MS : GATHER_MS, undefined, { signal: this.#over.signal });
+      const found = this.#found;
+      this.#found = [];
+      const jobs = await this.#needed(found);
+      if (this.#over.signal.aborted) return; // the plan has them
+      this.#update();
+      const { session, tell } = this.#options;
+      for (const job of jobs) {
+        this.#jobs.set(job.fileHash, job);
+        this.#keptBytes.set(job.fileHash, session.leftoverBytes(job.fileHash, job.sizeBytes));
+      }
+      if (jobs.length === 0) continue;
+      tell({ type: 'downloading', nars: jobs.length, bytes: jobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) });
+      await this.#add(jobs).catch((error: unknown) => (this.#failure ??= { error }));
+    }
+  }
+
+  /** Claims NARs, and returns those that neither the target nor the store has. */
+  async #needed(found: readonly NarJob[]): Promise<NarJob[]> {
+    const { store, target } = this.#options;
+    const files = new Map(found.filter(({ fileHash }) => !this.#jobs.has(fileHash)).map((job) => [job.fileHash, job]));
+    const lacking = await target?.invalidPaths(Array.from(files.values(), ({ info }) => info.storePath));
+    const needed = [...files.values()].filter(({ info }) => lacking?.has(info.storePath) !== false);
+    await claimClosure(new Map(needed.map(({ info }) => [storeHashOf(info.storePath), info])), this.#options);
+    return needed.filter(({ info, fileHash, extension }) => {
+      const local = { url: FileStore.narUrl(fileHash, extension), storePath: info.storePath };
+      return store.statNarNow(local) === undefined; // the plan finds out whether it is right
+    });
+  }
+
+  async #add(jobs: readonly NarJob[], whole?: Pick<Receiver, 'placeOf'>): Promise<void> {
+    this.#running ??= this.scheduler.run([], this.#signal, { mayGrow: true });
+    this.#running.catch(() => undefined); // the one who waits for the end learns of it
+    await this.scheduler.add(jobs, whole);
+  }
+
+  /** Learns which upstreams are there now. New ones come first, so they get what the others are sending. */
+  #update(): void {
+    if (this.order.update(this.#options.caches())) this.scheduler.chooseAgain();
+  }
+}
