@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
+import type { Lack } from '../subscription/missing.ts';
 import type { PackPlan, Packed } from '../suitcase/pack.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { toldFailure } from './missing-paths.ts';
@@ -92,7 +94,7 @@ export function packCommand(): Command {
         now: new Date(),
         dryRun,
         signal,
-        lackError: toldFailure,
+        lackError,
         onPlan: (plan) => tellPlan(output, plan, dir),
         onPack: (event) => {
           if (event.type === 'bytes') work.add({ bytes: event.bytes });
@@ -109,8 +111,19 @@ export function packCommand(): Command {
   );
 }
 
+/** Makes the error of missing paths. A path of this machine's own Nix store has a way out of its own. */
+function lackError(error: NarswarmError, lack: Lack | undefined): NarswarmError {
+  const path = lack?.first.path ?? '';
+  if (error.code !== 'NARINFO_MISSING' || !path.startsWith('/') || !existsSync(path)) return toldFailure(error, lack);
+  return new NarswarmError(
+    error.code,
+    `no cache has ${path}, but this machine's Nix store does: export it with narswarm add ${path}, then run the same command again`,
+    { cause: error, facts: error.facts },
+  );
+}
+
 function tellPlan(output: Output, plan: PackPlan, dir: string): void {
-  const { paths, leftOut, lacking, nars, bytes, thereBytes, fetchBytes, freeBytes, isLinked } = plan;
+  const { paths, leftOut, unknown, lacking, nars, bytes, thereBytes, fetchBytes, freeBytes, isLinked } = plan;
   const parts = [
     `${formatCount(paths, 'path')} in ${formatCount(nars, 'NAR')}: ${isLinked ? 'links on the same disk' : `${formatSize(bytes)} to write`}`,
     `${formatSize(thereBytes)} there already`,
@@ -119,7 +132,23 @@ function tellPlan(output: Output, plan: PackPlan, dir: string): void {
     ...(lacking === 0 ? [] : [`${formatCount(lacking, 'source')} left out, since nobody has them`]),
     `${formatSize(freeBytes)} free on the disk of ${dir}`,
   ];
-  const facts = { dir, paths, leftOut, lacking, nars, bytes, thereBytes, fetchBytes, freeBytes, linked: isLinked };
+  if (unknown > 0)
+    output.warn(
+      `${formatCount(unknown, 'path')} of what the other site has ${unknown === 1 ? 'is' : 'are'} not known here, so more is packed than it needs: name a newer generation with --since`,
+    );
+  const facts = {
+    dir,
+    paths,
+    leftOut,
+    unknown,
+    lacking,
+    nars,
+    bytes,
+    thereBytes,
+    fetchBytes,
+    freeBytes,
+    linked: isLinked,
+  };
   output.result('plan', facts, parts.join(', '));
 }
 

@@ -35,6 +35,8 @@ export interface PackPlan {
   readonly paths: number;
   /** Paths that are left out, since the other site has them. Their narinfos are written. */
   readonly leftOut: number;
+  /** Paths of what the other site has that are not known here. They cannot be left out, nor can what they refer to. */
+  readonly unknown: number;
   /** Sources that nobody has. They are left out, too. */
   readonly lacking: number;
   readonly nars: number;
@@ -104,7 +106,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
   await using workplace = await Workplace.open(options);
   const { store } = workplace;
   await assertOtherFolder(store.dir, dir);
-  const left = await closureOf(options.since, workplace, options);
+  const { left, unknown } = await closureOf(options.since, workplace, options);
   const room = await roomAt(dir);
   const looked = await openSuitcase(dir, { create: false, storeDir: store.storeDir });
   const isLinked = (await stat(store.dir).catch(() => undefined))?.dev === room.device;
@@ -126,7 +128,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
         const packed = [...closure.values()].filter(({ storePath }) => !left.has(storePath));
         assertFileSizes(narsOf(packed), room, dir);
         plan = planOf(closure, { left, looked, room, isLinked, lacking: missing.length });
-        plan = { ...plan, fetchBytes: jobBytes + unsizedBytes };
+        plan = { ...plan, unknown, fetchBytes: jobBytes + unsizedBytes };
         options.onPlan(plan);
         assertRoom(plan, dir);
       },
@@ -169,19 +171,19 @@ export async function pack(options: PackOptions): Promise<Packed> {
   return { ...nothing, nars: all.length, bytes: bytes - partBytes, mended: wrong.length, maps, refusedRealisations };
 }
 
-/** Returns the paths of a closure as far as their narinfos are known. */
+/** Returns the paths of a closure as far as their narinfos are known, and the number of those that are not. */
 async function closureOf(
   roots: readonly StorePath[],
   workplace: Workplace,
   { sources, signal }: PackOptions,
-): Promise<ReadonlySet<StorePath>> {
-  if (roots.length === 0) return new Set();
+): Promise<{ readonly left: ReadonlySet<StorePath>; readonly unknown: number }> {
+  if (roots.length === 0) return { left: new Set(), unknown: 0 };
   const asked = { ...sources, publishers: [], roots, dryRun: true, keepGoing: true, copy: false, holdAll: true };
-  const { closure } = await workplace.prefetch(
+  const { closure, missing } = await workplace.prefetch(
     { ...asked, trustsStore: true, wantedOf: async () => new Set() },
     { tell: () => undefined, signal },
   );
-  return new Set(Array.from(closure.values(), ({ storePath }) => storePath));
+  return { left: new Set(Array.from(closure.values(), ({ storePath }) => storePath)), unknown: missing.length };
 }
 
 function planOf(
@@ -214,6 +216,7 @@ function planOf(
   return {
     paths: packed.length,
     leftOut: closure.size - packed.length,
+    unknown: 0,
     lacking,
     nars: nars.length + unnamed.length,
     bytes,

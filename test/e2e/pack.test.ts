@@ -1,13 +1,14 @@
 /** Closures are packed onto a disk: a binary cache that is whole or visibly not, whatever happens on the way. */
 import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
-import { appendFile, chmod, cp, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, cp, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { formatNarInfo } from '../../src/nix/narinfo.ts';
 import { hashNar } from '../../src/store/hash-nar.ts';
+import { fakeSync } from '../support/fake-sync.ts';
 import { exfatDisk } from '../support/exfat-disk.ts';
 import { nextGeneration } from '../support/generations.ts';
 import {
@@ -48,24 +49,6 @@ describe('pack', { concurrency: 2 }, () => {
     lab.run(['pack', made.root, dir, '--store', store, ...offline(), ...ALONE, ...args], options);
   /** A disk on which nothing can be linked. */
   const exfat = async () => lab.use(await exfatDisk(await lab.folder('exfat')));
-
-  /**
-   * Puts a program in the place of sync(1) that does something before a disk is synced for the `at`-th time.
-   *
-   * @returns the variables with which a process finds it
-   */
-  const fakeSync = async (what: string): Promise<(disk: string, at: number) => Record<string, string>> => {
-    const bin = await lab.folder('bin');
-    const count = join(bin, '$SUITCASE_RUN');
-    const counted = `echo x >>${count}; [ "$(wc -l <${count})" -ne "$AT" ] || ${what};`;
-    await writeFile(
-      join(bin, 'sync'),
-      `#!/bin/sh\n[ "$2" != "$SUITCASE" ] || { ${counted} }\nexec /usr/bin/sync "$@"\n`,
-    );
-    await chmod(join(bin, 'sync'), 0o755);
-    const PATH = `${bin}:${lab.env['PATH'] ?? ''}`;
-    return (SUITCASE, at) => ({ PATH, SUITCASE, AT: String(at), SUITCASE_RUN: `count-${at}` });
-  };
 
   test('says first how large it is; a dry run writes nothing', async () => {
     const dir = join(await lab.folder('usb'), 'nix');
@@ -124,7 +107,7 @@ describe('pack', { concurrency: 2 }, () => {
   });
 
   test('killed before any sync of the disk, it leaves no file that only looks whole, and the next run writes none twice', async () => {
-    const bin = await fakeSync('kill -9 $PPID');
+    const bin = await fakeSync(lab, 'kill -9 $PPID');
     let killed = 0;
     for (let at = 1; ; at++) {
       const disk = await exfat();
@@ -169,7 +152,7 @@ describe('pack', { concurrency: 2 }, () => {
 
   test('a disk that is pulled out ends the run in one sentence, and nothing is written in its place', async () => {
     const disk = await exfat();
-    const bin = await fakeSync(disk.isMounted ? 'umount -l "$SUITCASE"' : 'rm -r "$SUITCASE"');
+    const bin = await fakeSync(lab, disk.isMounted ? 'umount -l "$SYNCED"' : 'rm -r "$SYNCED"');
     const run = await pack(disk.dir, [], { env: { ...disk.env, ...bin(disk.dir, 1) } });
     assertFailure(run, 7, 'STORE_UNWRITABLE', /plugged in and mounted|check the disk, then run the same command again/);
     assert.deepEqual(await readdir(disk.dir).catch(() => []), []);
@@ -278,6 +261,13 @@ describe('pack', { concurrency: 2 }, () => {
       await readFile(join(rest, 'README.txt'), 'utf8'),
       /desktop, generation 2\nLeft out +the closure of desktop, generation 1\n/,
     );
+    const unknown = await packed(
+      await lab.folder('usb'),
+      '--since',
+      '/nix/store/00000000000000000000000000000000-gone',
+    );
+    assert.deepEqual([unknown.status, unknown.event('plan')['unknown'], unknown.event('plan')['leftOut']], [0, 1, 0]);
+    assert.match(String(unknown.event('warning')['message']), /1 path of what the other site has is not known here/);
     assertFailure(await packed(rest, '--since', '7'), 3, 'NOT_FOUND', /no generation 7 here, only 2, 1/);
     assertFailure(await packed(rest, '--since', 'yesterday'), 2, 'USAGE', /neither the number of a generation/);
   });

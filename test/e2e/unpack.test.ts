@@ -8,6 +8,7 @@ import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
+import { fakeSync } from '../support/fake-sync.ts';
 import { nextGeneration } from '../support/generations.ts';
 import {
   ALONE,
@@ -117,6 +118,21 @@ describe('unpack', { concurrency: 2 }, () => {
     assert.match(people.stdout, /^unpacked {2}6 paths; 0 NARs from the disk, 0 B in .*\npinned {4}1 root /m);
     const loose = await lab.folder('store');
     assert.deepEqual((await unpack(packed, loose, '--no-pin')).event('unpacked')['pinned'], []);
+  });
+
+  test('killed before its narinfos, it reads no NAR from the disk again', async () => {
+    const store = await lab.folder('store');
+    const kill = await fakeSync(lab, 'kill -9 $PPID');
+    const args = ['unpack', packed, '--store', store, '--trusted-public-key', made.publicKey];
+    assert.equal((await lab.run(args, { env: kill(store, 1) })).signal, 'SIGKILL');
+    await assertSound(store, made.publicKey, { afterKill: true });
+    const run = await lab.run(args);
+    assert.deepEqual(
+      [run.status, run.event('unpacked')['nars'], run.event('unpacked')['held']],
+      [0, 0, PATHS],
+      run.stderr,
+    );
+    assert.equal((await assertSound(store, made.publicKey, { afterKill: true })).narInfos.length, PATHS);
   });
 
   test('fetch and update read the disk like any cache', async () => {
