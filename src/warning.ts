@@ -48,6 +48,8 @@ export type Warning =
   | { readonly kind: 'nothing-evicted'; readonly obstacle: Obstacle }
   /** Publishers have built a path with different results. */
   | { readonly kind: 'different-builds'; readonly difference: BuildDifference }
+  /** A publisher has signed editions of two histories. `proof`: the folder with two of their manifests. */
+  | { readonly kind: 'two-histories'; readonly publisher: string; readonly proof: string }
   /** A publisher does not answer; the kept hash map, signed at `created` (ISO 8601), is used. */
   | { readonly kind: 'kept-map'; readonly error: Error; readonly created: string }
   /** A publisher's mirror fails; the hash map that a member holds, signed at `created` (ISO 8601), is used. */

@@ -58,6 +58,11 @@ export function differenceSentence({ path, builds }: BuildDifference): string {
   return `${path} was built differently by ${results.join(' and by ')}`;
 }
 
+/** Says what to do about a publisher that has shown different editions as its history. @param proof the folder with both */
+export function twoHistories(proof: string): string {
+  return `its publisher has signed two histories, or has lost the record of its own: ask its owner, who can compare the two manifests in ${proof}, then remove that folder`;
+}
+
 function outsizedInWords({ roots, paths, bytes = 0 }: Extract<Note, { kind: 'outsized' }>): string {
   const parts = roots.length === 0 ? '' : `: ${named(roots.slice(0, NAMED_ROOTS), roots.length, ' and')}`;
   const rest = paths === undefined ? '' : `; without ${formatCount(paths, 'path')} (${formatSize(bytes)})`;

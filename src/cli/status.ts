@@ -9,7 +9,7 @@ import type { Replicas } from '../store/replicas.ts';
 import type { SubscriptionStatus, Uncounted } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import { failureSentence, groupByReason, missingFacts } from './missing-paths.ts';
-import { noteSentence } from './notes.ts';
+import { noteSentence, twoHistories } from './notes.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
@@ -98,6 +98,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
       created: map.created.toISOString(),
       expires: map.expires.toISOString(),
       isExpired: map.isExpired,
+      twoHistories: map.proof ?? null,
     },
   };
   output.result('status', facts, [...linesOf(status)].join('\n'));
@@ -137,6 +138,7 @@ export function* linesOf(status: SubscriptionStatus, now = new Date()): Generato
   yield `  last run  ${when(run.at)}; ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
   if (map !== undefined)
     yield `  hash map  edition of ${when(map.created)}, ${map.isExpired ? 'expired' : 'valid until'} ${when(map.expires)}`;
+  if (map?.proof !== undefined) yield `  history   ${twoHistories(map.proof)}`;
   const { lack, failure } = status;
   const isToldAbove = run.failure === undefined && lack === undefined;
   const isTold = lack !== undefined && isToldBelow(lack.first, missing);

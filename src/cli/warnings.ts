@@ -3,7 +3,7 @@ import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 import { isNarswarmError } from '../errors.ts';
 import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
 import { errorSentence, isReplacedProgram } from './error-sentences.ts';
-import { differenceSentence } from './notes.ts';
+import { differenceSentence, twoHistories } from './notes.ts';
 import type { Output } from './output.ts';
 import { formatCount } from './values.ts';
 
@@ -76,6 +76,8 @@ export function warningSentence(warning: Warning): string {
       return `${errorSentence(warning.error)}; fetching ${warning.path} again`;
     case 'lying-peer':
       return `${warning.peer} sent wrong bytes for ${warning.path}; it is not asked again`;
+    case 'two-histories':
+      return `the hash map ${warning.publisher}: ${twoHistories(warning.proof)}`;
     case 'different-builds':
       return differenceSentence(warning.difference);
     case 'peers-again':

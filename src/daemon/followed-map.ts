@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { Edition } from '../exchange/messages.ts';
 import type { HttpClient } from '../http/client.ts';
-import { saltBytes, type PublisherAddress } from '../index/address.ts';
+import { formatPublisherAddress, saltBytes, type PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { EditionClaims, type EditionClaim } from '../index/edition-claims.ts';
 import { seedEdition, type OfferedEditions } from '../index/editions.ts';
@@ -183,8 +183,16 @@ export class FollowedMap {
     this.#lastWarning = undefined;
   }
 
+  /** Warns of a publisher that has signed two histories. */
+  async #checkHistory(): Promise<void> {
+    const proof = await this.#dir.proof();
+    const publisher = formatPublisherAddress(this.address);
+    if (proof !== undefined) this.#warn({ kind: 'two-histories', publisher, proof });
+  }
+
   /** Fetches and offers an edition, unless it is here already. */
   async #take({ map }: Resolved): Promise<void> {
+    await this.#checkHistory();
     const taking = this.#taking.then(async () => {
       if (map.manifest.seq <= this.#seq) return;
       await map.fetchAll(this.#context.signal);
@@ -201,7 +209,7 @@ export class FollowedMap {
     const edition = await seedEdition(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
     const { created, expires, recordCount } = manifest;
     if (seq >= this.#seq) this.#edition = { seq, created, expires, recordCount };
-    this.#claims.hold(seq);
+    this.#claims.hold(seq, edition.torrent.infoHash);
     if (!maps.add(address, edition)) return;
     network.members.tellEdition({ group: this.group, seq, infoHash: edition.torrent.infoHash });
     await onEdition(manifest);

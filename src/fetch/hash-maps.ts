@@ -2,6 +2,7 @@ import { inState } from '../store/state-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import type { HashMap } from '../index/hash-map.ts';
+import { indexDirOf } from '../index/index-dir.ts';
 import { torrentOfRecord } from '../index/record.ts';
 import type { Resolved } from '../index/open-map.ts';
 import { resolveHashMap } from '../index/resolve.ts';
@@ -243,6 +244,9 @@ export class HashMaps implements AsyncDisposable {
       this.#failures.push(this.#options.publishers.length > 1 ? named(address, error) : error);
       return undefined;
     });
+    const dir = indexDirOf(inState(context.store, 'index'), address);
+    const proof = await dir.proof().catch(() => undefined);
+    if (proof !== undefined) onWarning({ kind: 'two-histories', publisher: formatPublisherAddress(address), proof });
     const turn = this.#answered.push(resolved) - 1;
     this.#outcomes[turn]?.resolve(resolved);
   }

@@ -13,6 +13,8 @@ const AGAIN_MS = 1_000;
 const HEDGE_MS = 1_000;
 /** Limit on remembered claims, one per member, and on hosts with unproven claims. */
 const MAX_CLAIMS = 256;
+/** Limit on editions with the number of ours that are read. */
+const MAX_COMPARED = 4;
 /** A host is no longer believed after this number of claims that were not proven. */
 const MAX_FALSE_CLAIMS = 2;
 
@@ -30,6 +32,10 @@ export interface EditionClaim {
 export class EditionClaims {
   /** The edition that is here; 0 for none. */
   #seq: number;
+  /** Its infohash. An edition with the same number and another infohash is read, too: it may prove a second history. */
+  #infoHash: InfoHash | undefined;
+  /** Infohashes of those that were read. */
+  readonly #compared = new Set<InfoHash>();
   readonly #claims = new Map<PeerRecord, Edition>();
   /** Claims whose reading has failed. */
   readonly #failed = new Map<PeerRecord, Edition>();
@@ -54,7 +60,7 @@ export class EditionClaims {
 
   /** Notes that a member claims to hold an edition of the hash map. */
   note(teller: PeerRecord, edition: Edition): void {
-    if (edition.seq <= this.#seq) return;
+    if (!this.#isOfUse(edition)) return;
     const [oldest] = this.#claims.keys();
     if (oldest !== undefined && this.#claims.size >= MAX_CLAIMS) this.#claims.delete(oldest);
     this.#failed.delete(teller);
@@ -63,8 +69,11 @@ export class EditionClaims {
   }
 
   /** Forgets claims of this edition and of older ones: it is here. */
-  hold(seq: number): void {
-    this.#seq = Math.max(this.#seq, seq);
+  hold(seq: number, infoHash?: InfoHash): void {
+    if (seq < this.#seq) return;
+    if (seq > this.#seq) this.#compared.clear();
+    this.#seq = seq;
+    this.#infoHash = infoHash;
   }
 
   /**
@@ -89,6 +98,7 @@ export class EditionClaims {
 
   async #read([teller, edition]: Claim, read: (claim: EditionClaim) => Promise<boolean>): Promise<void> {
     const isRight = await read({ teller, seq: edition.seq, infoHash: edition.infoHash });
+    if (isRight && edition.seq === this.#seq) this.#compared.add(edition.infoHash);
     if (isRight) this.#unproven.delete(hostKey(teller));
     else if (!this.#claims.has(teller)) {
       this.#failed.set(teller, edition);
@@ -119,11 +129,17 @@ export class EditionClaims {
 
   /** Returns the credible claim of the newest edition. Forgets those that are of no use. */
   #newest(): Claim | undefined {
-    for (const [teller, { seq }] of this.#claims) {
+    for (const [teller, edition] of this.#claims) {
       const isFalse = (this.#unproven.get(hostKey(teller)) ?? 0) >= MAX_FALSE_CLAIMS;
-      if (isFalse || seq <= this.#seq) this.#claims.delete(teller);
+      if (isFalse || !this.#isOfUse(edition)) this.#claims.delete(teller);
     }
     return [...this.#claims].toSorted(([, a], [, b]) => b.seq - a.seq)[0];
+  }
+
+  /** Returns true for a newer edition, and for another one with the number of ours. */
+  #isOfUse({ seq, infoHash }: Edition): boolean {
+    if (seq !== this.#seq || this.#infoHash === undefined) return seq > this.#seq;
+    return infoHash !== this.#infoHash && !this.#compared.has(infoHash) && this.#compared.size < MAX_COMPARED;
   }
 
   #countUnproven(host: string): void {

@@ -11,6 +11,9 @@ import { shardFileName } from './shard.ts';
 /** Marks the hash map of a publisher that is no longer followed. */
 const UNFOLLOWED = 'unfollowed';
 
+/** Folder of two manifests of different histories. */
+const PROOF = 'two-histories';
+
 /** Returns the folder in which the hash map of a publisher is kept. @param dir the folder of all hash maps */
 export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
   return new IndexDir(join(dir, mapFolder(address)));
@@ -73,6 +76,19 @@ export class IndexDir {
   async setFollowed(isFollowed: boolean): Promise<void> {
     if (isFollowed) await rm(join(this.dir, UNFOLLOWED), { force: true });
     else if ((await this.readManifest()) !== undefined) await this.#write(UNFOLLOWED, new Uint8Array());
+  }
+
+  /** Keeps two manifests of one publisher that belong to different histories. Does nothing if two are kept already. */
+  async keepProof(first: Uint8Array, second: Uint8Array): Promise<void> {
+    if ((await this.proof()) !== undefined) return;
+    await this.#write(`${PROOF}/first`, first);
+    await this.#write(`${PROOF}/second`, second);
+  }
+
+  /** Returns the folder with two manifests of different histories. Undefined if there is none. */
+  async proof(): Promise<string | undefined> {
+    const both = await Promise.all([this.read(`${PROOF}/first`), this.read(`${PROOF}/second`)]);
+    return both.includes(undefined) ? undefined : join(this.dir, PROOF);
   }
 
   /** Opens a file to be read in parts. Undefined if there is none. The caller closes it. */

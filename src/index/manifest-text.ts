@@ -12,12 +12,13 @@
  *     Peer: seeder.example.org:6881
  *     PeerPort: 16277
  *     Tracker: udp://tracker.example.org:6969
+ *     Previous: 41 <sha256 of its manifest in nix32>
  *     Records: 12396
  *     PrefixLength: 1
  *     Shard: 0 137204 <sha256 in nix32>
  *     PublicKey: <64 hex characters>
  *
- * Root, Peer, Tracker and Shard may repeat, with another value each time. PeerPort is optional. Readers skip unknown
+ * Root, Peer, Tracker, Previous and Shard may repeat, with another value each time. PeerPort is optional. Readers skip unknown
  * keys, so that later versions can add some. A change that old readers would misunderstand raises the version.
  */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
@@ -25,6 +26,7 @@ import { quote } from '../nix/quote.ts';
 import { parseStoreDir } from '../nix/store-path.ts';
 import { PIECE_LENGTH_VERSION } from '../torrent/canonical.ts';
 import { saltBytes } from './address.ts';
+import { MAX_PREVIOUS, type PreviousEdition } from './history.ts';
 import * as values from './manifest-values.ts';
 import type { Root } from './manifest-values.ts';
 import {
@@ -61,6 +63,8 @@ export interface Manifest {
   readonly peerPort?: number | undefined;
   /** URLs of the cohort's trackers: hints. */
   readonly trackers: readonly string[];
+  /** The editions before this one, the newest first: see `history.ts`. Undefined if it is the first. */
+  readonly previous?: readonly PreviousEdition[] | undefined;
   readonly recordCount: number;
   /** Characters of the store hash in a shard's name: 0 to {@link MAX_PREFIX_LENGTH}. */
   readonly prefixLength: number;
@@ -91,6 +95,7 @@ export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): s
     ...manifest.peers.map((peer) => ['Peer', peer] as const),
     ...(manifest.peerPort === undefined ? [] : [['PeerPort', manifest.peerPort] as const]),
     ...manifest.trackers.map((tracker) => ['Tracker', tracker] as const),
+    ...(manifest.previous ?? []).map(({ seq, sha256 }) => ['Previous', `${seq} ${sha256}`] as const),
     ['Records', manifest.recordCount],
     ['PrefixLength', manifest.prefixLength],
     ...manifest.shards.map((shard) => ['Shard', values.formatShard(shard)] as const),
@@ -129,6 +134,7 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
   const storeDir = only('StoreDir', parseStoreDir);
   const prefixLength = only('PrefixLength', (value) => values.parseWhole(value, 0, MAX_PREFIX_LENGTH));
   const peerPort = atMostOne('PeerPort', (value) => values.parseWhole(value, 1, MAX_PORT));
+  const previous = all('Previous', values.parsePrevious, MAX_PREVIOUS);
   const manifest = {
     salt: only('Salt', values.parseSalt),
     seq: only('Seq', (value) => values.parseWhole(value, 1)),
@@ -139,6 +145,7 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
     peers: all('Peer', values.parsePeer, MAX_PEERS),
     ...(peerPort === undefined ? {} : { peerPort }),
     trackers: all('Tracker', values.parseTracker, MAX_TRACKERS),
+    ...(previous.length === 0 ? {} : { previous }),
     recordCount: only('Records', (value) => values.parseWhole(value, 0, MAX_RECORDS)),
     prefixLength,
     shards: all('Shard', (value) => values.parseShard(value, prefixLength), 32 ** prefixLength),
@@ -147,7 +154,9 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
   return { manifest, publicKeyHex: only('PublicKey', String) };
 }
 
-function assertConsistent({ roots, shards, created, expires }: Manifest): void {
+function assertConsistent({ seq, previous = [], roots, shards, created, expires }: Manifest): void {
+  if (previous.some((edition, index) => edition.seq >= (previous[index - 1]?.seq ?? seq)))
+    throw invalid('its previous editions are not in order');
   if (expires <= created) throw invalid('it expires before it was created');
   if (expires.getTime() - created.getTime() > MAX_VALID_FOR_MS)
     throw invalid(`it is valid until ${values.formatTime(expires)}, more than ten years`);
@@ -155,8 +164,8 @@ function assertConsistent({ roots, shards, created, expires }: Manifest): void {
   if (mapBytes > MAX_MAP_BYTES) throw invalid(`its shards have ${mapBytes} bytes, more than ${MAX_MAP_BYTES}`);
   if (new Set(roots.map(({ name }) => name)).size < roots.length) throw invalid('two roots have the same name');
   for (const [index, { prefix }] of shards.entries()) {
-    const previous = shards[index - 1]?.prefix;
-    if (previous !== undefined && prefix <= previous) throw invalid(`shard ${prefix} is repeated or not in order`);
+    const before = shards[index - 1]?.prefix;
+    if (before !== undefined && prefix <= before) throw invalid(`shard ${prefix} is repeated or not in order`);
   }
 }
 

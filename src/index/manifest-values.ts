@@ -4,6 +4,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { parseStorePath, storeDirOf } from '../nix/store-path.ts';
 import { saltFromHex } from './address.ts';
+import type { PreviousEdition } from './history.ts';
 import { MAX_HOST_LENGTH, MAX_PORT, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './limits.ts';
 import { WHOLE_NAME } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
@@ -19,6 +20,7 @@ const TIME_PATTERN = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
 const ROOT_PATTERN = /^([a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}) (\S+)$/;
 const PEER_PATTERN = /^(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\]):([1-9]\d{0,4})$/;
 const TRACKER_PATTERN = /^(?:udp|https?|wss?):\/\/[\x21-\x7e]+$/;
+const PREVIOUS_PATTERN = /^(\d+) ([01][0-9a-df-np-sv-z]{51})$/;
 const SHARD_PATTERN = /^(\S+) (\d+) ([01][0-9a-df-np-sv-z]{51})$/;
 const PREFIX_PATTERN = /^[0-9a-df-np-sv-z]+$/;
 
@@ -69,6 +71,13 @@ export function parseRoot(text: string, storeDir: string): Root {
   const root = { name, path: parseStorePath(path) };
   if (storeDirOf(root.path) !== storeDir) throw malformed(text, `a store path in ${storeDir}`);
   return root;
+}
+
+/** Reads `<seq> <sha256 in nix32>` of an earlier edition. */
+export function parsePrevious(text: string): PreviousEdition {
+  const [, seq, sha256] = PREVIOUS_PATTERN.exec(text) ?? [];
+  if (seq === undefined || sha256 === undefined) throw malformed(text, 'the number and the SHA-256 of an edition');
+  return { seq: parseWhole(seq, 1), sha256 };
 }
 
 /** Reads `<host>:<port>`, with an IPv6 address in brackets. */

@@ -1,4 +1,5 @@
 import { formatPublisherAddress, type PublisherAddress } from './address.ts';
+import { continues } from './history.ts';
 import type { IndexDir } from './index-dir.ts';
 import { parseManifest, type Manifest } from './manifest.ts';
 import { ofPublisher } from './of-publisher.ts';
@@ -28,7 +29,8 @@ export function verified(address: PublisherAddress, bytes: Uint8Array, now: Date
 }
 
 /**
- * Checks a manifest and keeps it in the folder of its hash map.
+ * Checks a manifest and keeps it in the folder of its hash map. If it does not continue the history of the kept one, keeps
+ * both as a proof.
  *
  * @throws INDEX_SIGNATURE, INDEX_INVALID, INDEX_EXPIRED, INDEX_ROLLBACK
  */
@@ -39,10 +41,18 @@ export async function acceptManifest(
   kept: Verified | undefined,
   now: Date,
 ): Promise<Verified> {
+  const found = kept && verified(address, bytes, now);
+  if (kept !== undefined && found !== undefined && !areOfOneHistory(found, kept))
+    await dir.keepProof(kept.bytes, bytes);
   const manifest = judged(address, bytes, kept, now);
   // Another process that follows this hash map may already have a newer edition.
-  await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) <= manifest.seq);
+  await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) < manifest.seq);
   return { manifest, bytes };
+}
+
+/** An older edition is refused. It may prove a second history all the same. */
+function areOfOneHistory(found: Verified, kept: Verified): boolean {
+  return found.manifest.seq < kept.manifest.seq ? continues(kept, found) : continues(found, kept);
 }
 
 function judged(address: PublisherAddress, bytes: Uint8Array, kept: Verified | undefined, now: Date): Manifest {

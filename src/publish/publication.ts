@@ -1,14 +1,15 @@
 import { join } from 'node:path';
 import { inState } from '../store/state-folder.ts';
-import { NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../discovery/dht.ts';
 import { saltBytes, type PublisherAddress } from '../index/address.ts';
 import { buildIndex, type Index } from '../index/build.ts';
 import { seedEdition, type SeededEdition } from '../index/editions.ts';
+import { historyAfter } from '../index/history.ts';
 import { IndexDir } from '../index/index-dir.ts';
 import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
+import { readKept } from '../index/verified-manifest.ts';
 import type { PublisherIdentity, PublisherKey } from '../index/publisher-key.ts';
 
 /** One edition of a hash map on disk, ready to be seeded and put into the DHT. */
@@ -50,8 +51,8 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
   const address: PublisherAddress = { publicKey: key.publicKey, publicKeyHex, salt };
   const dir = publishedDir(store, salt);
-  const last = await readLast(dir, address, now);
-  const build = (seq: number, created: Date): Index =>
+  const last = await readKept(address, dir, now);
+  const build = (seq: number, created: Date, previous: Manifest['previous']): Index =>
     buildIndex({
       records: options.records,
       roots: options.roots,
@@ -63,13 +64,17 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
       peers: options.peers,
       peerPort: options.peerPort,
       trackers: [],
+      previous,
       key,
     });
-  const again = last === undefined || isStale(last, now) ? undefined : build(last.seq, last.created);
-  const isSame =
-    again !== undefined && Buffer.compare(again.manifest, (await dir.readManifest()) ?? Buffer.alloc(0)) === 0;
+  const again =
+    last === undefined || isStale(last.manifest, now)
+      ? undefined
+      : build(last.manifest.seq, last.manifest.created, last.manifest.previous);
+  const isSame = again !== undefined && last !== undefined && Buffer.compare(again.manifest, last.bytes) === 0;
   // Starts at the seconds since 1970. So a publisher that lost its state continues above its last signed `seq`.
-  const index = isSame ? again : build(Math.max((last?.seq ?? 0) + 1, Math.floor(now.getTime() / 1000)), now);
+  const seq = Math.max((last?.manifest.seq ?? 0) + 1, Math.floor(now.getTime() / 1000));
+  const index = isSame ? again : build(seq, now, last && historyAfter(last));
   await dir.write(index);
   const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
   return { ...(await seed(store, { address, manifest, bytes: index.manifest, dir })), isNew: !isSame };
@@ -87,10 +92,9 @@ export async function readPublication(
   now: Date,
 ): Promise<Publication | undefined> {
   const dir = publishedDir(store, address.salt);
-  const bytes = await dir.readManifest();
-  const manifest = bytes && manifestOf(bytes, address, now);
-  if (bytes === undefined || manifest === undefined) return undefined;
-  return { ...(await seed(store, { address, manifest, bytes, dir })), isNew: false };
+  const last = await readKept(address, dir, now);
+  if (last === undefined) return undefined;
+  return { ...(await seed(store, { address, ...last, dir })), isNew: false };
 }
 
 async function seed(
@@ -124,26 +128,13 @@ export async function lastManifest(
   now: Date,
 ): Promise<Manifest | undefined> {
   const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
-  return readLast(publishedDir(store, salt), { publicKey: key.publicKey, publicKeyHex, salt }, now);
+  const last = await readKept({ publicKey: key.publicKey, publicKeyHex, salt }, publishedDir(store, salt), now);
+  return last?.manifest;
 }
 
 /** Returns the folder of the newest edition of this machine's own hash map. */
 export function publishedDir(store: Pick<FileStore, 'stateDir'>, salt: string): IndexDir {
   return new IndexDir(join(inState(store, 'published'), saltBytes(salt).toString('hex') || '0'));
-}
-
-async function readLast(dir: IndexDir, address: PublisherAddress, now: Date): Promise<Manifest | undefined> {
-  const bytes = await dir.readManifest();
-  return bytes && manifestOf(bytes, address, now);
-}
-
-function manifestOf(bytes: Uint8Array, address: PublisherAddress, now: Date): Manifest | undefined {
-  try {
-    return parseManifest(bytes, { publicKey: address.publicKey, salt: address.salt, now, allowExpired: true });
-  } catch (error) {
-    if (!(error instanceof NarswarmError)) throw error;
-    return undefined; // signed by another key, or damaged: the next edition replaces it
-  }
 }
 
 function isStale(manifest: Manifest, now: Date): boolean {

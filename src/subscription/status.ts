@@ -60,6 +60,8 @@ interface KnownMap {
   readonly created: Date;
   readonly expires: Date;
   readonly isExpired: boolean;
+  /** Folder with two manifests of different histories. Undefined if only one history was seen. */
+  readonly proof: string | undefined;
 }
 
 /** Reads the status of a subscription from the state of a file store. A store that does not exist knows nothing. */
@@ -159,12 +161,13 @@ function replicasOf({ generations: [newest] }: SubscriptionState, all: Replicas 
 }
 
 async function knownMap(store: FileStore, address: PublisherAddress, now: Date): Promise<KnownMap | undefined> {
-  const bytes = await indexDirOf(inState(store, 'index'), address).readManifest();
+  const dir = indexDirOf(inState(store, 'index'), address);
+  const bytes = await dir.readManifest();
   if (bytes === undefined) return undefined;
   try {
     const { publicKey, salt } = address;
     const { seq, created, expires } = parseManifest(bytes, { publicKey, salt, now, allowExpired: true });
-    return { seq, created, expires, isExpired: expires <= now };
+    return { seq, created, expires, isExpired: expires <= now, proof: await dir.proof() };
   } catch (error) {
     if (!isNarswarmError(error)) throw error;
     return undefined; // damaged: the next run fetches it again

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { PeerRecord } from '../../src/discovery/peer-table.ts';
 import type { Edition } from '../../src/exchange/messages.ts';
 import { EditionClaims, type EditionClaim } from '../../src/index/edition-claims.ts';
@@ -26,7 +27,7 @@ function reading(
   const stop = new AbortController();
   const ended = claims.readEach((claim) => {
     done.push(`${claim.teller.address} ${claim.seq}`);
-    assert.equal(claim.infoHash, infoHashOf(claim.seq));
+    assert.ok([infoHashOf(claim.seq), OTHER].includes(claim.infoHash));
     news.emit('read');
     return read(claim);
   }, stop.signal);
@@ -102,4 +103,23 @@ test('a host whose claim was right is believed again', async () => {
   }
   await stop();
   assert.equal(read.length, 3);
+});
+
+test('another edition with the number of the one that is here is read once, since it proves a second history', async () => {
+  const claims = new EditionClaims();
+  claims.hold(5, infoHashOf(5));
+  const { read, stop } = reading(claims, () => Promise.resolve(true));
+  const tell = (port: number, seq: number, infoHash = infoHashOf(seq)): void =>
+    claims.note(peerAt(`10.0.0.1:${port}`), { group: GROUP, seq, infoHash });
+  tell(1, 5);
+  tell(2, 5, OTHER);
+  await turn();
+  tell(3, 5, OTHER);
+  tell(4, 6);
+  await turn();
+  claims.hold(6, infoHashOf(6));
+  tell(5, 6, OTHER);
+  await turn();
+  await stop();
+  assert.deepEqual(read, ['10.0.0.1:2 5', '10.0.0.1:4 6', '10.0.0.1:5 6']);
 });

@@ -72,24 +72,30 @@ export const anyManifest = (): fc.Arbitrary<Manifest> =>
         selector: String,
       }),
       peerPort: fc.option(fc.integer({ min: 1, max: 65_535 }), { nil: undefined }),
+      previous: fc.uniqueArray(fc.uint8Array({ minLength: 32, maxLength: 32 }).map(encodeNix32), { maxLength: 4 }),
       trackers: fc.uniqueArray(fc.webUrl(), { maxLength: 3 }),
       recordCount: fc.nat(MAX_RECORDS),
     })
-    .map(({ hashes, sizeBytes, created, lifetime, roots, peers, peerPort, prefixLength, ...rest }): Manifest => {
-      const prefixOf = (sha256: string) => (prefixLength === 0 ? '' : sha256.slice(-prefixLength));
-      const byPrefix = new Map(hashes.map((sha256) => [prefixOf(sha256), sha256]));
-      const shards = Array.from(byPrefix, ([prefix, sha256]) => ({ prefix, sizeBytes, sha256 }));
-      return Object.assign(rest, {
-        prefixLength,
-        created: new Date(created * 1000),
-        expires: new Date((created + lifetime) * 1000),
-        storeDir: '/nix/store',
-        roots: roots.map((name) => ({ name, path: parseStorePath(`/nix/store/${TOP}-${name}`) })),
-        peers: peers.map(([host, port]) => `${host}:${port}`),
-        shards: shards.toSorted((a, b) => (a.prefix < b.prefix ? -1 : 1)),
-        ...(peerPort === undefined ? {} : { peerPort }),
-      });
-    });
+    .map(
+      ({ hashes, sizeBytes, created, lifetime, roots, peers, peerPort, previous, prefixLength, ...rest }): Manifest => {
+        const prefixOf = (sha256: string) => (prefixLength === 0 ? '' : sha256.slice(-prefixLength));
+        const byPrefix = new Map(hashes.map((sha256) => [prefixOf(sha256), sha256]));
+        const shards = Array.from(byPrefix, ([prefix, sha256]) => ({ prefix, sizeBytes, sha256 }));
+        return Object.assign(rest, {
+          prefixLength,
+          created: new Date(created * 1000),
+          expires: new Date((created + lifetime) * 1000),
+          storeDir: '/nix/store',
+          roots: roots.map((name) => ({ name, path: parseStorePath(`/nix/store/${TOP}-${name}`) })),
+          peers: peers.map(([host, port]) => `${host}:${port}`),
+          shards: shards.toSorted((a, b) => (a.prefix < b.prefix ? -1 : 1)),
+          ...(peerPort === undefined ? {} : { peerPort }),
+          ...(previous.length === 0 || rest.seq <= previous.length
+            ? {}
+            : { previous: previous.map((sha256, index) => ({ seq: rest.seq - 1 - index, sha256 })) }),
+        });
+      },
+    );
 
 /** Runs a function. Any error must be a NarswarmError. */
 export function throwsOnlyOwnErrors(run: () => unknown): void {

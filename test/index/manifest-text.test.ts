@@ -7,7 +7,10 @@ import type { Manifest } from '../../src/index/manifest-text.ts';
 import { failsWith, TOP } from '../nix/fixtures.ts';
 import { anyManifest, FIXTURES, KEY } from './fixtures.ts';
 
-const TEXT = readFileSync(new URL('manifest', FIXTURES), 'utf8').replace(/Sig: .*\n$/, '');
+const SHA256 = '1'.repeat(52);
+const TEXT = readFileSync(new URL('manifest', FIXTURES), 'utf8')
+  .replace(/Sig: .*\n$/, '')
+  .replace(/^Records:/m, `Previous: 41 ${SHA256}\n$&`);
 const MANIFEST = parse(TEXT);
 
 function parse(text: string): Manifest {
@@ -58,14 +61,13 @@ test('requires every unrepeatable key, exactly once', () => {
 });
 
 test('requires another value for each repeated key', () => {
-  for (const key of ['Root', 'Peer', 'Tracker', 'Shard']) {
+  for (const key of ['Root', 'Peer', 'Tracker', 'Previous', 'Shard']) {
     const line = new RegExp(`^${key}: .*\n`, 'm').exec(TEXT)?.[0] ?? '';
     assert.throws(() => parse(TEXT + line), failsWith('INDEX_INVALID', new RegExp(`repeats a ${key}`)));
     assert.notDeepEqual(parse(TEXT.replaceAll(new RegExp(`^${key}: .*\n`, 'gm'), '')), MANIFEST);
   }
 });
 
-const SHA256 = '1'.repeat(52);
 const SHARDS_OF_ONE = altered('PrefixLength', '1').replace(/^Shard: .*\n/m, '');
 
 test('reads values strictly', () => {
@@ -117,6 +119,15 @@ test('reads values strictly', () => {
       'udp://a b',
       'http://[/',
       'http://',
+    ],
+    Previous: [
+      '',
+      '41',
+      `x ${SHA256}`,
+      `0 ${SHA256}`,
+      `41 ${SHA256.slice(1)}`,
+      `41 ${SHA256} more`,
+      `41 ${'e'.repeat(52)}`,
     ],
     Records: ['-1', '1.5', '', '03'],
     PrefixLength: ['-1', '4', ''],
@@ -173,4 +184,17 @@ test('requires a manifest to expire after it was created', () => {
 test('refuses two roots of one name', () => {
   const root = `Root: top /nix/store/${TOP}-other\n`;
   assert.throws(() => parse(TEXT + root), failsWith('INDEX_INVALID', /two roots have the same name/));
+});
+
+test('requires earlier editions in order, and no more than a few', () => {
+  const text = (seqs: readonly number[]): string =>
+    TEXT.replace(/^Previous: .*$/m, seqs.map((seq) => `Previous: ${seq} ${SHA256}`).join('\n'));
+  assert.deepEqual(
+    parse(text([41, 40, 7])).previous?.map(({ seq }) => seq),
+    [41, 40, 7],
+  );
+  for (const seqs of [[42], [43], [7, 41]])
+    assert.throws(() => parse(text(seqs)), failsWith('INDEX_INVALID', /previous editions are not in order/));
+  const many = Array.from({ length: 17 }, (_, index) => 41 - index);
+  assert.throws(() => parse(text(many)), failsWith('INDEX_INVALID', /17 lines of Previous, more than 16/));
 });

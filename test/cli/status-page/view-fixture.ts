@@ -110,7 +110,7 @@ function status(name: string, source: string, more: Partial<SubscriptionStatus>)
     state: state(name, source),
     isDamaged: false,
     isUpdating: false,
-    map: { seq: 31, created: new Date(ago(5)), expires: new Date(ago(-331)), isExpired: false },
+    map: { seq: 31, created: new Date(ago(5)), expires: new Date(ago(-331)), isExpired: false, proof: undefined },
     lost: { count: 0, missing: [] },
     silentSince: undefined,
     health: 'complete',
