@@ -29,6 +29,8 @@ export function sentenceOf(finding: Finding): Sentence {
       return ofKeys(finding.facts);
     case 'store':
       return ofStore(finding.facts);
+    case 'roots':
+      return ofRoots(finding.facts);
     case 'clock': {
       const { now, later, expired } = finding.facts;
       if (expired !== undefined)
@@ -92,6 +94,16 @@ export function sentenceOf(finding: Finding): Sentence {
     default:
       return ofDht(finding.facts);
   }
+}
+
+function ofRoots({ name, paths, collected, rootless }: Findings['roots']): Sentence {
+  const [gone] = collected;
+  const [loose] = rootless;
+  if (gone !== undefined)
+    return { text: `${name}: Nix has collected ${gone}`, wayOut: `run narswarm update ${name} to import it again` };
+  if (loose !== undefined)
+    return { text: `${name}: no GC root keeps ${loose}`, wayOut: `run narswarm update ${name}, which makes one` };
+  return { text: `${name}: GC roots keep its ${paths === 1 ? 'path' : `${paths} paths`}`, wayOut: undefined };
 }
 
 function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat }: Findings['dht']): Sentence {

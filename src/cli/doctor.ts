@@ -8,6 +8,7 @@ import { PUBLIC_NODES } from '../discovery/public-nodes.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { stateOfOwner, pidOfOwner } from '../disk/owner.ts';
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../errors.ts';
+import type { Subscription } from '../subscription/subscription.ts';
 import { inState, STATE_FOLDER } from '../store/state-folder.ts';
 import { GROUP_PORTS, SERVICE_PORTS } from '../wire/ports.ts';
 import { sentenceOf } from './doctor-sentences.ts';
@@ -39,6 +40,7 @@ const CODES: Readonly<Record<Finding['check'], ErrorCode>> = {
   'nix-conf': 'NIX_FAILED',
   keys: 'NARINFO_UNTRUSTED',
   store: 'STORE_UNWRITABLE',
+  roots: 'NIX_FAILED',
   clock: 'INDEX_INVALID',
   daemon: 'LISTEN_FAILED',
   port: 'LISTEN_FAILED',
@@ -57,7 +59,7 @@ const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad
 export function doctorCommand(): Command {
   const doctor = new Command('doctor')
     .description(
-      'find problems that keep this machine from sharing: Nix, keys, disk, clock, ports, firewall, multicast, and the DHT if it is used',
+      'find problems that keep this machine from sharing: Nix, keys, disk, GC roots, clock, ports, firewall, multicast, and the DHT if it is used',
     )
     .option('--store <dir>', 'file store to check', defaultStoreDir())
     .option('--max-size <size>', 'limit for the size of all NARs, such as 50G (default: none)', one(parseBudget))
@@ -86,6 +88,7 @@ export function doctorCommand(): Command {
         usesLan: options.lan && options.scope !== 'off',
         dht: dhtOf(options, publishers),
         keys: await keysOf(options, signal),
+        imported: await importedOf(stateDir, config.subscriptions),
         ...(await datesOf(stateDir, publishers)),
         daemon: await daemonOf(stateDir),
       };
@@ -191,6 +194,17 @@ async function datesOf(
     past: [...runs, ...manifests.map(({ created }) => created)],
     expiries: manifests.map(({ expires }) => expires),
   };
+}
+
+/** Returns the newest generations of the imported subscriptions, as far as they are complete. */
+async function importedOf(stateDir: string, subscriptions: readonly Subscription[]): Promise<Setup['imported']> {
+  const { readState } = await import('../subscription/state.ts');
+  const imported: Setup['imported'][number][] = [];
+  for (const { name, to, import: imports } of subscriptions) {
+    const [newest] = imports ? ((await readState({ stateDir }, name))?.generations ?? []) : [];
+    if (newest?.complete === true) imported.push({ name, to, paths: newest.roots });
+  }
+  return imported;
 }
 
 async function daemonOf(stateDir: string): Promise<{ pid: number | undefined; isAnotherMachine: boolean } | undefined> {

@@ -1,6 +1,11 @@
+import { join } from 'node:path';
 import { Command } from 'commander';
 import { defaultStoreDir } from '../config/locations.ts';
+import { NarswarmError } from '../errors.ts';
+import type { OutLink } from '../fetch/out-link.ts';
 import { asTrusted } from '../http/upstream.ts';
+import { nixStoreDir } from '../nix/store-path.ts';
+import { STATE_FOLDER } from '../store/state-folder.ts';
 import { saveCompiled } from './compile-cache.ts';
 import { assertMayLeaveUnchecked, warnOfIgnoredKeys } from './ignored-keys.ts';
 import { toldFailure } from './missing-paths.ts';
@@ -17,6 +22,7 @@ interface FetchOptions extends CommonOptions, SourceFlags {
   readonly store: string;
   readonly to?: string;
   readonly copy: boolean;
+  readonly outLink?: string;
   readonly checkSigs: boolean;
   readonly seedFor: number;
   readonly dryRun?: boolean;
@@ -38,6 +44,7 @@ export function fetchCommand(): Command {
     .option('--store <dir>', 'file store to keep the NARs in', defaultStoreDir())
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--no-copy', 'do not import; only fill the file store')
+    .option('--out-link <file>', 'link to make to the imported root, which keeps it from nix-collect-garbage')
     .option('--no-check-sigs', 'accept unsigned paths from caches, too; they are never served or published')
     .option(
       '--seed-for <duration>',
@@ -68,6 +75,7 @@ export function fetchCommand(): Command {
         { output, signal, originOf, seeds: options.seedFor > 0 },
       );
       if (options.copy && !options.checkSigs) await assertMayLeaveUnchecked(options.to, signal);
+      await using links = await outLinkOf(options, signal);
       using display = progressDisplay(output);
       // Nix is asked while the walk begins, so that the warning delays nothing.
       const warned =
@@ -108,9 +116,16 @@ export function fetchCommand(): Command {
           display.handlers.tell(event);
           if (event.type === 'planned') tellPlan(output, event, options.dryRun === true);
         },
-        onDone: (result) => {
+        beforeImport: links && ((tops) => links.keep(tops)),
+        onDone: async (result) => {
           display.stop();
-          if (options.dryRun !== true) tellDone(output, result, options.to);
+          if (options.dryRun === true) return;
+          const made = await links?.link(result.roots);
+          tellDone(output, result, options.to);
+          for (const [link, path] of made ?? []) {
+            output.result('linked', { link, path });
+            output.note(`${link} keeps ${path}`);
+          }
         },
         onSeeding: (port) => {
           saveCompiled(); // seeding may be interrupted, which is no good end
@@ -121,4 +136,17 @@ export function fetchCommand(): Command {
       await run.finally(() => warned);
     }),
   );
+}
+
+/** @throws USAGE as {@link OutLink.open}, and without an import */
+async function outLinkOf(
+  { outLink, copy, dryRun, store, to }: FetchOptions,
+  signal: AbortSignal,
+): Promise<OutLink | undefined> {
+  if (outLink === undefined) return undefined;
+  if (!copy) throw new NarswarmError('USAGE', '--out-link keeps what is imported: leave out --no-copy');
+  if (dryRun === true) return undefined;
+  const { OutLink: Link } = await import('../fetch/out-link.ts');
+  const files = { stateDir: join(store, STATE_FOLDER), nixStoreDir: nixStoreDir(process.env) };
+  return Link.open(outLink, files, { store: to, signal });
 }

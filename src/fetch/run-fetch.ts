@@ -20,7 +20,7 @@ export interface RunFetchOptions extends PrefetchOptions, WorkplaceOptions {
   /** Takes the events of the fetch. Default: warnings go to `onWarning`, other events are dropped. */
   readonly tell?: Tell;
   /** Called when everything requested is in the store and imported. Only seeding follows. */
-  readonly onDone?: (result: RunFetchResult) => void;
+  readonly onDone?: (result: RunFetchResult) => void | Promise<void>;
   /** Called when seeding begins, with the port. */
   readonly onSeeding?: (port: number) => void;
 }
@@ -51,7 +51,7 @@ export async function runFetch(options: RunFetchOptions): Promise<RunFetchResult
   await options.fetchMore?.((roots) => fetch({ ...options, roots, keepGoing: true }));
   const result = { ...joined(parts), progress };
   await workplace.endFetches();
-  options.onDone?.(result);
+  await options.onDone?.(result);
   if (options.seedForMs > 0 && network !== undefined && options.dryRun !== true && !signal.aborted) {
     options.onSeeding?.(network.swarm.port);
     // An interruption ends only the seeding.

@@ -71,6 +71,17 @@ export async function queryClosure(path: StorePath, options: StoreCallOptions = 
 }
 
 /**
+ * Returns the GC roots that keep a valid path, as Nix names them.
+ *
+ * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words
+ */
+export async function queryRoots(path: StorePath, options: StoreCallOptions = {}): Promise<string[]> {
+  const result = await askNix('nix-store', ['-q', '--roots', ...storeArgs(options), path], options);
+  if (result.failed) throw nixFailed(result);
+  return result.stdout.split('\n').filter((line) => line !== '');
+}
+
+/**
  * Returns the .drv path that a path was built from, if the store knows it. The .drv file itself may be gone.
  *
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, for example if the store does not hold the

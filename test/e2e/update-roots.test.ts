@@ -9,7 +9,7 @@ import { baseNameOf } from '../../src/nix/store-path.ts';
 import { listRoots, type KeptRoot } from '../../src/subscription/gc-roots.ts';
 import { collectGarbageOf, collectingNix, isValidIn } from '../support/collect-garbage.ts';
 import { nextGeneration } from '../support/generations.ts';
-import { ALONE, assertFailure, Lab, requisites } from '../support/lab.ts';
+import { ALONE, assertFailure, Lab, requisites, type CliEvent } from '../support/lab.ts';
 import { startNixDaemon } from '../support/nix-daemon.ts';
 import { machineWithCache, updated, type Machine, type Subscribed } from '../support/update-lab.ts';
 
@@ -204,6 +204,26 @@ describe('after an update', { concurrency: 3 }, () => {
     await updateWell(machine);
     await collectGarbageOf(lab, target);
     assert.ok(isValidIn(target, made.root));
+  });
+
+  test('doctor tells whether it is kept, and whether it was collected', async () => {
+    const { made, machine, target } = await scene();
+    await updateWell(machine);
+    const roots = async (): Promise<CliEvent | undefined> => {
+      const flags = ['--store', machine.store, '--no-lan', '--no-dht', '--scope', 'off'];
+      const run = await lab.run(['doctor', ...flags], { env: { NARSWARM_CONFIG: machine.config } });
+      return run.events.find(({ event, check }) => event === 'finding' && check === 'roots');
+    };
+    assert.deepEqual(
+      [(await roots())?.['verdict'], (await roots())?.['message']],
+      ['good', 'desktop: GC roots keep its path'],
+    );
+    await rm(join(machine.store, 'narswarm', 'gcroots'), { recursive: true });
+    const loose = await roots();
+    assert.deepEqual([loose?.['verdict'], loose?.['message']], ['unsure', `desktop: no GC root keeps ${made.root}`]);
+    await collectGarbageOf(lab, target);
+    const gone = await roots();
+    assert.deepEqual([gone?.['verdict'], gone?.['message']], ['bad', `desktop: Nix has collected ${made.root}`]);
   });
 
   function linkTo({ store }: Machine, generation: number, path: StorePath): string {

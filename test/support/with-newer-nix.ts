@@ -13,6 +13,7 @@ const FILES = [
   'test/e2e/derivations.test.ts',
   'test/e2e/update.test.ts',
   'test/e2e/update-evaluated.test.ts',
+  'test/e2e/out-link.test.ts',
   'test/e2e/update-profile.test.ts',
   'test/e2e/update-roots.test.ts',
   'test/e2e/update-sources.test.ts',

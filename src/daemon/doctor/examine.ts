@@ -19,6 +19,7 @@ import { parseIptables } from './iptables.ts';
 import { listenerOf, type Listener } from './listeners.ts';
 import { testMulticast } from './multicast.ts';
 import { parseNftables } from './nftables.ts';
+import { examineRoots, type ImportedGeneration } from './roots.ts';
 
 /** A port that others must reach. */
 export interface DoctorPort {
@@ -47,6 +48,8 @@ export interface Setup {
   };
   /** Undefined if Nix cannot be asked which keys it trusts. */
   readonly keys: Findings['keys'] | undefined;
+  /** Newest generations in a Nix store. */
+  readonly imported: readonly ImportedGeneration[];
   /** Times that must be in the past, such as those at which the followed maps were signed. */
   readonly past: readonly Date[];
   /** Expiry times of the kept hash maps of the followed publishers. */
@@ -71,6 +74,7 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
   yield* examineNix(signal);
   if (setup.keys !== undefined) yield keysOf(setup.keys);
   yield await examineStore(setup);
+  yield* examineRoots(setup.imported, signal);
   yield clockOf(setup, now);
   const { pid, isAnotherMachine } = setup.daemon ?? { pid: undefined, isAnotherMachine: false };
   yield found('daemon', pid === undefined && !isAnotherMachine ? 'unsure' : 'good', { pid, isAnotherMachine });

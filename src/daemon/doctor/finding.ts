@@ -49,6 +49,16 @@ export interface Findings {
     /** The time at which a kept hash map expired. */
     readonly expired: string | undefined;
   };
+  roots: {
+    /** The subscription. */
+    readonly name: string;
+    /** Number of paths of its newest complete generation. */
+    readonly paths: number;
+    /** Those that are no longer valid in the store that they were imported into. */
+    readonly collected: readonly string[];
+    /** Some of those that nothing keeps there. */
+    readonly rootless: readonly string[];
+  };
   daemon: { readonly pid: number | undefined; readonly isAnotherMachine: boolean };
   port: {
     readonly protocol: 'tcp' | 'udp';

@@ -1,0 +1,97 @@
+/** The link to an imported root that `fetch --out-link` makes, as `nix build` does. */
+import { lstat, readdir, readlink, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { makeFolder } from '../disk/make-folder.ts';
+import { ownName, stateOfOwner } from '../disk/owner.ts';
+import { storeError, systemCode } from '../disk/store-error.ts';
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { quote } from '../nix/quote.ts';
+import { linkRoots, placeOfRoots } from '../nix/root-links.ts';
+import type { StoreCallOptions } from '../nix/run-nix.ts';
+import { baseNameOf } from '../nix/store-path.ts';
+import { inState } from '../store/state-folder.ts';
+
+/** Folder of the links of running fetches. No subscription has such a name. */
+const RUNNING = '.fetch';
+
+/**
+ * Links that keep imported roots from Nix's garbage collector. Until the import is complete, they are in a folder of this
+ * process, so that the user's own link changes only then.
+ */
+export class OutLink implements AsyncDisposable {
+  readonly #file: string;
+  readonly #parent: string;
+  readonly #options: StoreCallOptions;
+  #own: string | undefined;
+
+  private constructor(file: string, parent: string, options: StoreCallOptions) {
+    this.#file = file;
+    this.#parent = parent;
+    this.#options = options;
+  }
+
+  /**
+   * @param options.store the target of the import
+   * @throws USAGE if something else is at that place, or if no link on this machine can keep paths of the store; NIX_MISSING,
+   *   NIX_FAILED
+   */
+  static async open(
+    text: string,
+    files: { readonly stateDir: string; readonly nixStoreDir: string },
+    options: StoreCallOptions,
+  ): Promise<OutLink> {
+    const file = resolve(text);
+    const target = await readlink(file).catch(() => undefined);
+    const isThere = await lstat(file).then(
+      () => true,
+      () => false,
+    );
+    if (isThere && target?.startsWith(`${files.nixStoreDir}/`) !== true)
+      throw new NarswarmError(
+        'USAGE',
+        `${quote(text)} is no link into the Nix store: remove it, or choose another name`,
+      );
+    if ((await placeOfRoots(options)) !== 'here')
+      throw new NarswarmError('USAGE', '--out-link keeps paths of a Nix store on this machine only: leave it out');
+    return new OutLink(file, join(inState(files, 'gcroots'), RUNNING), options);
+  }
+
+  /** Keeps paths that are about to be imported. @throws STORE_FULL, STORE_UNWRITABLE; NIX_FAILED; the signal's reason */
+  async keep(paths: readonly StorePath[]): Promise<void> {
+    const own = (this.#own ??= resolve(this.#parent, await ownName()));
+    await inFolder(own, async () => {
+      await makeFolder(own);
+      await linkRoots(new Map(paths.map((path) => [join(own, baseNameOf(path)), path])), this.#options);
+    });
+  }
+
+  /**
+   * Makes the link to the first root, and links with `-1`, `-2`, … after its name to the others.
+   *
+   * @returns the links
+   * @throws as {@link keep}
+   */
+  async link(roots: readonly StorePath[]): Promise<ReadonlyMap<string, StorePath>> {
+    const links = new Map(roots.map((root, index) => [index === 0 ? this.#file : `${this.#file}-${index}`, root]));
+    await inFolder(dirname(this.#file), () => linkRoots(links, this.#options));
+    return links;
+  }
+
+  /** Removes the links of this process, and those of processes that were killed. Never fails: a later one does it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const owner of await readdir(this.#parent).catch(() => [])) {
+      const folder = resolve(this.#parent, owner);
+      if (folder !== this.#own && (await stateOfOwner(owner)) !== 'gone') continue;
+      await rm(folder, { recursive: true, force: true }).catch(() => undefined);
+    }
+  }
+}
+
+async function inFolder(folder: string, make: () => Promise<void>): Promise<void> {
+  try {
+    await make();
+  } catch (error) {
+    throw systemCode(error) === undefined ? error : storeError(error, folder);
+  }
+}

@@ -1,0 +1,91 @@
+/** `fetch --out-link`: a link that keeps what was fetched by hand. */
+import assert from 'node:assert/strict';
+import { lstat, readdir, readlink, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { collectGarbageOf, collectingNix, isValidIn } from '../support/collect-garbage.ts';
+import { ALONE, assertFailure, Lab, requisites, type Run } from '../support/lab.ts';
+
+describe('fetch --out-link', { concurrency: 3 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  let other: MadeClosure;
+  before(async () => {
+    lab = await Lab.open();
+    [made, other] = [await lab.closure([5_000]), await lab.closure([6_000], 'other')];
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  interface Scene {
+    readonly store: string;
+    readonly target: string;
+    readonly link: string;
+    readonly fetch: (args?: readonly string[], env?: Record<string, string>) => Promise<Run>;
+  }
+  const scene = async (): Promise<Scene> => {
+    const store = await lab.folder('store');
+    const target = `local?root=${await lab.folder('target')}`;
+    const link = join(await lab.folder('links'), 'result');
+    const from = [made, other].flatMap(({ cacheDir, publicKey }) => [
+      '--from',
+      cacheDir,
+      '--trusted-public-key',
+      publicKey,
+    ]);
+    const flags = ['--store', store, '--to', target, '--out-link', link, ...from, ...ALONE];
+    return {
+      store,
+      target,
+      link,
+      fetch: (args = [], env = {}) => lab.run(['fetch', made.root, ...flags, ...args], { env }),
+    };
+  };
+
+  test('keeps the path, also if Nix collects right after each of its copies', async () => {
+    const { store, target, link, fetch } = await scene();
+    const run = await fetch([], await collectingNix(lab, target));
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual([run.event('linked')['link'], run.event('linked')['path']], [link, made.root]);
+    assert.equal(await readlink(link), made.root);
+    await collectGarbageOf(lab, target);
+    assert.equal(requisites(target, made.root).length, 2);
+    assert.deepEqual(await readdir(join(store, 'narswarm', 'gcroots', '.fetch')), [], 'only the link is left');
+    await rm(link);
+    await collectGarbageOf(lab, target);
+    assert.ok(!isValidIn(target, made.root));
+  });
+
+  test('makes a numbered link for each further root, and replaces links of before', async () => {
+    const { target, link, fetch } = await scene();
+    assert.equal((await fetch()).status, 0);
+    const both = await fetch([other.root]);
+    assert.equal(both.status, 0, both.stderr);
+    assert.deepEqual([await readlink(link), await readlink(`${link}-1`)], [made.root, other.root]);
+    await collectGarbageOf(lab, target);
+    assert.ok(isValidIn(target, other.root));
+  });
+
+  test('leaves the link alone until the import is complete', async () => {
+    const { store, target, link, fetch } = await scene();
+    const killed = await fetch(['--import-with', 'nix-copy'], await collectingNix(lab, target, 'kill -9 $PPID'));
+    assert.notEqual(killed.status, 0);
+    await assert.rejects(lstat(link));
+    assert.ok(isValidIn(target, made.root), 'kept for the next run');
+    assert.equal((await fetch()).status, 0);
+    assert.equal(await readlink(link), made.root);
+    assert.deepEqual(await readdir(join(store, 'narswarm', 'gcroots', '.fetch')), []);
+  });
+
+  test('refuses what it cannot keep, and files that it did not make', async () => {
+    const { link, fetch } = await scene();
+    assertFailure(await fetch(['--no-copy']), 2, 'USAGE', /leave out --no-copy/);
+    assertFailure(await fetch(['--to', 'ssh-ng://nowhere']), 2, 'USAGE', /on this machine only/);
+    await writeFile(link, 'mine');
+    assertFailure(await fetch(), 2, 'USAGE', /is no link into the Nix store/);
+    await rm(link);
+    const dry = await fetch(['--dry-run']);
+    assert.equal(dry.status, 0, dry.stderr);
+    await assert.rejects(lstat(link));
+  });
+});
