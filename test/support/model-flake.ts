@@ -12,7 +12,7 @@ import './test-nix.ts';
 
 /** The paths of which the system is made. They are the same for each model. */
 export interface ModelPaths {
-  /** Needed to build `etc`, built from `lost`, and not a reference of anything. In the cache. */
+  /** Needed to build `motd` for `etc`, built from `lost`, and not a reference of anything. In the cache. */
   readonly tool: StorePath;
   /** Part of the system, built from `lost`. In the cache. */
   readonly program: StorePath;
@@ -72,7 +72,8 @@ export async function modelFlake(dir: string): Promise<ModelFlake> {
     source = model.source "source.tar" "${sha256('fetched\n')}";
     lost = model.source "lost.tar" "${sha256('lost\n')}";
     program = build "program" "read word < \${lost}; echo program $word > $out" { };
-    etc = build "etc" "read word < \${tool}; read line < \${./configuration.txt}; echo $word $line > $out" local;
+    motd = build "motd" "read word < \${tool}; read line < \${./configuration.txt}; echo $word $line > $out" { };
+    etc = build "etc" "read line < \${motd}; echo $line > $out" local;
     system = build "system" "read etc < \${etc}; echo \${program} \${source} $etc > $out" local;
   };
 }
