@@ -1,7 +1,9 @@
-import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { queryInvalidPaths } from '../nix/nix-queries.ts';
+import { parseStorePath } from '../nix/store-path.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
 import type { Lack } from '../subscription/missing.ts';
 import type { PackPlan, Packed } from '../suitcase/pack.ts';
@@ -14,6 +16,9 @@ import { addCommon, addNetwork, defaultStoreDir } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { suitcaseReadme } from './suitcase-readme.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
+
+/** Limit on paths in a command that people are told to run. */
+const NAMED_PATHS = 5;
 
 interface PackFlags extends CommonOptions, SourceFlags {
   readonly file?: string;
@@ -94,7 +99,7 @@ export function packCommand(): Command {
         now: new Date(),
         dryRun,
         signal,
-        lackError,
+        lackError: (error, lack, paths) => lackError(error, lack, { paths, signal }),
         onPlan: (plan) => tellPlan(output, plan, dir),
         onPack: (event) => {
           if (event.type === 'bytes') work.add({ bytes: event.bytes });
@@ -111,15 +116,35 @@ export function packCommand(): Command {
   );
 }
 
-/** Makes the error of missing paths. A path of this machine's own Nix store has a way out of its own. */
-function lackError(error: NarswarmError, lack: Lack | undefined): NarswarmError {
-  const path = lack?.first.path ?? '';
-  if (error.code !== 'NARINFO_MISSING' || !path.startsWith('/') || !existsSync(path)) return toldFailure(error, lack);
+/** Makes the error of missing paths. Those of this machine's own Nix store have a way out of their own. */
+async function lackError(
+  error: NarswarmError,
+  lack: Lack | undefined,
+  { paths, signal }: { readonly paths: readonly string[]; readonly signal: AbortSignal },
+): Promise<NarswarmError> {
+  const told = toldFailure(error, lack);
+  const whole = paths.filter((path) => path.includes('/')).map(parseStorePath);
+  if (error.code !== 'NARINFO_MISSING' && error.code !== 'NAR_UNAVAILABLE') return told;
+  const held = await validOf(whole, signal);
+  const [first] = held;
+  if (first === undefined) return told;
+  const others = held.length === 1 ? '' : ` and ${held.length - 1} more`;
+  const wayOut = `narswarm add ${held.slice(0, NAMED_PATHS).join(' ')}${held.length > NAMED_PATHS ? ' …' : ''}`;
   return new NarswarmError(
     error.code,
-    `no cache has ${path}, but this machine's Nix store does: export it with narswarm add ${path}, then run the same command again`,
-    { cause: error, facts: error.facts },
+    `no cache gives ${first}${others}, but this machine's Nix store has ${held.length === 1 ? 'it' : 'them'}: ${wayOut}, then run the same command again`,
+    { cause: error, facts: { ...error.facts, paths: held } },
   );
+}
+
+/** Returns the paths that this machine's Nix store has. None if Nix cannot be asked. */
+async function validOf(paths: readonly StorePath[], signal: AbortSignal): Promise<readonly StorePath[]> {
+  try {
+    const lacking = await queryInvalidPaths(paths, undefined, { signal });
+    return paths.filter((path) => !lacking.has(path));
+  } catch {
+    return [];
+  }
 }
 
 function tellPlan(output: Output, plan: PackPlan, dir: string): void {

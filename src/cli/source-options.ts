@@ -57,12 +57,8 @@ export function addSources(command: Command): Command {
   addPeers(command);
   addKeys(command);
   addShareKeys(command);
+  addRequire(command);
   return command
-    .option(
-      '--require <n>',
-      'fetch a path only if the hash maps of that many publishers have it with the same NarHash (default: 1: they need not have it)',
-      parseRequired,
-    )
     .option(
       '--publisher-timeout <duration>',
       'time to look for hash maps (default: 10s, or 60s for a run without a cache)',
@@ -73,6 +69,15 @@ export function addSources(command: Command): Command {
       'without a cache: time to wait for a good byte from any peer (default: 60s)',
       parseTimeout,
     );
+}
+
+/** Adds the option for the number of publishers that must agree about a path. */
+export function addRequire(command: Command): Command {
+  return command.option(
+    '--require <n>',
+    'fetch a path only if the hash maps of that many publishers have it with the same NarHash (default: 1: they need not have it)',
+    parseRequired,
+  );
 }
 
 /** Adds the option of a command that imports. */

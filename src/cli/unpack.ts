@@ -13,7 +13,7 @@ import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addKeys, addPublishers, addShareKeys, defaultStoreDir, sharedKeys } from './shared-options.ts';
-import { addImport } from './source-options.ts';
+import { addImport, addRequire } from './source-options.ts';
 import { readTrust } from './trust.ts';
 import { alreadyHere, formatCount, formatDuration, formatSize } from './values.ts';
 
@@ -26,6 +26,7 @@ interface UnpackFlags extends CommonOptions {
   readonly publisher?: readonly PublisherAddress[];
   readonly trustedPublicKey?: readonly string[];
   readonly shareKeys?: readonly string[];
+  readonly require?: number;
   readonly dryRun?: boolean;
 }
 
@@ -46,6 +47,7 @@ export function unpackCommand(): Command {
   );
   addKeys(unpack);
   addShareKeys(unpack);
+  addRequire(unpack);
   unpack.option('-n, --dry-run', 'list the paths that would be unpacked, and their size');
   addCommon(
     unpack,
@@ -75,6 +77,7 @@ export function unpackCommand(): Command {
         upstream,
         keys: trust.keys,
         trustedPublicKeys: trustedPublicKey ?? [],
+        require: options.require,
         followed: publishersOf(options.publisher ?? [], subscriptions),
         imports: options.import === true,
         importWith: options.importWith,

@@ -69,7 +69,7 @@ export interface Packed {
 export interface PackOptions extends WorkplaceOptions {
   readonly sources: Pick<
     PrefetchOptions,
-    'publishers' | 'upstreams' | 'trustedPublicKeys' | 'publisherTimeoutMs' | 'peerTimeoutMs'
+    'publishers' | 'require' | 'upstreams' | 'trustedPublicKeys' | 'publisherTimeoutMs' | 'peerTimeoutMs'
   >;
   /** The folder to pack into. */
   readonly dir: string;
@@ -92,7 +92,11 @@ export interface PackOptions extends WorkplaceOptions {
   readonly onPlan: (plan: PackPlan) => void;
   readonly onPack: (event: PackEvent) => void;
   /** Makes the error of missing paths. */
-  readonly lackError: (error: NarswarmError, lack: Lack | undefined) => NarswarmError;
+  readonly lackError: (
+    error: NarswarmError,
+    lack: Lack | undefined,
+    paths: readonly string[],
+  ) => Promise<NarswarmError>;
 }
 
 /**
@@ -123,7 +127,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
       looksInto: 'all',
       wantedOf: async (paths) => new Set(paths.filter((path) => !left.has(path))),
       onPlanned: async (closure, { jobBytes, unsized }, missing) => {
-        assertComplete(missing, options);
+        await assertComplete(missing, options);
         const unsizedBytes = unsized.reduce((sum, { narSize }) => sum + narSize, 0);
         const packed = [...closure.values()].filter(({ storePath }) => !left.has(storePath));
         assertFileSizes(narsOf(packed), room, dir);
@@ -136,7 +140,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
     { tell: options.tell, signal },
   );
   signal.throwIfAborted();
-  assertComplete(result.missing, options);
+  await assertComplete(result.missing, options);
   if (plan === undefined) throw new TypeError('nothing was planned');
   const nothing = { plan, roots: result.roots, nars: 0, bytes: 0, mended: 0, maps: [], refusedRealisations: 0 };
   if (dryRun) return nothing;
@@ -178,9 +182,11 @@ async function closureOf(
   { sources, signal }: PackOptions,
 ): Promise<{ readonly left: ReadonlySet<StorePath>; readonly unknown: number }> {
   if (roots.length === 0) return { left: new Set(), unknown: 0 };
-  const asked = { ...sources, publishers: [], roots, dryRun: true, keepGoing: true, copy: false, holdAll: true };
+  // What the other site has is only left out: no publisher has to confirm it.
+  const { upstreams, trustedPublicKeys, publisherTimeoutMs } = sources;
+  const asked = { upstreams, trustedPublicKeys, publisherTimeoutMs, publishers: [], roots, dryRun: true };
   const { closure, missing } = await workplace.prefetch(
-    { ...asked, trustsStore: true, wantedOf: async () => new Set() },
+    { ...asked, keepGoing: true, copy: false, holdAll: true, trustsStore: true, wantedOf: async () => new Set() },
     { tell: () => undefined, signal },
   );
   return { left: new Set(Array.from(closure.values(), ({ storePath }) => storePath)), unknown: missing.length };
@@ -237,12 +243,12 @@ function assertRoom({ roomBytes, freeBytes }: PackPlan, dir: string): void {
 }
 
 /** @throws the error of missing paths, unless all of them may be missing */
-function assertComplete(missing: readonly MissingPath[], { optional, lackError }: PackOptions): void {
-  const { error, lack } = lackOf(
-    missing.filter(({ path, isNowhere }) => !isNowhere || !optional.has(path)),
-    [],
-  );
-  if (error !== undefined) throw lackError(error, lack);
+async function assertComplete(missing: readonly MissingPath[], { optional, lackError }: PackOptions): Promise<void> {
+  const needed = missing.filter(({ path, isNowhere }) => !isNowhere || !optional.has(path));
+  const { error, lack } = lackOf(needed, []);
+  if (error === undefined) return;
+  const paths = needed.map(({ path }) => path);
+  throw await lackError(error, lack, paths);
 }
 
 /** Returns narinfos as the file store has them, references first. */

@@ -29,6 +29,8 @@ export interface UnpackOptions extends Omit<WorkplaceOptions, 'network' | 'lanCa
   readonly trustedPublicKeys: PrefetchOptions['trustedPublicKeys'];
   /** Publishers that this machine follows. Hash maps of others are left alone. */
   readonly followed: readonly PublisherAddress[];
+  /** Publishers that must have built a path with the same result. Default: 1, so none has to know it. */
+  readonly require?: number | undefined;
   /** True to import what is unpacked into a Nix store, `to` or the local one. */
   readonly imports: boolean;
   readonly to?: string | undefined;
@@ -51,6 +53,9 @@ export interface Unpacked extends Pick<PrefetchResult, 'closure' | 'imported' | 
   readonly lack: Lack | undefined;
 }
 
+/** Time to look for the hash maps of publishers that count for `require`. Those of the suitcase are here already. */
+const VOTING_MS = 1_000;
+
 /**
  * Unpacks a suitcase into the file store: hash maps of followed publishers, then all paths whose narinfos this machine
  * trusts and whose NARs have the signed contents. Paths that do not verify are left out with their referrers. Continues
@@ -69,7 +74,9 @@ export async function unpack(options: UnpackOptions): Promise<Unpacked> {
       {
         roots,
         publishers: [],
-        publisherTimeoutMs: 0,
+        publisherTimeoutMs: VOTING_MS,
+        require: options.require,
+        voters: options.followed,
         upstreams: [upstream],
         trustedPublicKeys: options.trustedPublicKeys,
         dryRun,

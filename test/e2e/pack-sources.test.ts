@@ -7,6 +7,8 @@ import { after, before, describe, test } from 'node:test';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { sandboxPaths } from '../../src/demo/sandbox-paths.ts';
+import { cacheModel, modelFlake } from '../support/model-flake.ts';
+import { ReadyHost } from '../support/ready-host.ts';
 import { ALONE, assertFailure, Lab, readNarInfos, requisites } from '../support/lab.ts';
 
 describe('pack for a rebuild without internet', { concurrency: 2 }, () => {
@@ -67,6 +69,42 @@ describe('pack for a rebuild without internet', { concurrency: 2 }, () => {
       'NOT_FOUND',
       /has no derivation of it: name an installable/,
     );
+  });
+
+  test('a subscription that is ready for a rebuild has everything; what is only in the Nix store is exported first', async () => {
+    const model = await modelFlake(await lab.folder('model'));
+    lab.use(model.site);
+    const { lost, tool } = await cacheModel(made, model);
+    const host = await ReadyHost.make(lab, made);
+    await host.machine.subscribe('system', host.system, '--import', '--ready', '--sources');
+    assert.equal((await host.machine.updated())['outcome'], 'complete');
+    const usb = await lab.folder('usb');
+    const refused = await host.machine.run(['pack', 'system', usb]);
+    assertFailure(
+      refused,
+      5,
+      'NAR_UNAVAILABLE',
+      /this machine's Nix store has them: narswarm add \S+ \S+, then run the same/,
+    );
+    const { paths } = refused.event('error')['facts'] as { paths: string[] };
+    assert.ok(paths.includes(lost));
+    assert.equal((await host.machine.run(['add', ...paths])).status, 0);
+    const packed = await host.machine.run(['pack', 'system', usb]);
+    assert.equal(packed.status, 0, packed.stderr);
+    const other = await lab.folder('other');
+    const trust = ['--trusted-public-key', made.publicKey];
+    const taken = await lab.run([
+      'unpack',
+      usb,
+      '--store',
+      await lab.folder('store'),
+      '--import',
+      '--to',
+      other,
+      ...trust,
+    ]);
+    assert.equal(taken.status, 0, taken.stderr);
+    for (const path of [...paths, tool]) assert.ok(requisites(other, path).includes(path));
   });
 
   test('the inputs of a flake are paths like others', async () => {

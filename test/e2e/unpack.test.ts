@@ -135,6 +135,13 @@ describe('unpack', { concurrency: 2 }, () => {
     assert.equal((await assertSound(store, made.publicKey, { afterKill: true })).narInfos.length, PATHS);
   });
 
+  test('if several publishers must have built a path, a disk is no exception', async () => {
+    const run = await unpack(packed, await lab.folder('store'), '--require', '2');
+    assert.equal(run.status, 4, run.stderr);
+    assert.equal(run.event('unpacked')['paths'], 0);
+    assert.match(run.stderr, /no publisher was reached, and --require asks for 2/);
+  });
+
   test('fetch and update read the disk like any cache', async () => {
     const flags = ['--from', packed, '--trusted-public-key', made.publicKey, '--scope', 'off'];
     const to = await lab.folder('target');
