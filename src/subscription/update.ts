@@ -175,7 +175,7 @@ async function withProfile(
 
 /** Compares what runs now with the new paths. A failure is none of the update. */
 async function switchingTo(
-  { error, parts }: ToldOutcome,
+  { error, main, parts }: ToldOutcome,
   subscription: Subscription,
   { workplace, signal }: UpdateContext,
 ): Promise<Updated['switching']> {
@@ -184,7 +184,7 @@ async function switchingTo(
   try {
     const closures = parts.map(({ closure }) => closure);
     const { storeDir } = workplace.store;
-    return await switchingOf(switchTo, subscription, parts.flatMap(topsIn), closures, { storeDir, signal });
+    return await switchingOf(switchTo, subscription, main, closures, { storeDir, signal });
   } catch (failure) {
     return asFailure(failure, signal);
   }
