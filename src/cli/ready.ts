@@ -142,7 +142,7 @@ function tellReadiness(output: Output, texts: readonly string[], readiness: Read
   };
   const what = texts.join(', ');
   if (lacking.length === 0) {
-    const rebuilt = builds === 0 ? '' : `: all that the ${formatCount(builds, 'build')} of it may take is here`;
+    const rebuilt = builds === 0 ? '' : `: all that its ${formatCount(builds, 'build')} may take is here`;
     output.result('ready', facts, `yes: a rebuild of ${what} needs no network${rebuilt}`);
     if (readiness.stored > 0)
       output.note(
@@ -169,7 +169,8 @@ function whatIsMissing(what: string, { lacking, download, stored, unevaluated }:
     ...(unevaluated.length > 0 ? ['what its builds need is known once the flake inputs are here'] : []),
   ];
   const rest = parts.length === 0 ? '' : `; ${parts.join('; ')}`;
-  return `a rebuild of ${what} without a network lacks ${kinds.join(', ')}${rest}`;
+  const wayOut = 'subscribe to it with --import --ready, and narswarm update fetches all that can be had';
+  return `a rebuild of ${what} without a network lacks ${kinds.join(', ')}${rest}: ${wayOut}`;
 }
 
 function lackingInWords({ path, need, neededBy, offer, isStored, sizeBytes }: LackingOffer): string {
