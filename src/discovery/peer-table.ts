@@ -139,11 +139,7 @@ export class PeerTable {
     { mayBeSilent = true }: { readonly mayBeSilent?: boolean } = {},
   ): PeerRecord[] {
     const now = performance.now();
-    const isUseless = ({ hits, misses, missedAtMs, notBeforeMs }: PeerRecord): boolean =>
-      now < notBeforeMs || (hits === 0 && misses >= USELESS_AFTER && now - missedAtMs < USELESS_FOR_MS);
-    const usable = [...candidates].filter(
-      (peer) => peer.banned === undefined && !isUseless(peer) && (mayBeSilent || !isSilent(peer, now)),
-    );
+    const usable = [...candidates].filter((peer) => isUsable(peer, now) && (mayBeSilent || !isSilent(peer, now)));
     const score = (peer: PeerRecord): number => (peer.hits + 1) / (peer.hits + peer.misses + 2) + Math.random() * 0.5;
     return usable
       .map((peer) => ({ peer, rank: rankOf(peer, now), score: score(peer) }))
@@ -190,6 +186,13 @@ function rankOf(peer: PeerRecord, nowMs: number): number {
   if (peer.bytes > 0) return 0;
   if (peer.failures > 0 || isSlowToAnswer(peer, nowMs)) return 3;
   return peer.isReached ? 1 : 2;
+}
+
+/** Returns true if a peer may be asked: it has not lied, and was not left alone because it had nothing or was not reached. */
+export function isUsable(peer: PeerRecord, nowMs = performance.now()): boolean {
+  const { hits, misses, missedAtMs, notBeforeMs, banned } = peer;
+  if (banned !== undefined || nowMs < notBeforeMs) return false;
+  return hits > 0 || misses < USELESS_AFTER || nowMs - missedAtMs >= USELESS_FOR_MS;
 }
 
 /** Returns true if a connection has been pending for so long that the peer must be off or far away. */

@@ -51,16 +51,19 @@ export async function fetchFromPeers(
 ): Promise<PeerOutcome> {
   const { network, tell, signal, handOver } = context;
   if (partial.missing().length === 0) return 'complete';
+  const isAlone = (): boolean => context.patience().firstByteMs === Infinity;
+  // Peers that accept requests and send nothing are asked only if there is no better source.
+  const choose = (count: number, peers: readonly PeerRecord[]): PeerRecord[] =>
+    network.swarm.peers.choose(count, peers, { mayBeSilent: isAlone() });
+  if (!isAlone() && choose(1, network.foreigners()).length === 0) return 'given up'; // a torrent takes time to open
   const download = await network.swarm.download(job.torrent, storageOf(partial), (index) => partial.has(index), {
     // Pieces from an upstream or an earlier run may belong to a private NAR whose FileHash a peer has named.
     gives: partial.heldBytes === 0,
   });
   const { pieceLength } = job.torrent;
-  const isAlone = (): boolean => context.patience().firstByteMs === Infinity;
   const askMore = (): PeerRecord[] => {
     const fresh = network.foreigners().filter((peer) => !download.hasTried(peer.address));
-    // Peers that accept requests and send nothing are asked only if there is no better source.
-    const chosen = network.swarm.peers.choose(PEERS_AT_ONCE, fresh, { mayBeSilent: isAlone() });
+    const chosen = choose(PEERS_AT_ONCE, fresh);
     void download.addPeers(chosen).catch(() => undefined); // a torrent that ends reports it as an `error`
     return chosen;
   };

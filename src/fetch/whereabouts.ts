@@ -1,4 +1,4 @@
-import { isSilent } from '../discovery/peer-table.ts';
+import { isSilent, isUsable } from '../discovery/peer-table.ts';
 import type { Rival } from '../exchange/rivals.ts';
 import type { Network } from '../swarm/network.ts';
 import type { LanePolicy } from './lane-policy.ts';
@@ -45,7 +45,7 @@ export class Whereabouts {
   /** Learns which clients outside our groups are there, and which of them answer. */
   lookAtForeigners(): void {
     const foreigners = this.#network?.foreigners().filter(({ banned }) => banned === undefined) ?? [];
-    const answering = foreigners.filter((peer) => !isSilent(peer));
+    const answering = foreigners.filter((peer) => isUsable(peer) && !isSilent(peer));
     this.#areForeignersThere = foreigners.length > 0;
     this.#doForeignersAnswer = answering.length > 0;
     this.#haveForeignersSent = answering.some(({ rate }) => rate.lastByteAtMs > -Infinity);
@@ -56,7 +56,7 @@ export class Whereabouts {
     return this.#areForeignersThere;
   }
 
-  /** True if there are clients outside our groups that are not known to accept requests and send nothing. */
+  /** True if there are clients outside our groups that may be asked and are not known to be silent. */
   get doForeignersAnswer(): boolean {
     return this.#doForeignersAnswer;
   }
@@ -67,8 +67,8 @@ export class Whereabouts {
   }
 
   /**
-   * Returns true if clients outside our groups should be asked for the NAR. Silent ones are asked only if no upstream
-   * can be.
+   * Returns true if clients outside our groups should be asked for the NAR. If all are silent, had nothing or were not
+   * reached, they are asked only if no upstream can be.
    */
   areForeignersFor({ job: { torrent }, upstreamFailure }: Task): boolean {
     if (torrent === undefined) return false;

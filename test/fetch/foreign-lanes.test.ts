@@ -1,5 +1,7 @@
 /** BitTorrent clients outside our groups that have every NAR, beside a cache. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FetchEvent } from '../../src/fetch/events.ts';
@@ -87,6 +89,17 @@ test('a client that accepts connections and says nothing is not asked for each N
   await using seed = await startSilentPeer();
   const port = Number(seed.address.slice(seed.address.indexOf(':') + 1));
   await fetchBeside(t, port, () => seed.sockets.size);
+});
+
+test('a client that has none of the NARs is not asked for each', { timeout: 60_000 }, async (t) => {
+  let connections = 0;
+  const server = createServer((socket) => {
+    connections++;
+    socket.once('data', () => socket.destroy());
+  }).listen(0, HOST);
+  t.after(() => void server.close());
+  await once(server, 'listening');
+  await fetchBeside(t, (server.address() as AddressInfo).port, () => connections);
 });
 
 test('a client that has sent something is asked for many NARs at once', { timeout: 60_000 }, async (t) => {

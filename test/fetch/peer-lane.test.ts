@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { noteUnreachable } from '../../src/discovery/peer-table.ts';
 import { fetchFromPeers, type PeerOutcome } from '../../src/fetch/peer-lane.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { MemoryStorage } from '../../src/swarm/chunk-store.ts';
@@ -143,6 +144,30 @@ test('a NAR whose only client turns out to be silent is given up at once', { tim
   });
   assert.equal(outcome, 'given up');
   assert.ok(questions > 0 && questions <= 4, `${questions} questions`);
+});
+
+test('no torrent is opened for peers that would not be asked', async (t) => {
+  const { torrent } = await makeNar(t, MIB);
+  const peers = [{ host: HOST, port: 1 }];
+  await using network = await Network.join({ scope: 'lan', listen: HOST, peers, dht: false, lan: false });
+  for (const peer of network.foreigners()) noteUnreachable(peer);
+  const { mock } = t.mock.method(network.swarm, 'download');
+  await using partial = await PartialNar.open(`${await tempDir(t)}/partial`, { ...torrent, torrent });
+  const info = infoOf('a');
+  const job = { ...torrent, torrent, info, storePaths: [info.storePath], extension: 'xz' };
+  const outcome = await fetchFromPeers(job, partial, {
+    network,
+    tell: () => undefined,
+    patience: () => ({ firstByteMs: 1_000_000, stallMs: 1_000_000 }),
+    onVerified: () => undefined,
+    onLie: () => undefined,
+    onSilent: () => undefined,
+    onWaited: () => undefined,
+    handOver: new AbortController().signal,
+    signal: t.signal,
+  });
+  assert.equal(outcome, 'given up');
+  assert.equal(mock.callCount(), 0);
 });
 
 /** Fetches a NAR without an upstream. */
