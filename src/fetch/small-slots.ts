@@ -1,15 +1,21 @@
 /** Limit on small NARs beside the usual ones. Over a round trip of 30 ms, fewer leave a fast line idle. */
 export const SMALL_SLOTS = 56;
-/** A NAR that takes longer shows a line or a server with enough to do. */
+/** A NAR that takes longer shows a line or a server with enough to do, unless the server is far away. */
 const QUICK_MS = 500;
+/** Factor of the round trip within which a NAR is quick, too: a new connection with TLS takes three. */
+const QUICK_ROUND_TRIPS = 4;
+/** Longest round trip that counts: a slower answer is due to the line, not to the distance. */
+const MAX_ROUND_TRIP_MS = 500;
 
 /**
  * Decides how many small NARs are requested from upstreams beside the usual requests: none at first, one more with each
- * NAR that came quickly, and none again after one that did not. Pure, without a clock.
+ * NAR that came quickly, and none again after one that did not. The NAR that came soonest tells the round trip. Pure,
+ * without a clock.
  */
 export class SmallSlots {
   #allowed = 0;
   #used = 0;
+  #soonestMs = Infinity;
 
   /** Returns a taker of one NAR after another. It takes none while all slots are used. `next` returns a NAR, or none. */
   taker<T>(next: () => T | undefined): () => T | undefined {
@@ -26,7 +32,9 @@ export class SmallSlots {
   /** Takes the time that a NAR took from its request on. @returns true if more NARs may be requested now */
   noteNar(tookMs: number): boolean {
     const before = this.#allowed;
-    this.#allowed = tookMs < QUICK_MS ? Math.min(SMALL_SLOTS, before + 1) : 0;
+    this.#soonestMs = Math.min(this.#soonestMs, tookMs);
+    const quickMs = Math.max(QUICK_MS, QUICK_ROUND_TRIPS * Math.min(this.#soonestMs, MAX_ROUND_TRIP_MS));
+    this.#allowed = tookMs < quickMs ? Math.min(SMALL_SLOTS, before + 1) : 0;
     return this.#allowed > before;
   }
 }

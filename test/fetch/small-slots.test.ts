@@ -29,3 +29,20 @@ test('a slot is free again once its taker asks for the next NAR', () => {
   waiting.push('third');
   assert.equal(other(), 'third');
 });
+
+test('a far server gets as many slots as a near one, unless our requests make it slower', () => {
+  const slots = new SmallSlots();
+  for (const tookMs of [620, 310, 900]) assert.equal(slots.noteNar(tookMs), true, `${tookMs} ms`);
+  for (let nars = 0; nars < SMALL_SLOTS; nars++) slots.noteNar(600);
+  const take = (): number => takers.filter((next) => next() !== undefined).length;
+  const takers = Array.from({ length: 100 }, () => slots.taker(() => 'a NAR'));
+  assert.equal(take(), SMALL_SLOTS);
+  slots.noteNar(1_300);
+  assert.equal(take(), 0, 'four times its soonest answer');
+});
+
+test('a slow line gets no slots, however slow its soonest NAR was', () => {
+  const slots = new SmallSlots();
+  assert.equal(slots.noteNar(2_500), false);
+  assert.equal(slots.noteNar(2_100), false);
+});
