@@ -1,6 +1,7 @@
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PartialNar } from '../store/partial.ts';
+import { Readers } from './readers.ts';
 
 /** A NAR on its way into the store, for all who wait for it. */
 export class Arrival {
@@ -8,8 +9,7 @@ export class Arrival {
   readonly info: NarInfo;
   readonly fileHash: FileHash;
   readonly sizeBytes: number;
-  /** Number of clients that receive it now. */
-  readers = 0;
+  readonly readers = new Readers();
   #partial: PartialNar | undefined;
   #path: string | undefined;
   #failure: Error | undefined;

@@ -67,9 +67,9 @@ export class Arrivals {
       if (arrival.partial !== undefined && !arrival.hasEnded) yield arrival;
   }
 
-  /** True while a client receives one of them. */
+  /** True while a client waits for one of them or receives it. */
   get hasReaders(): boolean {
-    for (const { readers } of this.#arrivals.values()) if (readers > 0) return true;
+    for (const { readers } of this.#arrivals.values()) if (!readers.isEmpty) return true;
     return false;
   }
 

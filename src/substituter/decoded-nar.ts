@@ -6,6 +6,7 @@ import { narHashOf } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { XzStream } from '../store/xz-stream.ts';
 import { asError } from '../warning.ts';
+import { Readers } from './readers.ts';
 
 const CHUNK_BYTES = 512 * 1024;
 
@@ -26,7 +27,7 @@ export interface DecodedNarOptions {
 export class DecodedNar implements AsyncDisposable {
   readonly info: NarInfo;
   readonly #options: DecodedNarOptions;
-  #readers = 0;
+  readonly #readers: Readers;
   #file: FileHandle | undefined;
   #xz: XzStream | undefined;
   #isWhole = false;
@@ -38,6 +39,7 @@ export class DecodedNar implements AsyncDisposable {
   constructor(info: NarInfo, options: DecodedNarOptions) {
     this.info = info;
     this.#options = options;
+    this.#readers = new Readers(options.onLeft);
     void this.#decode()
       .then(() => (this.#isWhole = true))
       .catch((error: unknown) => (this.#failure ??= asError(error)))
@@ -47,7 +49,7 @@ export class DecodedNar implements AsyncDisposable {
 
   /** True while a client waits for it or receives it. */
   get hasReaders(): boolean {
-    return this.#readers > 0;
+    return !this.#readers.isEmpty;
   }
 
   get hasEnded(): boolean {
@@ -66,14 +68,7 @@ export class DecodedNar implements AsyncDisposable {
 
   /** Counts a client. Call what it returns once the client has gone. */
   enter(): () => void {
-    let isHere = true;
-    this.#readers++;
-    return () => {
-      if (!isHere) return;
-      isHere = false;
-      this.#readers--;
-      if (this.#readers === 0) this.#options.onLeft();
-    };
+    return this.#readers.enter();
   }
 
   /** Resolves once its first bytes are there, or it has failed. */

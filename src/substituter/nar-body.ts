@@ -29,16 +29,6 @@ export async function* bytesOf(arrival: Arrival, take: TakeChunk = newChunk): As
   }
 }
 
-/** Yields {@link bytesOf} for a client. */
-export async function* bytesFor(arrival: Arrival, take: TakeChunk = newChunk): AsyncGenerator<Buffer, void> {
-  arrival.readers++;
-  try {
-    yield* bytesOf(arrival, take);
-  } finally {
-    arrival.readers--;
-  }
-}
-
 /** The bytes of an arrival from its front on. */
 class Body implements AsyncDisposable {
   readonly #arrival: Arrival;

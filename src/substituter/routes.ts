@@ -7,7 +7,7 @@ import { asFileHash } from '../nix/hash.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
 import { answerStream, type TakeChunk } from './answer-buffers.ts';
 import { fileBytes } from './file-bytes.ts';
-import { bytesFor } from './nar-body.ts';
+import { bytesOf } from './nar-body.ts';
 import type { Client, Substituter, WantedNar } from './substituter.ts';
 
 const NARINFO = /^([0-9a-z]{32})\.narinfo$/;
@@ -66,8 +66,8 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     const found = wanted && (await substituter.nar(wanted, clientOf(request)));
     if (found === undefined) return notFound(reply);
     reply.type('application/x-nix-nar');
+    if (found.kind !== 'here') finished(reply.raw, found.leave); // the client may have gone already
     if (found.kind === 'decoded') {
-      finished(reply.raw, found.leave); // the client may have gone already
       await found.nar.begun();
       if (found.nar.failure !== undefined) return notFound(reply);
       return sendBytes(request, reply, found.nar.info.narSize, () => found.nar.bytes());
@@ -79,7 +79,7 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     await (request.headers.range === undefined ? arrival.begun() : arrival.ended());
     if (arrival.failure !== undefined) return notFound(reply);
     if (arrival.path !== undefined) return sendFile(request, reply, arrival.path);
-    return sendBytes(request, reply, arrival.sizeBytes, (take) => bytesFor(arrival, take));
+    return sendBytes(request, reply, arrival.sizeBytes, (take) => bytesOf(arrival, take));
   }
 }
 

@@ -35,6 +35,8 @@ export interface SubstituterOptions extends Omit<ActivityMeans, 'tell' | 'onArri
   readonly onEvent?: ActivityMeans['tell'] | undefined;
   /** Called when fetches have ended. They may have left new NARs in the store. */
   readonly onEnded?: () => void;
+  /** Milliseconds without a request after which fetches end if a NAR was requested before. Default: 60,000. */
+  readonly idleMs?: number;
   /** Milliseconds without a request after which fetches end if no NAR was requested before. Default: 10,000. */
   readonly lookingMs?: number;
 }
@@ -61,7 +63,11 @@ export interface WantedNar {
   readonly isDecoded: boolean;
 }
 
-export type FoundNar = NarFile | ({ readonly kind: 'decoded' } & GivenNar);
+/** A NAR for a client. If it is not here yet, `leave` is called once the answer has ended, however it has. */
+export type FoundNar =
+  | Extract<NarFile, { kind: 'here' }>
+  | (Extract<NarFile, { kind: 'arriving' }> & Pick<GivenNar, 'leave'>)
+  | ({ readonly kind: 'decoded' } & GivenNar);
 
 /**
  * The answers of a binary cache that holds what the file store holds, and fetches the rest when it is asked for. The first
@@ -120,7 +126,8 @@ export class Substituter implements AsyncDisposable {
     if (client.isLocal && !wanted.isDecoded && existsSync(path)) return { kind: 'here', path };
     const info = wanted.storeHash && (await this.#infoOf(wanted.storeHash, client));
     const file = await this.#file(path, wanted, info, client);
-    if (file === undefined || !wanted.isDecoded) return file;
+    if (file === undefined) return undefined;
+    if (!wanted.isDecoded) return file.kind === 'here' ? file : { ...file, leave: file.arrival.readers.enter() };
     if (!client.isLocal || info === undefined || namedFile(info)?.fileHash !== wanted.fileHash) return undefined;
     this.#askedAtMs = performance.now();
     const given = this.#decoded.get(info, file);
@@ -216,11 +223,11 @@ export class Substituter implements AsyncDisposable {
 
   /** Ends the activity if nobody asks any more, and tells how often its warnings came again. */
   #look(): void {
-    const idleMs = performance.now() - this.#askedAtMs;
+    const { idleMs = IDLE_MS, lookingMs = LOOKING_MS } = this.#options;
+    if (performance.now() - this.#askedAtMs <= (this.#hasServed ? idleMs : lookingMs)) return;
     const isOpening = this.#open === undefined && this.#activity !== undefined;
     if (isOpening || this.#decoded.hasReaders || this.#open?.arrivals.hasReaders === true) return;
-    const { lookingMs = LOOKING_MS } = this.#options;
-    if (idleMs > (this.#hasServed ? IDLE_MS : lookingMs)) void this.#end();
+    void this.#end();
   }
 
   async #end(): Promise<void> {

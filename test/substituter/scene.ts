@@ -26,7 +26,7 @@ export interface Scene {
   readonly url: string;
   readonly warnings: readonly Warning[];
   /** The options of the substituter. A test may change when fetches end. */
-  readonly options: { lookingMs?: number };
+  readonly options: { idleMs?: number; lookingMs?: number };
 }
 
 /** @param options.leafBytes size of the leaf's contents, which do not compress */
@@ -61,7 +61,7 @@ export async function scene(
   const onWarning = (warning: Warning): number => warnings.push(warning);
   const offer = lab.use(await StoreOffer.open({ store, keys, shareKeys: shares ? keys : [], onWarning }));
   const http = lab.use(new HttpClient({ backoffMs: 10, retries: 1 }));
-  const options: SubstituterOptions & { lookingMs?: number } = {
+  const options: SubstituterOptions & Scene['options'] = {
     store,
     network: undefined,
     http,

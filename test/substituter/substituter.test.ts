@@ -249,6 +249,26 @@ suite('the substituter', () => {
     await untilHere(made, ...asked);
   });
 
+  test('fetches go on while a client waits for the first byte of a NAR, and no longer', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { promise: ended, resolve: onEnded } = Promise.withResolvers<void>();
+    const made = await scene(lab, { lookingMs: 10, onEnded }); // looks every 10 ms
+    const { promise: until, resolve: release } = Promise.withResolvers<void>();
+    made.cache.faults = [{ kind: 'hold', match: /^\/nar\//, until }];
+    const looks: number[] = [];
+    const idleMs = (): number => {
+      looks.push(performance.now());
+      return -1; // as if the last question was long ago
+    };
+    const answer = fetch(narUrl(made, made.leaf));
+    while (!made.cache.requests.some(({ url }) => url.startsWith('/nar/'))) await sleep(10);
+    Object.defineProperty(made.options, 'idleMs', { get: idleMs });
+    while (looks.length < 5) await sleep(10);
+    release();
+    assert.ok(Buffer.from(await (await answer).arrayBuffer()).equals(made.leaf.file));
+    await ended;
+  });
+
   test('a client that goes away does not end the fetch', LIMIT, async () => {
     await using lab = await Lab.open();
     const made = await scene(lab, { leafBytes: LARGE });
