@@ -84,7 +84,7 @@ class KeptCode {
     this.#ownBytes = own?.length ?? 0;
     if (own !== undefined) return own;
     const dir = dirname(this.#file);
-    const others = readdirSync(dir).filter((name) => name.startsWith('core-') && name.endsWith(OF_NODE));
+    const others = namesIn(dir).filter((name) => name.startsWith('core-') && name.endsWith(OF_NODE));
     return others.map((name) => this.#read(join(dir, name))).find((code) => code !== undefined);
   }
 
@@ -128,7 +128,7 @@ class KeptCode {
   /** Removes files of processes that were killed while they wrote. In a container, all may have had the same number. */
   #removeLeftovers(): void {
     const dir = dirname(this.#file);
-    for (const name of readdirSync(dir)) {
+    for (const name of namesIn(dir)) {
       const pid = Number(WRITTEN_NAME.exec(name)?.[1]);
       if (pid === process.pid || (pid > 0 && !isRunning(pid))) rmSync(join(dir, name), { force: true });
     }
@@ -141,6 +141,15 @@ function isRunning(pid: number): boolean {
     return process.kill(pid, 0);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Returns the names in a folder; none if it cannot be read. */
+function namesIn(dir: string): readonly string[] {
+  try {
+    return readdirSync(dir);
+  } catch {
+    return [];
   }
 }
 

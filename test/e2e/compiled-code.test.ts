@@ -191,6 +191,28 @@ test('what processes left that were killed while they saved is removed', async (
   );
 });
 
+test('a folder of compiled code that cannot be read stops no command', async () => {
+  const kept = await compiled();
+  const failing = `fs.readdirSync = () => { throw Object.assign(new Error('EIO'), { code: 'EIO' }); };`;
+  const script = `import fs from 'node:fs'; import { syncBuiltinESMExports } from 'node:module'; ${failing} syncBuiltinESMExports();`;
+  const env = { ...kept.env, NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}` };
+  const { status, stderr } = await lab.runPlain(['--version'], { env });
+  assert.deepEqual([status, stderr], [0, '']);
+});
+
+for (const umask of ['000', '002'])
+  test(`compiled code is this user's alone, also with umask ${umask}`, async () => {
+    const home = await lab.folder('home');
+    const env = { NODE_COMPILE_CACHE: '', XDG_CACHE_HOME: '', HOME: home };
+    const wrapper = ['sh', '-c', `umask ${umask}; exec "$@"`, 'sh'];
+    for (const _ of [1, 2]) assert.equal((await lab.runPlain(['--version'], { env, wrapper })).status, 0);
+    const found = ['.cache', '.cache/narswarm-compiled', ...globSync('.cache/narswarm-compiled/core-*', { cwd: home })];
+    assert.deepEqual(
+      found.map((name) => (statSync(join(home, name)).mode & 0o777).toString(8)),
+      ['700', '700', '600'],
+    );
+  });
+
 test('a command that fails keeps nothing', async () => {
   const kept = await compiled();
   const { status } = await lab.runPlain(['fetch', '--no-such-flag'], kept);
