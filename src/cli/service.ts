@@ -1,4 +1,4 @@
-import type { Config } from '../config/load.ts';
+import { configured, type Config } from '../config/load.ts';
 import { configLocation } from '../config/locations.ts';
 import { lstat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -6,6 +6,8 @@ import { Command } from 'commander';
 import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError } from '../errors.ts';
 import { findInstallation, findNixGroup, findTools, isHidden } from '../daemon/installation.ts';
+import type { Endpoint } from '../discovery/endpoint.ts';
+import { SUBSTITUTER_PORT } from '../wire/ports.ts';
 import { systemdUnits, type Unit } from '../daemon/systemd-units.ts';
 import type { OriginOf } from './configuration.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -21,7 +23,7 @@ interface ServiceOptions extends CommonOptions {
 
 export function serviceCommand(): Command {
   const service = new Command('service')
-    .description('write systemd units for the daemon and the nightly update, for machines without NixOS')
+    .description('write systemd units for the daemon, its HTTP port and the nightly update, for machines without NixOS')
     .option('--print', 'print them on stdout')
     .option('--user', 'units for systemctl --user, with this user’s config file and folders')
     .option('--output <dir>', 'write them as files into this folder')
@@ -50,6 +52,7 @@ export function serviceCommand(): Command {
         isSystem: !user,
       });
       const configFile = await namedConfig(config, originOf);
+      const listen = passedAddresses(await config());
       const tools = findTools(process.env['PATH'] ?? '');
       const seen = [...hidden, ...(configFile === undefined || user ? [] : [configFile].filter(isHidden))];
       for (const warning of remarks(program, seen, tools.missing)) output.warn(warning);
@@ -60,6 +63,7 @@ export function serviceCommand(): Command {
         keyFile: keyFile === undefined ? undefined : resolve(keyFile),
         path: tools.folders.filter((folder) => user || !isHidden(folder)),
         seen,
+        listen,
         group: user ? undefined : await findNixGroup(),
       });
       const files = dir === undefined ? [] : await writeUnits(units, resolve(dir), force);
@@ -67,7 +71,7 @@ export function serviceCommand(): Command {
         const file = files[index];
         output.result('unit', { name, text, file: file ?? null }, file ?? text);
       }
-      output.note(`to start them: ${advice(user)}`);
+      output.note(`to start them: ${advice(user, listen.length > 0)}`);
     }),
   );
 }
@@ -76,6 +80,18 @@ export function serviceCommand(): Command {
 async function namedConfig(load: () => Promise<Config>, originOf: OriginOf): Promise<string | undefined> {
   const isNamed = originOf('config').source === 'cli' || configLocation(undefined).namedBy !== undefined;
   return isNamed ? (await load()).path : undefined;
+}
+
+/**
+ * Returns the addresses that systemd opens for the daemon, as the modules of Nix do (nix/socket.nix). It opens ::1
+ * itself, without which the unit would fail on a machine without IPv6. A publisher opens all of
+ * them: it builds its hash map first, and Nix would wait for it at an open port.
+ */
+function passedAddresses(config: Config): Endpoint[] {
+  const port = configured(config, 'substituter-port') ?? SUBSTITUTER_PORT;
+  const hosts = configured(config, 'substituter-listen') ?? ['127.0.0.1'];
+  const isLate = configured(config, 'scope') === 'off' || configured(config, 'publish') === true || port === 0;
+  return isLate ? [] : hosts.filter((host) => host !== '::1').map((host) => ({ host, port }));
 }
 
 /** Writes the units. Writes nothing if one of them already exists, unless `force` is true. */
@@ -120,7 +136,8 @@ function* remarks(
     yield `${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not in PATH: install it before the units need it (git for flakes in a git tree, ssh for ssh-ng stores, systemd-notify for the daemon to start)`;
 }
 
-function advice(user: boolean): string {
+function advice(user: boolean, hasSocket: boolean): string {
   const systemctl = user ? 'systemctl --user' : 'systemctl';
-  return `${systemctl} daemon-reload; ${systemctl} enable --now narswarm.service narswarm-update.timer`;
+  const names = [...(hasSocket ? ['narswarm.socket'] : []), 'narswarm.service', 'narswarm-update.timer'];
+  return `${systemctl} daemon-reload; ${systemctl} enable --now ${names.join(' ')}`;
 }

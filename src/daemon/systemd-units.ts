@@ -1,5 +1,5 @@
 /**
- * The systemd units for machines without NixOS: a daemon, and an update with its timer. nix/units.json has the settings
+ * The systemd units for machines without NixOS: a daemon with its socket, and an update with its timer. nix/units.json has the settings
  * that they share with the NixOS module (nix/module.nix). The reasons for these settings:
  *
  * - `system` needs the rights of the system's manager: a user of the unit's own, folders, and a view of the file system
@@ -16,12 +16,13 @@
  *   It tells systemd that it is ready, and every 90 s that its event loop runs. `systemd-notify` does so for it, hence
  *   NotifyAccess. It is ready once its hash map is built, which may take long the first time. Its store survives SIGKILL.
  *   The shell has `kill` on every system.
- * - `socket` is for the modules of NixOS and Home Manager. A daemon that cannot start would keep Nix waiting: after ten
+ * - `socket` keeps the HTTP port open while the daemon is restarted. A daemon that cannot start would keep Nix waiting: after ten
  *   attempts in a minute systemd closes the port, and Nix asks its next cache. An address need not exist yet.
  * - `update` takes only processor time and disk bandwidth that nobody else wants. An interrupted update has not failed:
  *   the next one continues. Of failures, only a missing port or address (9) is retried before the next night. Most of
  *   its memory is used by Nix, which evaluates a system in some gigabytes.
  */
+import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import units from '../../nix/units.json' with { type: 'json' };
 
 /** The settings in which the units of two machines differ. */
@@ -38,6 +39,8 @@ export interface UnitsOptions {
   readonly keyFile?: string | undefined;
   /** Folders of programs that narswarm calls, to come before the usual ones in PATH. */
   readonly path?: readonly string[];
+  /** Addresses of the HTTP port that systemd opens for the daemon. Default: none, and there is no unit of a socket. */
+  readonly listen?: readonly Endpoint[];
   /** Files and folders that the system's units would not see otherwise. */
   readonly seen?: readonly string[];
   /** The group that may talk to the Nix daemon, if not everybody may. */
@@ -68,11 +71,12 @@ const PATH = [
 ];
 const CREDENTIAL = 'publisher-key';
 
-/** Returns the daemon, the update and its timer. */
+/** Returns the daemon, its socket, the update and its timer. */
 export function systemdUnits(options: UnitsOptions): Unit[] {
   const configFile = options.configFile ?? (options.user ? undefined : SYSTEM_CONFIG);
   const start = [...options.program, ...(configFile === undefined ? [] : ['--config', configFile])];
   const common = serviceOf(options);
+  const { listen = [] } = options;
   const online: Section = options.user
     ? {}
     : { Wants: 'network-online.target', After: 'network-online.target nix-daemon.socket' };
@@ -82,6 +86,7 @@ export function systemdUnits(options: UnitsOptions): Unit[] {
       Service: { ...common, ...units.daemon, ExecStart: commandLine([...start, 'daemon']) },
       Install: { WantedBy: options.user ? 'default.target' : 'multi-user.target' },
     }),
+    ...(listen.length === 0 ? [] : [socketOf(listen)]),
     unit('narswarm-update.service', {
       Unit: { Description: 'narswarm: fetches the subscriptions', ...online, ...units.start },
       Service: { ...common, ...units.update, ExecStart: commandLine([...start, 'update']) },
@@ -92,6 +97,14 @@ export function systemdUnits(options: UnitsOptions): Unit[] {
       Install: { WantedBy: 'timers.target' },
     }),
   ];
+}
+
+function socketOf(listen: readonly Endpoint[]): Unit {
+  return unit('narswarm.socket', {
+    Unit: { Description: 'narswarm: the binary cache of this machine' },
+    Socket: { ...units.socket, ListenStream: listen.map(formatEndpoint) },
+    Install: { WantedBy: 'sockets.target' },
+  });
 }
 
 function serviceOf({ user, keyFile, path = [], seen = [], group }: UnitsOptions): Section {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { assertFailure, Lab } from '../support/lab.ts';
 
-const UNITS = ['narswarm-update.service', 'narswarm-update.timer', 'narswarm.service'];
+const UNITS = ['narswarm-update.service', 'narswarm-update.timer', 'narswarm.service', 'narswarm.socket'];
 
 describe('narswarm service', { concurrency: 4 }, () => {
   let lab: Lab;
@@ -67,8 +67,27 @@ describe('narswarm service', { concurrency: 4 }, () => {
     const run = await lab.runPlain(['service', '--print']);
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual([...run.stdout.matchAll(/^# (\S+)$/gm)].map(([, name]) => String(name)).toSorted(), UNITS);
-    assert.match(run.stderr, /systemctl enable --now narswarm\.service narswarm-update\.timer/);
+    assert.match(run.stderr, /systemctl enable --now narswarm\.socket narswarm\.service narswarm-update\.timer/);
     assert.ok(run.stdout.includes(`ExecStart=${process.execPath} `), 'they start the program that wrote them');
+  });
+
+  test('the socket has the addresses of the config file that systemd can open', async () => {
+    const listen = async (text: string): Promise<readonly string[]> => {
+      const file = lab.path('listen.toml');
+      await writeFile(file, text);
+      const run = await lab.runPlain(['service', '--print', '--config', file]);
+      assert.equal(run.status, 0, run.stderr);
+      const isThere = run.stdout.includes('# narswarm.socket\n');
+      assert.equal(run.stderr.includes('narswarm.socket'), isThere, 'the command that starts them names it');
+      const found = Array.from(run.stdout.matchAll(/^ListenStream=(.*)$/gm), ([, address = '']) => address);
+      assert.equal(found.length > 0, isThere);
+      return found;
+    };
+    assert.deepEqual(await listen(''), ['127.0.0.1:16275']);
+    const addresses = 'substituter-listen = ["192.0.2.1", "2001:db8::1", "::1"]';
+    assert.deepEqual(await listen(`${addresses}\nsubstituter-port = 80`), ['192.0.2.1:80', '[2001:db8::1]:80']);
+    for (const text of ['publish = true', 'scope = "off"', 'substituter-port = 0', 'substituter-listen = "::1"'])
+      assert.deepEqual(await listen(text), [], text);
   });
 
   test('--print writes no file', async () => {
@@ -144,7 +163,7 @@ describe('narswarm service', { concurrency: 4 }, () => {
         assert.ok(stdout.split('\n').includes(line), line);
       assert.match(stderr, /narswarm 1 is in a folder that services do not see/);
       const user = await servedFrom('narswarm', '--user');
-      assert.doesNotMatch(user.stdout + user.stderr, /Bind|do not see/);
+      assert.doesNotMatch(user.stdout + user.stderr, /BindReadOnly|do not see/);
     });
 
     test('that npm may remove, or that only its owner can read, is refused with the way out', async () => {
