@@ -37,7 +37,10 @@ export function addCommand(): Command {
     .description(
       'sign store paths of this machine and their closures, and export them into a file store, ready to publish',
     )
-    .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
+    .argument(
+      '<path...>',
+      'store path, a link to one such as ./result, or its hash part; in the Nix store that NIX_REMOTE names, such as local?root=/mnt (default: the local one)',
+    )
     .option('--store <dir>', 'file store to export into', defaultStoreDir())
     .option('--sign-key <file>', 'secret key of Nix to sign the closures with (nix-store --generate-binary-cache-key)')
     .addOption(

@@ -24,6 +24,13 @@ suite('documents', () => {
     }
   });
 
+  test('add --help says how to reach another Nix store', () => {
+    let help = '';
+    const add = PROGRAM.commands.find((command) => command.name() === 'add');
+    add?.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
+    assert.match(help, /NIX_REMOTE/);
+  });
+
   test('every command has examples, exit statuses and --json', () => {
     for (const command of PROGRAM.commands) {
       let help = '';
