@@ -26,12 +26,15 @@ export function surroundings(): Surroundings {
 }
 
 /**
- * Returns the first of: `--config FILE`, `NARSWARM_CONFIG`, the system's file for root, the user's own file for others.
+ * Returns the first of: `--config FILE`, `NARSWARM_CONFIG`, the file in the configuration folder of a service of systemd,
+ * the system's file for root, the user's own file for others.
  */
 export function configLocation(file: string | undefined, around: Surroundings = surroundings()): ConfigLocation {
   if (file !== undefined) return { path: file, namedBy: '--config' };
   const named = given(around, 'NARSWARM_CONFIG');
   if (named !== undefined) return { path: named, namedBy: 'NARSWARM_CONFIG' };
+  const [folder] = given(around, 'CONFIGURATION_DIRECTORY')?.split(':') ?? [];
+  if (folder !== undefined) return { path: join(folder, 'config.toml') };
   return { path: around.isRoot ? SYSTEM_CONFIG : join(userConfigDir(around), 'config.toml') };
 }
 

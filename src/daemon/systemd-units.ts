@@ -6,6 +6,7 @@
  *   in which only those are writable. The Nix store is readable, and changed only through nix-daemon. There is no
  *   ProtectProc and no ProcSubset: /proc shows which files belong to a process that has ended. Its git may
  *   read trees of other users, such as root's /etc/nixos, which subscriptions may name.
+ *   The config file may be missing: only its folder is named.
  * - `filters` work for the services of a user, too. Node lists the network's interfaces by AF_NETLINK. There is no
  *   MemoryDenyWriteExecute: V8 writes the code that it runs. setpriority, one of @resources, lets NARs be read at idle
  *   priority.
@@ -57,8 +58,11 @@ export interface Unit {
 type Value = string | number | boolean | readonly string[];
 type Section = Readonly<Record<string, Value>>;
 
-/** The system's config file, as on the command line. */
-const SYSTEM_CONFIG = '/etc/narswarm/config.toml';
+/**
+ * Names the folder in which the system's services look for a config file. Unlike ConfigurationDirectory=, it makes none that
+ * belongs to the service: its config file names commands.
+ */
+const CONFIGURATION = 'CONFIGURATION_DIRECTORY=/etc/narswarm';
 /** Usual folders of `nix`: those of Nix's installer and of distributions. */
 const PATH = [
   '/nix/var/nix/profiles/default/bin',
@@ -73,7 +77,7 @@ const CREDENTIAL = 'publisher-key';
 
 /** Returns the daemon, its socket, the update and its timer. */
 export function systemdUnits(options: UnitsOptions): Unit[] {
-  const configFile = options.configFile ?? (options.user ? undefined : SYSTEM_CONFIG);
+  const { configFile } = options;
   const start = [...options.program, ...(configFile === undefined ? [] : ['--config', configFile])];
   const common = serviceOf(options);
   const { listen = [] } = options;
@@ -107,7 +111,7 @@ function socketOf(listen: readonly Endpoint[]): Unit {
   });
 }
 
-function serviceOf({ user, keyFile, path = [], seen = [], group }: UnitsOptions): Section {
+function serviceOf({ user, configFile, keyFile, path = [], seen = [], group }: UnitsOptions): Section {
   const folders = [...(user ? ['%h/.nix-profile/bin'] : []), ...PATH];
   // Programs found elsewhere come first, as for the user who wrote the units.
   const found = path.filter((folder) => !folders.includes(folder)).map(escapeSpecifiers);
@@ -122,7 +126,7 @@ function serviceOf({ user, keyFile, path = [], seen = [], group }: UnitsOptions)
     ...units.filters,
     ...hiddenPlaces(seen),
     ...(group !== undefined && { SupplementaryGroups: group }),
-    Environment: [inPath, ...units.system.Environment, ...key],
+    Environment: [inPath, ...(configFile === undefined ? [CONFIGURATION] : []), ...units.system.Environment, ...key],
     ...(keyFile !== undefined && { LoadCredential: `${CREDENTIAL}:${escapeSpecifiers(keyFile)}` }),
   };
 }

@@ -10,6 +10,8 @@ suite('places', () => {
     const env = { NARSWARM_CONFIG: '/v', XDG_CONFIG_HOME: '/x' };
     assert.deepEqual(configLocation('f', root(env)), { path: 'f', namedBy: '--config' });
     assert.deepEqual(configLocation(undefined, root(env)), { path: '/v', namedBy: 'NARSWARM_CONFIG' });
+    const service = { CONFIGURATION_DIRECTORY: '/etc/a:/etc/b', XDG_CONFIG_HOME: '/x' };
+    assert.deepEqual(configLocation(undefined, user(service)), { path: '/etc/a/config.toml' });
     assert.deepEqual(configLocation(undefined, root({ XDG_CONFIG_HOME: '/x' })), { path: '/etc/narswarm/config.toml' });
     assert.deepEqual(configLocation(undefined, user({ XDG_CONFIG_HOME: '/x' })), { path: '/x/narswarm/config.toml' });
     const empty = user({ XDG_CONFIG_HOME: '', NARSWARM_CONFIG: '' });

@@ -20,8 +20,14 @@ suite('units of systemd', () => {
       ['narswarm.service', 'narswarm-update.service', 'narswarm-update.timer'],
     );
     const daemon = lines(SYSTEM, 'narswarm.service');
-    const start = 'ExecStart=/opt/node /opt/narswarm/dist/main.js --config /etc/narswarm/config.toml';
-    for (const line of [`${start} daemon`, 'DynamicUser=yes', 'StateDirectory=narswarm', 'WantedBy=multi-user.target'])
+    const start = 'ExecStart=/opt/node /opt/narswarm/dist/main.js';
+    for (const line of [
+      `${start} daemon`,
+      'DynamicUser=yes',
+      'StateDirectory=narswarm',
+      'Environment=CONFIGURATION_DIRECTORY=/etc/narswarm',
+      'WantedBy=multi-user.target',
+    ])
       assert.ok(daemon.includes(line), line);
     const update = lines(SYSTEM, 'narswarm-update.service');
     for (const line of [`${start} update`, 'IOSchedulingClass=idle', 'Nice=19', 'DynamicUser=yes'])

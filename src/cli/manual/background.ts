@@ -12,6 +12,7 @@ export const ENVIRONMENT: readonly (readonly [names: readonly string[], meaning:
     ['NO_COLOR', 'TERM', 'CI'],
     'progress has colours on a terminal that can show them, unless NO_COLOR is set. With TERM=dumb or CI set, nothing is redrawn',
   ],
+  [['CONFIGURATION_DIRECTORY'], 'set by a service: folder of the config file (config.toml), which may be missing'],
   [
     ['STATE_DIRECTORY'],
     'set by systemd: folder of the file store (store) and the publisher key, instead of the user’s folders',
