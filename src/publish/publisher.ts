@@ -74,7 +74,7 @@ export class Publisher implements AsyncDisposable {
       void (this.#building === undefined ? this.rebuild() : this.#announce());
     }, everyMs);
     this.#lookTimer = setInterval(() => {
-      if (this.#building === undefined) this.#follow().catch(() => undefined); // the next renewal says why
+      if (this.#building === undefined) this.look().catch(() => undefined); // the next renewal says why
     }, LOOK_EVERY_MS);
   }
 
@@ -188,10 +188,13 @@ export class Publisher implements AsyncDisposable {
   }
 
   /**
-   * Takes over the edition that another process has written. Only the newest two are kept on the disk: after two more,
-   * the one that members heard of from here could not be read any more.
+   * Takes over the edition that another process has written, about once a second. Only the newest two are kept on the
+   * disk: after two more, the one that members heard of from here could not be read any more.
+   *
+   * @throws the failure to read the edition
    */
-  async #follow(): Promise<void> {
+  async look(): Promise<void> {
+    while (this.#building !== undefined) await this.#building;
     const { store, salt, signal } = this.#options;
     const { address, manifest } = this.#built.publication;
     const now = new Date();
