@@ -9,10 +9,11 @@ import { BytesInFile } from './partial-bytes/in-file.ts';
 import { BytesInMemory } from './partial-bytes/in-memory.ts';
 import { PieceCheck } from './partial-bytes/piece-check.ts';
 import { SavedPieces } from './partial-bytes/saved-pieces.ts';
-import { wrongBytes } from './partial-bytes/wrong-bytes.ts';
+import { Settlement, type SettleOptions } from './partial-bytes/settlement.ts';
 import { storeError } from '../disk/store-error.ts';
 
 export type { Origin, Range } from './partial-bytes/held-pieces.ts';
+export type { SettleOptions } from './partial-bytes/settlement.ts';
 
 /** NARs up to this size wait in memory. They are written to a file only if they are closed before they are complete. */
 const MEMORY_BYTES = 1 << 20;
@@ -26,25 +27,6 @@ interface Expected {
   readonly torrent?: NarTorrent | undefined;
 }
 
-/** The first two are for a NAR whose SHA-256 is wrong. */
-export interface SettleOptions {
-  /**
-   * Called with the whole file at `path`, if no single piece is to blame. Returns its target if its contents are right
-   * nevertheless. Default: they are wrong.
-   */
-  readonly judge?: ((path: string, fileHash: FileHash) => Promise<string | undefined>) | undefined;
-  /**
-   * Returns true for a sender whose bytes are kept at first, if others sent wrong ones and nobody knows the pieces.
-   * Default: none.
-   */
-  readonly isTrusted?: ((origin: Origin) => boolean) | undefined;
-  /**
-   * True to read the pieces that were not checked when they came, and check them against the torrent. Default: such a
-   * NAR is not known to match it.
-   */
-  readonly readsPieces?: boolean;
-}
-
 /**
  * A NAR that is arriving in the store. Sources write into it, one after another or several at once. {@link settle}
  * checks size and SHA-256, and only then renames it to its place.
@@ -56,16 +38,15 @@ export interface SettleOptions {
 export class PartialNar implements AsyncDisposable {
   readonly path: string;
   readonly sizeBytes: number;
-  readonly #fileHash: FileHash;
   readonly #pieces: Uint8Array | undefined;
   readonly #saved: SavedPieces;
   readonly #held: HeldPieces;
   readonly #bytes: PartialBytes;
   readonly #check: PieceCheck;
+  readonly #settlement: Settlement;
   readonly #writing = new Set<Promise<void>>();
   /** True once an unchecked piece was written. Then the file is not read again to check it against its torrent. */
   #mayMisfit = false;
-  #isDoubted = false;
   #onGrowth: (() => void) | undefined;
 
   private constructor(
@@ -76,12 +57,14 @@ export class PartialNar implements AsyncDisposable {
   ) {
     this.path = path;
     this.sizeBytes = sizeBytes;
-    this.#fileHash = fileHash;
     this.#pieces = torrent?.pieces ?? saved.pieces;
     this.#saved = saved;
     this.#held = new HeldPieces(sizeBytes, pieceLengthOf(sizeBytes));
     this.#bytes = bytes;
     this.#check = new PieceCheck(this.#pieces, this.#held, bytes);
+    const { isInMemory } = this;
+    const [pieces, held, check] = [this.#pieces, this.#held, this.#check];
+    this.#settlement = new Settlement({ fileHash, pieces, saved, held, bytes, check, isInMemory });
   }
 
   /**
@@ -146,7 +129,7 @@ export class PartialNar implements AsyncDisposable {
 
   /** True after wrong bytes, while those of trusted senders are kept. If it is wrong again, all are dropped. */
   get isDoubted(): boolean {
-    return this.#isDoubted;
+    return this.#settlement.isDoubted;
   }
 
   /** True if the bytes are in memory, and not in a file. */
@@ -215,26 +198,11 @@ export class PartialNar implements AsyncDisposable {
    *   them for another fetch. `facts.mapLied` is true if every piece matches the torrent: then the hash map named other
    *   bytes, and no source is to blame. `facts.origins` names the sources of dropped bytes.
    */
-  async settle(
-    target: string,
-    { judge, isTrusted = () => false, readsPieces = false }: SettleOptions = {},
-  ): Promise<boolean> {
+  async settle(target: string, options: SettleOptions = {}): Promise<boolean> {
     await this.drain();
     if (this.missing().length > 0)
       throw new NarswarmError('SIZE_MISMATCH', `${this.path} is not complete`, { facts: { path: this.path } });
-    const found = await this.#bytes.check(this.#fileHash);
-    if (found !== this.#fileHash) {
-      const isWhole = this.#pieces === undefined || (await this.#check.badPieces()).length === 0;
-      const other = isWhole ? await judge?.(await this.#bytes.toFile(), found) : undefined;
-      if (other === undefined) throw await this.#blame(found, isTrusted);
-      await this.#bytes.moveTo(other);
-      this.#saved.remove();
-      return false;
-    }
-    const fitsTorrent = !this.#mayMisfit && (await this.#check.fitsTorrent({ readsPieces }));
-    await this.#bytes.finish(target);
-    this.#saved.remove();
-    return fitsTorrent;
+    return this.#settlement.settle(target, { ...options, mayFit: !this.#mayMisfit });
   }
 
   /** Returns the first bytes of a complete NAR. */
@@ -314,32 +282,5 @@ export class PartialNar implements AsyncDisposable {
       this.#savePieces(start);
       this.#held.addPiece(index, EARLIER_RUN);
     }
-  }
-
-  /** Drops wrong bytes, and names their senders. */
-  async #blame(found: FileHash, isTrusted: (origin: Origin) => boolean): Promise<NarswarmError<'HASH_MISMATCH'>> {
-    const bad = await this.#check.badPieces();
-    const mapLied = this.#pieces !== undefined && bad.length === 0;
-    const senders = this.#held.originsOf(bad);
-    if (this.#pieces === undefined) await this.#dropDoubtful(isTrusted);
-    else if (mapLied) this.reset();
-    else for (const index of bad) this.#held.forget(index);
-    const origins = this.#isDoubted ? senders.filter((origin) => !isTrusted(origin)) : senders;
-    return wrongBytes(this.#fileHash, { found, mapLied, origins });
-  }
-
-  /**
-   * Keeps the bytes of trusted senders alone, if there are others and it was not wrong before. Otherwise one of the
-   * trusted senders has sent wrong bytes, and all are dropped.
-   */
-  async #dropDoubtful(isTrusted: (origin: Origin) => boolean): Promise<void> {
-    const isFirst = !this.#isDoubted;
-    this.#held.forgetExcept((origin) => isFirst && isTrusted(origin));
-    if (this.missing().length === 0) this.reset();
-    this.#isDoubted = this.heldBytes > 0;
-    const { prefixBytes, endBytes } = this.#held;
-    if (endBytes > prefixBytes && !this.isInMemory) this.#saved.saveFront(prefixBytes);
-    await this.#bytes.cut(endBytes);
-    if (endBytes === prefixBytes) this.#saved.remove();
   }
 }
