@@ -29,10 +29,13 @@ const isZstd = (name: string): boolean => name.endsWith('.nar.zst');
 describe('publish --recompress', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
+  let key: string;
 
   before(async () => {
     lab = await Lab.open();
     made = await lab.closure([1_200_000, 60_000, 5_000]);
+    key = lab.path('key');
+    assert.equal((await lab.run(['key', '--file', key])).status, 0);
   });
   after(() => lab[Symbol.asyncDispose]());
 
@@ -44,15 +47,27 @@ describe('publish --recompress', { concurrency: 3 }, () => {
   const publishing = (store: string): string[] => {
     return ['publish', '--store', store, '--root', `lab=${made.root}`, '--trusted-public-key', made.publicKey];
   };
+  const recompressing = (store: string): string[] => {
+    return [...publishing(store), '--once', '--key', key, '--recompress', 'zstd'];
+  };
   const once = (store: string, args: readonly string[] = [], options = {}): Promise<Run> =>
-    lab.run([...publishing(store), '--once', '--key', lab.path('key'), '--recompress', 'zstd', ...args], options);
+    lab.run([...recompressing(store), ...args], options);
   const recompressed = async (store: string, args: readonly string[] = []): Promise<CliEvent> => {
     const run = await once(store, args);
     assert.equal(run.status, 0, run.stderr);
     return run.event('recompressed');
   };
-  const fetch = (store: string, args: readonly string[]): Promise<Run> =>
-    lab.run(['fetch', made.root, '--store', store, '--trusted-public-key', made.publicKey, ...ALONE, ...args]);
+  const fetch = async (store: string, ...args: readonly string[]): Promise<Run> => {
+    const trust = ['--trusted-public-key', made.publicKey];
+    const run = await lab.run(['fetch', made.root, '--store', store, ...trust, ...ALONE, ...args]);
+    assert.equal(run.status, 0, run.stderr);
+    return run;
+  };
+  /** Fetches the closure into a new store. */
+  const follow = async (...args: readonly string[]): Promise<{ readonly store: string; readonly run: Run }> => {
+    const store = await lab.folder('follower');
+    return { store, run: await fetch(store, ...args) };
+  };
   const received = (run: Run): Record<string, number> => run.event('done')['bytes'] as Record<string, number>;
 
   test('the real Nix imports the zstd files, from the folder and over HTTP, and again is nothing to do', async () => {
@@ -96,7 +111,7 @@ describe('publish --recompress', { concurrency: 3 }, () => {
       (await readdir(made.cacheDir)).toSorted(),
       'nothing is written',
     );
-    const run = await lab.runPlain([...publishing(store), '--recompress', 'zstd', '--once', '--key', lab.path('key')]);
+    const run = await lab.runPlain(recompressing(store));
     assert.match(run.stderr, /^compressing 6 NARs again, 1\.27 MB before compression$/m);
     assert.match(run.stderr, /^6 NARs compressed again: 1\.27 MB before, 1\.27 MB now$/m);
     const none = await lab.runPlain([...publishing(store), '--recompress', 'zstd', '--dry-run']);
@@ -116,35 +131,27 @@ describe('publish --recompress', { concurrency: 3 }, () => {
 
   test('members take the zstd files from the publisher, import them, and seed on; one with xz files keeps them', async () => {
     const store = await copyOfCache();
-    const key = ['--key', lab.path('key')];
-    const xz = await lab.service([...publishing(store), ...key, ...ALONE]);
-    const early = await lab.folder('early');
-    const first = await fetch(early, ['--publisher', String(xz.ready['mirror']), '--no-upstream', '--no-copy']);
-    assert.equal(first.status, 0, first.stderr);
+    const xz = await lab.service([...publishing(store), '--key', key, ...ALONE]);
+    const mirror = String(xz.ready['mirror']);
+    const { store: early } = await follow('--publisher', mirror, '--no-upstream', '--no-copy');
 
     // A run beside the publisher, which then offers the new edition.
-    const beside = await lab.run([...publishing(store), ...key, '--once', '--recompress', 'zstd']);
+    const beside = await once(store);
     assert.equal(beside.event('recompressed')['nars'], PATHS, beside.stderr);
     const { seq } = beside.event('built');
     await xz.process.event('built', (event) => event['seq'] === seq);
-    const mirror = String(xz.ready['mirror']);
 
-    const again = await fetch(early, ['--publisher', mirror, '--no-upstream', '--no-copy']);
-    assert.equal(again.status, 0, again.stderr);
+    const again = await fetch(early, '--publisher', mirror, '--no-upstream', '--no-copy');
     assert.deepEqual([received(again)['peers'], received(again)['upstream']], [0, 0], 'nothing is fetched twice');
     assert.equal((await assertSound(early, made.publicKey)).nars.some(isZstd), false);
 
-    const late = await lab.folder('late');
     const to = `local?root=${await lab.folder('target')}`;
-    const fetched = await fetch(late, ['--to', to, '--publisher', mirror, '--no-upstream']);
-    assert.equal(fetched.status, 0, fetched.stderr);
+    const { store: late } = await follow('--to', to, '--publisher', mirror, '--no-upstream');
     assert.equal(requisites(to, made.root).length, PATHS);
     assert.ok((await assertSound(late, made.publicKey)).nars.every(isZstd));
 
     const cache = lab.use(await startHttpCache(made.cacheDir)); // has xz files
-    const mixed = await lab.folder('mixed');
-    const both = await fetch(mixed, ['--publisher', mirror, '--from', cache.url, '--no-copy']);
-    assert.equal(both.status, 0, both.stderr);
+    const { store: mixed } = await follow('--publisher', mirror, '--from', cache.url, '--no-copy');
     assert.equal((await assertSound(mixed, made.publicKey)).narInfos.length, PATHS);
 
     const member = await lab.service([
@@ -156,23 +163,19 @@ describe('publish --recompress', { concurrency: 3 }, () => {
     const third = await lab.folder('third');
     await cp(maps, join(third, 'narswarm', 'index'), { recursive: true }); // the publisher is gone: it knows its map
     await xz.process.stop();
-    const last = await fetch(third, ['--publisher', mirror, '--no-upstream', '--no-copy', ...seeder]);
-    assert.equal(last.status, 0, last.stderr);
+    await fetch(third, '--publisher', mirror, '--no-upstream', '--no-copy', ...seeder);
     assert.deepEqual(await readNarInfos(third), await readNarInfos(late));
   });
 
   test('a cache that has only the xz files gives those if no peer has the zstd ones', async () => {
     const store = await copyOfCache();
-    const key = ['--key', lab.path('key')];
-    await lab.run([...publishing(store), ...key, '--once', '--recompress', 'zstd']);
+    await recompressed(store);
     const cache = lab.use(await startHttpCache(made.cacheDir));
     // The map alone, over HTTP: its publisher is off.
     const maps = lab.use(await startHttpCache(join(store, 'narswarm', 'published', '0')));
-    const address = String((await lab.run(['key', '--file', key[1] ?? ''])).event('key')['address']);
+    const address = String((await lab.run(['key', '--file', key])).event('key')['address']);
     const mirror = address.replace(/^magnet:/, `${maps.url}/`);
-    const follower = await lab.folder('follower');
-    const run = await fetch(follower, ['--publisher', mirror, '--from', cache.url, '--no-copy']);
-    assert.equal(run.status, 0, run.stderr);
+    const { store: follower, run } = await follow('--publisher', mirror, '--from', cache.url, '--no-copy');
     const { nars } = await assertSound(follower, made.publicKey);
     assert.deepEqual([nars.length, nars.some(isZstd)], [PATHS, false]);
     assert.equal(received(run)['upstream'], await narBytesOf(made.cacheDir), 'nothing was fetched in vain');
@@ -184,7 +187,7 @@ describe('publish --recompress', { concurrency: 3 }, () => {
     await machine.configure(
       [
         'publish = true\nrecompress = "zstd:3"\nlisten = "127.0.0.1"\ndht = false\nlan = false',
-        `key = "${lab.path('key')}"\nfrom = "${cache.url}"\ntrusted-public-key = "${made.publicKey}"\n`,
+        `key = "${key}"\nfrom = "${cache.url}"\ntrusted-public-key = "${made.publicKey}"\n`,
       ].join('\n'),
     );
     await machine.subscribe('lab', made.root, '--publish');
@@ -221,10 +224,9 @@ describe('publish --recompress', { concurrency: 3 }, () => {
   for (const signal of ['SIGKILL', 'SIGINT'] as const) {
     test(`after ${signal}, the store and its followers are as before, and the next run takes over what is complete`, async () => {
       const store = await copyOfCache();
-      const publisher = await lab.service([...publishing(store), '--key', lab.path('key'), ...ALONE]);
+      const publisher = await lab.service([...publishing(store), '--key', key, ...ALONE]);
       const { env, bin } = await hangingXz();
-      const args = [...publishing(store), '--once', '--key', lab.path('key'), '--recompress', 'zstd'];
-      const running = lab.start(args, { env });
+      const running = lab.start(recompressing(store), { env });
       let pid = '';
       while ((pid = await readFile(join(bin, 'pid'), 'utf8').catch(() => '')) === '') await sleep(20);
       let [complete] = await completeNars(store);
@@ -234,10 +236,8 @@ describe('publish --recompress', { concurrency: 3 }, () => {
       if (signal === 'SIGINT') assertFailure(run, 130, 'INTERRUPTED', /run the same command again/);
       else process.kill(Number(pid), 'SIGKILL'); // the xz that nobody waits for any more
       assert.equal((await assertSound(store, made.publicKey)).nars.some(isZstd), false);
-      const follower = await lab.folder('follower');
-      const publishers = ['--publisher', String(publisher.ready['mirror'])];
-      const fetched = await fetch(follower, [...publishers, '--no-upstream', '--no-copy']);
-      assert.equal(fetched.status, 0, fetched.stderr);
+      const mirror = String(publisher.ready['mirror']);
+      const { store: follower } = await follow('--publisher', mirror, '--no-upstream', '--no-copy');
       assert.equal((await assertSound(follower, made.publicKey)).nars.length, PATHS);
       await publisher.process.stop();
       await rm(join(store, 'narswarm', 'served'), { recursive: true }); // so nothing was served a moment ago
