@@ -1,28 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { formatEndpoint } from '../discovery/endpoint.ts';
-import { ownHost } from '../discovery/own-address.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
-import { mapFolder, type PublisherAddress } from '../index/address.ts';
-import type { Manifest } from '../index/manifest.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import type { RankFiles } from '../index/within-budget.ts';
-import type { FileHash, InfoHash } from '../nix/brands.ts';
+import type { FileHash } from '../nix/brands.ts';
 import type { WantedFile } from '../exchange/member.ts';
 import { prefixOf } from '../exchange/messages.ts';
 import type { PublicKey } from '../nix/signature.ts';
-import { IndexServer } from '../publish/index-server.ts';
 import { joinAtLastPort, type Publisher } from '../publish/publisher.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { RateShares } from '../store/rate-shares.ts';
 import type { GivenBytes } from '../substituter/given.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
-import { unfollow } from '../subscription/unfollow.ts';
 import { asError, type Warn } from '../warning.ts';
 import { announceNars } from './announce-nars.ts';
 import { Census } from './census.ts';
 import { Copies } from './copies.ts';
 import { gatherFacts, type DaemonFacts } from './facts.ts';
-import { FollowedMap } from './followed-map.ts';
+import { FollowedMaps, type Followed } from './followed-maps.ts';
 import { OwnMap, type OwnMapOptions } from './own-map.ts';
 import type { DaemonMeans } from './substituting.ts';
 
@@ -64,14 +59,6 @@ export interface DaemonOptions {
   readonly onFollowed?: (address: PublisherAddress, edition: Followed) => void;
 }
 
-/** An edition of a followed map. */
-export interface Followed {
-  readonly seq: number;
-  readonly records: number;
-  /** URL of the map at this daemon's own mirror, if it has one. */
-  readonly mirror: string | undefined;
-}
-
 /** Seeds the NARs of a file store that the gate lets out, and the hash maps that the daemon follows. */
 export class Daemon implements AsyncDisposable {
   readonly network: Network;
@@ -85,11 +72,7 @@ export class Daemon implements AsyncDisposable {
   readonly #startedAt = new Date();
   /** Divides the rate limits among the processes of this store. */
   #shares: AsyncDisposable | undefined;
-  /** Serves the followed maps over HTTP. */
-  #mirror: Promise<IndexServer> | undefined;
-  #mirrorPort: number | undefined;
-  /** The followed maps, by the names of their folders. */
-  readonly #followed = new Map<string, FollowedMap>();
+  readonly #followed: FollowedMaps;
 
   private constructor(options: DaemonOptions, network: Network, offer: StoreOffer) {
     const signal = AbortSignal.any([options.signal, this.#stop.signal]);
@@ -111,10 +94,13 @@ export class Daemon implements AsyncDisposable {
       signal,
       onWarning,
     });
-    network.members.on('member', () => options.onMember?.());
-    network.members.on('edition', ({ peer }, edition) => {
-      for (const map of this.#followed.values()) if (map.group === edition.group) map.onTold(peer, edition);
+    this.#followed = new FollowedMaps(this.#options, {
+      network,
+      http: this.#http,
+      maps: offer.maps,
+      publisher: () => this.publisher,
     });
+    network.members.on('member', () => options.onMember?.());
   }
 
   /** @throws LISTEN_FAILED, STORE_UNWRITABLE */
@@ -127,11 +113,11 @@ export class Daemon implements AsyncDisposable {
     const daemon = stack.use(new Daemon(options, network, offer));
     daemon.#shares = await RateShares.open(store, options.network.limits);
     await daemon.#ownMap?.refresh();
-    const publishers = [...options.publishers, ...((await options.alsoFollow?.()) ?? [])];
+    const publishers = await daemon.#followed.wanted();
     const looksUp = publishers.length > 0 || daemon.publisher !== undefined;
     if (looksUp || options.network.scope === 'public') await network.openDht(); // now, so that a port in use is reported
-    if (publishers.length > 0) await daemon.#serveMaps();
-    for (const address of publishers) daemon.#follow(address);
+    if (publishers.length > 0) await daemon.#followed.serve();
+    for (const address of publishers) daemon.#followed.follow(address);
     daemon.#work();
     stack.move();
     return daemon;
@@ -161,9 +147,9 @@ export class Daemon implements AsyncDisposable {
       scope: network.scope,
       network: this.network,
       offer: this.#offer,
-      followed: this.#followed.values(),
+      followed: this.#followed.all,
       publisher: this.publisher,
-      mapPort: this.publisher?.http.port ?? this.#mirrorPort,
+      mapPort: this.publisher?.http.port ?? this.#followed.port,
       substituters: substituters?.() ?? [],
       replicas: this.#copies.last,
       updating: updating?.() ?? [],
@@ -195,7 +181,7 @@ export class Daemon implements AsyncDisposable {
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#ownMap?.[Symbol.asyncDispose]();
-    await (await this.#mirror?.catch(() => undefined))?.close();
+    await this.#followed[Symbol.asyncDispose]();
     await this.#http.close();
     await this.#shares?.[Symbol.asyncDispose]();
     await this.network.close();
@@ -233,71 +219,6 @@ export class Daemon implements AsyncDisposable {
   async #look(): Promise<void> {
     await this.#offer.catalogue.refresh();
     await this.#ownMap?.refresh();
-    await this.#lookForPublishers();
-  }
-
-  async #lookForPublishers(): Promise<void> {
-    const { store, publishers, alsoFollow } = this.#options;
-    const wanted = [...publishers, ...((await alsoFollow?.()) ?? [])];
-    for (const address of wanted) this.#follow(address);
-    const names = new Set(wanted.map(mapFolder));
-    for (const [name, map] of this.#followed) {
-      if (names.has(name)) continue;
-      this.#followed.delete(name);
-      map.stop();
-      this.#offer.maps.remove(map.address);
-      await unfollow(store, [map.address], wanted);
-    }
-  }
-
-  /** Starts to follow a publisher, unless it is followed already. */
-  #follow(address: PublisherAddress): void {
-    const name = mapFolder(address);
-    if (this.#followed.has(name)) return;
-    const { store, signal, onWarning } = this.#options;
-    const map = new FollowedMap(address, {
-      store,
-      network: this.network,
-      http: this.#http,
-      maps: this.#offer.maps,
-      signal,
-      onWarning,
-      onEdition: (manifest) => this.#onEdition(address, manifest),
-    });
-    this.#followed.set(name, map);
-    for (const [peer, edition] of this.network.members.editionsOf(map.group)) map.onTold(peer, edition);
-    void map.run().then(() => this.#leave(map.group));
-  }
-
-  /** Leaves a group in which no publisher is followed any longer. */
-  #leave(group: InfoHash): void {
-    const isFollowed = [...this.#followed.values()].some((map) => map.group === group);
-    if (!isFollowed && this.publisher?.group !== group) this.network.leaveCohort(group);
-  }
-
-  async #onEdition(address: PublisherAddress, { seq, recordCount }: Manifest): Promise<void> {
-    const port = await this.#serveMaps();
-    const host = ownHost(this.#options.network.listen, this.network.networks);
-    const mirror =
-      port === undefined ? undefined : `http://${formatEndpoint({ host, port })}/maps/${mapFolder(address)}`;
-    this.#options.onFollowed?.(address, { seq, records: recordCount, mirror });
-  }
-
-  /** @returns the port of the mirror; undefined if there is none. @throws LISTEN_FAILED */
-  async #serveMaps(): Promise<number | undefined> {
-    const { network, httpPorts, publish } = this.#options;
-    if (publish !== undefined) return this.publisher?.http.port;
-    if (httpPorts === undefined) return undefined;
-    this.#mirror ??= IndexServer.listen(
-      { dirOf: (map) => this.#offer.maps.dirOf(map) },
-      {
-        host: network.listen,
-        ports: httpPorts,
-        limit: network.limits?.upload,
-        networks: this.network.networks,
-        serves: this.network.announces ? 'anyone' : 'lan',
-      },
-    );
-    return (this.#mirrorPort = (await this.#mirror).port);
+    await this.#followed.look();
   }
 }
