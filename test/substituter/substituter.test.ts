@@ -253,6 +253,7 @@ suite('the substituter', () => {
     await using lab = await Lab.open();
     const { promise: ended, resolve: onEnded } = Promise.withResolvers<void>();
     const made = await scene(lab, { lookingMs: 10, onEnded }); // looks every 10 ms
+    made.options.lookingMs = Infinity; // it looks as often
     const { promise: until, resolve: release } = Promise.withResolvers<void>();
     made.cache.faults = [{ kind: 'hold', match: /^\/nar\//, until }];
     const looks: number[] = [];
