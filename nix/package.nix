@@ -13,6 +13,7 @@
   nix,
   xz,
   bzip2,
+  coreutils,
 }:
 let
   manifest = lib.importJSON ../package.json;
@@ -68,6 +69,7 @@ buildNpmPackage {
           nix
           xz
           bzip2
+          coreutils
         ]
       }
     # Lix runs it as `lix narswarm`.

@@ -35,4 +35,5 @@ import ../package.nix {
   makeWrapper = "makeWrapper";
   xz = "xz";
   bzip2 = "bzip2";
+  coreutils = "coreutils";
 }

@@ -40,7 +40,7 @@ export function startServe(options: StoreCallOptions): ServeProcess {
  */
 export function startWorker(options: StoreCallOptions): ServeProcess {
   const piped = [
-    'sh',
+    '/bin/sh',
     '-c',
     'cat | { nix-daemon "$@"; kill 0; } | cat',
     'nix-daemon',
