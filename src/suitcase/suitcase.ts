@@ -1,17 +1,20 @@
-import type { Stats } from 'node:fs';
-import { lstat } from 'node:fs/promises';
+import type { Dirent, Stats } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { readBounded } from '../disk/read-small.ts';
+import { systemCode } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { inState, STATE_FOLDER } from '../store/state-folder.ts';
-import { onDisk } from './disk-error.ts';
+import { diskError, onDisk } from './disk-error.ts';
 
 /** Text for people who find the disk. */
 export const README = 'README.txt';
+/** Folders of a suitcase below which a pack writes into further ones. */
+const DEEP = ['realisations', 'build-trace-v2', join(STATE_FOLDER, 'index')];
 /** Bytes of a list of contents: more than a hundred thousand roots. */
 const MAX_CONTENTS_BYTES = 16 * 1024 * 1024;
 
@@ -45,21 +48,37 @@ export async function openSuitcase(
   dir: string,
   { create, storeDir }: { readonly create: boolean; readonly storeDir: string },
 ): Promise<FileStore> {
-  for (const [name, isRight] of [
-    ['nix-cache-info', (found: Stats) => found.isFile()],
-    ['nar', (found: Stats) => found.isDirectory()],
-    [STATE_FOLDER, (found: Stats) => found.isDirectory()],
-  ] as const) {
-    const path = join(dir, name);
-    const found = await lstat(path).catch(() => undefined);
-    if (found === undefined || isRight(found)) continue;
-    throw new NarswarmError('STORE_UNWRITABLE', `${path} is in the way: remove it, or name another folder`, {
-      facts: { path },
-    });
-  }
+  await assertIs(join(dir, 'nix-cache-info'), (found) => found.isFile());
+  for (const name of ['nar', 'log', STATE_FOLDER, join(STATE_FOLDER, 'packing'), ...DEEP])
+    await assertIs(join(dir, name), (found) => found.isDirectory());
+  for (const name of DEEP)
+    for (const { parentPath, name: below } of await entriesBelow(join(dir, name)))
+      await assertIs(join(parentPath, below), (found) => !found.isSymbolicLink());
   return onDisk(dir, () =>
     FileStore.open(dir, { create, storeDir, ...(create ? {} : { stateDir: join(dir, STATE_FOLDER) }) }),
   );
+}
+
+/**
+ * Fails if something else is at a place in a suitcase. Strangers may have put links there, and what a pack writes and
+ * removes below them would be elsewhere.
+ *
+ * @throws STORE_UNWRITABLE
+ */
+async function assertIs(path: string, isRight: (found: Stats) => boolean): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found === undefined || isRight(found)) return;
+  throw new NarswarmError('STORE_UNWRITABLE', `${path} is in the way: remove it, or name another folder`, {
+    facts: { path },
+  });
+}
+
+/** Returns all that is below a folder. Follows no links. Nothing if there is no such folder. */
+async function entriesBelow(folder: string): Promise<Dirent[]> {
+  return readdir(folder, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw diskError(error, folder);
+  });
 }
 
 /** Returns the file with the contents of a suitcase, as text. */

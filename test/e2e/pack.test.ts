@@ -1,8 +1,8 @@
 /** Closures are packed onto a disk: a binary cache that is whole or visibly not, whatever happens on the way. */
 import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
-import { appendFile, cp, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { appendFile, cp, mkdir, readdir, readFile, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -203,6 +203,23 @@ describe('pack', { concurrency: 2 }, () => {
     assert.deepEqual(await readdir(elsewhere), []);
     assertFailure(await pack(store), 2, 'USAGE', /is the file store itself/);
     assertFailure(await lab.run(['pack', other, '--store', store]), 2, 'USAGE', /name what to pack/);
+  });
+
+  test('nothing is removed or written behind links of a disk that strangers have filled', async () => {
+    const elsewhere = await lab.folder('elsewhere');
+    const thesis = join(elsewhere, 'documents', 'thesis');
+    await mkdir(join(elsewhere, 'documents'));
+    await writeFile(thesis, 'years of work');
+    const longAgo = new Date(Date.now() - 86_400_000);
+    await utimes(join(elsewhere, 'documents'), longAgo, longAgo);
+    for (const link of ['narswarm/packing', 'narswarm/index', 'narswarm/index/map/shards', 'realisations']) {
+      const dir = await lab.folder('usb');
+      await mkdir(join(dir, dirname(link)), { recursive: true });
+      await symlink(elsewhere, join(dir, link));
+      assertFailure(await pack(dir), 7, 'STORE_UNWRITABLE', new RegExp(`${link} is in the way`));
+      assert.equal(await readFile(thesis, 'utf8'), 'years of work', link);
+      assert.deepEqual(await readdir(elsewhere), ['documents'], link);
+    }
   });
 
   test('a subscription stands for its newest complete generation; --since leaves out an older one', async () => {
