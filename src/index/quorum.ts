@@ -2,10 +2,13 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
+import { parsePublisherAddress } from './address.ts';
 import type { HashMap } from './hash-map.ts';
 
 /** The NarHash of a path that a publisher's hash map has. */
 interface Vote {
+  /** The key that signs the hash map. */
+  readonly key: string;
   readonly publisher: string;
   readonly narHash: string;
 }
@@ -48,7 +51,9 @@ export class Quorum {
     const votes: Vote[] = [];
     for (const map of maps) {
       const narHash = await narHashIn(map, info.storePath, signal);
-      if (narHash !== undefined) votes.push({ publisher: map.name, narHash });
+      const key = keyOf(map);
+      const isCounted = votes.some((vote) => vote.key === key && vote.narHash === narHash);
+      if (narHash !== undefined && !isCounted) votes.push({ key, publisher: map.name, narHash });
     }
     const builds = buildsOf(votes);
     if (builds.length > 1) this.#differences.set(storeHashOf(info.storePath), { path: info.storePath, builds });
@@ -56,7 +61,8 @@ export class Quorum {
     const agreeing = builds.find(({ narHash }) => narHash === ours)?.publishers.length ?? 0;
     if (agreeing >= this.require) return;
     const others = builds.filter(({ narHash }) => narHash !== ours);
-    const of = maps.length === 1 ? '1 publisher' : `${maps.length} publishers`;
+    const count = new Set(maps.map(keyOf)).size;
+    const of = count === 1 ? '1 publisher' : `${count} publishers`;
     const otherwise = others.map(({ narHash, publishers }) => `; ${publishers.join(' and ')} built it as ${narHash}`);
     const why =
       maps.length === 0
@@ -74,6 +80,11 @@ export class Quorum {
       },
     });
   }
+}
+
+/** One key is one publisher, whatever the number of its addresses and of its hash maps. */
+function keyOf({ name }: HashMap): string {
+  return parsePublisherAddress(name).publicKeyHex;
 }
 
 /** Groups votes by result: the one with the most votes first, publishers in the order of their names. */

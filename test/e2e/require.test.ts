@@ -73,6 +73,14 @@ describe('publishers that must agree', { concurrency: 2 }, () => {
     assertFailure(none, 4, 'QUORUM_MISSED', /no publisher was reached, and --require asks for 2/);
   });
 
+  test('a publisher that is named twice, or by two addresses, counts once', async () => {
+    const byDht = { ...first, mirror: first.address };
+    for (const other of [first, byDht]) {
+      const run = await fetch(await lab.folder('store'), flags([first, other], [urls.honest]));
+      assertFailure(run, 4, 'QUORUM_MISSED', /1 of 1 publisher built it as /);
+    }
+  });
+
   test('Nix gets from the daemon only what they agree about', async () => {
     const ask = async (publishers: readonly RunningPublisher[]): Promise<number[]> => {
       const args = ['--store', await lab.folder('store'), ...flags(publishers, [urls.honest])];
