@@ -106,7 +106,19 @@ suite('loading the configuration', () => {
           Object.entries(one).flatMap(([key, value]) => (value === undefined ? [] : [key])),
         ),
       ),
-      new Set(['name', 'where', 'source', 'file', 'import', 'to', 'profile', 'switchTo', 'sources', 'publish']),
+      new Set([
+        'name',
+        'where',
+        'source',
+        'file',
+        'import',
+        'to',
+        'profile',
+        'switchTo',
+        'sources',
+        'ready',
+        'publish',
+      ]),
     );
     for (const key of CONFIG_KEYS) assert.ok(KEYS[key].description.length > 0);
   });
