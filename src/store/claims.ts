@@ -49,6 +49,9 @@ export interface ClaimOptions {
   readonly onWait?: () => void;
 }
 
+/** The last write of each session's claims. One waits for the other, or an earlier one could end later. */
+const lastWrites = new WeakMap<Claimant, Promise<void>>();
+
 /**
  * Claims paths: nothing claimed is collected while the session lasts. Then waits for a collector that may not have seen
  * them.
@@ -66,7 +69,10 @@ export async function claim<T>(
   { store, session, ...options }: ClaimOptions,
 ): Promise<Claimed<T>> {
   for (const { storeHash, narName = '' } of claims) session.claims.add(`${storeHash} ${narName}\n`);
-  await store.replace(session.path(CLAIMS), [...session.claims].join(''));
+  const write = (): Promise<void> => store.replace(session.path(CLAIMS), [...session.claims].join(''));
+  const writing = (lastWrites.get(session) ?? Promise.resolve()).then(write, write);
+  lastWrites.set(session, writing);
+  await writing;
   await untilNobody(store, 'collecting', options);
   return paths as Claimed<T>;
 }

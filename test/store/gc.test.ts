@@ -348,6 +348,27 @@ suite('gc and those who work on the store', () => {
     assert.deepEqual(result.order, ['app']);
   });
 
+  test('keeps what was claimed last, also if an earlier write of claims takes longer', async (t) => {
+    const store = await emptyStore(t);
+    await using session = await PartialSession.open(store);
+    const gate = Promise.withResolvers<void>();
+    let writes = 0;
+    const slow = Object.create(store, {
+      replace: {
+        value: async (path: string, content: string) => {
+          if (writes++ === 0) await gate.promise;
+          await store.replace(path, content);
+        },
+      },
+    }) as FileStore;
+    const hashes = ['first', 'second'].map((name) => storeHashOf(pathNamed(name)));
+    const { signal } = new AbortController();
+    const claiming = hashes.map((storeHash) => claim([], [{ storeHash }], { store: slow, session, signal }));
+    gate.resolve();
+    await Promise.all(claiming);
+    assert.equal(await readFile(session.path('claims'), 'utf8'), hashes.map((hash) => `${hash} \n`).join(''));
+  });
+
   test('keeps the claims of a fetch while its session lasts, also a NAR without a narinfo', async (t) => {
     const store = await sample(t);
     const { signal } = new AbortController();
