@@ -75,7 +75,7 @@ export function fetchCommand(): Command {
         { output, signal, originOf, seeds: options.seedFor > 0 },
       );
       if (options.copy && !options.checkSigs) await assertMayLeaveUnchecked(options.to, signal);
-      await using links = await outLinkOf(options, signal);
+      await using links = await outLinkOf(options, roots.length, signal);
       using display = progressDisplay(output);
       // Nix is asked while the walk begins, so that the warning delays nothing.
       const warned =
@@ -141,12 +141,13 @@ export function fetchCommand(): Command {
 /** @throws USAGE as {@link OutLink.open}, and without an import */
 async function outLinkOf(
   { outLink, copy, dryRun, store, to }: FetchOptions,
+  count: number,
   signal: AbortSignal,
 ): Promise<OutLink | undefined> {
   if (outLink === undefined) return undefined;
   if (!copy) throw new NarswarmError('USAGE', '--out-link keeps what is imported: leave out --no-copy');
   if (dryRun === true) return undefined;
   const { OutLink: Link } = await import('../fetch/out-link.ts');
-  const files = { stateDir: join(store, STATE_FOLDER), nixStoreDir: nixStoreDir(process.env) };
+  const files = { stateDir: join(store, STATE_FOLDER), nixStoreDir: nixStoreDir(process.env), count };
   return Link.open(outLink, files, { store: to, signal });
 }

@@ -1,5 +1,5 @@
 /** The link to an imported root that `fetch --out-link` makes, as `nix build` does. */
-import { lstat, readdir, readlink, rm } from 'node:fs/promises';
+import { lstat, readdir, readlink, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { ownName, stateOfOwner } from '../disk/owner.ts';
@@ -22,39 +22,40 @@ const RUNNING = '.fetch';
 export class OutLink implements AsyncDisposable {
   readonly #file: string;
   readonly #parent: string;
+  readonly #nixStoreDir: string;
   readonly #options: StoreCallOptions;
   #own: string | undefined;
 
-  private constructor(file: string, parent: string, options: StoreCallOptions) {
+  private constructor(
+    file: string,
+    files: Pick<Parameters<typeof OutLink.open>[1], 'stateDir' | 'nixStoreDir'>,
+    options: StoreCallOptions,
+  ) {
     this.#file = file;
-    this.#parent = parent;
+    this.#parent = join(inState(files, 'gcroots'), RUNNING);
+    this.#nixStoreDir = files.nixStoreDir;
     this.#options = options;
   }
 
   /**
+   * @param files.count number of links that are certain: an installable may have more outputs
    * @param options.store the target of the import
-   * @throws USAGE if something else is at that place, or if no link on this machine can keep paths of the store; NIX_MISSING,
-   *   NIX_FAILED
+   * @throws USAGE if something else is at one of those places, if their folder is missing, or if no link on this machine can
+   *   keep paths of the store; NIX_MISSING, NIX_FAILED
    */
   static async open(
     text: string,
-    files: { readonly stateDir: string; readonly nixStoreDir: string },
+    files: { readonly stateDir: string; readonly nixStoreDir: string; readonly count: number },
     options: StoreCallOptions,
   ): Promise<OutLink> {
     const file = resolve(text);
-    const target = await readlink(file).catch(() => undefined);
-    const isThere = await lstat(file).then(
-      () => true,
-      () => false,
-    );
-    if (isThere && target?.startsWith(`${files.nixStoreDir}/`) !== true)
-      throw new NarswarmError(
-        'USAGE',
-        `${quote(text)} is no link into the Nix store: remove it, or choose another name`,
-      );
+    const folder = await stat(dirname(file)).catch(() => undefined);
+    if (folder?.isDirectory() !== true)
+      throw new NarswarmError('USAGE', `there is no folder ${dirname(file)} for --out-link: make it first`);
+    for (let index = 0; index < files.count; index++) await assertFree(linkAt(file, index), files.nixStoreDir);
     if ((await placeOfRoots(options)) !== 'here')
       throw new NarswarmError('USAGE', '--out-link keeps paths of a Nix store on this machine only: leave it out');
-    return new OutLink(file, join(inState(files, 'gcroots'), RUNNING), options);
+    return new OutLink(file, files, options);
   }
 
   /** Keeps paths that are about to be imported. @throws STORE_FULL, STORE_UNWRITABLE; NIX_FAILED; the signal's reason */
@@ -70,10 +71,11 @@ export class OutLink implements AsyncDisposable {
    * Makes the link to the first root, and links with `-1`, `-2`, … after its name to the others.
    *
    * @returns the links
-   * @throws as {@link keep}
+   * @throws as {@link keep}; USAGE if something else is at one of those places: then there is none
    */
   async link(roots: readonly StorePath[]): Promise<ReadonlyMap<string, StorePath>> {
-    const links = new Map(roots.map((root, index) => [index === 0 ? this.#file : `${this.#file}-${index}`, root]));
+    const links = new Map(roots.map((root, index) => [linkAt(this.#file, index), root]));
+    for (const link of links.keys()) await assertFree(link, this.#nixStoreDir);
     await inFolder(dirname(this.#file), () => linkRoots(links, this.#options));
     return links;
   }
@@ -86,6 +88,18 @@ export class OutLink implements AsyncDisposable {
       await rm(folder, { recursive: true, force: true }).catch(() => undefined);
     }
   }
+}
+
+function linkAt(file: string, index: number): string {
+  return index === 0 ? file : `${file}-${index}`;
+}
+
+/** @throws USAGE if there is anything but a link into the Nix store */
+async function assertFree(file: string, nixStoreDir: string): Promise<void> {
+  const target = await readlink(file).catch(() => undefined);
+  if (target?.startsWith(`${nixStoreDir}/`) === true || (await lstat(file).catch(() => undefined)) === undefined)
+    return;
+  throw new NarswarmError('USAGE', `${quote(file)} is no link into the Nix store: remove it, or choose another name`);
 }
 
 async function inFolder(folder: string, make: () => Promise<void>): Promise<void> {

@@ -1,6 +1,6 @@
 /** `fetch --out-link`: a link that keeps what was fetched by hand. */
 import assert from 'node:assert/strict';
-import { lstat, readdir, readlink, rm, writeFile } from 'node:fs/promises';
+import { lstat, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -84,6 +84,12 @@ describe('fetch --out-link', { concurrency: 3 }, () => {
     await writeFile(link, 'mine');
     assertFailure(await fetch(), 2, 'USAGE', /is no link into the Nix store/);
     await rm(link);
+    await writeFile(`${link}-1`, 'mine');
+    assertFailure(await fetch([other.root]), 2, 'USAGE', /result-1" is no link into the Nix store/);
+    assert.equal(await readFile(`${link}-1`, 'utf8'), 'mine');
+    await assert.rejects(lstat(link));
+    const lost = ['--out-link', join(link, 'lost')];
+    assertFailure(await fetch(lost), 2, 'USAGE', /there is no folder .*result for --out-link: make it first/);
     const dry = await fetch(['--dry-run']);
     assert.equal(dry.status, 0, dry.stderr);
     await assert.rejects(lstat(link));
