@@ -101,7 +101,9 @@ export async function pruneRoots(
 ): Promise<void> {
   const folder = folderOf(store, name);
   for (const entry of await namesOf(folder)) {
-    const same = kept.filter(({ number }) => number === numberOf(entry)); // a changed source begins with 1 again
+    const generation = numberOf(entry);
+    if (generation === undefined) continue; // somebody else's
+    const same = kept.filter(({ number }) => number === generation); // a changed source begins with 1 again
     if (same.some(({ complete }) => !complete)) continue;
     const needed = new Set(same.flatMap(({ roots }) => roots.map(baseNameOf)));
     for (const file of await namesOf(join(folder, entry)))

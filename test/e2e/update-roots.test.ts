@@ -1,6 +1,6 @@
 /** Imported paths stay: nix-collect-garbage between an update and its use takes nothing of it. */
 import assert from 'node:assert/strict';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -176,6 +176,17 @@ describe('after an update', { concurrency: 3 }, () => {
     await machine.subscribe({});
     assert.equal((await machine.update()).status, 0);
     assert.deepEqual(await linksOf(machine), []);
+  });
+
+  test('what somebody has put beside the links of a subscription stays', async () => {
+    const { machine } = await scene();
+    await updateWell(machine);
+    const folder = join(machine.store, 'narswarm', 'gcroots', 'desktop');
+    const elsewhere = await lab.folder('elsewhere');
+    await writeFile(join(elsewhere, 'thesis'), 'years of work');
+    await symlink(elsewhere, join(folder, 'mine'));
+    await updateWell(machine);
+    assert.deepEqual(await readdir(elsewhere), ['thesis']);
   });
 
   test('it is kept in the default store, also through the Nix daemon', async () => {
