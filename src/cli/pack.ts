@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
@@ -6,6 +7,7 @@ import { queryInvalidPaths } from '../nix/nix-queries.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
 import type { Lack } from '../subscription/missing.ts';
+import type { Subscription } from '../subscription/subscription.ts';
 import type { PackPlan, Packed } from '../suitcase/pack.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { toldFailure } from './missing-paths.ts';
@@ -67,6 +69,7 @@ export function packCommand(): Command {
       if (dir === undefined || texts.length === 0)
         throw new NarswarmError('USAGE', 'name what to pack, then the folder on the disk: see narswarm pack --help');
       const { subscriptions: configured } = await load();
+      assertFolder(dir, configured);
       const { readWhatToPack } = await import('../suitcase/what-to-pack.ts');
       const store = { stateDir: join(resolve(options.store), STATE_FOLDER) };
       const { file, since } = options;
@@ -145,6 +148,17 @@ async function validOf(paths: readonly StorePath[], signal: AbortSignal): Promis
   } catch {
     return [];
   }
+}
+
+/** @throws USAGE if the last word is one more thing to pack, and so the folder was forgotten */
+function assertFolder(dir: string, configured: readonly Subscription[]): void {
+  const isSubscription = configured.some(({ name }) => name === dir);
+  if (!isSubscription && (!dir.includes('#') || existsSync(dir))) return;
+  const what = isSubscription ? 'a subscription' : 'something to pack';
+  throw new NarswarmError(
+    'USAGE',
+    `${dir} is ${what}: name the folder on the disk last (./${dir} for one of that name)`,
+  );
 }
 
 function tellPlan(output: Output, plan: PackPlan, dir: string): void {

@@ -10,6 +10,7 @@ import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
+import { followToStore } from '../nix/follow-links.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { Turn } from '../store/turn.ts';
@@ -109,7 +110,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
   const { dir, dryRun = false, signal, verify } = options;
   await using workplace = await Workplace.open(options);
   const { store } = workplace;
-  await assertOtherFolder(store.dir, dir);
+  await assertOtherFolder(store, dir);
   const { left, unknown } = await closureOf(options.since, workplace, options);
   const room = await roomAt(dir);
   const looked = await openSuitcase(dir, { create: false, storeDir: store.storeDir });
@@ -278,11 +279,13 @@ async function turnOn(suitcase: FileStore): Promise<Turn> {
   });
 }
 
-/** @throws USAGE if a folder is the file store itself */
-async function assertOtherFolder(storeDir: string, dir: string): Promise<void> {
-  const [store, target] = await Promise.all([storeDir, dir].map((path) => realpath(path).catch(() => path)));
-  if (store === target)
-    throw new NarswarmError('USAGE', `${dir} is the file store itself: name a folder on the disk to pack`);
+/** @throws USAGE if a folder is the file store itself, or in the Nix store: then the folder on the disk was forgotten */
+async function assertOtherFolder({ dir: own, storeDir }: FileStore, dir: string): Promise<void> {
+  const [store, target] = await Promise.all([own, dir].map((path) => realpath(path).catch(() => path)));
+  const wayOut = 'name a folder on the disk to pack';
+  if (store === target) throw new NarswarmError('USAGE', `${dir} is the file store itself: ${wayOut}`);
+  const inNixStore = await followToStore(dir, storeDir).catch(() => undefined);
+  if (inNixStore !== undefined) throw new NarswarmError('USAGE', `${dir} is in the Nix store: ${wayOut} last`);
 }
 
 function notHeld(storePath: StorePath, store: FileStore): NarswarmError {

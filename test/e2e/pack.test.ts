@@ -203,6 +203,8 @@ describe('pack', { concurrency: 2 }, () => {
     assert.deepEqual(await readdir(elsewhere), []);
     assertFailure(await pack(store), 2, 'USAGE', /is the file store itself/);
     assertFailure(await lab.run(['pack', other, '--store', store]), 2, 'USAGE', /name what to pack/);
+    assertFailure(await pack(`${made.root}/nix`), 2, 'USAGE', /is in the Nix store: name a folder on the disk/);
+    assertFailure(await pack('.#lab'), 2, 'USAGE', /is something to pack: name the folder on the disk last/);
   });
 
   test('nothing is removed or written behind links of a disk that strangers have filled', async () => {
@@ -236,6 +238,7 @@ describe('pack', { concurrency: 2 }, () => {
       );
     const dir = await lab.folder('usb');
     assertFailure(await packed(dir), 3, 'NOT_FOUND', /never been complete here: run narswarm update desktop/);
+    assertFailure(await packed('desktop'), 2, 'USAGE', /desktop is a subscription: name the folder on the disk last/);
     assert.equal((await machine.update()).status, 0);
     const first = await packed(dir);
     assert.equal(first.status, 0, first.stderr);
