@@ -9,6 +9,8 @@ import { asError } from '../warning.ts';
 import { Readers } from './readers.ts';
 
 const CHUNK_BYTES = 512 * 1024;
+/** Interval of looks at what xz has written, while its input is slow. */
+const LOOK_MS = 100;
 
 export interface DecodedNarOptions {
   /** The bytes of the xz file. It fails if they are wrong. */
@@ -123,6 +125,7 @@ export class DecodedNar implements AsyncDisposable {
     if (this.#failure !== undefined) return file.close(); // disposed of meanwhile
     this.#file = file;
     const xz = (this.#xz = new XzStream(file.fd, narSize));
+    const looking = setInterval(() => this.#tell(), LOOK_MS); // xz writes a while after it has read
     try {
       for await (const bytes of source()) {
         const isTaken = await turns.add(() => xz.write(bytes), { priority: this.hasReaders ? 1 : 0 });
@@ -131,6 +134,7 @@ export class DecodedNar implements AsyncDisposable {
       }
       if (!(await xz.end()) || (await this.#decodedBytes()) !== narSize) this.#refuse();
     } finally {
+      clearInterval(looking);
       await xz[Symbol.asyncDispose]();
     }
   }
