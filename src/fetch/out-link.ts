@@ -1,5 +1,6 @@
 /** The link to an imported root that `fetch --out-link` makes, as `nix build` does. */
-import { lstat, readdir, readlink, rm, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, lstat, readdir, readlink, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { ownName, stateOfOwner } from '../disk/owner.ts';
@@ -40,7 +41,7 @@ export class OutLink implements AsyncDisposable {
   /**
    * @param files.count number of links that are certain: an installable may have more outputs
    * @param options.store the target of the import
-   * @throws USAGE if something else is at one of those places, if their folder is missing, or if no link on this machine can
+   * @throws USAGE if something else is at one of those places, if their folder is missing or not writable, or if no link on this machine can
    *   keep paths of the store; NIX_MISSING, NIX_FAILED
    */
   static async open(
@@ -52,6 +53,11 @@ export class OutLink implements AsyncDisposable {
     const folder = await stat(dirname(file)).catch(() => undefined);
     if (folder?.isDirectory() !== true)
       throw new NarswarmError('USAGE', `there is no folder ${dirname(file)} for --out-link: make it first`);
+    await access(dirname(file), constants.W_OK).catch((cause: unknown) => {
+      const why = systemCode(cause) ?? String(cause);
+      const message = `--out-link cannot write ${dirname(file)} (${why}): choose a folder that is yours`;
+      throw new NarswarmError('USAGE', message, { cause });
+    });
     for (let index = 0; index < files.count; index++) await assertFree(linkAt(file, index), files.nixStoreDir);
     if ((await placeOfRoots(options)) !== 'here')
       throw new NarswarmError('USAGE', '--out-link keeps paths of a Nix store on this machine only: leave it out');

@@ -1,7 +1,7 @@
 /** `fetch --out-link`: a link that keeps what was fetched by hand. */
 import assert from 'node:assert/strict';
 import { lstat, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { collectGarbageOf, collectingNix, isValidIn } from '../support/collect-garbage.ts';
@@ -21,7 +21,7 @@ describe('fetch --out-link', { concurrency: 3 }, () => {
     readonly store: string;
     readonly target: string;
     readonly link: string;
-    readonly fetch: (args?: readonly string[], env?: Record<string, string>) => Promise<Run>;
+    readonly fetch: (args?: readonly string[], env?: Record<string, string>, wrapper?: string[]) => Promise<Run>;
   }
   const scene = async (): Promise<Scene> => {
     const store = await lab.folder('store');
@@ -38,7 +38,7 @@ describe('fetch --out-link', { concurrency: 3 }, () => {
       store,
       target,
       link,
-      fetch: (args = [], env = {}) => lab.run(['fetch', made.root, ...flags, ...args], { env }),
+      fetch: (args = [], env = {}, wrapper = []) => lab.run(['fetch', made.root, ...flags, ...args], { env, wrapper }),
     };
   };
 
@@ -90,6 +90,16 @@ describe('fetch --out-link', { concurrency: 3 }, () => {
     await assert.rejects(lstat(link));
     const lost = ['--out-link', join(link, 'lost')];
     assertFailure(await fetch(lost), 2, 'USAGE', /there is no folder .*result for --out-link: make it first/);
+    // root can write anywhere except on a read-only file system
+    const wrapper = [
+      'unshare',
+      '--mount',
+      'sh',
+      '-c',
+      `mount -t tmpfs -o ro tmpfs ${dirname(link)} && exec "$@"`,
+      'sh',
+    ];
+    assertFailure(await fetch([], {}, wrapper), 2, 'USAGE', /cannot write .*links.* \(EROFS\): choose a folder/);
     const dry = await fetch(['--dry-run']);
     assert.equal(dry.status, 0, dry.stderr);
     await assert.rejects(lstat(link));
