@@ -52,10 +52,13 @@ export class StagedFiles {
   }
 }
 
+/** Names of NARs and narinfos. Everything else in the folder is somebody else's. */
+const OURS = /^(?:[0-9a-z]{52}\.nar|[0-9a-z]{32}\.narinfo)\./;
+
 /** Removes what interrupted runs have left in a folder, except what is wanted. @param wanted names without `.part` */
 export async function removeLeftovers(folder: string, wanted: ReadonlySet<string>): Promise<void> {
   for await (const name of namesIn(folder)) {
     const isLeft = name.endsWith('.tmp') || (name.endsWith(PART) && !wanted.has(name.slice(0, -PART.length)));
-    if (isLeft && /^[0-9a-z]{32}/.test(name)) await remove(join(folder, name));
+    if (isLeft && OURS.test(name)) await remove(join(folder, name));
   }
 }

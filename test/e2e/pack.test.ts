@@ -184,11 +184,21 @@ describe('pack', { concurrency: 2 }, () => {
     );
     await writeFile(join(own, 'narswarm', 'netrc'), 'machine cache password secret');
     const dir = await lab.folder('usb');
+    const download = 'd41d8cd98f00b204e9800998ecf8427e.mp4.part'; // of a browser
+    await writeFile(join(dir, download), 'half a film');
     const run = await lab.run(['pack', made.root, dir, '--store', own, ...offline(), ...ALONE]);
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual((await readNarInfos(dir)).get(basename(made.root).slice(0, 32))?.signatures, []);
     const names = (await readdir(dir)).filter((name) => !name.endsWith('.narinfo'));
-    assert.deepEqual(names.toSorted(), ['README.txt', 'log', 'nar', 'narswarm', 'nix-cache-info', 'realisations']);
+    assert.deepEqual(names.toSorted(), [
+      'README.txt',
+      download,
+      'log',
+      'nar',
+      'narswarm',
+      'nix-cache-info',
+      'realisations',
+    ]);
     assert.deepEqual(await readdir(join(dir, 'narswarm')), ['suitcase.json']);
   });
 
