@@ -29,6 +29,8 @@ export class Quorum {
   readonly require: number;
   readonly #maps: () => Promise<readonly HashMap[]>;
   readonly #differences = new Map<StoreHash, BuildDifference>();
+  /** Hash maps that could not be read. Each path would wait for them: they are asked only if the others do not suffice. */
+  readonly #unreadable = new Set<HashMap>();
 
   /** @param maps returns the hash maps of all publishers that have answered, as soon as no other may come */
   constructor(require: number, maps: () => Promise<readonly HashMap[]>) {
@@ -48,16 +50,18 @@ export class Quorum {
    */
   async confirm(info: NarInfo, signal: AbortSignal): Promise<void> {
     const maps = await this.#maps();
+    const ours = `sha256:${info.narHash}`;
     const votes: Vote[] = [];
-    for (const map of maps) {
-      const narHash = await narHashIn(map, info.storePath, signal);
+    for (const map of maps.toSorted((a, b) => +this.#unreadable.has(a) - +this.#unreadable.has(b))) {
+      const isEnough = votes.filter((vote) => vote.narHash === ours).length >= this.require;
+      if (isEnough && this.#unreadable.has(map)) break;
+      const narHash = await this.#narHashIn(map, info.storePath, signal);
       const key = keyOf(map);
       const isCounted = votes.some((vote) => vote.key === key && vote.narHash === narHash);
       if (narHash !== undefined && !isCounted) votes.push({ key, publisher: map.name, narHash });
     }
     const builds = buildsOf(votes);
     if (builds.length > 1) this.#differences.set(storeHashOf(info.storePath), { path: info.storePath, builds });
-    const ours = `sha256:${info.narHash}`;
     const agreeing = builds.find(({ narHash }) => narHash === ours)?.publishers.length ?? 0;
     if (agreeing >= this.require) return;
     const others = builds.filter(({ narHash }) => narHash !== ours);
@@ -80,6 +84,19 @@ export class Quorum {
       },
     });
   }
+
+  /** Returns the NarHash of a path in a hash map. Undefined if it has none, or cannot be read. */
+  async #narHashIn(map: HashMap, path: StorePath, signal: AbortSignal): Promise<string | undefined> {
+    try {
+      const record = await map.find(storeHashOf(path), signal);
+      return record?.storePath === path ? `sha256:${record.narHash}` : undefined;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isNarswarmError(error)) throw error;
+      this.#unreadable.add(map);
+      return undefined; // a publisher that cannot be read says nothing
+    }
+  }
 }
 
 /** One key is one publisher, whatever the number of its addresses and of its hash maps. */
@@ -92,16 +109,4 @@ function buildsOf(votes: readonly Vote[]): BuildDifference['builds'] {
   return [...Map.groupBy(votes, ({ narHash }) => narHash)]
     .map(([narHash, same]) => ({ narHash, publishers: same.map(({ publisher }) => publisher).toSorted() }))
     .toSorted((a, b) => b.publishers.length - a.publishers.length || (a.narHash < b.narHash ? -1 : 1));
-}
-
-/** Returns the NarHash of a path in a hash map. Undefined if it has none, or cannot be read. */
-async function narHashIn(map: HashMap, path: StorePath, signal: AbortSignal): Promise<string | undefined> {
-  try {
-    const record = await map.find(storeHashOf(path), signal);
-    return record?.storePath === path ? `sha256:${record.narHash}` : undefined;
-  } catch (error) {
-    signal.throwIfAborted();
-    if (!isNarswarmError(error)) throw error;
-    return undefined; // a publisher that cannot be read says nothing
-  }
 }
