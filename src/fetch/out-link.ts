@@ -33,7 +33,7 @@ export class OutLink implements AsyncDisposable {
     options: StoreCallOptions,
   ) {
     this.#file = file;
-    this.#parent = join(inState(files, 'gcroots'), RUNNING);
+    this.#parent = parentOf(files);
     this.#nixStoreDir = files.nixStoreDir;
     this.#options = options;
   }
@@ -88,12 +88,25 @@ export class OutLink implements AsyncDisposable {
 
   /** Removes the links of this process, and those of processes that were killed. Never fails: a later one does it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const owner of await readdir(this.#parent).catch(() => [])) {
-      const folder = resolve(this.#parent, owner);
-      if (folder !== this.#own && (await stateOfOwner(owner)) !== 'gone') continue;
-      await rm(folder, { recursive: true, force: true }).catch(() => undefined);
-    }
+    await removeLinks(this.#parent, (folder) => folder === this.#own);
   }
+}
+
+/** Removes the links of fetches that were killed. Never fails: a later run does it. */
+export async function removeEndedLinks(files: { readonly stateDir: string }): Promise<void> {
+  await removeLinks(parentOf(files), () => false);
+}
+
+async function removeLinks(parent: string, isOwn: (folder: string) => boolean): Promise<void> {
+  for (const owner of await readdir(parent).catch(() => [])) {
+    const folder = resolve(parent, owner);
+    if (!isOwn(folder) && (await stateOfOwner(owner)) !== 'gone') continue;
+    await rm(folder, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+function parentOf(files: { readonly stateDir: string }): string {
+  return join(inState(files, 'gcroots'), RUNNING);
 }
 
 function linkAt(file: string, index: number): string {

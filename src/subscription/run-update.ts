@@ -1,4 +1,5 @@
 import { firstFailure, NarswarmError, isNarswarmError } from '../errors.ts';
+import { removeEndedLinks } from '../fetch/out-link.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';
@@ -220,9 +221,13 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
   options.onPublished?.(built);
 }
 
-/** Removes the GC roots of generations that are no longer kept, and of subscriptions that are no longer imported. */
+/**
+ * Removes the GC roots of generations that are no longer kept, of subscriptions that are no longer imported, and of fetches
+ * that were killed.
+ */
 async function unlinkOlder(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const keepGenerations = generationsToKeep(options.keepGenerations, options);
+  await removeEndedLinks(store);
   const unimported = new Set(options.configured.flatMap(({ name, import: imports }) => (imports ? [] : name)));
   for (const state of await listStates(store)) {
     const { name } = state;

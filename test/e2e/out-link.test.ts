@@ -77,6 +77,16 @@ describe('fetch --out-link', { concurrency: 3 }, () => {
     assert.deepEqual(await readdir(join(store, 'narswarm', 'gcroots', '.fetch')), []);
   });
 
+  test('an update removes the links of a fetch that was killed', async () => {
+    const { store, target, fetch } = await scene();
+    const folder = join(store, 'narswarm', 'gcroots', '.fetch');
+    await fetch(['--import-with', 'nix-copy'], await collectingNix(lab, target, 'kill -9 $PPID'));
+    assert.equal((await readdir(folder)).length, 1);
+    const run = await lab.run(['update', '--store', store, '--no-upstream', '--scope', 'off', ...ALONE]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(await readdir(folder), []);
+  });
+
   test('refuses what it cannot keep, and files that it did not make', async () => {
     const { link, fetch } = await scene();
     assertFailure(await fetch(['--no-copy']), 2, 'USAGE', /leave out --no-copy/);
