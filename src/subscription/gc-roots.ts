@@ -17,7 +17,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
 import type { Note } from './note.ts';
 import type { Generation } from './state.ts';
-import type { Subscription } from './subscription.ts';
+import { SUBSCRIPTION_NAME, type Subscription } from './subscription.ts';
 
 /** A link that keeps a path. */
 export interface KeptRoot {
@@ -86,6 +86,11 @@ export async function listRoots(store: Pick<FileStore, 'stateDir'>, name: string
     }
   }
   return found.toSorted((a, b) => b.generation - a.generation || a.path.localeCompare(b.path));
+}
+
+/** Returns the names of the subscriptions that have roots, also of those that have no state yet. */
+export async function listRooted(store: Pick<FileStore, 'stateDir'>): Promise<string[]> {
+  return (await namesOf(inState(store, 'gcroots'))).filter((name) => SUBSCRIPTION_NAME.test(name));
 }
 
 /**

@@ -11,11 +11,11 @@ import { collectGarbage, type GcResult } from '../store/gc.ts';
 import type { TellHashing } from '../store/hashing.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
-import { pruneRoots } from './gc-roots.ts';
+import { listRooted, pruneRoots } from './gc-roots.ts';
 import { generationsToKeep, mirrored } from './mirror.ts';
 import { publishedContents } from './published.ts';
 import { publishersOf } from './source.ts';
-import { keptGenerations, listStates, removeState, rootsOf, writeState } from './state.ts';
+import { isDamaged, keptGenerations, listStates, removeState, rootsOf, writeState } from './state.ts';
 import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
 import { publishersOfGone, unfollow } from './unfollow.ts';
@@ -229,7 +229,12 @@ async function unlinkOlder(store: FileStore, options: RunUpdateOptions): Promise
   const keepGenerations = generationsToKeep(options.keepGenerations, options);
   await removeEndedLinks(store);
   const unimported = new Set(options.configured.flatMap(({ name, import: imports }) => (imports ? [] : name)));
-  for (const state of await listStates(store)) {
+  const states = await listStates(store);
+  const known = new Set([...states, ...options.configured].map(({ name }) => name));
+  // Killed at its first update, and then removed from the config file.
+  for (const name of options.forgetOthers ? await listRooted(store) : [])
+    if (!known.has(name) && !(await isDamaged(store, name))) await pruneRoots(store, name, []);
+  for (const state of states) {
     const { name } = state;
     await pruneRoots(store, name, unimported.has(name) ? [] : keptGenerations(state, keepGenerations(state)));
   }

@@ -85,6 +85,16 @@ describe('after an update', { concurrency: 3 }, () => {
     assert.equal(requisites(target, made.root).length, PATHS);
   });
 
+  test('nothing stays of a subscription that is removed after its first update was killed', async () => {
+    const { machine, target } = await scene();
+    const env = await collectingNix(lab, target, 'kill -9 $PPID');
+    assert.notEqual((await machine.update(['--import-with', 'nix-copy'], { env })).status, 0);
+    assert.equal((await linksOf(machine)).length, 1);
+    await machine.subscribe({});
+    assert.equal((await machine.update()).status, 0);
+    assert.deepEqual(await linksOf(machine), []);
+  });
+
   test('paths that the store held before, and links that are lost, get roots too', async () => {
     const { made, machine, target } = await scene();
     await updateWell(machine);
