@@ -22,8 +22,13 @@ export interface ServeProcess {
   end(): Promise<void>;
 }
 
-/** Time for Nix to end after it is told to, in milliseconds. */
+/**
+ * Time for Nix to end after the end of its input, in milliseconds. A signal while it creates a store leaves an empty file,
+ * and then no Nix opens that store again.
+ */
 const END_MS = 2000;
+/** The same after SIGTERM. */
+const KILL_MS = 2000;
 /** Time for the last words of a Nix that no longer answers, in milliseconds. They may come after its last answer. */
 const WORDS_MS = 1000;
 /** Limit on the kept end of stderr, in characters. */
@@ -74,7 +79,15 @@ function startAnswering(name: string, command: readonly string[], { signal }: Ca
     if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     process.kill(-child.pid, ending); // the processes of a pipeline, too
   };
-  const stop = (): void => kill('SIGTERM');
+  const timers: NodeJS.Timeout[] = [];
+  const stop = (): void => {
+    if (timers.length > 0) return;
+    child.stdin.end();
+    timers.push(
+      setTimeout(() => kill('SIGTERM'), END_MS),
+      setTimeout(() => kill('SIGKILL'), END_MS + KILL_MS),
+    );
+  };
   signal?.addEventListener('abort', stop, { once: true });
   return {
     stdin: child.stdin,
@@ -88,9 +101,8 @@ function startAnswering(name: string, command: readonly string[], { signal }: Ca
     async end() {
       signal?.removeEventListener('abort', stop);
       stop();
-      const timer = setTimeout(() => kill('SIGKILL'), END_MS);
       await gone;
-      clearTimeout(timer);
+      for (const timer of timers) clearTimeout(timer);
     },
   };
 }

@@ -1,5 +1,8 @@
 /** Runs the real Nix on a store of its own. */
 import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { execa } from 'execa';
@@ -56,6 +59,20 @@ test('a query ends if the signal aborts', async () => {
   const reason = new Error('enough');
   stop.abort(reason);
   await assert.rejects(asked, reason);
+});
+
+test('Nix ends by the end of its input, since a signal would spoil a store that it is creating', async () => {
+  const ended = join(await mkdtemp(join(tmpdir(), 'narswarm-ended-')), 'ended');
+  fakeNix(`trap 'echo by a signal > ${ended}; exit' TERM\ncat > /dev/null\necho by its input > ${ended}`);
+  const stop = new AbortController();
+  {
+    await using session = StoreSession.open({ signal: stop.signal });
+    const asked = session.queryValidPaths(PATHS);
+    stop.abort(new Error('Ctrl-C'));
+    await assert.rejects(asked, /Ctrl-C/);
+  }
+  assert.equal(await readFile(ended, 'utf8'), 'by its input\n');
+  await rm(dirname(ended), { recursive: true });
 });
 
 test('reads back its own output, in chunks of any size', async () => {
