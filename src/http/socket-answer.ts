@@ -103,7 +103,9 @@ export class SocketAnswer implements Answer {
           settle();
           const isAborted = signal.aborted;
           reject(isAborted ? signal.reason : explainNetworkError(error, 'headers'));
-          if (answer !== undefined) answer.#fail(isAborted ? signal.reason : explainNetworkError(error, 'body'));
+          if (answer === undefined) return;
+          if (isAborted) answer.#fail(signal.reason);
+          else answer.#onEnd(explainNetworkError(error, 'body'));
         },
       },
     );
@@ -145,8 +147,9 @@ export class SocketAnswer implements Answer {
     if (this.#queuedBytes > MAX_QUEUED_BYTES) this.#controller.pause();
   }
 
-  #onEnd(): void {
-    this.#end ??= { failure: undefined };
+  /** What has arrived before a failure is handed over, too: the next attempt continues there. */
+  #onEnd(failure?: unknown): void {
+    this.#end ??= { failure };
     this.#drain();
   }
 
@@ -192,6 +195,7 @@ export class SocketAnswer implements Answer {
 
   /** Ends the body because its taker does not want more of it. */
   #refuse(error: unknown): void {
+    this.#end = { failure: error }; // also instead of a failure of the server that was not reported yet
     this.#fail(error);
     this.#controller.abort(error instanceof Error ? error : new Error(String(error)));
   }
