@@ -193,7 +193,7 @@ async function startOf(
     }
     const file = isFlake ? undefined : target.file;
     const value = await evaluate(text, { ...options, file, offline: true }).catch((cause: unknown) =>
-      Promise.reject(cannotEvaluate(text, cause)),
+      Promise.reject(cannotEvaluate(text, cause, isFlake)),
     );
     if (value.kind === 'derivation') start.drvPaths.push(value.drvPath);
     else await addPath(value.path);
@@ -214,7 +214,7 @@ async function startOf(
   /** Returns true if all inputs of a flake are in the Nix store. */
   async function addInputs(flake: string): Promise<boolean> {
     const inputs = await flakeInputs(flake, options).catch((cause: unknown) =>
-      Promise.reject(cannotEvaluate(flake, cause)),
+      Promise.reject(cannotEvaluate(flake, cause, true)),
     );
     await here.look(inputs);
     for (const path of inputs) start.flakeInputs.add(path);
@@ -228,10 +228,12 @@ async function startOf(
   }
 }
 
-function cannotEvaluate(text: string, cause: unknown): unknown {
+/** @param isFlake false for an attribute of a file */
+function cannotEvaluate(text: string, cause: unknown, isFlake: boolean): unknown {
   if (!(cause instanceof NarswarmError) || cause.code !== 'NIX_FAILED') return cause;
-  const wayOut = 'lock its inputs (nix flake lock), and evaluate it once with a network';
-  const message = `${text} cannot be evaluated without a network: ${wayOut}: ${cause.message}`;
+  const lock = isFlake ? 'lock its inputs (nix flake lock), and ' : '';
+  const words = cause.message.replaceAll(/\s*\n\s*/g, ' '); // newer Nix says more than a line
+  const message = `${text} cannot be evaluated without a network: ${words}; if it needs one, ${lock}evaluate it once with a network`;
   return new NarswarmError('NIX_FAILED', message, { cause, facts: cause.facts });
 }
 

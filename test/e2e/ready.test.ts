@@ -154,7 +154,16 @@ describe('narswarm ready', { concurrency: 3 }, () => {
     await host.goOffline();
     const run = await host.ready(host.system);
     assert.equal(run.status, 8);
-    assert.match(run.stderr, /cannot be evaluated without a network: lock its inputs .*: nix failed: /);
+    assert.match(run.stderr, /cannot be evaluated without a network: nix failed: .*; if it needs one, lock its inputs/);
+    const file = join(host.model.flake.slice('path:'.length), 'one.nix');
+    await writeFile(file, '{ }\n');
+    const absent = await host.ready('nosuch', '--file', file);
+    assertFailure(
+      absent,
+      8,
+      'NIX_FAILED',
+      /^error: nosuch cannot be evaluated .*: nix failed: .*nosuch.*; if it needs one, eval/,
+    );
     assertFailure(await host.ready('https://example.org/store-paths.xz'), 2, 'USAGE', /does not say what is built/);
   });
 });
