@@ -62,7 +62,7 @@ async function copyBy(
     const result = await runNix('nix', [...copy, ...args], { onLine, signal });
     if (!result.failed) continue;
     const [, path] = /(?:hash|size) mismatch importing path '([^']+)'/.exec(result.stderr) ?? [];
-    const words = lastWordsOf(result).replaceAll(/\s*\n\s*/g, ' '); // Nix writes the two hashes on lines of their own
+    const words = lastWordsOf(result);
     throw new NarswarmError('IMPORT_FAILED', `nix copy from ${from} failed: ${words}`, {
       cause: result,
       facts: { from, to, path, isOfTarget: OF_TARGET.test(words) },

@@ -154,12 +154,12 @@ const OTHER_STORE =
   'this user cannot write the Nix store: start nix-daemon, run this as root, or name another store with --to';
 
 /**
- * Returns stderr from its last line that begins with `error:`. If there is none, returns the last lines and the exit
+ * Returns stderr from its last line that begins with `error:`, in one line. If there is none, returns the last lines and the exit
  * status.
  */
 export function lastWordsOf({ stderr, exitCode, signal, originalMessage }: RunResult): string {
   const [, words] = /^(?:[^]*\n)?error:([^]*)$/.exec(stderr) ?? [];
-  if (words !== undefined) return words.trim();
+  if (words !== undefined) return words.trim().replaceAll(/\s*\n\s*/g, ' ');
   const end = signal === undefined ? (originalMessage ?? `exit status ${exitCode}`) : `killed by ${signal}`;
   return [...stderr.trim().split('\n').slice(-3), `(${end})`].join(' ').trim();
 }

@@ -232,8 +232,7 @@ async function startOf(
 function cannotEvaluate(text: string, cause: unknown, isFlake: boolean): unknown {
   if (!(cause instanceof NarswarmError) || cause.code !== 'NIX_FAILED') return cause;
   const lock = isFlake ? 'lock its inputs (nix flake lock), and ' : '';
-  const words = cause.message.replaceAll(/\s*\n\s*/g, ' '); // newer Nix says more than a line
-  const message = `${text} cannot be evaluated without a network: ${words}; if it needs one, ${lock}evaluate it once with a network`;
+  const message = `${text} cannot be evaluated without a network: ${cause.message}; if it needs one, ${lock}evaluate it once with a network`;
   return new NarswarmError('NIX_FAILED', message, { cause, facts: cause.facts });
 }
 
