@@ -62,7 +62,7 @@ export class HeadStart implements AsyncDisposable {
   readonly #over = new AbortController();
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
-  /** What has arrived before there is a receiver. */
+  /** NARs that arrived before there was a receiver. */
   #early: Parameters<Receiver['onFetched']>[] | undefined = [];
   #receiver: Receiver | undefined;
 

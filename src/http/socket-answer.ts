@@ -147,7 +147,7 @@ export class SocketAnswer implements Answer {
     if (this.#queuedBytes > MAX_QUEUED_BYTES) this.#controller.pause();
   }
 
-  /** What has arrived before a failure is handed over, too: the next attempt continues there. */
+  /** Hands over the bytes that arrived before a failure, too: the next attempt continues after them. */
   #onEnd(failure?: unknown): void {
     this.#end ??= { failure };
     this.#drain();
