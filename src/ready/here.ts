@@ -27,11 +27,11 @@ export class Here implements AsyncDisposable {
   /** True for valid paths that were built here. */
   readonly #builtHere = new Map<StorePath, boolean>();
   readonly #catalogue: Catalogue | undefined;
-  readonly #nixStore: StoreSession;
+  /** Opened by the first question: two Nix that create one store at the same time fail, so none starts beside another. */
+  #nixStore: StoreSession | undefined;
 
   private constructor(options: HereOptions, catalogue: Catalogue | undefined) {
     this.#options = options;
-    this.#nixStore = StoreSession.open(options);
     this.#catalogue = catalogue;
   }
 
@@ -87,12 +87,13 @@ export class Here implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#nixStore[Symbol.asyncDispose]();
+    await this.#nixStore?.[Symbol.asyncDispose]();
   }
 
   /** Records the valid ones of these paths. Returns the others. */
   async #findValid(paths: readonly StorePath[]): Promise<StorePath[]> {
     if (paths.length === 0) return [];
+    this.#nixStore ??= StoreSession.open(this.#options);
     const valid = await this.#nixStore.queryValidPaths(paths);
     for (const path of valid) this.#places.set(path, 'valid');
     return paths.filter((path) => !valid.has(path));
