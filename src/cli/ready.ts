@@ -169,7 +169,7 @@ function whatIsMissing(what: string, { lacking, download, stored, unevaluated }:
     ...(unevaluated.length > 0 ? ['what its builds need is known once the flake inputs are here'] : []),
   ];
   const rest = parts.length === 0 ? '' : `; ${parts.join('; ')}`;
-  const wayOut = 'subscribe to it with --import --ready, and narswarm update fetches all that can be had';
+  const wayOut = 'subscribe to it with --import --ready, and narswarm update fetches everything that a source has';
   return `a rebuild of ${what} without a network lacks ${kinds.join(', ')}${rest}: ${wayOut}`;
 }
 

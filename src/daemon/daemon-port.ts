@@ -18,7 +18,7 @@ export interface DaemonPortOptions extends Pick<HttpPortOptions, 'passed' | 'lis
 /** The daemon's HTTP port. */
 export interface DaemonPort extends AsyncDisposable {
   readonly addresses: readonly Endpoint[];
-  /** What was given to Nix so far. Undefined if Nix is not served. */
+  /** NARs and bytes given to Nix so far. Undefined if Nix is not served. */
   readonly given: () => GivenBytes | undefined;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The socket at which a daemon answers its store's owner. It lies in a folder that only this user (and root) can enter.
+ * The socket at which a daemon answers its store's owner. It is in a folder that only this user (and root) can enter.
  * A question is one line of JSON, and so is its answer. The connection may be used for several.
  */
 import { once } from 'node:events';

@@ -56,7 +56,7 @@ export const FACTS_SCHEMA = v.object({
   substituters: v.array(v.string()),
   /** Requested NARs in the store whose pieces are known. Only those that the gate lets out are served. */
   nars: COUNT,
-  /** What was given to others since the start. A NAR that is served for long counts again every five minutes. */
+  /** NARs and bytes given to others since the start. A NAR that is served for long counts again every five minutes. */
   served: v.object({
     nars: COUNT,
     bytesToMembers: COUNT,

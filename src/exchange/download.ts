@@ -17,8 +17,8 @@ import { mayGiveWhole, type Unit } from './unit.ts';
 
 const LOOK_EVERY_MS = 250;
 /**
- * Time for which our own limit may read nothing before no more is requested. Narinfos do not wait for the limit, nor do
- * the bytes before them: more requests meanwhile would make it useless.
+ * Longest debt to our own rate limit, in milliseconds: with more, no NAR is requested. Narinfos and the bytes before them
+ * do not wait for the limit, so they make debts.
  */
 const MAX_DEBT_MS = 1_000;
 

@@ -26,7 +26,7 @@ export interface ProofsOptions {
 }
 
 /**
- * Who sent which bytes of one file, so that a liar is found although only the whole file can be checked. If bytes of
+ * Records who sent which bytes of one file, so that a liar is found although only the whole file can be checked. If bytes of
  * several senders together were wrong, a single one sends the next attempt. Comparing them with the right ones in the end
  * shows who lied. Does no I/O.
  */

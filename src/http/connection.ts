@@ -140,7 +140,7 @@ export class Connection implements Line {
     next.sending.expectAnswer();
     this.#socket.resume(); // the last answer may have paused it
     this.#aheadTimer = setTimeout(() => {
-      // If this process had no time, the answer may lie in the socket: it is read before another timer fires.
+      // If this process had no time, the answer may be in the socket: it is read before another timer fires.
       this.#aheadTimer = setTimeout(() => {
         this.#ahead.giveUp();
         this.close();

@@ -28,7 +28,7 @@ export interface RequestSettings {
   readonly credentials: Credentials;
   /** Time without a byte of the body until it counts as stalled. */
   readonly bodyTimeoutMs: number;
-  /** What is known of the answer (sender.ts). */
+  /** The state of the answer (sender.ts). */
   readonly isShort: boolean;
   readonly isNar: boolean;
   readonly signal: AbortSignal;

@@ -11,7 +11,7 @@ import { isDerivationPath } from '../nix/store-path.ts';
 import { Here, type HereOptions } from './here.ts';
 import { findLacking, type Lacking, type Need } from './lacking.ts';
 
-/** What is to be rebuilt: an installable, an attribute of a Nix file, or a path in the store (its derivation, if known). */
+/** A thing to rebuild: an installable, an attribute of a Nix file, or a path in the store (its derivation, if known). */
 export type RebuildTarget =
   | { readonly kind: 'installable'; readonly installable: string }
   | { readonly kind: 'attribute'; readonly file: string; readonly attribute: string }
@@ -61,7 +61,7 @@ export interface AssessOptions extends HereOptions {
   readonly fetch?: ((roots: readonly StorePath[]) => Promise<PrefetchResult>) | undefined;
   /** Makes `fetch` a real one, into the Nix store. Undefined: nothing is changed. */
   readonly obtain?: Obtain | undefined;
-  /** Called with what goes on, for people. */
+  /** Called with each step, for people. */
   readonly onStep?: ((step: AssessStep) => void) | undefined;
 }
 
@@ -143,7 +143,7 @@ export async function assess(targets: readonly RebuildTarget[], options: AssessO
   }
 }
 
-/** What the sources offered. */
+/** The paths that sources offered, and the sizes of their NARs. */
 class Offers {
   readonly #sizes = new Map<StorePath, number>();
   readonly #paths = new Set<StorePath>();

@@ -1,4 +1,4 @@
-/** What of a rebuild is on this machine: in its Nix store, or in its file store. */
+/** Tells which paths of a rebuild are on this machine: in its Nix store, or in its file store. */
 import type { StorePath } from '../nix/brands.ts';
 import { queryBuiltHere } from '../nix/nix-queries.ts';
 import type { StoreCallOptions } from '../nix/run-nix.ts';

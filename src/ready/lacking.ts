@@ -39,7 +39,7 @@ interface Input {
   readonly neededBy: StorePath;
 }
 
-/** What a rebuild takes. */
+/** The builds and inputs of a rebuild. */
 export interface Rebuild {
   readonly lacking: readonly Lacking[];
   /** The derivations that a change may have to build again. */

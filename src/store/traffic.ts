@@ -1,5 +1,5 @@
 /**
- * What every process of a store has received and sent: lines that are appended to a file a day in `narswarm/traffic/`. A
+ * Bytes that the processes of a store have received and sent: lines that are appended to a file a day in `narswarm/traffic/`. A
  * line covers at most some seconds. Only statistics: nothing else depends on them.
  */
 import { appendFile } from 'node:fs/promises';

@@ -24,7 +24,7 @@ export type Note =
   | { readonly kind: 'list-without-sources' }
   /** Sources were requested, but Nix does not have the derivation of the path. */
   | { readonly kind: 'unknown-sources'; readonly path: string }
-  /** What a rebuild needs was requested, but Nix does not have the derivation of the path. */
+  /** The inputs of a rebuild were requested, but Nix does not have the derivation of the path. */
   | { readonly kind: 'unknown-builds'; readonly path: string }
   /** A profile, with its number of paths on this machine. Paths that were built here are in no cache. */
   | { readonly kind: 'profile'; readonly path: string; readonly paths: number }

@@ -1,4 +1,4 @@
-/** What a switch from a running profile to a subscription's newest paths would change. */
+/** Lists the changes of a switch from a running profile to a subscription's newest paths. */
 import { reachedFrom, topsOf, type Closure } from '../fetch/closure.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { followToStore } from '../nix/follow-links.ts';

@@ -47,7 +47,7 @@ export interface Updated {
   readonly paths: number;
   /** True if the run added a generation to the subscription's profile. */
   readonly isInProfile?: boolean | undefined;
-  /** What a switch from `switchTo` would change, or why that is unknown. Undefined unless all new paths are known. */
+  /** Changes of a switch from `switchTo`, or why they are unknown. Undefined unless all new paths are known. */
   readonly switching?: Switching | NarswarmError | undefined;
   /** The bytes of each sender. Undefined if nothing was begun. */
   readonly progress?: Progress | undefined;

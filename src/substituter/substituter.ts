@@ -74,7 +74,7 @@ export type FoundNar =
  * question about a path begins the fetch of its whole closure.
  */
 export class Substituter implements AsyncDisposable {
-  /** What was given over HTTP so far. */
+  /** NARs and bytes given over HTTP so far. */
   readonly given = new Given();
   readonly #options: SubstituterOptions;
   readonly #memory = new NarInfoMemory();

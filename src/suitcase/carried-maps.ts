@@ -120,7 +120,7 @@ async function lackOfShards({ manifest }: Verified, address: PublisherAddress, s
   return lacking;
 }
 
-/** What came of the hash maps in a suitcase. */
+/** The results for the hash maps of a suitcase. */
 export interface TakenMaps {
   /** Those whose edition is now kept here. */
   readonly taken: readonly PublisherAddress[];

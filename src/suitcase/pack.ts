@@ -31,7 +31,7 @@ export type PackEvent =
   | { readonly type: 'bytes'; readonly bytes: number }
   | { readonly type: 'nar' };
 
-/** What a pack is about to do. */
+/** The plan of a pack. */
 export interface PackPlan {
   readonly paths: number;
   /** Paths that are left out, since the other site has them. Their narinfos are written. */
@@ -183,7 +183,7 @@ async function closureOf(
   { sources, signal }: PackOptions,
 ): Promise<{ readonly left: ReadonlySet<StorePath>; readonly unknown: number }> {
   if (roots.length === 0) return { left: new Set(), unknown: 0 };
-  // What the other site has is only left out: no publisher has to confirm it.
+  // Paths that the other site has are only left out: no publisher has to confirm them.
   const { upstreams, trustedPublicKeys, publisherTimeoutMs } = sources;
   const asked = { upstreams, trustedPublicKeys, publisherTimeoutMs, publishers: [], roots, dryRun: true };
   const { closure, missing } = await workplace.prefetch(

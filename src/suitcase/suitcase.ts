@@ -22,10 +22,10 @@ const MAX_CONTENTS_BYTES = 16 * 1024 * 1024;
 export interface Contents {
   /** Time of packing, ISO 8601. */
   readonly at: string;
-  /** What was packed, for people: names of subscriptions with their generations, and roots as given. */
+  /** The packed things, for people: names of subscriptions with their generations, and roots as given. */
   readonly what: readonly string[];
   readonly roots: readonly StorePath[];
-  /** What the other site has, for people: paths of its closure were left out. */
+  /** The things that the other site has, for people: paths of their closures were left out. */
   readonly since?: string | undefined;
 }
 
