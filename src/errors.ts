@@ -22,6 +22,7 @@ export const EXIT_STATUSES = {
   LISTEN: [9, 'a port is in use, or an address to listen on does not exist (yet)'],
   HOOK: [10, 'everything else was done, but the on-complete command failed'],
   NOT_READY: [11, 'a rebuild without a network would lack something'],
+  HOSTS: [12, 'some hosts did not get everything that was pushed to them'],
   INTERRUPTED: [130, 'interrupted; the next run continues from here'],
 } as const satisfies Record<string, readonly [status: number, meaning: string]>;
 
@@ -68,6 +69,7 @@ const KIND_OF = {
   IMPORT_FAILED: 'NIX',
   HOOK_FAILED: 'HOOK',
   NOT_READY: 'NOT_READY',
+  HOST_FAILED: 'HOSTS',
   INTERRUPTED: 'INTERRUPTED',
 } as const satisfies Record<string, ErrorKind>;
 

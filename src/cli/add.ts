@@ -103,7 +103,7 @@ export function addCommand(): Command {
   );
 }
 
-async function openSigner(file: string, output: Output): Promise<Signer> {
+export async function openSigner(file: string, output: Output): Promise<Signer> {
   const secretKey = await loadSecretKey(file);
   if (secretKey.tooOpen) output.warn(`${file} can be read by others: chmod 600 ${file}`);
   return { secretKey, publicKey: parsePublicKey(formatPublicKey(secretKey)) };

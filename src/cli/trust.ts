@@ -56,6 +56,16 @@ export async function readTrust(
   };
 }
 
+/**
+ * Returns the keys whose signatures Nix wants. Undefined if it wants none.
+ *
+ * @throws NIX_MISSING, NIX_FAILED
+ */
+export async function readNixKeys(signal: AbortSignal): Promise<readonly PublicKey[] | undefined> {
+  const config = await readKeptNixConfig(keptConfigFile(), { signal });
+  return config.requireSigs ? keysOf(config) : undefined;
+}
+
 /** Returns the file that keeps what Nix said. Undefined if this user has no folder for it. */
 function keptConfigFile(): string | undefined {
   const folder = cacheFolder();

@@ -45,6 +45,13 @@ export function defaultStoreDir(around: Surroundings = surroundings()): string {
   return join(given(around, 'XDG_CACHE_HOME') ?? join(around.home, '.cache'), 'narswarm');
 }
 
+/** Returns the folder of pushes, to and from this machine: what has arrived of an interrupted one stays there. */
+export function pushDir(around: Surroundings = surroundings()): string {
+  const state = stateDir(around);
+  if (state !== undefined) return join(state, 'push');
+  return join(given(around, 'XDG_CACHE_HOME') ?? join(around.home, '.cache'), 'narswarm-push');
+}
+
 /** Returns the default file of the publisher's key. */
 export function defaultKeyFile(around: Surroundings = surroundings()): string {
   return join(stateDir(around) ?? userConfigDir(around), 'publisher.key');

@@ -39,6 +39,8 @@ export interface WorkplaceOptions {
   readonly neighbourWaitMs?: number | undefined;
   /** Settings for finding caches that announce themselves on the local network. Default: they are not looked for. */
   readonly lanCaches?: Pick<LanCachesOptions, 'configured' | 'interfaceAddress'> | undefined;
+  /** Further sources of narinfos. Default: none. */
+  readonly near?: readonly NearSources[];
   /** Default: none. */
   readonly limits?: RateLimits | undefined;
   /** Default: `auto`. */
@@ -108,7 +110,7 @@ export class Workplace implements AsyncDisposable {
     stack.use(await RateShares.open(store, options.limits));
     const http = stack.use(new HttpClient(options.http));
     const { lanCaches } = options;
-    const near: NearSources[] = [];
+    const near: NearSources[] = [...(options.near ?? [])];
     if (lanCaches !== undefined)
       near.push(stack.use(LanCaches.start({ ...lanCaches, http, storeDir: store.storeDir, keys })));
     const offer = stack.use(await StoreOffer.open({ store, keys, shareKeys, onWarning }));

@@ -55,6 +55,7 @@ const PLACES = {
   announcing: 'left',
   collecting: 'left',
   packing: 'left',
+  receiving: 'left',
   publishing: 'left',
   serving: 'left',
   updating: 'left',

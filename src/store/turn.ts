@@ -14,7 +14,7 @@ const SILENT_MS = 10 * 60_000;
 const LOOK_AGAIN_MS = 100;
 
 /** Work that one process at a time may do on a store. Each has a folder in the store's state. */
-export type Work = 'announcing' | 'collecting' | 'packing' | 'publishing' | 'serving' | 'updating';
+export type Work = 'announcing' | 'collecting' | 'packing' | 'publishing' | 'receiving' | 'serving' | 'updating';
 
 /**
  * A process's turn for work that only one may do at a time: a folder `narswarm/<work>/<owner>/`. Nobody waits for a

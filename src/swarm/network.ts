@@ -35,6 +35,8 @@ export interface NetworkOptions {
   readonly neighbours?: readonly InfoHash[] | undefined;
   /** True if ordinary BitTorrent clients should find fetched NARs at once, even if nothing is announced. */
   readonly givesTorrents?: boolean;
+  /** True to deal only with members of the joined groups, and not with ordinary BitTorrent clients. Default: false. */
+  readonly onlyMembers?: boolean;
   /** Peers named by the user. */
   readonly peers: readonly Endpoint[];
   /** Default: none. */
@@ -67,6 +69,7 @@ export class Network implements AsyncDisposable {
   /** True if ordinary BitTorrent clients should find fetched NARs at once. */
   readonly givesTorrents: boolean;
   readonly sent: Readonly<SentBytes>;
+  readonly #onlyMembers: boolean;
   readonly #dht: DhtOnDemand;
   #hasJoined = false;
 
@@ -78,6 +81,7 @@ export class Network implements AsyncDisposable {
     networks: LocalNetworks;
     announces: boolean;
     givesTorrents: boolean;
+    onlyMembers: boolean;
     sent: SentBytes;
   }) {
     this.swarm = parts.swarm;
@@ -88,11 +92,12 @@ export class Network implements AsyncDisposable {
     this.announces = parts.announces;
     this.givesTorrents = parts.givesTorrents;
     this.sent = parts.sent;
+    this.#onlyMembers = parts.onlyMembers;
   }
 
   /** @throws LISTEN_FAILED */
   static async join(options: NetworkOptions): Promise<Network> {
-    const { scope, listen, onWarning } = options;
+    const { scope, listen, onWarning, onlyMembers = false } = options;
     await using stack = new AsyncDisposableStack();
     const networks = new LocalNetworks(undefined, options.lanNetworks);
     const named = [listen, ...[...options.peers, ...(options.dhtBootstrap ?? [])].map(({ host }) => host)];
@@ -119,6 +124,7 @@ export class Network implements AsyncDisposable {
       await Swarm.listen({
         peers,
         members,
+        onlyMembers,
         budget,
         host: listen,
         ports: options.ports,
@@ -161,8 +167,8 @@ export class Network implements AsyncDisposable {
       }),
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
-    const givesTorrents = isPublic || options.givesTorrents === true;
-    const parts = { swarm, members, dht, discovery, networks, announces: isPublic, givesTorrents, sent };
+    const givesTorrents = !onlyMembers && (isPublic || options.givesTorrents === true);
+    const parts = { swarm, members, dht, discovery, networks, announces: isPublic, givesTorrents, onlyMembers, sent };
     const network = new Network(parts);
     for (const group of options.neighbours ?? []) {
       members.join(group, { isNear: true });
@@ -215,6 +221,7 @@ export class Network implements AsyncDisposable {
 
   /** Returns the found peers that are not members of our groups: clients that only speak BitTorrent. */
   foreigners(): PeerRecord[] {
+    if (this.#onlyMembers) return [];
     return this.discovery.candidates().filter((peer) => this.members.isForeign(peer));
   }
 

@@ -33,6 +33,8 @@ export interface SwarmOptions extends OpenTorrentsOptions, SeedingOptions {
   readonly peers?: PeerTable;
   /** Accepts the connections of peers that name the infohash of a group. Default: there are no groups. */
   readonly members?: Pick<Members, 'groups' | 'accept'>;
+  /** True to turn all other peers away. Default: false. */
+  readonly onlyMembers?: boolean;
   /** Called with warnings that do not concern a single download. */
   readonly onWarning?: Warn;
 }
@@ -83,6 +85,7 @@ export class Swarm implements AsyncDisposable {
         infoHashOf: (hashed) => skeys.find(hashed),
         onPeer: async (socket, opening) => {
           if (members?.groups.has(opening.infoHash as InfoHash) === true) members.accept(socket, opening);
+          else if (options.onlyMembers === true) socket.destroy();
           else await welcome(seeding, socket, opening);
         },
         onWarning: (error) => options.onWarning?.({ kind: 'failed', error }),

@@ -28,6 +28,10 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
     check: ['sh', '-c', 'command -v mount.exfat-fuse && command -v mkfs.exfat'],
     packageName: 'exfat-fuse exfatprogs',
   },
+  ssh: {
+    check: ['sh', '-c', 'command -v ssh && test -x /usr/sbin/sshd'],
+    packageName: 'openssh-server openssh-client',
+  },
   systemd: { check: ['systemd-analyze', '--version'], packageName: 'systemd' },
 };
 

@@ -1,0 +1,161 @@
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { pushDir } from '../config/locations.ts';
+import { NarswarmError } from '../errors.ts';
+import { queryRegistrations } from '../nix/nix-queries.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import type { StorePath } from '../nix/brands.ts';
+import type { HostResult, PushEvent } from '../push/push.ts';
+import { RUN_PORTS } from '../wire/ports.ts';
+import { openSigner } from './add.ts';
+import type { Output } from './output.ts';
+import { command, type CommonOptions } from './run-command.ts';
+import { addCommon, limitsOf, type RateFlags } from './shared-options.ts';
+import { each, formatCount, formatDuration, formatSize, parseAddress, parsePort } from './values.ts';
+import { warningsTo } from './warnings.ts';
+
+interface PushFlags extends CommonOptions, RateFlags {
+  readonly file?: string;
+  readonly to?: string;
+  readonly signKey?: string;
+  readonly checkSigs: boolean;
+  readonly sshOption?: readonly string[];
+  readonly listen?: string;
+  readonly port?: number;
+  readonly dryRun?: boolean;
+}
+
+export function pushCommand(): Command {
+  const push = new Command('push')
+    .description(
+      'copy a closure from the Nix store of this machine to many hosts at once, over ssh: each gives on to the others what it has',
+    )
+    .argument('<root>', 'store path, a link to one such as ./result, or an installable that is built here')
+    .argument('<host...>', 'host as ssh takes it, such as root@server')
+    .option('-f, --file <file>', 'Nix file in which ROOT is an attribute')
+    .option('--to <store-uri>', 'Nix store on the hosts to import into (default: the local one of each)')
+    .option('--sign-key <file>', 'secret key of Nix to sign the paths with; the hosts must trust its public key')
+    .option(
+      '--no-check-sigs',
+      'let the hosts import paths without a trusted signature, on the word of this machine; there, the user must be one that Nix trusts',
+    )
+    .option(
+      '--ssh-option <option>',
+      'option for ssh, such as -p2222; may be repeated, after those of NIX_SSHOPTS',
+      each(String),
+    )
+    .option('--listen <address>', 'address to listen on (default: all)', parseAddress)
+    .option('--port <port>', 'TCP port for the hosts; 0 picks one', parsePort)
+    .option('-n, --dry-run', 'only tell what each host lacks');
+  addCommon(
+    push,
+    [
+      'narswarm push ./result root@web1 root@web2 root@web3',
+      'narswarm push .#nixosConfigurations.web.config.system.build.toplevel root@web{1..8} --no-check-sigs',
+      'narswarm push /run/current-system web1 web2 --sign-key /etc/nix/cache.secret --json',
+      'NIX_SSHOPTS="-i deploy.key" narswarm push ./result root@web1 --dry-run',
+    ],
+    ['NOT_FOUND', 'STORE', 'NIX', 'LISTEN', 'HOSTS', 'INTERRUPTED'],
+  );
+  return push.action(
+    command<PushFlags, [string, readonly string[]]>(async ({ output, signal, options }, root, names) => {
+      const hosts = readHosts(names, output);
+      const signer = options.signKey === undefined ? undefined : await openSigner(options.signKey, output);
+      const roots = await rootsOf(root, options.file, signal);
+      const closure = await queryRegistrations(roots, { signal });
+      const { push: pushTo } = await import('../push/push.ts');
+      const dryRun = options.dryRun === true;
+      const startedAtMs = performance.now();
+      const results = await pushTo({
+        dir: join(pushDir(), 'outgoing'),
+        closure,
+        hosts,
+        signer,
+        format: { compression: 'zstd' },
+        sshOptions: [...(process.env['NIX_SSHOPTS'] ?? '').split(/\s+/).filter(Boolean), ...(options.sshOption ?? [])],
+        args: options.to === undefined ? [] : ['--to', options.to],
+        trusts: !options.checkSigs,
+        network: { listen: options.listen, ports: options.port === undefined ? RUN_PORTS.peers : [options.port] },
+        limits: limitsOf(options),
+        dryRun,
+        onEvent: (event) => tellEvent(output, event, dryRun),
+        onWarning: warningsTo(output),
+        signal,
+      });
+      tellResults(output, results, { dryRun, durationMs: performance.now() - startedAtMs });
+    }),
+  );
+}
+
+/** @throws USAGE for what ssh would take for an option */
+function readHosts(names: readonly string[], output: Output): readonly string[] {
+  for (const name of names)
+    if (name.startsWith('-') || name === '') throw new NarswarmError('USAGE', `"${name}" is not a host`);
+  const hosts = [...new Set(names)];
+  if (hosts.length < names.length) output.warn('some hosts are named twice: each gets everything once');
+  return hosts;
+}
+
+async function rootsOf(root: string, file: string | undefined, signal: AbortSignal): Promise<readonly StorePath[]> {
+  const { readFetchRoots } = await import('../subscription/fetch-roots.ts');
+  const wanted = await readFetchRoots([root], { file });
+  if (wanted.publishers.length > 0 || wanted.roots.some((text) => !text.includes('/')))
+    throw new NarswarmError('USAGE', `${root} does not name something in the Nix store of this machine`);
+  const evaluated = await wanted.evaluate(signal);
+  return [...wanted.roots.map(parseStorePath), ...[...evaluated.values()].flatMap(({ roots }) => roots)];
+}
+
+function tellEvent(output: Output, event: PushEvent, dryRun: boolean): void {
+  switch (event.type) {
+    case 'lacking': {
+      const { host, paths, narBytes } = event;
+      const text = `${host} lacks ${formatCount(paths, 'path')}, ${formatSize(narBytes)} unpacked`;
+      if (dryRun || output.json) output.result('lacking', { host, paths, narBytes }, text);
+      else output.note(text);
+      return;
+    }
+    case 'progress': {
+      const { type: _, ...progress } = event.progress;
+      if (output.json) output.result('progress', { host: event.host, ...progress });
+      return;
+    }
+    case 'warning':
+      output.warn(`${event.host}: ${event.text}`, { host: event.host });
+      return;
+    case 'done': {
+      const { host, done } = event;
+      const others = done.bytes - done.ofPush;
+      output.result(
+        'host-done',
+        { host, ...done },
+        `${host}: ${formatCount(done.paths, 'path')}, ${formatSize(done.bytes)} in ${formatDuration(done.durationMs)}${others > 0 ? `, ${formatSize(others)} of it from other hosts` : ''}`,
+      );
+      return;
+    }
+    case 'failed':
+      if (output.json) output.result('host-failed', { host: event.host, message: event.failure.message });
+      else output.note(`${event.host} failed`);
+      return;
+    case 'exporting':
+  }
+}
+
+/** @throws HOST_FAILED if some hosts failed */
+function tellResults(
+  output: Output,
+  results: readonly HostResult[],
+  { dryRun, durationMs }: { readonly dryRun: boolean; readonly durationMs: number },
+): void {
+  const failed = results.flatMap(({ host, failure }) => (failure === undefined ? [] : [{ host, failure }]));
+  const complete = results.length - failed.length;
+  if (!dryRun)
+    output.result(
+      'pushed',
+      { hosts: results.length, complete, durationMs: Math.round(durationMs) },
+      `pushed  ${complete} of ${formatCount(results.length, 'host')} complete in ${formatDuration(durationMs)}`,
+    );
+  const [first] = failed;
+  if (first === undefined) return;
+  const lines = failed.map(({ host, failure }) => `${host}: ${failure.message}`);
+  throw new NarswarmError('HOST_FAILED', lines.join('\n       '), { facts: { hosts: failed.map(({ host }) => host) } });
+}

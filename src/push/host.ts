@@ -1,0 +1,177 @@
+import { isIP } from 'node:net';
+import { execa } from 'execa';
+import { NarswarmError } from '../errors.ts';
+import type { StorePath } from '../nix/brands.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import type { Endpoint } from '../discovery/endpoint.ts';
+import { formatMessage, linesOf, parseFromHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
+import { remoteCommand, type Program } from './remote-script.ts';
+
+/** Time for a host to end after the end of its input, in milliseconds. */
+const END_MS = 10_000;
+/** Limit on kept lines of ssh's stderr. */
+const WORDS = 20;
+
+export interface HostOptions {
+  /** As ssh takes it, such as `root@server`. */
+  readonly name: string;
+  /** Options of ssh, before its own defaults. */
+  readonly sshOptions: readonly string[];
+  readonly program: Program;
+  /** Arguments of `narswarm receive`. */
+  readonly args: readonly string[];
+  readonly begin: Extract<ToHost, { type: 'begin' }>;
+  readonly onProgress: (progress: Extract<FromHost, { type: 'progress' }>) => void;
+  readonly onWarning: (text: string) => void;
+}
+
+/** The report of a host that has everything. */
+export type Done = Omit<Extract<FromHost, { type: 'done' }>, 'type'>;
+
+/** One host: the process of ssh to it, and the conversation with `narswarm receive` there. */
+export class PushHost {
+  readonly name: string;
+  readonly #options: HostOptions;
+  readonly #ssh: ReturnType<typeof startSsh>;
+  readonly #ready = Promise.withResolvers<Endpoint | undefined>();
+  readonly #done = Promise.withResolvers<Done>();
+  readonly #questions: PromiseWithResolvers<readonly StorePath[]>[] = [];
+  readonly #words: string[] = [];
+  #tunnelPort = 0;
+  #hasBegun = false;
+
+  constructor(options: HostOptions) {
+    this.name = options.name;
+    this.#options = options;
+    for (const { promise } of [this.#ready, this.#done]) promise.catch(() => undefined); // whoever waits sees it
+    this.#ssh = startSsh(options);
+    this.#ssh.stdin.on('error', () => undefined); // the end of ssh is reported
+    void this.#listen();
+    void this.#hear();
+  }
+
+  /** Settles once the host listens for peers: where others reach it, if that is known. @throws HOST_FAILED */
+  get ready(): Promise<Endpoint | undefined> {
+    return this.#ready.promise;
+  }
+
+  /** Settles once everything is imported there. @throws HOST_FAILED */
+  get done(): Promise<Done> {
+    return this.#done.promise;
+  }
+
+  /** Returns those of these paths that the host lacks. @throws HOST_FAILED */
+  ask(paths: readonly StorePath[]): Promise<readonly StorePath[]> {
+    const question = Promise.withResolvers<readonly StorePath[]>();
+    this.#questions.push(question);
+    this.say({ type: 'ask', paths: [...paths] });
+    return Promise.race([question.promise, this.#done.promise.then(() => [])]);
+  }
+
+  say(message: ToHost): void {
+    if (this.#ssh.stdin.writable) this.#ssh.stdin.write(formatMessage(message));
+  }
+
+  /** Ends the conversation, and waits for the end of ssh. The host ends, too. */
+  async end(): Promise<void> {
+    this.#ssh.stdin.end();
+    const timer = setTimeout(() => this.#ssh.kill(), END_MS);
+    await this.#ssh;
+    clearTimeout(timer);
+  }
+
+  /** Takes what the host says, until it ends. */
+  async #listen(): Promise<void> {
+    let failure: NarswarmError | undefined;
+    try {
+      for await (const line of linesOf(this.#ssh.stdout)) {
+        const message = parseFromHost(line);
+        if (message?.type === 'failed') failure = new NarswarmError('HOST_FAILED', message.message);
+        else if (message !== undefined) this.#take(message);
+      }
+    } catch (error) {
+      failure ??= error instanceof NarswarmError ? error : new NarswarmError('HOST_FAILED', String(error));
+      this.#ssh.kill();
+    }
+    const { exitCode, originalMessage, code } = await this.#ssh;
+    failure ??=
+      code === 'ENOENT'
+        ? new NarswarmError('HOST_FAILED', 'ssh is not installed here (on Debian: apt-get install openssh-client)')
+        : new NarswarmError(
+            'HOST_FAILED',
+            this.#words.at(-1) ?? originalMessage ?? `ssh ended with status ${exitCode}`,
+          );
+    this.#ready.reject(failure);
+    this.#done.reject(failure);
+  }
+
+  /** Reads stderr, where ssh and the remote shell write. */
+  async #hear(): Promise<void> {
+    for await (const text of linesOf(this.#ssh.stderr)) {
+      const line = text.trim();
+      const [, port] = /^Allocated port (\d+) for remote forward/.exec(line) ?? [];
+      if (port !== undefined) {
+        this.#tunnelPort = Number(port);
+        if (this.#hasBegun) this.say({ type: 'tunnel', port: this.#tunnelPort });
+      } else if (line !== '') {
+        this.#words.push(line);
+        if (this.#words.length > WORDS) this.#words.shift();
+      }
+    }
+  }
+
+  #take(message: Exclude<FromHost, { type: 'failed' }>): void {
+    const { program, begin, onProgress, onWarning } = this.#options;
+    if (message.type === 'send-program') this.#ssh.stdin.write(program.archive);
+    else if (message.type === 'no-node') throw withoutNode(message.node);
+    else if (message.type === 'hello') {
+      if (message.protocol !== PROTOCOL)
+        throw new NarswarmError(
+          'HOST_FAILED',
+          `its narswarm ${message.version} is another build: install the same one`,
+        );
+      this.say(begin);
+      this.#hasBegun = true;
+      if (this.#tunnelPort > 0) this.say({ type: 'tunnel', port: this.#tunnelPort });
+    } else if (message.type === 'ready') {
+      const { address: host, port } = message;
+      this.#ready.resolve(isIP(host) === 0 || port === 0 ? undefined : { host, port });
+    } else if (message.type === 'lacking') this.#questions.shift()?.resolve(message.paths.map(parseStorePath));
+    else if (message.type === 'progress') onProgress(message);
+    else if (message.type === 'warning') onWarning(message.text);
+    else this.#done.resolve(message);
+  }
+}
+
+function withoutNode(node: string): NarswarmError {
+  const found = node === '' ? 'no Node' : `Node ${node}`;
+  return new NarswarmError(
+    'HOST_FAILED',
+    `it has neither this version of narswarm nor Node 24 to run a copy with (${found}): install one of them there`,
+  );
+}
+
+function startSsh(options: HostOptions) {
+  return execa('ssh', sshArguments(options), {
+    stdin: 'pipe',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    buffer: false,
+    reject: false,
+  });
+}
+
+/** The user's options come first, since ssh takes the first value of each. */
+function sshArguments({ name, sshOptions, program, args, begin }: HostOptions): string[] {
+  return [
+    ...sshOptions,
+    '-T',
+    ...['ConnectTimeout=15', 'ServerAliveInterval=5', 'ServerAliveCountMax=3', 'ExitOnForwardFailure=no'].flatMap(
+      (option) => ['-o', option],
+    ),
+    '-R',
+    `127.0.0.1:0:127.0.0.1:${begin.port}`,
+    name.replace(/^ssh-ng:/, 'ssh:'),
+    remoteCommand(program, args),
+  ];
+}

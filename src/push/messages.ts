@@ -1,0 +1,123 @@
+/**
+ * The messages between a push and the process that it runs on a host, one JSON object a line over the pipes of ssh. Both sides
+ * have the same version of the program, or the push brings its own; `PROTOCOL` guards against two builds of one version.
+ */
+import * as v from 'valibot';
+import { NarswarmError } from '../errors.ts';
+
+export const PROTOCOL = 1;
+
+/** Limit on a line from a host, in characters: the paths that it lacks, at most. */
+export const MAX_LINE = 64 * 1024 * 1024;
+
+const texts = v.array(v.string());
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
+
+/** What a push tells a host. */
+const ToHost = v.variant('type', [
+  v.object({
+    type: v.literal('begin'),
+    /** Infohash of the cohort: 20 random bytes in hex. Whoever knows it is a member. */
+    group: v.pipe(v.string(), v.regex(/^[0-9a-f]{40}$/)),
+    /** The key of this push, which has signed all records. */
+    key: v.string(),
+    /** True to import paths that no key of the host's Nix has signed, on the word of the pushing machine. */
+    trusts: v.boolean(),
+    /** The port for peers of the pushing machine. */
+    port,
+  }),
+  /** A port of the host's own loopback that leads to the pushing machine through ssh. */
+  v.object({ type: v.literal('tunnel'), port }),
+  /** Asks which of these paths the host lacks. References come first. */
+  v.object({ type: v.literal('ask'), paths: texts }),
+  /** Addresses of other hosts. */
+  v.object({ type: v.literal('peers'), peers: texts }),
+  /** Records of paths that the host lacks, references first, to be fetched and imported. */
+  v.object({ type: v.literal('fetch'), records: texts }),
+  /** Nothing more is to be fetched. */
+  v.object({ type: v.literal('end') }),
+  /** All hosts are complete: nobody needs this one any longer. */
+  v.object({ type: v.literal('bye') }),
+]);
+export type ToHost = v.InferOutput<typeof ToHost>;
+
+/** What a host tells a push. */
+const FromHost = v.variant('type', [
+  v.object({ type: v.literal('hello'), protocol: v.number(), version: v.string() }),
+  /** The remote shell has no narswarm of this version, and waits for the program. */
+  v.object({ type: v.literal('send-program') }),
+  /** There is neither narswarm of this version nor a Node that could run it. `node`: the version that is there, or nothing. */
+  v.object({ type: v.literal('no-node'), node: v.string() }),
+  /** `address`: where ssh has reached the host. Empty if ssh does not say. */
+  v.object({ type: v.literal('ready'), port, address: v.string() }),
+  v.object({ type: v.literal('lacking'), paths: texts }),
+  v.object({
+    type: v.literal('progress'),
+    bytes: count,
+    totalBytes: count,
+    nars: count,
+    totalNars: count,
+    importing: v.boolean(),
+  }),
+  v.object({ type: v.literal('warning'), text: v.string() }),
+  v.object({
+    type: v.literal('done'),
+    paths: count,
+    bytes: count,
+    /** Bytes that came from the pushing machine; the rest came from other hosts. */
+    ofPush: count,
+    durationMs: v.number(),
+  }),
+  v.object({ type: v.literal('failed'), code: v.string(), message: v.string() }),
+]);
+export type FromHost = v.InferOutput<typeof FromHost>;
+
+export function formatMessage(message: ToHost | FromHost): string {
+  return `${JSON.stringify(message)}\n`;
+}
+
+/** Reads a line from a push. @throws USAGE for anything else: a person has started this command */
+export function parseToHost(line: string): ToHost {
+  return parse(ToHost, line) ?? refuse();
+}
+
+/** Reads a line from a host. Undefined for anything else: a shell may print something first. */
+export function parseFromHost(line: string): FromHost | undefined {
+  return parse(FromHost, line);
+}
+
+function refuse(): never {
+  throw new NarswarmError('USAGE', 'narswarm receive is run by narswarm push over ssh, and has read something else');
+}
+
+function parse<T extends v.GenericSchema>(schema: T, line: string): v.InferOutput<T> | undefined {
+  try {
+    const read = v.safeParse(schema, JSON.parse(line));
+    return read.success ? read.output : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Yields the lines of a stream as they come.
+ *
+ * @throws HOST_FAILED for a line that does not end within the limit
+ */
+export async function* linesOf(stream: AsyncIterable<unknown>, maxLine = MAX_LINE): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest: string[] = [];
+  let length = 0;
+  for await (const chunk of stream) {
+    const [first = '', ...others] = decoder.decode(chunk as Uint8Array, { stream: true }).split('\n');
+    rest.push(first);
+    length += first.length;
+    if (length > maxLine) throw new NarswarmError('HOST_FAILED', 'it sends a line without an end');
+    for (const other of others) {
+      yield rest.join('');
+      rest = [other];
+      length = other.length;
+    }
+  }
+}

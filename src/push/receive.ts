@@ -1,0 +1,252 @@
+import { isIP } from 'node:net';
+import { rm } from 'node:fs/promises';
+import type { Readable, Writable } from 'node:stream';
+import { NarswarmError, firstFailure, isNarswarmError } from '../errors.ts';
+import type { ImportWay } from '../nix/import-way.ts';
+import type { StorePath } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { queryInvalidPaths } from '../nix/nix-queries.ts';
+import { parsePublicKey, isTrusted, type PublicKey } from '../nix/signature.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import { isLoopback } from '../discovery/foreign-addresses.ts';
+import { parseEndpoint } from '../discovery/endpoint.ts';
+import type { InfoHash } from '../nix/brands.ts';
+import type { RateLimits } from '../bytes/rate-limits.ts';
+import { Progress } from '../fetch/report.ts';
+import { tellBoth } from '../fetch/run-fetch.ts';
+import { Workplace } from '../fetch/workplace.ts';
+import type { Network, NetworkOptions } from '../swarm/network.ts';
+import { FileStore } from '../store/file-store.ts';
+import { Turn } from '../store/turn.ts';
+import type { Warning } from '../warning.ts';
+import { formatMessage, linesOf, parseToHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
+import { ReceivedRecords } from './received-records.ts';
+
+/** Time for the first member, in milliseconds, before the way through ssh is used, too. */
+const MEET_MS = 3_000;
+const PROGRESS_MS = 500;
+/** Time without a byte from anybody after which a fetch fails, in milliseconds: the push may be exporting for others. */
+const PEER_TIMEOUT_MS = 120_000;
+
+export interface ReceiveOptions {
+  readonly input: Readable;
+  readonly output: Writable;
+  readonly version: string;
+  /** File store of its own. It is removed once everything is imported, and kept otherwise, for the next push. */
+  readonly storeDir: string;
+  /** Nix store to import into. Undefined: the default one. */
+  readonly to?: string | undefined;
+  readonly importWith?: ImportWay | undefined;
+  readonly network: Pick<NetworkOptions, 'listen' | 'ports'>;
+  readonly limits?: RateLimits | undefined;
+  /** Address at which ssh has reached this host, and that of the pushing machine, as SSH_CONNECTION has them. */
+  readonly connection: { readonly own: string; readonly push: string };
+  /** Returns the keys whose signatures this host's Nix accepts. Undefined: Nix wants no signatures. */
+  readonly keysOfNix: () => Promise<readonly PublicKey[] | undefined>;
+  /** Fails if Nix does not let this user import paths on somebody's word. */
+  readonly assertMayTrust: () => Promise<void>;
+  readonly warningInWords: (warning: Warning) => string;
+  readonly errorInWords: (error: NarswarmError) => string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The host's side of a push: fetches what it is told to from the cohort of this push, imports it, and gives it to the other
+ * hosts until the push ends. Only members of the cohort get anything, and nothing is announced.
+ *
+ * @throws the failure, after it was told; the signal's reason
+ */
+export async function receive(options: ReceiveOptions): Promise<void> {
+  const { output, version } = options;
+  const say = (message: FromHost): void => void output.write(formatMessage(message));
+  say({ type: 'hello', protocol: PROTOCOL, version });
+  let isDone = false;
+  try {
+    await using reception = new Reception(options, say);
+    await reception.run();
+    ({ isDone } = reception);
+  } catch (error) {
+    const failure = firstFailure(error);
+    if (isNarswarmError(failure)) say({ type: 'failed', code: failure.code, message: options.errorInWords(failure) });
+    throw failure;
+  }
+  if (isDone) await rm(options.storeDir, { recursive: true, force: true });
+}
+
+class Reception implements AsyncDisposable {
+  readonly #options: ReceiveOptions;
+  readonly #say: (message: FromHost) => void;
+  readonly #records = new ReceivedRecords();
+  readonly #progress = new Progress();
+  readonly #stack = new AsyncDisposableStack();
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  #begun:
+    | { readonly workplace: Workplace; readonly network: Network; readonly key: string; readonly trusts: boolean }
+    | undefined;
+  /** The fetches, one after another. */
+  #last: Promise<void> = Promise.resolve();
+  #paths = 0;
+  #tunnelPort = 0;
+  /** Records that no fetch has begun with. */
+  #waiting: string[] = [];
+  /** True once everything is imported. */
+  isDone = false;
+
+  constructor(options: ReceiveOptions, say: (message: FromHost) => void) {
+    this.#options = options;
+    this.#say = say;
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
+  }
+
+  /** Does what the push says, until it says bye. */
+  async run(): Promise<void> {
+    const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => undefined); // awaited below
+    const onFailure = (error: unknown): void => failed.reject(error);
+    const lines = linesOf(this.#options.input, Infinity);
+    for (;;) {
+      const { value, done } = await Promise.race([lines.next(), failed.promise, aborted(this.#signal)]);
+      if (done === true)
+        throw new NarswarmError('INTERRUPTED', 'the push has ended; what has arrived is kept for the next one');
+      const message = parseToHost(value);
+      if (message.type === 'bye') return;
+      await this.#take(message, onFailure);
+    }
+  }
+
+  async #take(message: Exclude<ToHost, { type: 'bye' }>, onFailure: (error: unknown) => void): Promise<void> {
+    if (message.type === 'begin') await this.#begin(message);
+    else if (message.type === 'tunnel') this.#tunnelPort = message.port;
+    else if (message.type === 'ask') await this.#answer(message.paths.map(parseStorePath));
+    else if (message.type === 'peers') for (const peer of message.peers) this.#addPeer(peer);
+    else {
+      if (message.type === 'fetch') this.#waiting.push(...message.records);
+      this.#last = this.#last.then(message.type === 'fetch' ? () => this.#fetch() : async () => this.#end());
+      this.#last.catch(onFailure);
+    }
+  }
+
+  async #begin({ group, key, trusts, port }: Extract<ToHost, { type: 'begin' }>): Promise<void> {
+    const { storeDir, connection, network, limits, importWith, warningInWords } = this.#options;
+    const store = await FileStore.open(storeDir, { create: true });
+    const turn = await Turn.take(store, 'receiving');
+    if (!(turn instanceof Turn))
+      throw new NarswarmError('STORE_BUSY', 'another push to this machine is running: is it named twice?');
+    this.#stack.use(turn);
+    if (trusts) await this.#options.assertMayTrust();
+    const keys = [parsePublicKey(key)];
+    const workplace = this.#stack.use(
+      await Workplace.open({
+        storeDir,
+        keys,
+        shareKeys: keys,
+        network: { ...network, scope: 'cohort', dht: false, lan: false, peers: [], onlyMembers: true },
+        near: [this.#records],
+        limits,
+        importWith,
+        onWarning: (warning) => this.#say({ type: 'warning', text: warningInWords(warning) }),
+      }),
+    );
+    const joined = workplace.network;
+    if (joined === undefined) throw new TypeError('a push has a network');
+    joined.joinCohort(group as InfoHash);
+    this.#begun = { workplace, network: joined, key, trusts };
+    if (isIP(connection.push) !== 0 && port > 0) joined.discovery.add({ host: connection.push, port }, 'given');
+    const meeting = setTimeout(() => {
+      if (this.#tunnelPort > 0 && joined.members.open.size === 0)
+        joined.discovery.add({ host: '127.0.0.1', port: this.#tunnelPort }, 'given');
+    }, MEET_MS);
+    this.#stack.defer(() => clearTimeout(meeting));
+    const telling = setInterval(() => this.#tell(), PROGRESS_MS);
+    this.#stack.defer(() => clearInterval(telling));
+    this.#say({ type: 'ready', port: joined.swarm.port, address: connection.own });
+  }
+
+  async #answer(paths: readonly StorePath[]): Promise<void> {
+    const invalid = await queryInvalidPaths(paths, this.#options.to, { signal: this.#signal });
+    this.#say({ type: 'lacking', paths: paths.filter((path) => invalid.has(path)) });
+  }
+
+  #addPeer(text: string): void {
+    this.#begun?.network.discovery.add(parseEndpoint(text), 'given');
+  }
+
+  /** Fetches all that waits. */
+  async #fetch(): Promise<void> {
+    if (this.#begun === undefined) throw new TypeError('fetch comes after begin');
+    const { workplace, key, trusts } = this.#begun;
+    const infos = this.#records.add(this.#waiting.splice(0));
+    if (infos.length === 0) return;
+    if (!trusts) await this.#assertAccepted(infos);
+    const tell = tellBoth(this.#progress, {
+      onWarning: (warning) => this.#say({ type: 'warning', text: this.#options.warningInWords(warning) }),
+    });
+    await workplace.prefetch(
+      {
+        roots: infos.map(({ storePath }) => storePath),
+        publishers: [],
+        upstreams: [],
+        to: this.#options.to,
+        copy: true,
+        trustedPublicKeys: trusts ? [key] : [],
+        publisherTimeoutMs: 1,
+        peerTimeoutMs: PEER_TIMEOUT_MS,
+      },
+      { tell, signal: this.#signal },
+    );
+    this.#paths += infos.length;
+  }
+
+  /** Fails before anything is downloaded if Nix will refuse a path. */
+  async #assertAccepted(infos: readonly NarInfo[]): Promise<void> {
+    const keys = await this.#options.keysOfNix();
+    if (keys === undefined) return;
+    const refused = infos.filter((info) => !isTrusted(info, keys));
+    const [first] = refused;
+    if (first === undefined) return;
+    const others = refused.length === 1 ? '' : ` and ${refused.length - 1} more`;
+    throw new NarswarmError(
+      'NARINFO_UNTRUSTED',
+      `${first.storePath}${others} lacks a signature by a key that its Nix trusts: sign with --sign-key by a key in its trusted-public-keys, or push with --no-check-sigs as a user that its Nix trusts`,
+      { facts: { path: first.storePath } },
+    );
+  }
+
+  #end(): void {
+    this.#tell();
+    const { bySource } = this.#progress;
+    const { push } = this.#options.connection;
+    const ofPush = [...bySource]
+      .filter(([source]) => isOf(source, push))
+      .reduce((sum, [, { bytes }]) => sum + bytes, 0);
+    const { peerBytes: bytes, durationMs } = this.#progress;
+    this.isDone = true;
+    this.#say({ type: 'done', paths: this.#paths, bytes, ofPush, durationMs });
+  }
+
+  #tell(): void {
+    const { receivedBytes: bytes, totalBytes, doneNars: nars, totalNars, isImporting: importing } = this.#progress;
+    if (totalNars > 0) this.#say({ type: 'progress', bytes, totalBytes, nars, totalNars, importing });
+  }
+
+  /** Ends pending fetches, and waits until they have kept what has arrived. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new NarswarmError('INTERRUPTED', 'the push has ended'));
+    await this.#last.catch(() => undefined);
+    await this.#stack.disposeAsync();
+  }
+}
+
+/** Returns true for an address of the pushing machine, also through ssh. */
+function isOf(address: string, push: string): boolean {
+  const { host } = parseEndpoint(address);
+  return host === push || isLoopback(host);
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason as Error);
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+  });
+}
