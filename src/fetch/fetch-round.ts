@@ -91,15 +91,13 @@ export async function fetchRound(
   const receiver = { placeOf: context.placeOf, onBegun: context.onBegun, onFetched: take };
   const scheduler: Scheduler =
     headStart?.scheduler ?? new Scheduler({ ...context, standstillMs: context.peerTimeoutMs, ...receiver });
-  function hold(job: NarJob, { isOfMembers } = { isOfMembers: false }): void {
-    const { torrent, info, fileHash, sizeBytes } = job;
+  function lookInto(job: NarJob): void {
     const path = scheduler.pathOf(job);
-    held?.add({ fileHash, sizeBytes, torrent, path, info, isOfMembers });
-    if (disputed.has(info.storePath)) ofDisputed.add(job, path, closure);
+    if (disputed.has(job.info.storePath)) ofDisputed.add(job, path, closure);
     else contents?.add(job, path, closure);
   }
-  function take(job: NarJob, how: { readonly isOfMembers: boolean }): void {
-    hold(job, how);
+  function take(job: NarJob): void {
+    lookInto(job);
     if (disputed.has(job.info.storePath)) return; // of one of its paths, the contents are wrong
     const infos = job.storePaths.flatMap((path) => closure.get(storeHashOf(path)) ?? []);
     context.onFetched?.(
@@ -107,7 +105,11 @@ export async function fetchRound(
       job,
     );
   }
-  for (const nar of plan.verified) hold(nar);
+  for (const nar of plan.verified) {
+    const { torrent, info, fileHash, sizeBytes } = nar;
+    held?.add({ fileHash, sizeBytes, torrent, path: scheduler.pathOf(nar), info, isOfMembers: false });
+    lookInto(nar);
+  }
   const attached = context.torrentsLate?.().then(() => scheduler.attach(context.torrentOf));
   attached?.catch(() => undefined); // a failed hash map only causes a warning
   const upstreamsOf = (info: NarInfo): readonly Upstream[] => {

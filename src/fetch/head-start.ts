@@ -1,17 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DirectionLimit } from '../bytes/rate-limit.ts';
-import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
-import type { PartialSession } from '../store/session.ts';
 import { claimClosure } from './claim-closure.ts';
-import type { Tell } from './events.ts';
 import { newJob, type NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
-import { Scheduler, type SchedulerOptions } from './scheduler.ts';
+import type { Planned } from './planning.ts';
+import { Scheduler } from './scheduler.ts';
+import type { SchedulerOptions } from './scheduler-options.ts';
 import type { Target } from './target.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 
@@ -22,20 +20,22 @@ import { UpstreamOrder } from './upstream-order.ts';
 const MAX_BYTES = 1024 * 1024;
 /** Milliseconds from the first path on. A walk that ends sooner has no round trips to save, and this would slow it down. */
 const SHORT_WALK_MS = 150;
+/**
+ * Milliseconds from the start for neighbours to answer our announcement: many of them spread their answers over a
+ * quarter of a second. Those that have answered by then are asked before any cache.
+ */
+const NEIGHBOURS_MS = 300;
 /** Milliseconds in which found paths gather: their claims are written to the disk, and Nix is asked for them. */
 const GATHER_MS = 25;
 
-/** Means of fetching NARs from upstreams alone. */
-export interface HeadStartOptions {
-  readonly store: FileStore;
-  readonly session: PartialSession;
-  readonly http: HttpClient;
-  readonly limit?: DirectionLimit | undefined;
+/** Means of fetching NARs, and of finding out which are needed. */
+export interface HeadStartOptions extends Omit<SchedulerOptions, 'upstreams' | 'order' | keyof Receiver> {
   /** Undefined: every path is needed. */
   readonly target: Pick<Target, 'invalidPaths'> | undefined;
   /** Returns the present upstreams in the order of asking. At least one. */
   readonly caches: () => readonly Upstream[];
-  readonly tell: Tell;
+  /** Gives each job its torrent in a hash map. Waits for silent publishers once. Returns as {@link attachInTime} does. */
+  readonly attach: (jobs: readonly NarJob[]) => Promise<Planned['torrentsLate']>;
   readonly signal: AbortSignal;
 }
 
@@ -43,8 +43,8 @@ export interface HeadStartOptions {
 export type Receiver = Pick<SchedulerOptions, 'placeOf' | 'onBegun' | 'onFetched'>;
 
 /**
- * Fetches small NARs from upstreams while the walk that finds them goes on: each level of a closure costs a round trip.
- * The same lanes fetch the rest of the plan afterwards. If the walk fails, what has arrived stays in the store.
+ * Fetches small NARs while the walk that finds them goes on: each level of a closure costs a round trip. The same
+ * scheduler fetches the rest of the plan afterwards. If the walk fails, what has arrived stays in the store.
  */
 export class HeadStart implements AsyncDisposable {
   readonly order: UpstreamOrder;
@@ -58,6 +58,8 @@ export class HeadStart implements AsyncDisposable {
   #running: Promise<void> | undefined;
   /** Why a begun NAR could not even be opened. */
   #failure: { readonly error: unknown } | undefined;
+  #torrentsLate: Planned['torrentsLate'];
+  readonly #createdAtMs = performance.now();
   /** Aborted when no further NARs are begun. */
   readonly #over = new AbortController();
   readonly #stop = new AbortController();
@@ -72,7 +74,6 @@ export class HeadStart implements AsyncDisposable {
     this.order = new UpstreamOrder(options.caches());
     this.scheduler = new Scheduler({
       ...options,
-      network: undefined,
       upstreams: this.order.upstreams,
       order: this.order,
       onBegun: (...begun) => this.#receiver?.onBegun?.(...begun),
@@ -93,11 +94,16 @@ export class HeadStart implements AsyncDisposable {
     return this.#keptBytes;
   }
 
-  /** Takes a narinfo with a trusted signature that an upstream has given. */
-  take(info: NarInfo, from: Upstream): void {
+  /** Resolves once torrents can be looked up without waiting. Undefined: the begun NARs have theirs. */
+  get torrentsLate(): Planned['torrentsLate'] {
+    return this.#torrentsLate;
+  }
+
+  /** Takes a narinfo with a trusted signature. @param cache the cache whose own narinfo it is */
+  take(info: NarInfo, cache: Upstream | undefined): void {
     const file = namedFile(info);
     if (this.#over.signal.aborted || file === undefined || file.sizeBytes > MAX_BYTES) return;
-    this.#found.push(newJob(file, info, from));
+    this.#found.push(newJob(file, info, cache));
     this.#beginning ??= this.#begin()
       .catch(() => undefined) // the plan meets the same failure
       .finally(() => (this.#beginning = undefined));
@@ -138,11 +144,13 @@ export class HeadStart implements AsyncDisposable {
 
   async #begin(): Promise<void> {
     while (this.#found.length > 0) {
-      await sleep(this.#running === undefined ? SHORT_WALK_MS : GATHER_MS, undefined, { signal: this.#over.signal });
+      await sleep(this.#pauseMs, undefined, { signal: this.#over.signal });
       const found = this.#found;
       this.#found = [];
       const jobs = await this.#needed(found);
+      const torrentsLate = await this.#options.attach(jobs);
       if (this.#over.signal.aborted) return; // the plan has them
+      this.#torrentsLate ??= torrentsLate;
       this.#update();
       const { session, tell } = this.#options;
       for (const job of jobs) {
@@ -153,6 +161,14 @@ export class HeadStart implements AsyncDisposable {
       tell({ type: 'downloading', nars: jobs.length, bytes: jobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) });
       await this.#add(jobs).catch((error: unknown) => (this.#failure ??= { error }));
     }
+  }
+
+  /** Milliseconds until the next NARs are begun. */
+  get #pauseMs(): number {
+    if (this.#running !== undefined) return GATHER_MS;
+    const mayMeet = this.#options.network?.discovery.mayMeetNeighbours === true;
+    const forNeighboursMs = mayMeet ? this.#createdAtMs + NEIGHBOURS_MS - performance.now() : 0;
+    return Math.max(SHORT_WALK_MS, forNeighboursMs);
   }
 
   /** Claims NARs, and returns those that neither the target nor the store has. */

@@ -24,7 +24,7 @@ const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
 /** Time without a byte from any source after which the line counts as out. */
 const SILENCE_MS = 1_000;
-/** Time at the start during which members may be about to announce their files. */
+/** Time after NARs were given during which members may be about to announce them. */
 const EARLY_MS = 1_500;
 /** Time without a byte from upstreams after which members that send are asked for a NAR. Doubled with each time. */
 const UPSTREAM_SILENCE_MS = 1_500;
@@ -62,6 +62,8 @@ export class LanePolicy {
   readonly #now: () => number;
   readonly #isHeldBack: () => boolean;
   readonly #beganAtMs: number;
+  /** When the last NARs were given. Before that, no source could send them. */
+  #givenAtMs: number;
   readonly #peerRate = new RateMeter();
   readonly #upstreamRate = new RateMeter();
   #peerBytes = 0;
@@ -97,7 +99,8 @@ export class LanePolicy {
     this.hasUpstream = options.hasUpstream;
     this.#standstillMs = options.standstillMs ?? STANDSTILL_MS;
     this.#now = options.now ?? (() => performance.now());
-    this.#beganAtMs = this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#lookedAtMs = this.#now();
+    this.#beganAtMs = this.#givenAtMs = this.#now();
+    this.#lastByteAtMs = this.#progressAtMs = this.#verifiedAtMs = this.#lookedAtMs = this.#beganAtMs;
   }
 
   /** Records received payload. */
@@ -118,7 +121,7 @@ export class LanePolicy {
 
   /** Records that there are more NARs to fetch: no source had a chance to send them. */
   onMore(): void {
-    this.#progressAtMs = this.#now();
+    this.#givenAtMs = this.#progressAtMs = this.#now();
   }
 
   /** Records that an upstream is asked while no other one was at work. */
@@ -176,9 +179,9 @@ export class LanePolicy {
     return (this.#upstreamBytes * 1000) / this.#upstreamMs;
   }
 
-  /** True for the first moment of a run. */
+  /** True for the first moment after the last NARs were given. */
   get isEarly(): boolean {
-    return this.#now() - this.#beganAtMs < EARLY_MS;
+    return this.#now() - this.#givenAtMs < EARLY_MS;
   }
 
   /** True while it is worth waiting for a NAR that another process should fetch, or promises to. */
@@ -245,7 +248,7 @@ export class LanePolicy {
   upstreamMayHelp(anyPeer: boolean): boolean {
     if (!this.hasUpstream) return false;
     const now = this.#now();
-    const isEarly = now - this.#beganAtMs < PROBE_MS;
+    const isEarly = now - this.#givenAtMs < PROBE_MS;
     const wasLeft = this.#triedAtMs !== -Infinity;
     if (this.#peerBytes === 0 && !wasLeft) return !isEarly || !anyPeer || this.#hasWaited;
     if (this.#isHeldBack()) this.#heldBackAtMs = now;

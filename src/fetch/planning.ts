@@ -37,7 +37,7 @@ export interface PlanningOptions {
   /** True if NARs can come from other sources than peers: then the wait for publishers is short. */
   readonly hasUpstream: boolean;
   /** NARs that are being fetched already. Default: none. */
-  readonly headStart?: Pick<HeadStart, 'jobs' | 'keptBytes'> | undefined;
+  readonly headStart?: Pick<HeadStart, 'jobs' | 'keptBytes' | 'torrentsLate'> | undefined;
 }
 
 /** A plan and its inputs. */
@@ -70,7 +70,8 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   const { headStart } = options;
   const plan = await planFetch(claimed, { store, catalogue, needed: lacking, cacheOf, begun: headStart?.jobs, signal });
   const mayBeLate = options.hasUpstream && !options.dryRun;
-  const torrentsLate = await attachInTime(plan.jobs, maps, { mayBeLate, signal });
+  const rest = plan.jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
+  const torrentsLate = (await attachInTime(rest, maps, { mayBeLate, signal })) ?? headStart?.torrentsLate;
   const keptOf = ({ fileHash, sizeBytes }: NarJob): number =>
     headStart?.keptBytes.get(fileHash) ?? session.leftoverBytes(fileHash, sizeBytes);
   const begun = new Map(plan.jobs.map((job) => [job.fileHash, keptOf(job)]));

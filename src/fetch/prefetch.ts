@@ -1,4 +1,5 @@
 import type { NarswarmError } from '../errors.ts';
+import type { Upstream } from '../http/upstream.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
@@ -12,12 +13,12 @@ import { FetchSources } from './fetch-sources.ts';
 import { fetchNars, type FetchNarsContext } from './fetch-nars.ts';
 import { disputedPaths } from './fetch-round.ts';
 import { Gathered, lackError } from './gathered.ts';
-import { HeadStart } from './head-start.ts';
+import { HeadStart, type HeadStartOptions } from './head-start.ts';
 import { importGathered } from './import-gathered.ts';
 import { withoutName } from './named-file.ts';
 import { openEarlyImport } from './open-early-import.ts';
 import type { Plan } from './plan.ts';
-import { makePlan, type Planned, type PlanningMeans } from './planning.ts';
+import { attachInTime, makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import type { PrefetchContext, PrefetchOptions } from './prefetch-options.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
 import { RealisationSearch } from './realisation-search.ts';
@@ -52,7 +53,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     onlyRoots,
     keepGoing,
     trustsStore: options.trustsStore === true,
-    onNarInfo: (info, source) => source?.upstream && headStart?.take(info, source.upstream),
+    // What is here or in the target needs no NAR, or the plan finds out why it does.
+    onNarInfo: (info, source) => source?.mayStall === true && headStart?.take(info, source.upstream),
     signal,
   });
   headStart?.end();
@@ -148,20 +150,21 @@ interface Found {
 
 /**
  * Prepares the fetch of NARs beside the walk. Undefined where the whole plan is needed first: if not everything is
- * fetched, if somebody looks at the plan, and where peers take part. Machines that start at once would ask for the same
- * NARs, in the order in which all of them walk, and upstreams would be asked for NARs that members are about to announce.
+ * fetched, if somebody looks at the plan, or if each question to the target takes long.
  */
 function headStartOf(
-  { dryRun, keepGoing, onlyRoots, room, onPlanned, publishers }: PrefetchOptions,
-  { store, session, network, http, limit, tell, signal }: PrefetchContext,
+  { dryRun, keepGoing, onlyRoots, room, onPlanned, peerTimeoutMs }: PrefetchOptions,
+  { store, session, network, http, limit, held, tell, signal }: PrefetchContext,
   sources: FetchSources,
 ): HeadStart | undefined {
-  const { target, upstreams } = sources;
+  const { target, upstreams, maps } = sources;
   const leavesOut = keepGoing === true || onlyRoots === true || room !== undefined;
   const needsPlan = dryRun === true || leavesOut || onPlanned !== undefined;
-  const hasOthers = network !== undefined || publishers.length > 0 || target?.isRemote === true;
-  if (needsPlan || hasOthers || upstreams.length === 0) return undefined;
-  return new HeadStart({ store, session, http, limit, target, caches: () => sources.caches, tell, signal });
+  if (needsPlan || target?.isRemote === true || upstreams.length === 0) return undefined;
+  const caches = (): readonly Upstream[] => sources.caches;
+  const attach: HeadStartOptions['attach'] = (jobs) => attachInTime(jobs, maps, { mayBeLate: true, signal });
+  const means = { store, session, network, http, limit, held, target, caches, attach, tell, signal };
+  return new HeadStart({ ...means, standstillMs: peerTimeoutMs });
 }
 
 /** Returns the sum of the NARs that are to be fetched and that were not begun beside the walk. */

@@ -1,57 +1,26 @@
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { RateLimit, type DirectionLimit } from '../bytes/rate-limit.ts';
-import type { HttpClient } from '../http/client.ts';
-import type { Upstream } from '../http/upstream.ts';
-import type { HeldNars } from '../serve/held-nars.ts';
-import type { FileStore } from '../store/file-store.ts';
-import type { PartialNar } from '../store/partial.ts';
-import type { PartialSession } from '../store/session.ts';
+import { RateLimit } from '../bytes/rate-limit.ts';
 import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
 import { reasonToGiveUp } from './giving-up.ts';
 import { handOver } from './hand-over.ts';
-import type { HurriedNars } from './hurried-nars.ts';
 import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
 import { LaneWork } from './lane-work.ts';
-import { Lanes, UPSTREAM_SLOTS } from './lanes.ts';
+import { Lanes } from './lanes.ts';
 import { MemberLane } from './member-lane.ts';
 import { NarJudge } from './nar-judge.ts';
+import type { SchedulerOptions } from './scheduler-options.ts';
 import { SourceChoice } from './source-choice.ts';
 import { TakeOvers } from './take-overs.ts';
 import { TaskFiles } from './task-files.ts';
+import { TaskIntake } from './task-intake.ts';
 import { TaskOutcomes } from './task-outcomes.ts';
 import { TaskQueues, type TorrentOf } from './task-queues.ts';
-import { inFetchOrder, newTask, summary, unavailable, type Task } from './task.ts';
+import { summary, unavailable, type Task } from './task.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 import { Whereabouts } from './whereabouts.ts';
-
-/** Sources and target of the NARs. */
-export interface SchedulerOptions {
-  readonly store: FileStore;
-  readonly session: PartialSession;
-  /** Undefined: peers are not asked. */
-  readonly network: Network | undefined;
-  readonly http: HttpClient;
-  /** Empty: everything must come from peers. */
-  readonly upstreams: readonly Upstream[];
-  /** The order of these upstreams, which lasts longer than one scheduler. Default: a new one. */
-  readonly order?: UpstreamOrder | undefined;
-  readonly limit?: DirectionLimit | undefined;
-  readonly tell: Tell;
-  /** Without an upstream: time without progress after which the run gives up. Default 60,000. */
-  readonly standstillMs?: number | undefined;
-  /** As in a round (fetch-round.ts). */
-  readonly placeOf?: ((job: NarJob) => number) | undefined;
-  readonly hurried?: HurriedNars | undefined;
-  /** Called with each NAR that begins to arrive. */
-  readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
-  /** Called with each NAR as soon as it is verified and in the store. */
-  readonly onFetched: (job: NarJob, how: { readonly isOfMembers: boolean }) => void;
-  /** Serves the NARs that are here to others. */
-  readonly held?: HeldNars | undefined;
-}
 
 const LOOK_EVERY_MS = 250;
 
@@ -73,6 +42,7 @@ export class Scheduler {
   readonly #work: LaneWork;
   readonly #takeOvers = new TakeOvers<Task>();
   readonly #outcomes: TaskOutcomes;
+  readonly #intake: TaskIntake;
   readonly #stop = new AbortController();
   #signal = this.#stop.signal;
   #members: MemberLane | undefined;
@@ -80,8 +50,6 @@ export class Scheduler {
   /** Resolves once the lanes work, or a run has ended before. */
   readonly #begun = Promise.withResolvers<void>();
   #hasEnded = false;
-  #jobs = 0;
-  #bytes = 0;
 
   constructor(options: SchedulerOptions) {
     const { network, http, upstreams, order = new UpstreamOrder(upstreams), limit = new RateLimit() } = options;
@@ -120,16 +88,23 @@ export class Scheduler {
     ));
     const takeOvers = this.#takeOvers;
     this.#choice = new SourceChoice({ queues, where, policy, takeOvers });
-    this.#outcomes = new TaskOutcomes({
+    const members = (): MemberLane | undefined => this.#members;
+    const outcomes = (this.#outcomes = new TaskOutcomes({
       queues,
       takeOvers,
       files,
       judge,
-      members: () => this.#members,
-      onFetched: options.onFetched,
+      members,
+      onFetched: (job, how) => {
+        const { torrent, info, fileHash, sizeBytes } = job;
+        options.held?.add({ fileHash, sizeBytes, torrent, path: files.pathOf(job), info, ...how });
+        options.onFetched(job, how);
+      },
       onStoreFailure: (error) => this.#stop.abort(error),
       tell,
-    });
+    }));
+    const { session, held } = options;
+    this.#intake = new TaskIntake({ session, network, upstreams, held, queues, files, outcomes, members });
   }
 
   /**
@@ -159,7 +134,7 @@ export class Scheduler {
     this.#signal = linked;
     this.#members = network && this.#meet(network, linked);
     using _watch = this.#options.hurried?.watch((file) => this.#hurry(file));
-    await this.#begin(this.#inOrder(jobs, this.#options.placeOf).map(newTask), linked);
+    await this.#intake.take(jobs, linked, { placeOf: this.#options.placeOf });
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     const abort = (): void => this.#queues.tellChange();
     linked.addEventListener('abort', abort);
@@ -171,8 +146,7 @@ export class Scheduler {
       choice: this.#choice,
       work: this.#work,
       outcomes: this.#outcomes,
-      // Nobody else could take a share of what upstreams are asked for.
-      isAlone: () => (network?.members.open.size ?? 0) === 0,
+      isAlone: () => !this.#where.areMembersThere,
       signal: linked,
     });
     this.#begun.resolve();
@@ -191,11 +165,11 @@ export class Scheduler {
     }
     linked.throwIfAborted();
     const { failures } = this.#outcomes;
-    if (failures.length > 0) throw summary(failures, this.#jobs);
+    if (failures.length > 0) throw summary(failures, this.#intake.jobs);
   }
 
   /**
-   * Fetches more NARs, beside those of a {@link run} that may grow.
+   * Fetches more NARs, beside those of a {@link run} that may grow. All sources that are there by then have a part in it.
    *
    * @param whole given with the last ones: orders all that wait, as if they had been given at once. Default: these come
    *   behind the others
@@ -204,7 +178,7 @@ export class Scheduler {
     await this.#begun.promise;
     if (this.#hasEnded) return;
     this.#policy.onMore();
-    await this.#begin(this.#inOrder(jobs, whole?.placeOf).map(newTask), this.#signal, whole);
+    await this.#intake.take(jobs, this.#signal, { placeOf: whole?.placeOf, arrangesAll: whole !== undefined });
   }
 
   /** Lets a {@link run} that may grow end once everything is fetched. */
@@ -229,17 +203,7 @@ export class Scheduler {
 
   /** Gives torrents to NARs without one that are not begun, because a hash map was found late. */
   async attach(torrentOf: TorrentOf): Promise<void> {
-    const taken = await this.#queues.takeWithTorrents(torrentOf);
-    await Promise.all(taken.map(async ({ task }) => this.#members?.pause(task)));
-    for (const { task, torrent } of taken) {
-      if (task.partial === undefined) task.job.torrent = torrent; // otherwise members have begun it
-      task.isShared = true;
-      this.#queues.queue(task);
-    }
-    const isComplete = ({ partial }: Task): boolean => partial?.missing().length === 0;
-    const tasks = taken.map(({ task }) => task);
-    this.#members?.add(tasks.filter((task) => !isComplete(task)));
-    for (const task of tasks.filter(isComplete)) this.#outcomes.settle(task, this.#signal); // completed meanwhile
+    await this.#intake.attach(torrentOf, this.#signal);
   }
 
   /** Returns the narinfo with the fetched file, if that differs from the named one. */
@@ -269,44 +233,8 @@ export class Scheduler {
         if (this.#queues.take(task)) void this.#outcomes.fail(task, error, signal);
       },
       onNews: () => (this.#hasNews = true),
+      onKnown: () => this.#queues.tellChange(), // upstreams may have been waiting for it
     });
-  }
-
-  #inOrder(jobs: readonly NarJob[], placeOf: SchedulerOptions['placeOf']): NarJob[] {
-    const { network, upstreams } = this.#options;
-    const atOnce = upstreams.length === 0 ? 1 : UPSTREAM_SLOTS;
-    // Several machines that fetch in the same order would each ask the upstream for the same NARs.
-    return inFetchOrder(jobs, (network?.members.open.size ?? 0) > 1 ? undefined : placeOf, atOnce);
-  }
-
-  /** Queues new tasks. Opens those that an earlier run began, and settles those that it completed. */
-  async #begin(tasks: readonly Task[], signal: AbortSignal, whole?: Pick<SchedulerOptions, 'placeOf'>): Promise<void> {
-    this.#jobs += tasks.length;
-    for (const { job } of tasks) this.#bytes += job.sizeBytes;
-    this.#options.session.hashThread.startFor(this.#bytes);
-    const isNew = new Set(tasks);
-    for (const task of tasks) {
-      task.isShared = this.#members !== undefined && (await this.#isShared(task));
-      const isBegun = this.#files.hasTraces(task);
-      const partial = isBegun ? await this.#files.open(task) : undefined; // before a lane may do so
-      this.#queues.add(task);
-      if (isBegun && partial === undefined) {
-        this.#queues.take(task);
-        this.#outcomes.fetched(task);
-      } else if (partial?.missing().length === 0) this.#outcomes.settle(task, signal);
-    }
-    if (whole !== undefined) {
-      const waiting = new Map(Array.from(this.#queues.waiting(), (task) => [task.job, task]));
-      const jobs = this.#inOrder([...waiting.keys()], whole.placeOf);
-      this.#queues.arrange(jobs.flatMap((job) => waiting.get(job) ?? []));
-    }
-    this.#members?.add([...this.#queues.waiting()].filter((task) => isNew.has(task)));
-    this.#queues.sort();
-  }
-
-  /** Returns true if others may hear that we want a NAR: a hash map names it, or a share-key has signed it. */
-  async #isShared({ job: { torrent, info } }: Task): Promise<boolean> {
-    return torrent !== undefined || (await this.#options.held?.isShared(info)) === true;
   }
 
   /** Puts a waiting NAR before the others, since somebody wants it now. */

@@ -1,6 +1,7 @@
 /** NARs are fetched from caches while the walk that finds them still goes on. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { EventEmitter } from 'node:events';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -13,8 +14,11 @@ import { runFetch, type RunFetchResult } from '../../src/fetch/run-fetch.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
+import type { HeldNar, HeldNars } from '../../src/serve/held-nars.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { PartialSession } from '../../src/store/session.ts';
+import type { Network, NetworkOptions } from '../../src/swarm/network.ts';
+import { startMember, type MadeMember } from '../exchange/exchange-fixture.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { Lab } from '../support/lab.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
@@ -60,7 +64,7 @@ function narInfoOf({ baseName }: WrittenPath): string {
 function fetchFrom(
   { server, written, root }: Pick<Scene, 'server' | 'written' | 'root'>,
   storeDir: string,
-  options: { readonly keepGoing?: boolean; readonly signal?: AbortSignal } = {},
+  options: { readonly keepGoing?: boolean; readonly signal?: AbortSignal; readonly network?: NetworkOptions } = {},
 ): Promise<RunFetchResult> {
   return runFetch({
     roots: [root.info.storePath],
@@ -96,7 +100,8 @@ test('a small NAR comes while the walk goes on, a large one after it, and each o
   await using scene = await setScene();
   const { root, large, leaf, lab, server } = scene;
   const storeDir = await lab.folder('store');
-  const fetching = fetchFrom(scene, storeDir);
+  const network = { scope: 'lan', listen: '127.0.0.1', dht: false, lan: true, peers: [] } as const;
+  const fetching = fetchFrom(scene, storeDir, { network });
   await until(() => holdsNar(storeDir, root));
   assert.equal(requestsFor(scene, large), 0);
   scene.release();
@@ -190,8 +195,9 @@ async function opened(
   const store = await FileStore.open(await lab.folder('store'), { create: true });
   const session = stack.use(await PartialSession.open(store));
   const http = stack.use(new HttpClient());
-  const common = { store, session, http, target: undefined, tell: () => undefined, signal: noSignal };
-  return stack.use(new HeadStart({ ...common, ...options }));
+  const common = { store, session, http, network: undefined, target: undefined, signal: noSignal };
+  const quiet = { attach: async () => undefined, tell: () => undefined };
+  return stack.use(new HeadStart({ ...common, ...quiet, ...options }));
 }
 
 test('a path that the target has is not fetched', LIMIT, async () => {
@@ -273,3 +279,87 @@ test('once the plan is there, all NARs that wait come in its order', LIMIT, asyn
   await finishing;
   assert.deepEqual(new Set(server.requests.slice(SLOTS, 2 * SLOTS).map(({ url }) => url)), last);
 });
+
+/** A network that has only members. */
+function networkOf({ members, peers }: MadeMember): Network {
+  const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
+  return network as unknown as Network;
+}
+
+/** NARs that a test has been told of. Everything is shared. */
+function heldNars(): { readonly held: HeldNars; readonly added: HeldNar[] } {
+  const added: HeldNar[] = [];
+  const begin = (): object => ({ add: () => undefined, end: () => undefined });
+  const held = { isShared: async () => true, add: (nar: HeldNar) => added.push(nar), begin };
+  return { held: held as unknown as HeldNars, added };
+}
+
+test(
+  'NARs that a neighbour has come from it, in whichever turn they are found, and are offered at once',
+  LIMIT,
+  async () => {
+    await using lab = await Lab.open();
+    await using stack = new AsyncDisposableStack();
+    const written = await WrittenCache.create(await lab.folder('cache'), 'near-1');
+    const server = stack.use(await startHttpCache(written.dir));
+    const upstream = parseUpstream(server.url);
+    const paths = await Promise.all(
+      Array.from({ length: 12 }, (_, index) =>
+        written.add(`path-${index}`, { contents: randomBytes(5_000).toString('hex') }),
+      ),
+    );
+    const files = paths.map(({ info, file }) => ({ file: info.fileHash!, bytes: file }));
+    const seeder = stack.use(await startMember({ files }));
+    const client = stack.use(await startMember());
+    client.meet(seeder);
+    await until(() => client.members.open.size > 0);
+    const { held, added } = heldNars();
+    const headStart = await opened(lab, stack, { caches: () => [upstream], network: networkOf(client), held });
+    for (const [index, { info }] of paths.entries()) {
+      headStart.take(info, upstream);
+      await until(() => added.length === index + 1);
+    }
+    headStart.end();
+    await headStart.finish([...headStart.jobs.values()], { onFetched: () => undefined });
+    assert.deepEqual(
+      added.map(({ info, isOfMembers }) => [info.storePath, isOfMembers]),
+      paths.map(({ info }) => [info.storePath, true]),
+    );
+    assert.deepEqual(server.requests, []);
+  },
+);
+
+test(
+  'no NAR begins before the hash maps have answered or are late, and later ones get their torrents',
+  LIMIT,
+  async () => {
+    await using scene = await setScene();
+    await using stack = new AsyncDisposableStack();
+    const { server, root, leaf } = scene;
+    const upstream = parseUpstream(server.url);
+    const gate = Promise.withResolvers<void>();
+    const asked: NarJob[] = [];
+    let areLate = true;
+    const late = (): Promise<void> => Promise.resolve();
+    const headStart = await opened(scene.lab, stack, {
+      caches: () => [upstream],
+      attach: async (jobs) => {
+        asked.push(...jobs);
+        await gate.promise;
+        return areLate ? late : undefined;
+      },
+    });
+    headStart.take(root.info, upstream);
+    await until(() => asked.length === 1);
+    assert.deepEqual([server.requests.length, headStart.jobs.size], [0, 0]);
+    gate.resolve();
+    await until(() => headStart.jobs.size === 1);
+    areLate = false;
+    headStart.take(leaf.info, upstream);
+    await until(() => headStart.jobs.size === 2);
+    headStart.end();
+    await headStart.finish([...headStart.jobs.values()], { onFetched: () => undefined });
+    assert.deepEqual(asked, [...headStart.jobs.values()]);
+    assert.equal(headStart.torrentsLate, late, 'that of the first NAR is looked up again');
+  },
+);

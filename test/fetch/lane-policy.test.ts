@@ -29,6 +29,18 @@ suite('LanePolicy', () => {
     assert.equal(policy.upstreamMayHelp(true), true);
   });
 
+  test('NARs that are given later leave peers as much time as the first', () => {
+    const { policy, clock } = policyAt();
+    clock.ms = 10_000;
+    assert.deepEqual([policy.isEarly, policy.upstreamMayHelp(true)], [false, true]);
+    policy.onMore();
+    assert.deepEqual([policy.isEarly, policy.upstreamMayHelp(true)], [true, false]);
+    clock.ms = 11_500;
+    assert.deepEqual([policy.isEarly, policy.upstreamMayHelp(true)], [false, false]);
+    clock.ms = 13_000;
+    assert.deepEqual([policy.isEarly, policy.upstreamMayHelp(true)], [false, true]);
+  });
+
   test('once clients have kept a NAR waiting in vain, an upstream takes NARs that wait for them', () => {
     const { policy, clock, run } = policyAt();
     clock.ms = 1_500;

@@ -39,6 +39,7 @@ test('a NAR that members complete while torrents are looked up counts as fetched
     onFetched: ({ fileHash }) => fetched.add(fileHash),
     held: {
       isShared: async () => true,
+      add: () => undefined,
       begin: () => ({ add: () => undefined, end: () => undefined }),
     } as unknown as HeldNars,
     standstillMs: 5_000,

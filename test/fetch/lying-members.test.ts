@@ -57,7 +57,11 @@ async function fetchNars(
     return { fileHash, sizeBytes: bytes.length, extension: 'xz', info, storePaths: [storePath], torrent: undefined };
   });
   const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
-  const held = { isShared: async () => true, begin: () => ({ add: () => undefined, end: () => undefined }) };
+  const held = {
+    isShared: async () => true,
+    add: () => undefined,
+    begin: () => ({ add: () => undefined, end: () => undefined }),
+  };
   const scheduler = new Scheduler({
     store,
     session,

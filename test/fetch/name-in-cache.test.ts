@@ -97,7 +97,7 @@ test(
       http: stack.use(new HttpClient()),
       tell: () => undefined,
       onFetched: () => undefined,
-      held: { isShared: async () => true, begin } as unknown as HeldNars,
+      held: { isShared: async () => true, add: () => undefined, begin } as unknown as HeldNars,
     });
     await scheduler.run([job], signal);
     assert.equal(await given.promise, 'a part');

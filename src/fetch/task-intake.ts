@@ -1,0 +1,116 @@
+import type { Upstream } from '../http/upstream.ts';
+import type { HeldNars } from '../serve/held-nars.ts';
+import type { PartialSession } from '../store/session.ts';
+import type { Network } from '../swarm/network.ts';
+import type { NarJob } from './job.ts';
+import { UPSTREAM_SLOTS } from './lanes.ts';
+import type { MemberLane } from './member-lane.ts';
+import type { TaskFiles } from './task-files.ts';
+import type { TaskOutcomes } from './task-outcomes.ts';
+import type { TaskQueues, TorrentOf } from './task-queues.ts';
+import { inFetchOrder, newTask, type Task } from './task.ts';
+
+/** Returns the place of a NAR in the import, from 0 for the first to 1. */
+export type PlaceOf = (job: NarJob) => number;
+
+export interface TaskIntakeOptions {
+  readonly session: PartialSession;
+  readonly network: Network | undefined;
+  readonly upstreams: readonly Upstream[];
+  readonly held: Pick<HeldNars, 'isShared'> | undefined;
+  readonly queues: TaskQueues;
+  readonly files: TaskFiles;
+  readonly outcomes: TaskOutcomes;
+  /** Returns the lane of the members; undefined if there is none. */
+  readonly members: () => MemberLane | undefined;
+}
+
+/** Makes tasks of jobs, before a fetch or while it runs, and gives torrents to those that wait. */
+export class TaskIntake {
+  readonly #options: TaskIntakeOptions;
+  #jobs = 0;
+  #bytes = 0;
+
+  constructor(options: TaskIntakeOptions) {
+    this.#options = options;
+  }
+
+  /** Number of jobs so far. */
+  get jobs(): number {
+    return this.#jobs;
+  }
+
+  /**
+   * Queues the tasks of jobs, in the order of the fetch. Opens those that an earlier run began, and settles those that
+   * it completed.
+   *
+   * @param options.placeOf undefined: the order does not matter
+   * @param options.arrangesAll true to put all waiting tasks into this order. Default: the new ones come behind the others
+   */
+  async take(
+    jobs: readonly NarJob[],
+    signal: AbortSignal,
+    { placeOf, arrangesAll = false }: { readonly placeOf: PlaceOf | undefined; readonly arrangesAll?: boolean },
+  ): Promise<void> {
+    const { session, queues, files, outcomes, members } = this.#options;
+    this.#jobs += jobs.length;
+    for (const { sizeBytes } of jobs) this.#bytes += sizeBytes;
+    session.hashThread.startFor(this.#bytes);
+    const tasks = this.#inOrder(jobs, placeOf).map(newTask);
+    const fetched = new Set<Task>();
+    for (const task of tasks) {
+      task.isShared = members() !== undefined && (await this.#isShared(task));
+      // Opened before a lane may do so.
+      if (files.hasTraces(task) && (await files.open(task)) === undefined) fetched.add(task);
+    }
+    // From here on nothing is awaited: an upstream must not get a NAR before members are asked for it.
+    for (const task of tasks) {
+      queues.add(task);
+      if (fetched.has(task)) {
+        queues.take(task);
+        outcomes.fetched(task);
+      } else if (isComplete(task)) outcomes.settle(task, signal);
+    }
+    if (arrangesAll) this.#arrange(placeOf);
+    const isNew = new Set(tasks);
+    members()?.add([...queues.waiting()].filter((task) => isNew.has(task)));
+    queues.sort();
+  }
+
+  /** Gives torrents to NARs without one that are not begun, because a hash map was found late. */
+  async attach(torrentOf: TorrentOf, signal: AbortSignal): Promise<void> {
+    const { queues, outcomes, members } = this.#options;
+    const taken = await queues.takeWithTorrents(torrentOf);
+    await Promise.all(taken.map(async ({ task }) => members()?.pause(task)));
+    for (const { task, torrent } of taken) {
+      if (task.partial === undefined) task.job.torrent = torrent; // otherwise members have begun it
+      task.isShared = true;
+      queues.queue(task);
+    }
+    const tasks = taken.map(({ task }) => task);
+    members()?.add(tasks.filter((task) => !isComplete(task)));
+    for (const task of tasks.filter(isComplete)) outcomes.settle(task, signal); // completed meanwhile
+  }
+
+  #arrange(placeOf: PlaceOf | undefined): void {
+    const { queues } = this.#options;
+    const waiting = new Map(Array.from(queues.waiting(), (task) => [task.job, task]));
+    queues.arrange(this.#inOrder([...waiting.keys()], placeOf).flatMap((job) => waiting.get(job) ?? []));
+  }
+
+  #inOrder(jobs: readonly NarJob[], placeOf: PlaceOf | undefined): NarJob[] {
+    const { network, upstreams } = this.#options;
+    const atOnce = upstreams.length === 0 ? 1 : UPSTREAM_SLOTS;
+    // Several machines that fetch in the same order would each ask the upstream for the same NARs.
+    return inFetchOrder(jobs, (network?.members.open.size ?? 0) > 1 ? undefined : placeOf, atOnce);
+  }
+
+  /** Returns true if others may hear that we want a NAR: a hash map names it, or a share-key has signed it. */
+  async #isShared({ job: { torrent, info } }: Task): Promise<boolean> {
+    return torrent !== undefined || (await this.#options.held?.isShared(info)) === true;
+  }
+}
+
+function isComplete({ partial }: Task): boolean {
+  return partial?.missing().length === 0;
+}
