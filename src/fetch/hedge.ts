@@ -13,6 +13,8 @@ const AHEAD = 1.25;
 /** Time from one trial of a source to the next; doubled with each lost trial. */
 const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
+/** Time from one lost trial to the next while no source sends anything. Nothing is taken from a source that stands still. */
+const SILENT_TRIAL_EVERY_MS = 5_000;
 
 /** A transfer from one source. */
 export interface Flow {
@@ -59,19 +61,30 @@ export class TrialGate {
   #isOpen = false;
   #notBeforeMs = -Infinity;
   #everyMs = TRIAL_EVERY_MS;
+  /** True if the line was silent when the trial began: then it says nothing about the source. */
+  #isOfSilence = false;
+  #silentNotBeforeMs = -Infinity;
 
-  mayTry(nowMs: number): boolean {
-    return !this.#isOpen && nowMs >= this.#notBeforeMs;
+  /** @param isLineSilent true if no source has sent anything for a second: earlier lost trials do not count then */
+  mayTry(nowMs: number, isLineSilent = false): boolean {
+    if (this.#isOpen) return false;
+    return nowMs >= this.#notBeforeMs || (isLineSilent && nowMs >= this.#silentNotBeforeMs);
   }
 
-  begin(): void {
+  begin(isLineSilent = false): void {
     this.#isOpen = true;
+    this.#isOfSilence = isLineSilent;
   }
 
   /** Ends a trial. `void`: without a result, since the source does not have the file. */
   end(outcome: 'won' | 'lost' | 'void', nowMs: number): void {
     this.#isOpen = false;
     if (outcome === 'void') return;
+    if (outcome === 'lost' && this.#isOfSilence) {
+      this.#silentNotBeforeMs = nowMs + SILENT_TRIAL_EVERY_MS;
+      this.#notBeforeMs = Math.max(this.#notBeforeMs, this.#silentNotBeforeMs);
+      return;
+    }
     this.#notBeforeMs = nowMs + this.#everyMs;
     this.#everyMs = outcome === 'won' ? TRIAL_EVERY_MS : Math.min(this.#everyMs * 2, MAX_TRIAL_EVERY_MS);
   }

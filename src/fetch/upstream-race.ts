@@ -124,7 +124,7 @@ export class UpstreamRace {
       ended: Promise.resolve() as never,
     };
     rate.begin(now);
-    if (isTrial) gate.begin();
+    if (isTrial) gate.begin(this.#options.isLineSilent());
     const onBytes = (bytes: number): void => {
       const atMs = performance.now();
       lap.bytes += bytes;
@@ -157,8 +157,9 @@ export class UpstreamRace {
     const now = performance.now();
     const flow = { ageMs: now - first.beganAtMs, rate: first.meter.rate(now), leftBytes: leftBytes() };
     const { rate, gate } = order.meritOf(next);
-    const candidate = { rate: rate.rate(now), flows: rate.flows, mayTry: gate.mayTry(now) };
-    const challenge = challengeOf(flow, candidate, isLineSilent());
+    const isSilent = isLineSilent();
+    const candidate = { rate: rate.rate(now), flows: rate.flows, mayTry: gate.mayTry(now, isSilent) };
+    const challenge = challengeOf(flow, candidate, isSilent);
     if (challenge !== undefined) this.#begin(challenge === 'trial');
   }
 

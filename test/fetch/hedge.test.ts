@@ -53,6 +53,21 @@ test('there is one trial at a time, and lost trials become rarer', () => {
   }
 });
 
+test('while no source sends anything, lost trials do not count, and the next one is five seconds after the last', () => {
+  const gate = new TrialGate();
+  gate.begin();
+  gate.end('lost', 0);
+  assert.deepEqual([gate.mayTry(2_000), gate.mayTry(2_000, true)], [false, true]);
+  gate.begin(true);
+  assert.equal(gate.mayTry(3_000, true), false, 'one at a time');
+  gate.end('lost', 5_000);
+  assert.deepEqual([gate.mayTry(9_999, true), gate.mayTry(10_000, true), gate.mayTry(10_000)], [false, true, false]);
+  assert.equal(gate.mayTry(15_000), true, 'it has not become rarer');
+  gate.begin(true);
+  gate.end('won', 15_000);
+  assert.deepEqual([gate.mayTry(44_999), gate.mayTry(45_000)], [false, true]);
+});
+
 test('the rate of a source counts only the time in which it worked', () => {
   const rate = new SourceRate();
   rate.begin(0);

@@ -18,6 +18,7 @@ interface Scene {
   readonly second: HttpCache;
   /** Fetches the NAR to its end, and checks every byte. */
   readonly fetch: (options?: { limit?: RateLimit; isLineSilent?: () => boolean }) => Promise<void>;
+  readonly order: UpstreamOrder;
 }
 
 async function scene(t: TestContext, sizeBytes: number, faults: readonly (readonly Fault[])[]): Promise<Scene> {
@@ -30,17 +31,19 @@ async function scene(t: TestContext, sizeBytes: number, faults: readonly (readon
     await Promise.all(caches.map((cache) => cache.stop()));
   });
   const upstreams = caches.map(({ url }) => parseUpstream(url));
+  const order = new UpstreamOrder(upstreams);
   const [first, second] = caches;
   assert.ok(first !== undefined && second !== undefined);
   return {
     first,
     second,
+    order,
     async fetch({ limit = new RateLimit(), isLineSilent = () => false } = {}) {
       await using partial = await PartialNar.open(join(dir, 'partial'), job);
       const nothing = (): void => undefined;
       await fetchFromUpstreams(job, partial, {
         upstreams,
-        order: new UpstreamOrder(upstreams),
+        order,
         http,
         limit,
         tried: new Set([job.fileHash]),
@@ -75,6 +78,15 @@ suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
       assert.equal(first.requests.length, 1);
       assert.ok(second.bytesSent() >= 295_000);
     }
+  });
+
+  test('an upstream that falls silent loses at once, too, if it was faster a moment ago', async (t) => {
+    const { order, fetch } = await scene(t, 300_000, [[{ kind: 'stall', afterBytes: 5_000 }], []]);
+    const [first, second] = order.upstreams.map((upstream) => order.meritOf(upstream));
+    second?.gate.begin();
+    second?.gate.end('lost', performance.now());
+    await fetch({ isLineSilent: () => true });
+    assert.equal(first?.isFailing, false, 'it was overtaken before it counted as stalled');
   });
 
   test('a second upstream that is slower, lacks the NAR or fails changes nothing', async (t) => {
