@@ -18,12 +18,16 @@ import { UpstreamOrder } from './upstream-order.ts';
  * would hold the line for what an import needs last.
  */
 const MAX_BYTES = 1024 * 1024;
-/** Milliseconds from the first path on. A walk that ends sooner has no round trips to save, and this would slow it down. */
-const SHORT_WALK_MS = 150;
 /**
- * Milliseconds from the start for neighbours to answer our announcement: many of them spread their answers over a
- * quarter of a second. Those that have answered by then are asked before any cache.
+ * Part of its time for which this process is busy. Below this, the walk waits for round trips, which leaves time for
+ * NARs. Above it, further work would only slow the walk down.
  */
+const BUSY = 0.5;
+/**
+ * Milliseconds from the start for neighbours to answer our announcement. Many of them spread their answers over a quarter
+ * of a second, so the first one comes soon. Those that have answered by then are asked before any cache.
+ */
+const NO_NEIGHBOUR_MS = 150;
 const NEIGHBOURS_MS = 300;
 /** Milliseconds in which found paths gather: their claims are written to the disk, and Nix is asked for them. */
 const GATHER_MS = 25;
@@ -144,7 +148,7 @@ export class HeadStart implements AsyncDisposable {
 
   async #begin(): Promise<void> {
     while (this.#found.length > 0) {
-      await sleep(this.#pauseMs, undefined, { signal: this.#over.signal });
+      await this.#pause();
       const found = this.#found;
       this.#found = [];
       const jobs = await this.#needed(found);
@@ -163,12 +167,22 @@ export class HeadStart implements AsyncDisposable {
     }
   }
 
-  /** Milliseconds until the next NARs are begun. */
-  get #pauseMs(): number {
-    if (this.#running !== undefined) return GATHER_MS;
-    const mayMeet = this.#options.network?.discovery.mayMeetNeighbours === true;
-    const forNeighboursMs = mayMeet ? this.#createdAtMs + NEIGHBOURS_MS - performance.now() : 0;
-    return Math.max(SHORT_WALK_MS, forNeighboursMs);
+  /** Lets paths gather. Before the first NARs, also waits for neighbours, and for a moment in which the walk leaves time. */
+  async #pause(): Promise<void> {
+    for (;;) {
+      const before = performance.eventLoopUtilization();
+      await sleep(GATHER_MS, undefined, { signal: this.#over.signal });
+      const isBusy = performance.eventLoopUtilization(before).utilization > BUSY;
+      if (this.#running !== undefined || (!isBusy && performance.now() > this.#neighboursUntilMs)) return;
+    }
+  }
+
+  /** Time until which more neighbours may be about to answer. */
+  get #neighboursUntilMs(): number {
+    const { network } = this.#options;
+    if (network?.discovery.mayMeetNeighbours !== true) return -Infinity;
+    const isAnyThere = network.members.open.size > 0 || network.members.isMeeting;
+    return this.#createdAtMs + (isAnyThere ? NEIGHBOURS_MS : NO_NEIGHBOUR_MS);
   }
 
   /** Claims NARs, and returns those that neither the target nor the store has. */
