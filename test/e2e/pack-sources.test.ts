@@ -21,6 +21,14 @@ describe('pack for a rebuild without internet', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
+  const trust = (): string[] => ['--trusted-public-key', made.publicKey];
+  /** Unpacks a disk and imports from it. Returns the Nix store. */
+  const unpacked = async (disk: string): Promise<string> => {
+    const [store, target] = [await lab.folder('store'), await lab.folder('target')];
+    const run = await lab.run(['unpack', disk, '--store', store, '--import', '--to', target, ...trust()]);
+    assert.equal(run.status, 0, run.stderr);
+    return target;
+  };
   const namesIn = async (dir: string): Promise<string[]> =>
     [...(await readNarInfos(dir)).values()].map(({ storePath }) => storePath.slice(44)).toSorted();
 
@@ -91,19 +99,7 @@ describe('pack for a rebuild without internet', { concurrency: 2 }, () => {
     assert.equal((await host.machine.run(['add', ...paths])).status, 0);
     const packed = await host.machine.run(['pack', 'system', usb]);
     assert.equal(packed.status, 0, packed.stderr);
-    const other = await lab.folder('other');
-    const trust = ['--trusted-public-key', made.publicKey];
-    const taken = await lab.run([
-      'unpack',
-      usb,
-      '--store',
-      await lab.folder('store'),
-      '--import',
-      '--to',
-      other,
-      ...trust,
-    ]);
-    assert.equal(taken.status, 0, taken.stderr);
+    const other = await unpacked(usb);
     for (const path of [...paths, tool]) assert.ok(requisites(other, path).includes(path));
   });
 
@@ -128,22 +124,10 @@ describe('pack for a rebuild without internet', { concurrency: 2 }, () => {
     const paths = [archive.path, archive.inputs['other']?.path ?? ''];
     const usb = await lab.folder('usb');
     const flags = ['--store', await lab.folder('store'), '--from', cache, '--scope', 'off', ...ALONE];
-    const trust = ['--trusted-public-key', made.publicKey];
-    const run = await lab.run(['pack', ...paths, usb, ...flags, ...trust]);
+    const run = await lab.run(['pack', ...paths, usb, ...flags, ...trust()]);
     assert.equal(run.status, 0, run.stderr);
     assert.equal((await readNarInfos(usb)).size, 2);
-    const other = await lab.folder('other');
-    const taken = await lab.run([
-      'unpack',
-      usb,
-      '--store',
-      await lab.folder('store'),
-      '--import',
-      '--to',
-      other,
-      ...trust,
-    ]);
-    assert.equal(taken.status, 0, taken.stderr);
+    const other = await unpacked(usb);
     for (const path of paths) assert.deepEqual(requisites(other, path), [path]);
     assert.match(await readFile(join(other, paths[1] ?? '', 'flake.nix'), 'utf8'), /word = "hello"/);
   });

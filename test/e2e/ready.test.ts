@@ -4,9 +4,9 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { assertFailure, Lab, type Run } from '../support/lab.ts';
-import { cacheModel, modelFlake, type ModelPaths } from '../support/model-flake.ts';
-import { ReadyHost } from '../support/ready-host.ts';
+import { assertFailure, type Lab, type Run } from '../support/lab.ts';
+import type { ModelPaths } from '../support/model-flake.ts';
+import { openModelLab, ReadyHost } from '../support/ready-host.ts';
 
 /** Port of the daemon's substituter. Nobody listens there: `ready` asks the file store itself. */
 const DAEMON = 'http://127.0.0.1:16275';
@@ -17,11 +17,7 @@ describe('narswarm ready', { concurrency: 3 }, () => {
   let paths: ModelPaths;
 
   before(async () => {
-    lab = await Lab.open();
-    made = await lab.closure([5_000]);
-    const model = await modelFlake(await lab.folder('model'));
-    lab.use(model.site);
-    paths = await cacheModel(made, model);
+    ({ lab, made, paths } = await openModelLab());
   });
   after(() => lab[Symbol.asyncDispose]());
 

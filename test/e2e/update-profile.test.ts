@@ -5,13 +5,10 @@ import { readdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import type { MadeClosure } from '../../src/demo/closure.ts';
-import type { StorePath } from '../../src/nix/brands.ts';
 import type { PackageChange } from '../../src/nix/package-changes.ts';
 import { collectGarbageOf, isValidIn } from '../support/collect-garbage.ts';
-import { nextGeneration } from '../support/generations.ts';
 import { assertFailure, Lab } from '../support/lab.ts';
-import { machineWithCache, updated, type Machine, type Subscribed } from '../support/update-lab.ts';
+import { importingMachine, updated, type ImportingMachine, type Machine } from '../support/update-lab.ts';
 
 const BLOBS = [5_000, 20_000];
 
@@ -22,29 +19,9 @@ describe('an imported subscription', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  interface Scene {
-    readonly made: MadeClosure;
-    readonly machine: Machine;
-    readonly target: string;
-    readonly profile: string;
-    readonly list: string;
-    readonly subscribed: Subscribed;
-    readonly next: () => Promise<StorePath>;
-  }
-  const scene = async (): Promise<Scene> => {
-    const made = await lab.closure(BLOBS);
-    const list = join(await lab.folder('lists'), 'list');
-    await writeFile(list, made.root);
-    const target = `local?root=${await lab.folder('target')}`;
+  const scene = async (): Promise<ImportingMachine & { readonly profile: string }> => {
     const profile = join(await lab.folder('profiles'), 'night');
-    const subscribed = { source: list, import: true, to: target, profile };
-    const { machine } = await machineWithCache(lab, made, subscribed);
-    const next = async (): Promise<StorePath> => {
-      const { root } = await nextGeneration(made, BLOBS.length - 1, 50_000);
-      await writeFile(list, root);
-      return root;
-    };
-    return { made, machine, target, profile, list, subscribed, next };
+    return { ...(await importingMachine(lab, BLOBS, { profile })), profile };
   };
   const update = async (machine: Machine) => {
     const run = await machine.update();

@@ -4,9 +4,9 @@ import { writeFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { collectGarbageOf, isValidIn } from '../support/collect-garbage.ts';
-import { assertFailure, Lab } from '../support/lab.ts';
-import { cacheModel, modelFlake, type ModelPaths } from '../support/model-flake.ts';
-import { ReadyHost } from '../support/ready-host.ts';
+import { assertFailure, type Lab } from '../support/lab.ts';
+import type { ModelPaths } from '../support/model-flake.ts';
+import { openModelLab, ReadyHost } from '../support/ready-host.ts';
 
 describe('updates of what is to be ready', { concurrency: 3 }, () => {
   let lab: Lab;
@@ -14,11 +14,7 @@ describe('updates of what is to be ready', { concurrency: 3 }, () => {
   let paths: ModelPaths;
 
   before(async () => {
-    lab = await Lab.open();
-    made = await lab.closure([5_000]);
-    const model = await modelFlake(await lab.folder('model'));
-    lab.use(model.site);
-    paths = await cacheModel(made, model);
+    ({ lab, made, paths } = await openModelLab());
   });
   after(() => lab[Symbol.asyncDispose]());
 

@@ -3,15 +3,19 @@ import assert from 'node:assert/strict';
 import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { baseNameOf } from '../../src/nix/store-path.ts';
 import { listRoots, type KeptRoot } from '../../src/subscription/gc-roots.ts';
 import { collectGarbageOf, collectingNix, isValidIn } from '../support/collect-garbage.ts';
-import { nextGeneration } from '../support/generations.ts';
 import { ALONE, assertFailure, Lab, requisites, type CliEvent } from '../support/lab.ts';
 import { startNixDaemon } from '../support/nix-daemon.ts';
-import { machineWithCache, updated, type Machine, type Subscribed } from '../support/update-lab.ts';
+import {
+  importingMachine,
+  updated,
+  type ImportingMachine,
+  type Machine,
+  type Subscribed,
+} from '../support/update-lab.ts';
 
 const BLOBS = [5_000, 20_000];
 const PATHS = 2 * BLOBS.length;
@@ -23,27 +27,7 @@ describe('after an update', { concurrency: 3 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  interface Scene {
-    readonly made: MadeClosure;
-    readonly machine: Machine;
-    readonly target: string;
-    /** Makes the next generation of the closure. */
-    readonly next: () => Promise<StorePath>;
-  }
-  /** A machine that imports what a list names. @param to also sets the target, if its default store is meant */
-  const scene = async (more: Partial<Subscribed> = {}): Promise<Scene> => {
-    const made = await lab.closure(BLOBS);
-    const list = join(await lab.folder('lists'), 'list');
-    await writeFile(list, made.root);
-    const target = `local?root=${await lab.folder('target')}`;
-    const { machine } = await machineWithCache(lab, made, { source: list, import: true, to: target, ...more });
-    const next = async (): Promise<StorePath> => {
-      const { root } = await nextGeneration(made, BLOBS.length - 1, 20_000);
-      await writeFile(list, root);
-      return root;
-    };
-    return { made, machine, target, next };
-  };
+  const scene = (more: Partial<Subscribed> = {}): Promise<ImportingMachine> => importingMachine(lab, BLOBS, more);
   const updateWell = async (machine: Machine, args: readonly string[] = [], env = {}): Promise<void> => {
     const run = await machine.update(args, { env });
     assert.equal(run.status, 0, run.stderr);

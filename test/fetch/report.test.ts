@@ -11,6 +11,20 @@ function after(...events: readonly FetchEvent[]): Progress {
   return progress;
 }
 
+/** Returns a progress, and a function that gives it an event at a time of its clock. */
+function timed(t: TestContext): { progress: Progress; at: (ms: number, event: FetchEvent) => void } {
+  let nowMs = 0;
+  t.mock.method(performance, 'now', () => nowMs);
+  const progress = new Progress();
+  return {
+    progress,
+    at: (ms, event) => {
+      nowMs = ms;
+      progress.take(event);
+    },
+  };
+}
+
 function fetched(sizeBytes: number, nar = 'nar'): FetchEvent {
   return { type: 'nar-fetched', nar, sizeBytes };
 }
@@ -67,13 +81,7 @@ test('a NAR counts for the group that has sent most of it', () => {
 });
 
 test('the time of the walk and of the import is not that of the download', (t: TestContext) => {
-  let nowMs = 0;
-  t.mock.method(performance, 'now', () => nowMs);
-  const progress = new Progress();
-  const at = (ms: number, event: FetchEvent): void => {
-    nowMs = ms;
-    progress.take(event);
-  };
+  const { progress, at } = timed(t);
   at(0, { type: 'walking' });
   at(1_000, { type: 'downloading', nars: 1, bytes: 1_000 });
   at(3_000, fromCache(1_000));
@@ -86,13 +94,7 @@ test('the time of the walk and of the import is not that of the download', (t: T
 });
 
 test('a download that begins beside the walk is one, from its first NAR to its last byte', (t: TestContext) => {
-  let nowMs = 0;
-  t.mock.method(performance, 'now', () => nowMs);
-  const progress = new Progress();
-  const at = (ms: number, event: FetchEvent): void => {
-    nowMs = ms;
-    progress.take(event);
-  };
+  const { progress, at } = timed(t);
   at(0, { type: 'walking' });
   at(1_000, { type: 'downloading', nars: 1, bytes: 400 });
   at(2_000, fromCache(400));

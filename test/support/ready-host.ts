@@ -4,9 +4,18 @@ import { rename } from 'node:fs/promises';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache, type HttpCache } from './http-cache.ts';
-import { ALONE, type Lab, type Run } from './lab.ts';
+import { ALONE, Lab, type Run } from './lab.ts';
 import { Machine } from './machine.ts';
-import { BUILDS, modelFlake, type ModelFlake } from './model-flake.ts';
+import { BUILDS, cacheModel, modelFlake, type ModelFlake, type ModelPaths } from './model-flake.ts';
+
+/** Opens a laboratory with a cache that has what a rebuild of the model flake needs. */
+export async function openModelLab(): Promise<{ lab: Lab; made: MadeClosure; paths: ModelPaths }> {
+  const lab = await Lab.open();
+  const made = await lab.closure([5_000]);
+  const model = await modelFlake(await lab.folder('model'));
+  lab.use(model.site);
+  return { lab, made, paths: await cacheModel(made, model) };
+}
 
 export class ReadyHost {
   readonly model: ModelFlake;

@@ -4,7 +4,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { StorePath } from '../../src/nix/brands.ts';
 import type { SubscriptionState } from '../../src/subscription/state.ts';
+import { nextGeneration } from './generations.ts';
 import { startHttpCache, type HttpCache } from './http-cache.ts';
 import { ALONE, type CliEvent, type CliProcess, type Lab, type ProcessOptions, type Run } from './lab.ts';
 
@@ -107,6 +109,43 @@ export async function machineWithCache(
   const cache = lab.use(await startHttpCache(cacheDir));
   const flags = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', made.publicKey];
   return { machine: await Machine.of(lab, { desktop: { source: made.root, ...more } }, flags, store), cache };
+}
+
+/** A machine that imports the closure that a list names. */
+export interface ImportingMachine {
+  readonly made: MadeClosure;
+  readonly machine: Machine;
+  /** The Nix store that it imports into. */
+  readonly target: string;
+  readonly list: string;
+  readonly subscribed: Subscribed;
+  /** Makes the next generation of the closure, which has a larger last blob, and puts it into the list. */
+  readonly next: () => Promise<StorePath>;
+}
+
+/**
+ * Makes a machine that imports a closure into a Nix store of its own.
+ *
+ * @param blobs sizes in bytes
+ * @param more of the subscription. `to` undefined: it imports into the default store
+ */
+export async function importingMachine(
+  lab: Lab,
+  blobs: readonly number[],
+  more: Partial<Subscribed> = {},
+): Promise<ImportingMachine> {
+  const made = await lab.closure(blobs);
+  const list = join(await lab.folder('lists'), 'list');
+  await writeFile(list, made.root);
+  const target = `local?root=${await lab.folder('target')}`;
+  const subscribed = { source: list, import: true, to: target, ...more };
+  const { machine } = await machineWithCache(lab, made, subscribed);
+  const next = async (): Promise<StorePath> => {
+    const { root } = await nextGeneration(made, blobs.length - 1, 50_000);
+    await writeFile(list, root);
+    return root;
+  };
+  return { made, machine, target, list, subscribed, next };
 }
 
 /** Returns the event of a subscription, the only one unless it is named. Fails the test if there is none. */
