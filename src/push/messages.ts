@@ -64,7 +64,9 @@ const FromHost = v.variant('type', [
   v.object({
     type: v.literal('done'),
     paths: count,
+    /** Bytes of NARs that came now, and of those that an interrupted push had left. */
     bytes: count,
+    kept: count,
     /** Bytes that came from the pushing machine; the rest came from other hosts. */
     ofPush: count,
     durationMs: v.number(),

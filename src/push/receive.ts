@@ -87,6 +87,8 @@ class Reception implements AsyncDisposable {
   /** The fetches, one after another. */
   #last: Promise<void> = Promise.resolve();
   #paths = 0;
+  /** Bytes of NARs that were whole here before. */
+  #heldBytes = 0;
   #tunnelPort = 0;
   /** Records that no fetch has begun with. */
   #waiting: string[] = [];
@@ -179,8 +181,14 @@ class Reception implements AsyncDisposable {
     const infos = this.#records.add(this.#waiting.splice(0));
     if (infos.length === 0) return;
     if (!trusts) await this.#assertAccepted(infos);
+    const onWarning = (warning: Warning): void =>
+      this.#say({ type: 'warning', text: this.#options.warningInWords(warning) });
     const tell = tellBoth(this.#progress, {
-      onWarning: (warning) => this.#say({ type: 'warning', text: this.#options.warningInWords(warning) }),
+      tell: (event) => {
+        if (event.type === 'planned') this.#heldBytes += event.plan.storeBytes;
+        else if (event.type === 'warning') onWarning(event.warning);
+      },
+      onWarning,
     });
     await workplace.prefetch(
       {
@@ -222,7 +230,8 @@ class Reception implements AsyncDisposable {
       .reduce((sum, [, { bytes }]) => sum + bytes, 0);
     const { peerBytes: bytes, durationMs } = this.#progress;
     this.isDone = true;
-    this.#say({ type: 'done', paths: this.#paths, bytes, ofPush, durationMs });
+    const kept = this.#heldBytes + this.#progress.keptBytes;
+    this.#say({ type: 'done', paths: this.#paths, bytes, kept, ofPush, durationMs });
   }
 
   #tell(): void {

@@ -1,11 +1,14 @@
 /** One deploy host and several servers with an sshd: what is pushed reaches all of them. */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { existsSync } from 'node:fs';
-import { Lab, type Run } from '../support/lab.ts';
+import { Lab, type ProcessOptions, type Run } from '../support/lab.ts';
 import { Lan, type Host } from '../support/namespaces.ts';
-import { makeSshUser, SshHost, type SshUser } from '../support/ssh-host.ts';
+import { makeSshUser, SshHost, type SshHostOptions, type SshUser } from '../support/ssh-host.ts';
 
 const PATHS = 4;
 
@@ -19,26 +22,135 @@ suite('a push', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  function push(deploy: Host, ...args: readonly string[]): Promise<Run> {
-    return lab.run(['push', made.root, ...args], {
-      wrapper: deploy.wrapper,
-      env: { NIX_REMOTE: `local?root=${made.buildStore}`, NIX_SSHOPTS: user.sshOptions },
-    });
-  }
+  const as = (deploy: Host): ProcessOptions => ({
+    wrapper: deploy.wrapper,
+    env: {
+      NIX_REMOTE: `local?root=${made.buildStore}`,
+      NIX_SSHOPTS: user.sshOptions,
+      STATE_DIRECTORY: stateOf(deploy),
+    },
+  });
+  const stateOf = (deploy: Host): string => join(lab.dir, deploy.namespace);
+  const push = (deploy: Host, ...args: readonly string[]): Promise<Run> =>
+    lab.run(['push', made.root, ...args], as(deploy));
+  const serve = (host: Host, options: Partial<SshHostOptions> = {}): Promise<SshHost> =>
+    SshHost.start(lab, host, { user, trustedKeys: [made.publicKey], ...options });
 
-  test('two servers get the closure', async () => {
+  test('two servers get the closure, and a third one has it already', async () => {
     await using lan = Lan.open();
     const deploy = lan.host('deploy');
-    const trustedKeys = [made.publicKey];
-    const servers = await Promise.all(
-      ['a', 'b'].map((name) => SshHost.start(lab, lan.host(name), { user, trustedKeys })),
-    );
-    const run = await push(deploy, ...servers.map(({ name }) => name));
+    const [a, b] = await Promise.all([serve(lan.host('a')), serve(lan.host('b'))]);
+    const dry = await push(deploy, a.name, b.name, '--dry-run');
+    assert.deepEqual([dry.status, dry.event('lacking')['paths']], [0, PATHS], dry.stderr);
+    const first = await push(deploy, a.name);
+    assert.equal(first.status, 0, first.stderr);
+    const run = await push(deploy, a.name, b.name);
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual(run.event('pushed'), { ...run.event('pushed'), hosts: 2, complete: 2 });
-    for (const server of servers) {
+    const paths = new Map(
+      run.events.flatMap(({ event, host, paths: count }) => (event === 'host-done' ? [[host, count]] : [])),
+    );
+    assert.deepEqual([paths.get(a.name), paths.get(b.name)], [0, PATHS]);
+    for (const server of [a, b]) {
       assert.equal(server.requisites(made.root).length, PATHS);
       assert.ok(!existsSync(server.incoming), 'what was imported is left');
     }
+    assert.deepEqual(await readdir(join(stateOf(deploy), 'push/outgoing')), [], 'what was exported is left');
+  });
+
+  test('without a signature that their Nix trusts, servers refuse before anything is downloaded', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const server = await serve(lan.host('a'), { trustedKeys: [] });
+    const run = await push(deploy, server.name);
+    assert.equal(run.status, 12, run.stderr);
+    assert.match(run.stderr, /lacks a signature by a key that its Nix trusts.*--no-check-sigs/s);
+    assert.ok(!run.events.some(({ event }) => event === 'progress'));
+    const onWord = await push(deploy, server.name, '--no-check-sigs');
+    assert.equal(onWord.status, 0, onWord.stderr);
+    assert.equal(server.requisites(made.root).length, PATHS);
+  });
+
+  test('servers without narswarm run a copy; without Node they say what is missing', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const bare = { PATH: '/usr/bin:/bin' };
+    const [a, b] = await Promise.all([
+      serve(lan.host('a'), { programs: ['node'], env: bare }),
+      serve(lan.host('b'), { programs: [], env: bare }),
+    ]);
+    const run = await push(deploy, a.name, b.name);
+    assert.equal(run.status, 12, run.stderr);
+    assert.match(run.stderr, new RegExp(`${b.name}: it has neither this version of narswarm nor Node 24`));
+    assert.equal(a.requisites(made.root).length, PATHS);
+  });
+
+  test('servers that nobody reaches otherwise get everything through ssh', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy', { firewall: {} });
+    const server = await serve(lan.host('a', { firewall: { tcp: [22] } }));
+    const run = await push(deploy, server.name);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(server.requisites(made.root).length, PATHS);
+  });
+
+  test('a server that refuses and one that is off leave the others alone, and are named', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const [a, b] = await Promise.all([serve(lan.host('a')), serve(lan.host('b'), { config: ['AllowUsers nobody'] })]);
+    const off = `root@${lan.host('off').ipv4}`;
+    const run = await push(deploy, a.name, b.name, off);
+    assert.equal(run.status, 12, run.stderr);
+    assert.match(run.stderr, new RegExp(`${b.name}: .*Permission denied`));
+    assert.match(run.stderr, new RegExp(`${off}: .*Connection refused`));
+    assert.equal(a.requisites(made.root).length, PATHS);
+  });
+});
+
+suite('a push of a large closure', { concurrency: 1 }, () => {
+  const RATE = { upKbit: 8_000, downKbit: 8_000 };
+  let lab: Lab;
+  let made: MadeClosure;
+  let user: SshUser;
+  before(async () => {
+    lab = await Lab.open();
+    [made, user] = await Promise.all([lab.closure([2_000_000, 2_000_000]), makeSshUser(lab)]);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  const as = (deploy: Host): ProcessOptions => ({
+    wrapper: deploy.wrapper,
+    env: { NIX_REMOTE: `local?root=${made.buildStore}`, NIX_SSHOPTS: user.sshOptions },
+  });
+  const serve = (host: Host): Promise<SshHost> => SshHost.start(lab, host, { user, trustedKeys: [made.publicKey] });
+  const hasBytes = ({ bytes }: Readonly<Record<string, unknown>>): boolean => Number(bytes) > 0;
+
+  test('a server that dies in the middle leaves the others alone', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy', RATE);
+    const [a, b] = await Promise.all([serve(lan.host('a')), serve(lan.host('b'))]);
+    const running = lab.start(['push', made.root, a.name, b.name], as(deploy));
+    await running.event('progress', (event) => event['host'] === b.name && hasBytes(event));
+    b.host.signal('SIGKILL');
+    const run = await running.end();
+    assert.equal(run.status, 12, run.stderr);
+    assert.match(run.stderr, new RegExp(`${b.name}: `));
+    assert.equal(a.requisites(made.root).length, PATHS);
+  });
+
+  test('an interrupted push ends the processes on the servers, and the next one continues', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy', RATE);
+    const a = await serve(lan.host('a'));
+    const running = lab.start(['push', made.root, a.name], as(deploy));
+    await running.event('progress', hasBytes);
+    assert.equal((await running.stop('SIGINT')).status, 130);
+    while (a.runs('receive')) await sleep(20);
+    assert.ok(existsSync(a.incoming), 'what had arrived is gone');
+    const run = await lab.run(['push', made.root, a.name], as(deploy));
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(a.requisites(made.root).length, PATHS);
+    const { bytes, kept } = run.event('host-done');
+    assert.ok(Number(kept) > 0, `${String(bytes)} bytes came again`);
   });
 });

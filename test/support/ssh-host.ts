@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,6 +34,8 @@ export interface SshHostOptions {
   readonly programs?: readonly ('narswarm' | 'node')[];
   /** Keys that its Nix trusts. Default: none. */
   readonly trustedKeys?: readonly string[];
+  /** Further variables of its shells. Default: none. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Further lines of sshd_config. Default: none. */
   readonly config?: readonly string[];
 }
@@ -75,7 +77,7 @@ export class SshHost {
     await writeFile(authorized, await readFile(options.user.publicKeyFile));
     await chmod(authorized, 0o600);
     const env = {
-      PATH: `${bin}:${process.env['PATH'] ?? ''}`,
+      PATH: `${bin}:${options.env?.['PATH'] ?? process.env['PATH'] ?? ''}`,
       STATE_DIRECTORY: join(dir, 'state'),
       XDG_CACHE_HOME: join(dir, 'cache'),
       NARSWARM_CONFIG: lab.configFile,
@@ -111,6 +113,18 @@ export class SshHost {
   /** The file store of what is arriving. */
   get incoming(): string {
     return join(this.dir, 'state/push/incoming');
+  }
+
+  /** Returns true if a process with this word on its command line runs there. */
+  runs(word: string): boolean {
+    const { stdout } = spawnSync('ip', ['netns', 'pids', this.host.namespace], { encoding: 'utf8' });
+    return stdout.split('\n').some((pid) => {
+      try {
+        return pid !== '' && readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(word);
+      } catch {
+        return false; // it has ended
+      }
+    });
   }
 
   /** Returns the closure of a path in its Nix store. Fails if it is not valid. */
