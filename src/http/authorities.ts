@@ -1,22 +1,24 @@
 /** Certificates of the authorities that vouch for https servers. */
 
 import { readFile } from 'node:fs/promises';
-import tls from 'node:tls';
+import type { SecureContext } from 'node:tls';
 import { NarswarmError } from '../errors.ts';
 
 /**
- * Reads the certificates once for all connections: parsing a system's bundle takes 10 ms.
+ * Reads the certificates once for all connections: parsing a system's bundle takes 10 ms. Loads `node:tls` only now, since it
+ * parses Node's own certificates in a thread of its own.
  *
  * @param caFile PEM; certificates of NODE_EXTRA_CA_CERTS are added. Undefined: the certificates of Node
  * @returns undefined for Node's defaults
  * @throws NarswarmError HTTP_FAILED, naming the file, if it cannot be read or has no certificates
  */
-export async function loadAuthorities(caFile: string | undefined): Promise<tls.SecureContext | undefined> {
+export async function loadAuthorities(caFile: string | undefined): Promise<SecureContext | undefined> {
   if (caFile === undefined) return undefined;
   try {
     const ca = await readFile(caFile, 'utf8');
     if (!ca.includes('-----BEGIN ')) throw new Error('it has no certificate');
-    return tls.createSecureContext({ ca: [ca, ...tls.getCACertificates('extra')] });
+    const { createSecureContext, getCACertificates } = await import('node:tls');
+    return createSecureContext({ ca: [ca, ...getCACertificates('extra')] });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new NarswarmError(

@@ -7,7 +7,16 @@ import { ALONE, FIXTURE_ROOT, fixtureKey, Lab, readNarInfos, torrentIn } from '.
 import { readLoaded, tellLoaded, type Loaded } from '../support/loaded.ts';
 import { Lan, requireNamespaces } from '../support/namespaces.ts';
 
-const NOTHING: Loaded = { webTorrent: false, dht: false, mdns: false, fetchOfNode: false, fetchOfWebTorrent: false };
+const NOTHING: Loaded = {
+  webTorrent: false,
+  dht: false,
+  mdns: false,
+  tls: false,
+  fetchOfNode: false,
+  fetchOfWebTorrent: false,
+};
+/** The HTTP port of a daemon is on fastify, which loads TLS. */
+const DAEMON: Loaded = { ...NOTHING, tls: true };
 const SHARED = ['--share-keys', 'fixture-1'];
 
 suite('code that a process loads', { concurrency: 3 }, () => {
@@ -35,7 +44,7 @@ suite('code that a process loads', { concurrency: 3 }, () => {
     assert.deepEqual(await readLoaded(file), NOTHING);
   });
 
-  test('a fetch from caches alone loads no library for peers', async () => {
+  test('a fetch from caches over plain http loads no library for peers, and no TLS', async () => {
     const cache = lab.use(await startHttpCache(await lab.fixtureCache()));
     const file = lab.path('fetch');
     const from = ['--scope', 'off', '--from', cache.url, '--trusted-public-key', await fixtureKey(), '--no-copy'];
@@ -62,7 +71,7 @@ suite('code that a process loads', { concurrency: 3 }, () => {
     });
     assert.equal(run.status, 0, run.stderr);
     await daemon.stop();
-    assert.deepEqual([await readLoaded(giver), await readLoaded(taker)], [NOTHING, NOTHING]);
+    assert.deepEqual([await readLoaded(giver), await readLoaded(taker)], [DAEMON, NOTHING]);
   });
 
   test('a daemon loads WebTorrent for a BitTorrent client, without code that follows URLs', async (t) => {
@@ -83,6 +92,6 @@ suite('code that a process loads', { concurrency: 3 }, () => {
     await assert.rejects(reader.readFile('none', { maxBytes: 1, signal }), { code: 'INDEX_INVALID' }); // it has come
     clearInterval(asking);
     await daemon.stop();
-    assert.deepEqual(await readLoaded(file), { ...NOTHING, webTorrent: true, dht: true });
+    assert.deepEqual(await readLoaded(file), { ...DAEMON, webTorrent: true, dht: true });
   });
 });

@@ -21,6 +21,7 @@ if (to !== undefined && isMainThread) {
       webTorrent: texts.some((text) => text.includes('node_modules/webtorrent/index.js')),
       dht: texts.some((text) => text.includes('node_modules/bittorrent-dht/client.js')),
       mdns: texts.some((text) => text.includes('node_modules/dns-packet/index.js')),
+      tls: moduleLoadList.includes('NativeModule tls'),
       fetchOfNode: moduleLoadList.some((name) => name.endsWith('internal/deps/undici/undici')),
       fetchOfWebTorrent: texts.some((text) => text.includes('cross-fetch-ponyfill/_node.js')),
     };
@@ -35,6 +36,8 @@ export interface Loaded {
   readonly dht: boolean;
   /** The library that finds caches on the local network. */
   readonly mdns: boolean;
+  /** Node's TLS, which parses all certificates of authorities at once, in a thread of its own. */
+  readonly tls: boolean;
   readonly fetchOfNode: boolean;
   /** The package with which WebTorrent would follow URLs. */
   readonly fetchOfWebTorrent: boolean;
