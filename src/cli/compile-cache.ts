@@ -2,6 +2,7 @@ import { enableCompileCache, flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { cacheFolder, ownFolder } from '../config/cache-folder.ts';
 import { loadCore } from './core-script.ts';
+import { optimizeNow } from './late-optimizing.ts';
 
 const NOTHING = (): void => undefined;
 let saveCore = NOTHING;
@@ -22,6 +23,7 @@ export function keepCompiled([command = '']: readonly string[]): void {
 
 /** Saves what was compiled so far. Otherwise it is saved only at a good end, which a service that is killed never has. */
 export function saveCompiled(): void {
+  optimizeNow();
   saveCore();
   saveCore = NOTHING;
   flushCompileCache();

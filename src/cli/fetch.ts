@@ -8,6 +8,7 @@ import { nixStoreDir } from '../nix/store-path.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
 import { saveCompiled } from './compile-cache.ts';
 import { assertMayLeaveUnchecked, warnOfIgnoredKeys } from './ignored-keys.ts';
+import { optimizeLate } from './late-optimizing.ts';
 import { toldFailure } from './missing-paths.ts';
 import { tellDone, tellPlan } from './fetch-report.ts';
 import { progressDisplay } from './progress-display.ts';
@@ -90,6 +91,7 @@ export function fetchCommand(): Command {
       warned?.catch(() => undefined); // awaited below
       const evaluated = await wanted.evaluate(signal);
       const { runFetch } = await import('../fetch/run-fetch.ts');
+      optimizeLate();
       const run = runFetch({
         roots: wanted.roots,
         fetchMore:

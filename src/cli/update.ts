@@ -15,6 +15,7 @@ import { openKey } from './key.ts';
 import { errorSentence } from './error-sentences.ts';
 import { failureSentence, missingFacts } from './missing-paths.ts';
 import { isUnexpected, isWarnedOf, noteSentence } from './notes.ts';
+import { optimizeLate } from './late-optimizing.ts';
 import type { Output } from './output.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { progressDisplay } from './progress-display.ts';
@@ -101,6 +102,7 @@ export function updateCommand(): Command {
         warn: (text) => output.warn(text),
       });
       const { runUpdate } = await import('../subscription/run-update.ts');
+      optimizeLate();
       await using window = timeWindow(options.until, new Date());
       using display = progressDisplay(output);
       using work = new WorkProgress(output);

@@ -83,10 +83,14 @@ test('the first run of a command uses and keeps the functions of another one', a
 
 test('a fetch that continues seeding has kept them before', async () => {
   const kept = await compiled();
-  const fetch = lab.start([...(await fetchArgs()), '--seed-for', '1h'], kept);
-  await fetch.event('seeding');
-  await fetch.stop('SIGKILL');
-  assert.ok(kept.stat('fetch').size > 0);
+  const inodes: number[] = [];
+  for (const _ of [1, 2]) {
+    const fetch = lab.start([...(await fetchArgs()), '--seed-for', '1h'], kept);
+    await fetch.event('seeding');
+    await fetch.stop('SIGKILL');
+    inodes.push(kept.stat('fetch').ino);
+  }
+  assert.equal(inodes[0], inodes[1], 'V8 has accepted them');
 });
 
 test('kept functions are renewed after a day, but never for fewer', async () => {
