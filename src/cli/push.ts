@@ -4,8 +4,8 @@ import { pushDir } from '../config/locations.ts';
 import { NarswarmError } from '../errors.ts';
 import { queryRegistrations } from '../nix/nix-queries.ts';
 import { parseStorePath } from '../nix/store-path.ts';
-import type { StorePath } from '../nix/brands.ts';
 import type { HostResult, PushEvent } from '../push/push.ts';
+import type { Build } from '../push/watch.ts';
 import { RUN_PORTS } from '../wire/ports.ts';
 import { openSigner } from './add.ts';
 import type { Output } from './output.ts';
@@ -22,6 +22,7 @@ interface PushFlags extends CommonOptions, RateFlags {
   readonly sshOption?: readonly string[];
   readonly listen?: string;
   readonly port?: number;
+  readonly watch?: boolean;
   readonly dryRun?: boolean;
 }
 
@@ -46,12 +47,14 @@ export function pushCommand(): Command {
     )
     .option('--listen <address>', 'address to listen on (default: all)', parseAddress)
     .option('--port <port>', 'TCP port for the hosts; 0 picks one', parsePort)
+    .option('--watch', 'start while ROOT is still being built here: paths go out as they become valid')
     .option('-n, --dry-run', 'only tell what each host lacks');
   addCommon(
     push,
     [
       'narswarm push ./result root@web1 root@web2 root@web3',
       'narswarm push .#nixosConfigurations.web.config.system.build.toplevel root@web{1..8} --no-check-sigs',
+      'narswarm push .#web root@web1 root@web2 --watch --no-check-sigs   # beside: nix build .#web',
       'narswarm push /run/current-system web1 web2 --sign-key /etc/nix/cache.secret --json',
       'NIX_SSHOPTS="-i deploy.key" narswarm push ./result root@web1 --dry-run',
     ],
@@ -61,14 +64,18 @@ export function pushCommand(): Command {
     command<PushFlags, [string, readonly string[]]>(async ({ output, signal, options }, root, names) => {
       const hosts = readHosts(names, output);
       const signer = options.signKey === undefined ? undefined : await openSigner(options.signKey, output);
-      const roots = await rootsOf(root, options.file, signal);
-      const closure = await queryRegistrations(roots, { signal });
+      const builds = await buildsOf(root, options.file, signal);
+      const isWatching = options.watch === true && options.dryRun !== true;
+      const { watchBuilds } = await import('../push/watch.ts');
+      const roots = builds.flatMap((build) => build.roots);
+      const closure = isWatching ? [] : await queryRegistrations(roots, { signal });
       const { push: pushTo } = await import('../push/push.ts');
       const dryRun = options.dryRun === true;
       const startedAtMs = performance.now();
       const results = await pushTo({
         dir: join(pushDir(), 'outgoing'),
         closure,
+        more: isWatching ? watchBuilds(builds, signal) : undefined,
         hosts,
         signer,
         format: { compression: 'zstd' },
@@ -96,13 +103,15 @@ function readHosts(names: readonly string[], output: Output): readonly string[] 
   return hosts;
 }
 
-async function rootsOf(root: string, file: string | undefined, signal: AbortSignal): Promise<readonly StorePath[]> {
+/** Reads what is pushed. @throws USAGE for what only a hash map could name; NOT_FOUND, NIX_FAILED … */
+async function buildsOf(root: string, file: string | undefined, signal: AbortSignal): Promise<readonly Build[]> {
   const { readFetchRoots } = await import('../subscription/fetch-roots.ts');
   const wanted = await readFetchRoots([root], { file });
   if (wanted.publishers.length > 0 || wanted.roots.some((text) => !text.includes('/')))
     throw new NarswarmError('USAGE', `${root} does not name something in the Nix store of this machine`);
+  const paths = wanted.roots.map(parseStorePath);
   const evaluated = await wanted.evaluate(signal);
-  return [...wanted.roots.map(parseStorePath), ...[...evaluated.values()].flatMap(({ roots }) => roots)];
+  return [...evaluated.values(), { roots: paths, buildInputs: [], buildInputsOf: async () => [] }];
 }
 
 function tellEvent(output: Output, event: PushEvent, dryRun: boolean): void {

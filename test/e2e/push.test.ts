@@ -7,7 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { Lab, type ProcessOptions, type Run } from '../support/lab.ts';
+import { BlockedBuild } from '../support/blocked-build.ts';
 import { Lan, type Host } from '../support/namespaces.ts';
+import { until } from '../support/update-lab.ts';
 import { makeSshUser, SshHost, type SshHostOptions, type SshUser } from '../support/ssh-host.ts';
 
 const PATHS = 4;
@@ -152,5 +154,27 @@ suite('a push of a large closure', { concurrency: 1 }, () => {
     assert.equal(a.requisites(made.root).length, PATHS);
     const { bytes, kept } = run.event('host-done');
     assert.ok(Number(kept) > 0, `${String(bytes)} bytes came again`);
+  });
+});
+
+suite('a push beside a build', { concurrency: 1 }, () => {
+  test('what is built goes out while the rest is still being built', async () => {
+    await using lab = await Lab.open();
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const [user, build] = await Promise.all([makeSshUser(lab), BlockedBuild.make(lab)]);
+    const server = await SshHost.start(lab, lan.host('a'), { user });
+    const building = build.start();
+    const running = lab.start(['push', '--watch', '-f', build.file, 'top', server.name, '--no-check-sigs'], {
+      wrapper: deploy.wrapper,
+      env: { ...build.env, NIX_SSHOPTS: user.sshOptions },
+    });
+    await until(() => server.isValid(build.first), running);
+    assert.equal(server.isValid(build.top), false);
+    await build.goOn();
+    await building;
+    const run = await running.end();
+    assert.equal(run.status, 0, run.stderr);
+    assert.ok(server.isValid(build.top));
   });
 });

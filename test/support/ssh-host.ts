@@ -127,6 +127,10 @@ export class SshHost {
     });
   }
 
+  isValid(path: string): boolean {
+    return spawnSync('nix-store', ['--store', this.root, '--check-validity', path], { stdio: 'ignore' }).status === 0;
+  }
+
   /** Returns the closure of a path in its Nix store. Fails if it is not valid. */
   requisites(path: string): string[] {
     return requisites(this.root, path);

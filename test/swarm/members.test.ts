@@ -10,6 +10,7 @@ import { StoreOffer } from '../../src/serve/store-offer.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Network, type NetworkOptions } from '../../src/swarm/network.ts';
 import { LEAF } from '../nix/fixtures.ts';
+import { makeNar, startSeeder } from './swarm-fixture.ts';
 import { entryFor, filledStore, infoOf, KEY } from '../store/store-fixture.ts';
 
 const GROUP = 'cd'.repeat(20) as InfoHash;
@@ -59,4 +60,12 @@ test('a foreign client that names a group is disconnected after its extended han
   assert.ok(peer.isOpen);
   peer.extended(0, 'd1:md11:ut_metadatai1eee');
   await peer.closed();
+});
+
+test('a swarm for members alone gives nothing to a client that names a torrent', async (t) => {
+  const nar = await makeNar(t, 20_000);
+  const seeder = await startSeeder(t, [nar.seed], { onlyMembers: true });
+  const peer = await RawPeer.open(seeder.port, nar.torrent.infoHash);
+  await peer.closed();
+  assert.equal(peer.infoHash, '');
 });
