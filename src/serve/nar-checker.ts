@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isNarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -12,6 +13,8 @@ import { asError, factsOf, type Warn, type Warning } from '../warning.ts';
 
 /** Time until a NAR is tried again that could not be read or was a different one. */
 const TRY_AGAIN_MS = 10 * 60_000;
+/** Time after a question of Nix in which no NAR is checked that nobody waits for. */
+const GIVE_WAY_MS = 1_000;
 
 /** A running check. */
 interface Checking {
@@ -25,6 +28,8 @@ export interface NarCheckerOptions {
   /** NARs are checked only if one of these keys or a content address vouches for them. */
   readonly keys: readonly PublicKey[];
   readonly onWarning: Warn;
+  /** Time for which {@link NarChecker.giveWay} holds back NARs that nobody waits for, in milliseconds. Default: 1,000. */
+  readonly giveWayMs?: number | undefined;
 }
 
 /**
@@ -41,6 +46,8 @@ export class NarChecker implements AsyncDisposable {
   readonly #told = new Set<string>();
   /** Version of the catalogue that was walked completely. */
   #walked = -1;
+  /** Time (`performance.now`) from which on NARs are checked that nobody waits for. */
+  #freeAtMs = 0;
 
   constructor(options: NarCheckerOptions) {
     this.#options = options;
@@ -66,6 +73,14 @@ export class NarChecker implements AsyncDisposable {
   }
 
   /**
+   * Notes that somebody waits for an answer of this process. To start a decompressor stops the whole process for
+   * milliseconds, so NARs that nobody waits for are checked later: one a second as long as questions come.
+   */
+  giveWay(): void {
+    this.#freeAtMs = performance.now() + (this.#options.giveWayMs ?? GIVE_WAY_MS);
+  }
+
+  /**
    * Checks all NARs that were never checked, one at a time.
    *
    * @throws STORE_UNWRITABLE for a narinfo that cannot be read; the signal's reason
@@ -77,13 +92,26 @@ export class NarChecker implements AsyncDisposable {
     if (version === this.#walked && !hasRetry) return;
     for (const { storePath } of catalogue.entries()) {
       signal.throwIfAborted();
-      const entry = catalogue.byStorePath(storePath); // others may check it meanwhile
-      if (entry === undefined || !isUnknown(entry) || this.#isPutOff(entry)) continue;
+      if (this.#toCheck(storePath) === undefined) continue;
+      await this.#untilFree(signal);
+      const entry = this.#toCheck(storePath); // others may check it meanwhile
+      if (entry === undefined) continue;
       const info = await store.readNarInfoOf(storePath);
       if (info?.fileHash !== entry.fileHash || !isTrusted(info, keys)) this.#setOff(entry);
       else await this.check(entry, info, 'later').catch((error: unknown) => this.#unlessClosed(error, signal));
     }
     this.#walked = version;
+  }
+
+  #toCheck(path: StorePath): CatalogueEntry | undefined {
+    const entry = this.#options.catalogue.byStorePath(path);
+    return entry !== undefined && isUnknown(entry) && !this.#isPutOff(entry) ? entry : undefined;
+  }
+
+  /** Waits once, so that a machine whose questions never end gets its NARs checked, too. @throws the signal's reason */
+  async #untilFree(signal: AbortSignal): Promise<void> {
+    const leftMs = this.#freeAtMs - performance.now();
+    if (leftMs > 0) await sleep(leftMs, undefined, { signal });
   }
 
   async close(): Promise<void> {

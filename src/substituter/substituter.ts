@@ -107,6 +107,7 @@ export class Substituter implements AsyncDisposable {
 
   /** Returns the narinfo of a path, naming the file as {@link nar} knows it. Undefined if no source has it. Never throws. */
   async narInfo(hash: StoreHash, client: Client): Promise<string | undefined> {
+    this.#options.offer.checker.giveWay();
     const held = await this.#held(hash);
     if (held !== undefined) return (await this.#mayHave(held, client)) ? this.#textFor(client, held) : undefined;
     if (client.isNarswarm || this.#memory.isAbsent(hash)) return undefined;
@@ -122,6 +123,7 @@ export class Substituter implements AsyncDisposable {
 
   /** Finds a NAR file. Undefined if no source has it. Never throws. */
   async nar(wanted: WantedNar, client: Client): Promise<FoundNar | undefined> {
+    this.#options.offer.checker.giveWay();
     const path = `${this.#options.store.dir}/${FileStore.narUrl(wanted.fileHash, wanted.extension)}`;
     if (client.isLocal && !wanted.isDecoded && existsSync(path)) return { kind: 'here', path };
     const info = wanted.storeHash && (await this.#infoOf(wanted.storeHash, client));

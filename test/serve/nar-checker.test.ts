@@ -76,6 +76,20 @@ test('checks all others in the background, and computes unknown pieces', async (
   }
 });
 
+test('a NAR that nobody waits for is not checked while questions come, and one that somebody waits for is', async (t) => {
+  const { store, catalogue } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
+  const checker = new NarChecker({ store, catalogue, keys: [KEY], onWarning: () => undefined, giveWayMs: 1 << 30 });
+  t.after(() => checker.close());
+  const stop = new AbortController();
+  checker.giveWay();
+  const all = checker.checkAll(stop.signal);
+  const [entry] = catalogue.entries();
+  const checked = await checker.check(entry!, await infoOf(store, LEAF), 'now');
+  assert.ok(checked?.narHash !== undefined);
+  stop.abort();
+  await assert.rejects(all, { name: 'AbortError' });
+});
+
 test('reads a NAR whose contents are known for its pieces alone', async (t) => {
   const { store, catalogue, checker } = await scene(t, async (made) => {
     const { torrent: _, ...entry } = await entryFor(made, LEAF);
