@@ -27,6 +27,7 @@ import type { Network } from '../swarm/network.ts';
 import { asError } from '../warning.ts';
 import type { Arrival } from './arrival.ts';
 import { Arrivals } from './arrivals.ts';
+import { inTurns } from './in-turns.ts';
 import { LookAhead } from './look-ahead.ts';
 import { Lookups } from './lookups.ts';
 import type { NarInfoMemory } from './narinfo-memory.ts';
@@ -107,16 +108,18 @@ export class Activity implements AsyncDisposable {
         { store, session: claimant, network, http, keys, near, tell, signal },
       ),
     );
-    const inOrder = await sourcesInOrder(NO_ROOTS, {
-      store,
-      http,
-      keys,
-      near,
-      maps: sources.maps,
-      quorum: sources.quorum,
-      upstreams: sources.upstreams,
-      target: undefined,
-    });
+    const inOrder = inTurns(
+      await sourcesInOrder(NO_ROOTS, {
+        store,
+        http,
+        keys,
+        near,
+        maps: sources.maps,
+        quorum: sources.quorum,
+        upstreams: sources.upstreams,
+        target: undefined,
+      }),
+    );
     const origins = new Map<StoreHash, NarInfoSource>();
     const lookups = new Lookups(firstTrusted(inOrder, keys, origins), memory, signal);
     const target = sources.target?.source([]);

@@ -18,9 +18,9 @@ import { makeWorkspace } from './workspace.ts';
 const HELP = `Usage: npm run bench:substituter -- [options]
 
 A neighbour that holds a closure, over a line with a delay, and a machine that lacks it: the time until all of it is in an
-empty Nix store, by narswarm fetch, by Nix through the daemon's substituter, and by Nix from nginx on the neighbour, which
-is asked for one NAR after another. Then Nix copies the same from a daemon that holds everything, and from nginx, both on its own
-machine. Needs root, iproute2, nftables, nginx and Nix.
+empty Nix store, by narswarm fetch, by Nix through the daemon's substituter, by Nix from nginx on the neighbour, and by Nix
+through a substituter that fetches each NAR from that nginx when Nix asks for it. Then Nix copies the same from a daemon that
+holds everything, and from nginx, both on its own machine. Needs root, iproute2, nftables, nginx and Nix.
 
   --closure NAME   ${CLOSURE_NAMES.join(', ')} (default crowd: 50 NARs, 47 MB)
   --rounds N       runs of each (default 3)
@@ -32,7 +32,7 @@ machine. Needs root, iproute2, nftables, nginx and Nix.
 `;
 
 /** Targets of each ratio. */
-const WANTED = { ofFetch: 1.15, ofNginx: 1 / 3, held: 1.2 };
+const WANTED = { ofFetch: 1.15, ofPullThrough: 1 / 3, held: 1.2 };
 const PORT = 16277;
 const NGINX_PORT = 8080;
 const SUBSTITUTER = 'http://127.0.0.1:16275';
@@ -178,6 +178,14 @@ async function main(signal: AbortSignal): Promise<void> {
     }
     const far = `http://127.0.0.1:${String(cachePort)}`;
     note('Nix, from nginx', await byNix(client, far, 'build', stage));
+    {
+      await using rival = await Service.start(
+        [...client.wrapper, process.execPath, scriptPath('pull-through.ts'), far],
+        stage.process,
+      );
+      const url = `http://127.0.0.1:${String(rival.ready['port'])}`;
+      note('Nix, NAR by NAR', await byNix(client, url, 'build', stage));
+    }
   }
   for (let round = 0; round < rounds; round++) {
     note('held: nix copy from narswarm', await byNix(holder, SUBSTITUTER, 'copy', stage));
@@ -193,7 +201,7 @@ async function main(signal: AbortSignal): Promise<void> {
     );
   };
   ratio('Nix, through narswarm', 'narswarm fetch', WANTED.ofFetch);
-  ratio('Nix, through narswarm', 'Nix, from nginx', WANTED.ofNginx);
+  ratio('Nix, through narswarm', 'Nix, NAR by NAR', WANTED.ofPullThrough);
   ratio('held: nix copy from narswarm', 'held: nix copy from nginx', WANTED.held);
 }
 
