@@ -19,8 +19,6 @@ export interface AskingSideOptions {
   readonly send: (message: AskingMessage) => void;
   /** Called when the member has all of a wanted file. */
   readonly onHave: (file: FileHash) => void;
-  /** Called when it has answered all questions about what it has. */
-  readonly onKnown: () => void;
   /** Called when it has more pieces of a wanted file. */
   readonly onPiece: (file: FileHash) => void;
   readonly onEdition: (edition: Edition) => void;
@@ -67,7 +65,7 @@ export class AskingSide {
   on(message: Exclude<ServingMessage, { kind: 'data' }>): boolean {
     switch (message.kind) {
       case 'haveMap':
-        return this.#onAnswer(this.haves.onMap(message.batch, message.bitmap));
+        return this.#onFiles(this.haves.onMap(message.batch, message.bitmap));
       case 'have':
         return this.#onFiles(this.haves.onHave(message.prefixes));
       case 'pieces':
@@ -105,13 +103,6 @@ export class AskingSide {
     this.fetches.forget(files ?? []);
     for (const file of files ?? []) this.#options.onHave(file);
     return files !== undefined;
-  }
-
-  /** @param files as for {@link #onFiles} */
-  #onAnswer(files: readonly FileHash[] | undefined): boolean {
-    const isExpected = this.#onFiles(files);
-    if (isExpected && this.haves.isKnown) this.#options.onKnown();
-    return isExpected;
   }
 
   #onPieces(files: readonly FileHash[]): true {

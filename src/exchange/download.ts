@@ -31,8 +31,6 @@ export interface DownloadOptions extends FileOptions {
   readonly onLie: (member: Member, file: FileHash) => void;
   /** Called when a member has something new or has disconnected: other members may now have a file, or none. */
   readonly onNews: () => void;
-  /** Called when a member has answered all questions about what it has. */
-  readonly onKnown: () => void;
 }
 
 /**
@@ -78,7 +76,6 @@ export class Download implements AsyncDisposable {
     members.on('gone', this.#onGone);
     members.on('have', this.#onNews);
     members.on('piece', this.#onNews);
-    members.on('known', options.onKnown);
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
   }
 
@@ -179,14 +176,13 @@ export class Download implements AsyncDisposable {
 
   /** Stops all requests. Keeps the beginnings of ranges. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const { members, onKnown } = this.#options;
+    const { members } = this.#options;
     this.#isClosed = true;
     clearInterval(this.#timer);
     members.off('member', this.#onMember);
     members.off('gone', this.#onGone);
     members.off('have', this.#onNews);
     members.off('piece', this.#onNews);
-    members.off('known', onKnown);
     const files = [...this.#files.keys()];
     await Promise.all(files.map((file) => this.pause(file)));
     await Promise.all(this.#confirming);

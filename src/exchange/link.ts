@@ -24,8 +24,6 @@ export interface LinkEvents {
   readonly opened: (link: Link) => void;
   readonly have: (link: Link, file: FileHash) => void;
   readonly piece: (link: Link, file: FileHash) => void;
-  /** It has answered all questions about what it has. */
-  readonly known: (link: Link) => void;
   readonly edition: (link: Link, edition: Edition) => void;
   /** It has ended, or could not be made. Called once. */
   readonly closed: (link: Link) => void;
@@ -89,7 +87,6 @@ export class Link implements Member, Receiver {
       send,
       onHave: (file) => events.have(this, file),
       onPiece: (file) => events.piece(this, file),
-      onKnown: () => events.known(this),
       onEdition: (edition) => events.edition(this, edition),
     });
     const extensionId = (): number => this.#opening.extensionId;

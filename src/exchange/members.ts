@@ -32,8 +32,6 @@ export interface MembersEvents {
   have: [member: Member, file: FileHash];
   /** It has more pieces of a wanted file that it is fetching. */
   piece: [member: Member, file: FileHash];
-  /** It has answered all questions about what it has. */
-  known: [member: Member];
   /** It says that it holds an edition of the hash map of a joined group. */
   edition: [member: Member, edition: Edition];
 }
@@ -248,7 +246,6 @@ export class Members extends EventEmitter<MembersEvents> {
     opened: (link) => this.#onOpened(link),
     have: (link, file) => this.emit('have', link, file),
     piece: (link, file) => this.emit('piece', link, file),
-    known: (link) => this.emit('known', link),
     edition: (link, edition) => {
       if (this.groups.has(edition.group)) this.emit('edition', link, edition);
     },

@@ -180,9 +180,10 @@ export class HeadStart implements AsyncDisposable {
   /** Time until which more neighbours may be about to answer. */
   get #neighboursUntilMs(): number {
     const { network } = this.#options;
-    if (network?.discovery.mayMeetNeighbours !== true) return -Infinity;
-    const isAnyThere = network.members.open.size > 0 || network.members.isMeeting;
-    return this.#createdAtMs + (isAnyThere ? NEIGHBOURS_MS : NO_NEIGHBOUR_MS);
+    if (network === undefined) return -Infinity;
+    const { members, discovery } = network;
+    if (members.open.size > 0 || members.isMeeting) return this.#createdAtMs + NEIGHBOURS_MS;
+    return discovery.mayMeetNeighbours ? this.#createdAtMs + NO_NEIGHBOUR_MS : -Infinity;
   }
 
   /** Claims NARs, and returns those that neither the target nor the store has. */

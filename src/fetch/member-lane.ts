@@ -35,8 +35,6 @@ export interface MemberLaneOptions {
   readonly onFailure: (task: Task, error: unknown) => void;
   /** Called when members may have new files. */
   readonly onNews: () => void;
-  /** Called when a member has answered all questions about what it has. */
-  readonly onKnown: () => void;
 }
 
 /** Interval at which members that want a NAR are told that an upstream is sending it to us. */
@@ -64,7 +62,7 @@ export class MemberLane implements AsyncDisposable {
   readonly #others = new Map<FileHash, Rival | undefined>();
 
   constructor(options: MemberLaneOptions) {
-    const { members, line, hashThread, leavesUnchecked, policy, tell, onNews, onKnown } = options;
+    const { members, line, hashThread, leavesUnchecked, policy, tell, onNews } = options;
     this.#options = options;
     this.#arriving = new ArrivingNars(options.held, (job) => options.files.pathOf(job));
     members.on('member', this.#onMember);
@@ -94,7 +92,6 @@ export class MemberLane implements AsyncDisposable {
       onComplete: (file) => this.#with(file, options.onComplete),
       onFailure: (file, error) => this.#with(file, (task) => options.onFailure(task, error)),
       onNews,
-      onKnown,
     });
   }
 

@@ -233,7 +233,6 @@ export class Scheduler {
         if (this.#queues.take(task)) void this.#outcomes.fail(task, error, signal);
       },
       onNews: () => (this.#hasNews = true),
-      onKnown: () => this.#queues.tellChange(), // upstreams may have been waiting for it
     });
   }
 

@@ -110,7 +110,6 @@ export function link(): FuzzTarget {
     },
     have: (_link, file) => assert.equal(file, WANTED.file),
     piece: (_link, file) => assert.equal(file, WANTED.file),
-    known: () => undefined,
     edition: () => undefined,
     closed: () => undefined,
   };
