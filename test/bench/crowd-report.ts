@@ -1,5 +1,6 @@
 /** The figures of a flash crowd as text for people. */
 import type { CrowdOptions, Rival } from './crowd-options.ts';
+import { congestionControl } from './tools.ts';
 
 /** One run of one rival. */
 export interface CrowdResult {
@@ -29,7 +30,7 @@ function boundS(totalBytes: number, rateKbit: number): number {
 /** A table with one line a run (processor time with the start of the programs), and whether narswarm has reached its targets. */
 export function formatCrowd(results: readonly CrowdResult[], options: CrowdOptions, totalBytes: number): string {
   const bound = boundS(totalBytes, options.rateKbit);
-  const head = `${options.clients} clients, ${(totalBytes / 1e6).toFixed(1)} MB, ${options.rateKbit / 1000} Mbit/s; bound ${bound.toFixed(2)} s`;
+  const head = `${options.clients} clients, ${(totalBytes / 1e6).toFixed(1)} MB, ${options.rateKbit / 1000} Mbit/s, TCP ${congestionControl()}; bound ${bound.toFixed(2)} s`;
   const lines = results.map(({ rival, firstS, lastS, lastOwnS, copies, clientCpuS, seederCpuS, failures }) => {
     const figures = [firstS, lastS, lastOwnS].map((seconds) => seconds.toFixed(2).padStart(8));
     const share = `${((100 * bound) / lastOwnS).toFixed(0)} %`.padStart(7);

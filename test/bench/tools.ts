@@ -1,5 +1,6 @@
 /** The programs that a run needs or compares with, as this machine has them. */
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
 import { promisify } from 'node:util';
 
@@ -33,6 +34,14 @@ export async function findTools(): Promise<Tools> {
   return { python, libtorrent, aria2, curl };
 }
 
+/**
+ * The kernel's congestion control, which new namespaces inherit. It decides how the flows of a crowd share a line: BBR
+ * lets some of them wait for a second.
+ */
+export function congestionControl(): string {
+  return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim();
+}
+
 /** The properties of a machine without which its figures mean nothing. */
 export function machineFacts({ libtorrent, aria2, curl }: Tools): Record<string, string | number> {
   const notInstalled = 'not installed';
@@ -40,6 +49,7 @@ export function machineFacts({ libtorrent, aria2, curl }: Tools): Record<string,
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
     kernel: release(),
+    congestionControl: congestionControl(),
     loadAverage1min: Number((loadavg()[0] ?? 0).toFixed(2)),
     node: process.versions.node,
     libtorrent: libtorrent?.version ?? notInstalled,
