@@ -8,6 +8,8 @@ import type { HostResult, PushEvent } from '../push/push.ts';
 import type { Build } from '../push/watch.ts';
 import { RUN_PORTS } from '../wire/ports.ts';
 import { openSigner } from './add.ts';
+import { PushProgress } from './live/push-lines.ts';
+import { ShownProgress } from './live/shown-progress.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, limitsOf, type RateFlags } from './shared-options.ts';
@@ -72,6 +74,9 @@ export function pushCommand(): Command {
       const { push: pushTo } = await import('../push/push.ts');
       const dryRun = options.dryRun === true;
       const startedAtMs = performance.now();
+      const progress = new PushProgress(hosts);
+      using shown = new ShownProgress(output);
+      if (!output.json) shown.show(() => progress.now());
       const results = await pushTo({
         dir: join(pushDir(), 'outgoing'),
         closure,
@@ -85,10 +90,14 @@ export function pushCommand(): Command {
         network: { listen: options.listen, ports: options.port === undefined ? RUN_PORTS.peers : [options.port] },
         limits: limitsOf(options),
         dryRun,
-        onEvent: (event) => tellEvent(output, event, dryRun),
+        onEvent: (event) => {
+          progress.take(event);
+          tellEvent(output, event, dryRun);
+        },
         onWarning: warningsTo(output),
         signal,
       });
+      shown.stop();
       tellResults(output, results, { dryRun, durationMs: performance.now() - startedAtMs });
     }),
   );
