@@ -66,6 +66,6 @@ test('a swarm for members alone gives nothing to a client that names a torrent',
   const nar = await makeNar(t, 20_000);
   const seeder = await startSeeder(t, [nar.seed], { onlyMembers: true });
   const peer = await RawPeer.open(seeder.port, nar.torrent.infoHash);
-  await peer.closed();
+  await peer.until(() => !peer.isOpen || peer.infoHash !== '');
   assert.equal(peer.infoHash, '');
 });
