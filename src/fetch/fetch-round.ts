@@ -46,6 +46,8 @@ export interface RoundContext {
   readonly torrentsLate?: (() => Promise<unknown>) | undefined;
   /** Limit on what is decompressed before this ends. Undefined: nothing, since an import checks everything. */
   readonly contents?: LooksInto | undefined;
+  /** False to fetch only the files that narinfos name. Default: true. */
+  readonly mayBeUncompressed?: boolean | undefined;
   readonly held?: HeldNars | undefined;
   /** Returns the place of a NAR in the import, from 0 for the first to 1. Undefined: the order does not matter. */
   readonly placeOf?: ((job: NarJob) => number) | undefined;

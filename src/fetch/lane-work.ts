@@ -13,6 +13,7 @@ import { cacheThatNames, lacksName } from './name-in-cache.ts';
 import { fetchFromPeers } from './peer-lane.ts';
 import type { TaskFiles } from './task-files.ts';
 import { reasonsOf, unavailable, type Task } from './task.ts';
+import { uncompressedOf } from './uncompressed-nars.ts';
 import { fetchFromUpstreams, OtherFile } from './upstream-lane.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
 import type { Whereabouts } from './whereabouts.ts';
@@ -98,6 +99,7 @@ export class LaneWork {
   /** Fetches the missing part of a NAR from upstreams. @throws as {@link byForeigners} */
   async byUpstreams(task: Task, signal: AbortSignal): Promise<Verdict> {
     const { network, http, order, limit, policy, files, judge, where, tell } = this.#options;
+    if (task.named !== undefined) return this.asNamed(task);
     const partial = await files.open(task);
     if (partial === undefined) return 'fetched';
     task.isOfMembers = false;
@@ -136,6 +138,19 @@ export class LaneWork {
       this.#atUpstreams.delete(task);
     }
     return await judge.settle(task, signal);
+  }
+
+  /** Continues a task with the uncompressed NAR, which a neighbour has. */
+  async asUncompressed(task: Task): Promise<Verdict> {
+    const uncompressed = uncompressedOf(task);
+    if (uncompressed !== undefined) await this.#options.files.becomeUncompressed(task, uncompressed);
+    return 'again';
+  }
+
+  /** Continues a task with the file that its narinfo named. */
+  async asNamed(task: Task): Promise<Verdict> {
+    if (task.named !== undefined) await this.#options.files.becomeNamed(task, task.named);
+    return 'again';
   }
 
   /** Asks the caches for the name of a file that is on its way, so that neighbours get its parts meanwhile. */

@@ -14,6 +14,7 @@ import type { LanePolicy } from './lane-policy.ts';
 import { asItArrives, believed, fetcherOf } from './sharing.ts';
 import type { TaskFiles } from './task-files.ts';
 import { isOnlyForProven, isOnlyForUpstreams, type Task } from './task.ts';
+import { UncompressedNars } from './uncompressed-nars.ts';
 
 export interface MemberLaneOptions {
   readonly members: Members;
@@ -27,6 +28,8 @@ export interface MemberLaneOptions {
   readonly policy: LanePolicy;
   /** Serves the finished parts of an arriving NAR to others. */
   readonly held: HeldNars | undefined;
+  /** False to fetch only the files that narinfos name. */
+  readonly mayBeUncompressed: boolean;
   /** The NARs that are requested before all others. */
   readonly hurried: HurriedNars | undefined;
   readonly tell: Tell;
@@ -51,6 +54,7 @@ export class MemberLane implements AsyncDisposable {
   readonly #download: Download;
   readonly #tasks = new Map<FileHash, Task>();
   readonly #arriving: ArrivingNars;
+  readonly #uncompressed: UncompressedNars;
   /** When members were last told of each NAR that upstreams send. */
   readonly #told = new Map<FileHash, number>();
   /** NARs that upstreams have sent: their sizes, and the time until which members are told of them. */
@@ -66,6 +70,7 @@ export class MemberLane implements AsyncDisposable {
     this.#options = options;
     this.#arriving = new ArrivingNars(options.held, (job) => options.files.pathOf(job));
     members.on('member', this.#onMember);
+    this.#uncompressed = new UncompressedNars(members, onNews);
     this.#download = new Download({
       members,
       line,
@@ -112,6 +117,8 @@ export class MemberLane implements AsyncDisposable {
       if (task.partial !== undefined) begun.set(fileHash, task.partial);
     }
     this.#download.add(files, begun);
+    if (this.#options.mayBeUncompressed)
+      this.#uncompressed.want(files.flatMap(({ file }) => this.#tasks.get(file) ?? []));
     const { hurried } = this.#options;
     for (const { file } of files) if ((hurried?.turnOf([file]) ?? Infinity) < Infinity) this.#download.hurry(file);
   }
@@ -127,6 +134,7 @@ export class MemberLane implements AsyncDisposable {
   /** Drops a NAR that is in the store or cannot be fetched. */
   drop(task: Task, { isRight }: { readonly isRight: boolean }): void {
     const { files, job, isShared, isOfMembers } = task;
+    this.#uncompressed.drop(task);
     if (isRight) this.#arriving.giveRest(task);
     if (isRight && isShared && !isOfMembers) {
       const untilMs = performance.now() + TELL_FETCHED_MS;
@@ -160,6 +168,11 @@ export class MemberLane implements AsyncDisposable {
   /** Returns true if an answering member has a missing part of a NAR. */
   isAtHand({ job: { fileHash } }: Task): boolean {
     return this.#download.isAtHand(fileHash);
+  }
+
+  /** Returns true if a neighbour has the NAR uncompressed, and nobody has given a part of the named file. */
+  isUncompressedAtHand(task: Task): boolean {
+    return task.isShared && !isOnlyForUpstreams(task) && this.#uncompressed.isAtHand(task);
   }
 
   /** Returns true if an answering member has the whole NAR. */
@@ -225,6 +238,7 @@ export class MemberLane implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#options.members.off('member', this.#onMember);
     this.#arriving.endAll();
+    this.#uncompressed[Symbol.dispose]();
     await this.#download[Symbol.asyncDispose]();
   }
 

@@ -35,6 +35,8 @@ export interface SchedulerOptions {
   readonly onBegun?: ((info: NarInfo, partial: PartialNar) => void) | undefined;
   /** Called with each NAR as soon as it is verified and in the store. */
   readonly onFetched: (job: NarJob, how: { readonly isOfMembers: boolean }) => void;
+  /** False to fetch only the files that narinfos name, and no uncompressed NARs of neighbours. Default: true. */
+  readonly mayBeUncompressed?: boolean | undefined;
   /** Serves the NARs that are here to others. */
   readonly held?: HeldNars | undefined;
 }

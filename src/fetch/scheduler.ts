@@ -19,6 +19,7 @@ import { TaskIntake } from './task-intake.ts';
 import { TaskOutcomes } from './task-outcomes.ts';
 import { TaskQueues, type TorrentOf } from './task-queues.ts';
 import { summary, unavailable, type Task } from './task.ts';
+import { changeFiles } from './other-files.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 import { Whereabouts } from './whereabouts.ts';
 
@@ -226,6 +227,7 @@ export class Scheduler {
       atUpstreams: this.#work.atUpstreams,
       policy: this.#policy,
       held: this.#options.held,
+      mayBeUncompressed: this.#options.mayBeUncompressed ?? true,
       hurried: this.#options.hurried,
       tell: this.#tell,
       onComplete: (task) => this.#outcomes.settle(task, signal),
@@ -261,6 +263,7 @@ export class Scheduler {
     this.#hasNews = false;
     for (const task of queues.waiting()) this.#giveUp(task);
     const parts = { work: this.#work, where: this.#where, policy: this.#policy, takeOvers: this.#takeOvers };
+    changeFiles({ queues, work: this.#work, where: this.#where, outcomes: this.#outcomes, signal: this.#signal });
     handOver({ queues, ...parts });
     queues.tellChange();
   }

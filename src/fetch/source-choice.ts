@@ -81,7 +81,8 @@ export class SourceChoice {
     const { queues, where, policy } = this.#facts;
     if (!queues.some((task) => this.#mayHave(task))) return undefined;
     if (!policy.upstreamMayHelp(where.doForeignersAnswer || where.areMembersThere)) return undefined;
-    const ofPeers = [...queues.waiting()].filter((task) => this.#mayHave(task));
+    // An upstream has no uncompressed file: it would begin again.
+    const ofPeers = [...queues.waiting()].filter((task) => this.#mayHave(task) && task.named === undefined);
     const task = ofPeers.findLast(({ partial }) => partial === undefined) ?? mostLeft(ofPeers);
     if (task === undefined || !queues.take(task)) return undefined;
     task.isHelped = true;

@@ -103,6 +103,22 @@ export class TaskFiles {
     this.become(task, own);
   }
 
+  /** Continues with the uncompressed NAR, which a neighbour has. Nothing of the named file is here. */
+  async becomeUncompressed(task: Task, uncompressed: Required<FileDescription>): Promise<void> {
+    const { url, compression } = task.job.info;
+    const named = { url, compression, fileHash: task.job.fileHash, fileSize: task.job.sizeBytes };
+    task.changes++;
+    await this.replace(task, uncompressed);
+    task.named = named;
+  }
+
+  /** Continues with the file that the narinfo named, since no neighbour has the uncompressed NAR any more. */
+  async becomeNamed(task: Task, named: Required<FileDescription>): Promise<void> {
+    task.changes++;
+    await this.replace(task, named);
+    task.named = undefined;
+  }
+
   /**
    * Names a file in the store by its actual compression if the narinfo named another one. Not every Nix looks at the
    * file.

@@ -1,5 +1,6 @@
 import { NarswarmError } from '../errors.ts';
 import type { FileHash } from '../nix/brands.ts';
+import type { FileDescription } from '../nix/narinfo.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { NarJob } from './job.ts';
 import { failuresOf } from '../failure.ts';
@@ -24,6 +25,12 @@ export interface Task {
   /** Aborted when another source should take the task from its lane. */
   handOver: AbortController;
   partial: PartialNar | undefined;
+  /** The file that its narinfo named, while it is fetched uncompressed instead. */
+  named: Required<FileDescription> | undefined;
+  /** How often it went on with its other file: see {@link UncompressedNars}. */
+  changes: number;
+  /** Number of looks in a row at which no member had it. */
+  looksWithout: number;
   peersTried: boolean;
   attempts: number;
   /** The failures of the upstreams, if none could deliver it. Then it is left to the peers while they send. */
@@ -53,6 +60,9 @@ export function newTask(job: NarJob): Task {
     files: new Set([job.fileHash]),
     handOver: new AbortController(),
     partial: undefined,
+    named: undefined,
+    changes: 0,
+    looksWithout: 0,
     peersTried: false,
     attempts: 0,
     upstreamFailure: undefined,

@@ -93,9 +93,16 @@ export class Whereabouts {
     return members.isAsking || (this.#network?.members.isMeeting ?? false);
   }
 
-  /** Returns true if an answering member has the NAR, or a missing part of it. */
+  /** Returns true if an answering member has the NAR, or a missing part of it. A neighbour may have it uncompressed. */
   isAtMembers(task: Task): boolean {
-    return this.#members()?.isAtHand(task) ?? false;
+    const members = this.#members();
+    return members !== undefined && (members.isAtHand(task) || members.isUncompressedAtHand(task));
+  }
+
+  /** Returns true if only a neighbour has the NAR, and has it uncompressed. */
+  isOnlyUncompressed(task: Task): boolean {
+    const members = this.#members();
+    return members !== undefined && members.isUncompressedAtHand(task) && !members.isAtHand(task);
   }
 
   /** Returns true if an answering member has the whole NAR. */

@@ -145,6 +145,7 @@ export class Activity implements AsyncDisposable {
       candidates,
       held: offer.held,
       contents: 'small',
+      mayBeUncompressed: false, // Nix waits for the file that it was told of
       tell,
       signal,
       catalogue: async () => {
