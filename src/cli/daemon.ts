@@ -22,11 +22,13 @@ import {
 import { keepHeapSmall } from './small-heap.ts';
 import { addSources, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
 import { addSubstituter, serveHttp, httpUrls, type SubstituterFlags } from './substituter-options.ts';
+import { keepImported } from './keep-imported.ts';
 import { readTrust } from './trust.ts';
 import { statusText } from './running-daemon.ts';
 import { tellUpdated } from './update.ts';
 import { one } from './values.ts';
 import { warningsTo } from './warnings.ts';
+import type { KeptOfImported } from '../subscription/kept-of-imported.ts';
 import type { DaemonPort } from '../daemon/daemon-port.ts';
 import type { FactsSocket as Answering } from '../daemon/facts-socket.ts';
 import type { Warn } from '../warning.ts';
@@ -39,6 +41,7 @@ interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags, Subst
   readonly httpPort?: number;
   readonly store: string;
   readonly maxSize?: number;
+  readonly keepImported: KeptOfImported;
   readonly keepGenerations: number;
 }
 
@@ -66,6 +69,7 @@ export function daemonCommand(): Command {
       one(parseCount),
       1,
     );
+  daemon.addOption(keepImported());
   addSubstituter(daemon);
   addSources(daemon);
   addLogging(daemon);
@@ -136,6 +140,7 @@ export function daemonCommand(): Command {
             forgetOthers: false,
             maxBytes: options.maxSize,
             rankFiles: service.rankFiles,
+            keepImported: options.keepImported,
             keepGenerations: options.keepGenerations,
             waits: true,
             dryRun: false,
@@ -189,12 +194,14 @@ export function daemonCommand(): Command {
           mirrors.onEdition(address, seq);
         },
       });
+      const { releasingOf } = await import('../subscription/releasing.ts');
       const { pruneStore } = await import('../subscription/prune-store.ts');
       const prune = async (): Promise<void> => {
-        const { maxSize: maxBytes, keepGenerations } = options;
+        const { maxSize: maxBytes, keepGenerations, keepImported: kept } = options;
         const { catalogue } = service.means.offer;
         const configured = await subscriptions();
-        await pruneStore(store, { maxBytes, catalogue, keepGenerations, configured, signal, onWarning });
+        const releasing = releasingOf(kept, configured);
+        await pruneStore(store, { maxBytes, catalogue, keepGenerations, configured, releasing, signal, onWarning });
       };
       const followed = async (): Promise<PublisherAddress[]> =>
         publishersOf(options.publisher ?? [], await subscriptions());

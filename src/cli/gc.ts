@@ -3,8 +3,10 @@ import type { Config } from '../config/load.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { GcResult, Yielding } from '../store/gc.ts';
+import type { KeptOfImported } from '../subscription/kept-of-imported.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
 import type { Output } from './output.ts';
+import { keepImported } from './keep-imported.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { parseBudget, parseCount } from '../config/units.ts';
@@ -15,6 +17,7 @@ import { warningsTo } from './warnings.ts';
 interface GcFlags extends CommonOptions {
   readonly store: string;
   readonly maxSize?: number;
+  readonly keepImported: KeptOfImported;
   readonly keepGenerations: number;
   readonly dryRun?: boolean;
 }
@@ -36,6 +39,7 @@ export function gcCommand(): Command {
       one(parseCount),
       1,
     )
+    .addOption(keepImported())
     .option('-n, --dry-run', 'list the paths that would be removed, and their size');
   addCommon(
     gc,
@@ -48,6 +52,7 @@ export function gcCommand(): Command {
       const { collectGarbage } = await import('../store/gc.ts');
       const { generationsToKeep } = await import('../subscription/mirror.ts');
       const { storeRoots } = await import('../subscription/store-roots.ts');
+      const { releasingOf } = await import('../subscription/releasing.ts');
       const { forgetStates } = await import('../subscription/forget.ts');
       const store = await FileStore.open(options.store, { create: false });
       const dryRun = options.dryRun === true;
@@ -61,6 +66,7 @@ export function gcCommand(): Command {
       const result = await collectGarbage({
         store,
         roots: () => storeRoots(store, keepGenerations, new Set(gone.map(({ name }) => name))),
+        releasing: releasingOf(options.keepImported, config.subscriptions),
         yielding: mirrors.yielding,
         forgotten: forgets ? await storeHashesOf(gone) : undefined,
         maxBytes: options.maxSize,
@@ -140,7 +146,7 @@ async function storeHashesOf(states: readonly SubscriptionState[]): Promise<Stor
 }
 
 function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcFlags, mirrors: Mirrors): void {
-  const { removed, leftovers, kept, sole, yields, reclaimableBytes, obstacles } = result;
+  const { removed, leftovers, released, kept, sole, yields, reclaimableBytes, obstacles } = result;
   const isOver = maxSize !== undefined && kept.bytes > maxSize;
   for (const { keeper, paths, bytes } of yields) {
     output.result('yielded', { name: keeper, paths, bytes, dryRun });
@@ -150,9 +156,14 @@ function tell(output: Output, result: GcResult, { maxSize, dryRun = false }: GcF
   }
   output.result(
     'done',
-    { dryRun, removed, leftovers, kept, sole, reclaimableBytes, maxBytes: maxSize ?? null, isOver },
+    { dryRun, removed, leftovers, released, kept, sole, reclaimableBytes, maxBytes: maxSize ?? null, isOver },
     [
       `${formatCount(removed.paths, 'path')} (${formatSize(removed.bytes)}) and ${formatCount(leftovers.files, 'leftover file')} (${formatSize(leftovers.bytes)}) ${dryRun ? 'would be removed' : 'removed'}`,
+      ...(released.nars === 0
+        ? []
+        : [
+            `${formatCount(released.nars, 'NAR')} (${formatSize(released.bytes)}) ${dryRun ? 'would be let go of' : 'let go of'}: the Nix store has them`,
+          ]),
       `${formatCount(kept.paths, 'path')} kept, NARs ${formatSize(kept.bytes)}`,
       ...(sole.kept === 0 ? [] : [`${formatCount(sole.kept, 'NAR')} of them on no other machine`]),
     ].join('\n'),

@@ -16,6 +16,7 @@ const LIVE: ReadonlySet<ConfigKey> = new Set<ConfigKey>([
   'log-level',
   'max-size',
   'keep-generations',
+  'keep-imported',
   'require',
   'publisher-timeout',
   'peer-timeout',

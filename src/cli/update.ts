@@ -6,6 +6,7 @@ import type { UpdateRun } from '../subscription/run-update.ts';
 import { NarswarmError } from '../errors.ts';
 import { canBeReady, READY_NEEDS, sourceInWords, type Subscription } from '../subscription/subscription.ts';
 import type { NarToFetch, Updated } from '../subscription/update.ts';
+import type { KeptOfImported } from '../subscription/kept-of-imported.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { announce } from './announce.ts';
@@ -18,6 +19,7 @@ import { isUnexpected, isWarnedOf, noteSentence } from './notes.ts';
 import { optimizeLate } from './late-optimizing.ts';
 import type { Output } from './output.ts';
 import { WorkProgress } from './live/work-progress.ts';
+import { keepImported } from './keep-imported.ts';
 import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { addRecompression, recompressionOf, type RecompressionFlags } from './recompression.ts';
@@ -33,6 +35,7 @@ interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, Recom
   readonly store: string;
   readonly until?: string;
   readonly maxSize?: number;
+  readonly keepImported: KeptOfImported;
   readonly keepGenerations: number;
   readonly publish?: boolean;
   readonly wait: boolean;
@@ -60,6 +63,7 @@ export function updateCommand(): Command {
       one(parseCount),
       1,
     )
+    .addOption(keepImported())
     .option(
       '--publish',
       'sign this machine’s own hash map: the subscriptions that say publish, and the paths of narswarm add',
@@ -124,6 +128,7 @@ export function updateCommand(): Command {
           recompression: recompressionOf(options, output, work),
         },
         maxBytes: options.maxSize,
+        keepImported: options.keepImported,
         keepGenerations: options.keepGenerations,
         waits: options.wait,
         dryRun: options.dryRun === true,

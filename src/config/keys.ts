@@ -13,6 +13,7 @@ import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS, SUBSTITUTER_PORT } from '../wire/ports.ts';
 import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
+import { KEPT_OF_IMPORTED } from '../subscription/kept-of-imported.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './log-levels.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {
@@ -199,6 +200,14 @@ export const KEYS = {
     placeholder: 'way',
     description: 'way into the Nix store: auto begins beside the download where it can, nix-copy waits for its end',
     initial: () => 'auto',
+  },
+  'keep-imported': {
+    shape: 'text',
+    parse: (text) => parseOneOf(KEPT_OF_IMPORTED, text),
+    placeholder: 'what',
+    description:
+      'what the file store keeps of NARs that the Nix store of this machine has, too: compressed (until max-size needs the space), or recipe: they are given to neighbours from the Nix store',
+    initial: () => 'compressed',
   },
   'keep-generations': {
     shape: 'number',

@@ -6,10 +6,13 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import type { Catalogue } from '../store/catalogue.ts';
-import { contentsOf, isSameEntry, torrentOfEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import { contentsOf, isInNixAs, isSameEntry, torrentOfEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
+import { NixNars } from '../store/in-nix/nix-nars.ts';
+import type { OfferedFile } from '../exchange/offer.ts';
 import type { NarChecker } from './nar-checker.ts';
 import type { SharedNars } from './shared-nars.ts';
+import { NixFile } from './nix-file.ts';
 import { StoreFile } from './store-file.ts';
 import { withinMs } from '../within.ts';
 
@@ -26,15 +29,15 @@ export interface Admitted {
 export interface Passed {
   /** The catalogue's entry, with the results of reading the file. */
   readonly entry: CatalogueEntry;
-  /** Absolute path of the file. */
-  readonly path: string;
+  /** Absolute path of the file. Undefined if the NAR is read from the Nix store. */
+  readonly path: string | undefined;
 }
 
 /** An open file that was let out. */
 export interface OpenedNar {
-  readonly file: StoreFile;
-  /** Absolute path of the file. */
-  readonly path: string;
+  readonly file: OfferedFile;
+  /** Absolute path of the file. Undefined if it is read from the Nix store. */
+  readonly path: string | undefined;
 }
 
 /** A verdict in few bytes: numbers take less memory than a text. */
@@ -64,7 +67,8 @@ export const CHECK_PATIENCE_MS = 500;
  * - its store path was asked for by name (a line of the catalogue: fetch, publish or subscription), and
  * - the store's narinfo of that path is sound, and its NAR is shared ({@link SharedNars}), and
  * - the contents of the file have the NarHash of this signature or address, since nobody signs a FileHash, and
- * - that narinfo and the file are unchanged since that check (FileHash, size, time of last change), and
+ * - that narinfo and the file are unchanged since that check (FileHash, size, time of last change); of a NAR in the
+ *   Nix store, the path and every file that is read, and
  * - the hash maps are unchanged, if the NAR is shared because of one.
  *
  * So a private build in the same folder is never served, announced or put into a hash map, even if the narinfo of
@@ -75,19 +79,25 @@ export class Gate {
   readonly #catalogue: Catalogue;
   readonly #shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
   readonly #checker: NarChecker | undefined;
+  readonly #nixNars: NixNars;
   readonly #remembered = new Map<StorePath, Remembered>();
 
-  /** @param checker checks requested NARs that were never checked. Undefined: the gate refuses these */
+  /**
+   * @param checker checks requested NARs that were never checked. Undefined: the gate refuses these
+   * @param nixNars the NARs in the Nix store of this machine
+   */
   constructor(
     store: FileStore,
     catalogue: Catalogue,
     shared: Pick<SharedNars, 'judge' | 'stillHolds'>,
     checker?: NarChecker,
+    nixNars = new NixNars(),
   ) {
     this.#store = store;
     this.#catalogue = catalogue;
     this.#shared = shared;
     this.#checker = checker;
+    this.#nixNars = nixNars;
   }
 
   /** Returns the NAR of an infohash. Undefined if it must not be served. */
@@ -95,21 +105,25 @@ export class Gate {
     for (const entry of this.#catalogue.byInfoHash(infoHash)) {
       const passed = await this.pass(entry);
       const torrent = passed && torrentOfEntry(passed.entry);
-      if (torrent?.infoHash === infoHash) return { torrent, path: passed?.path ?? '' };
+      if (torrent?.infoHash === infoHash && passed?.path !== undefined) return { torrent, path: passed.path };
     }
     return undefined;
   }
 
-  /** Returns true for an entry that was let out before. {@link pass} decides whether it still may be. */
+  /**
+   * Returns true for an entry that was let out before. {@link pass} decides whether it still may be. Of a path in the
+   * Nix store, it also looks whether it is there: Nix may collect it at any moment.
+   */
   hasPassed(entry: CatalogueEntry): boolean {
     const known = this.#remembered.get(entry.storePath);
-    return known !== undefined && isSameEntry(known.entry, entry) && this.#shared.stillHolds(known);
+    if (known === undefined || !isSameEntry(known.entry, entry) || !this.#shared.stillHolds(known)) return false;
+    return entry.isInNix !== true || this.#isUnchangedInNix(entry);
   }
 
   /** Returns the file of an entry. Undefined if it must not be served. */
   async pass(entry: CatalogueEntry): Promise<Passed | undefined> {
     const found = await this.#find(entry);
-    if (found === undefined || !isSameFileAt(this.#pathOf(found), found.entry)) return undefined;
+    if (found === undefined || !this.#isThere(found)) return undefined;
     return this.#remember(found);
   }
 
@@ -118,7 +132,7 @@ export class Gate {
     const found = await this.#find(entry);
     if (found === undefined) return undefined;
     const path = this.#pathOf(found);
-    const file = openIfSame(path, found.entry);
+    const file = path === undefined ? await NixFile.open(found.entry, this.#nixNars) : openIfSame(path, found.entry);
     if (file !== undefined) this.#remember(found);
     return file && { file, path };
   }
@@ -143,6 +157,11 @@ export class Gate {
     if (info === undefined || info.storePath !== entry.storePath) return undefined;
     const verdict = await this.#shared.judge(info, entry.askedBy);
     if (!verdict.isShared) return undefined;
+    if (entry.isInNix === true) {
+      const hashed = this.#isUnchangedInNix(entry) ? entry : await this.#lookInto(entry, info);
+      if (hashed === undefined || !isInNixAs(hashed, info)) return undefined;
+      return { entry: hashed, ...identity, mapsVersion: verdict.mapsVersion, url: undefined };
+    }
     if (info.fileHash !== undefined && info.fileHash !== entry.fileHash) return undefined;
     const checked = contentsOf(entry, info) === 'unknown' ? await this.#lookInto(entry, info) : entry;
     if (checked?.fileHash !== entry.fileHash || contentsOf(checked, info) !== 'right') return undefined;
@@ -155,7 +174,17 @@ export class Gate {
     return withinMs(CHECK_PATIENCE_MS, this.#checker.check(entry, info, 'now'));
   }
 
-  #pathOf({ entry: { fileHash, extension, storePath }, url }: Remembered): string {
+  #isThere(found: Remembered): boolean {
+    const path = this.#pathOf(found);
+    return path === undefined ? this.#isUnchangedInNix(found.entry) : isSameFileAt(path, found.entry);
+  }
+
+  #isUnchangedInNix({ storePath, mtimeMs }: CatalogueEntry): boolean {
+    return this.#nixNars.changedAtMs(storePath) === mtimeMs;
+  }
+
+  #pathOf({ entry: { fileHash, extension, storePath, isInNix }, url }: Remembered): string | undefined {
+    if (isInNix === true) return undefined;
     return this.#store.narPath({ url: url ?? FileStore.narUrl(fileHash, extension), storePath });
   }
 

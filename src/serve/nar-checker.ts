@@ -6,9 +6,10 @@ import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { narTorrent } from '../torrent/canonical.ts';
 import { BackgroundReader, type Urgency } from './background-reader.ts';
 import type { Catalogue } from '../store/catalogue.ts';
-import { contentsOf, entryOf, isSameFile, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import { contentsOf, entryOf, inNixEntry, isSameFile, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
 import { FileStore } from '../store/file-store.ts';
+import type { NixNars } from '../store/in-nix/nix-nars.ts';
 import { asError, factsOf, type Warn, type Warning } from '../warning.ts';
 
 /** Time until a NAR is tried again that could not be read or was a different one. */
@@ -25,6 +26,8 @@ interface Checking {
 export interface NarCheckerOptions {
   readonly store: FileStore;
   readonly catalogue: Catalogue;
+  /** The NARs in the Nix store of this machine. */
+  readonly nixNars: NixNars;
   /** NARs are checked only if one of these keys or a content address vouches for them. */
   readonly keys: readonly PublicKey[];
   readonly onWarning: Warn;
@@ -125,6 +128,7 @@ export class NarChecker implements AsyncDisposable {
   async #check(entry: CatalogueEntry, info: NarInfo, urgency: Urgency): Promise<CatalogueEntry | undefined> {
     const { store, catalogue } = this.#options;
     const { storePath, fileHash, extension, askedBy } = entry;
+    if (entry.isInNix === true) return this.#checkInNix(entry, info);
     const path = store.narPath({ url: FileStore.narUrl(fileHash, extension), storePath });
     const contents = entry.narHash === undefined ? narContentsOf(info) : undefined; // which a FileHash decides
     const found = await this.#reader.read(path, contents, urgency).catch((error: unknown) => {
@@ -143,6 +147,19 @@ export class NarChecker implements AsyncDisposable {
     // If the disk takes no more lines, this process still knows the result.
     await catalogue.add([checked]).catch((error: unknown) => this.#warnOnce({ kind: 'failed', error: asError(error) }));
     if (contentsOf(checked, info) === 'wrong') this.#warnOnce({ kind: 'wrong-contents', path: storePath });
+    return checked;
+  }
+
+  /** Hashes a path of the Nix store that has changed since it was hashed: Nix has made it again, or merged its links. */
+  async #checkInNix(entry: CatalogueEntry, info: NarInfo): Promise<CatalogueEntry | undefined> {
+    const { nixNars, catalogue } = this.#options;
+    const hashed = await nixNars.hash(entry.storePath, info.narSize);
+    if (hashed?.narHash !== info.narHash) {
+      this.#setOff(entry);
+      return undefined;
+    }
+    const checked = inNixEntry(hashed, entry);
+    await catalogue.add([checked]).catch((error: unknown) => this.#warnOnce({ kind: 'failed', error: asError(error) }));
     return checked;
   }
 
@@ -182,5 +199,6 @@ export class NarChecker implements AsyncDisposable {
 
 /** Returns true if reading the file would add facts to the entry. */
 function isUnknown(entry: CatalogueEntry): boolean {
+  if (entry.isInNix === true) return false;
   return entry.torrent === undefined || (entry.extension !== '' && entry.narHash === undefined);
 }

@@ -103,7 +103,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
         this.#withhold(entry);
         continue;
       }
-      served.note(basename(opened.path), entry.fileHash);
+      if (opened.path !== undefined) served.note(basename(opened.path), entry.fileHash);
       return opened.file;
     }
     const shard = isWhole ? maps.shard(file) : undefined;

@@ -1,14 +1,19 @@
+import type { OfferedFile } from '../exchange/offer.ts';
 import { OfferedEditions } from '../index/editions.ts';
 import type { InfoHash } from '../nix/brands.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
+import { isInNixAs } from '../store/catalogue-entry.ts';
+import { NixNars } from '../store/in-nix/nix-nars.ts';
 import { LastServed } from '../store/last-served.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import { Gate, seedOf } from './gate.ts';
 import { HeldNars } from './held-nars.ts';
 import { NarChecker } from './nar-checker.ts';
+import { NixFile } from './nix-file.ts';
 import { NarOffer } from './nar-offer.ts';
 import { SharedNars } from './shared-nars.ts';
 import type { Warn } from '../warning.ts';
@@ -32,6 +37,8 @@ export interface StoreOfferOptions {
 export class StoreOffer implements AsyncDisposable {
   readonly catalogue: Catalogue;
   readonly checker: NarChecker;
+  /** The NARs in the Nix store of this machine. */
+  readonly nixNars = new NixNars();
   /** NARs of a running fetch that the catalogue may not list yet. */
   readonly held: HeldNars;
   /** Editions of hash maps. */
@@ -46,8 +53,8 @@ export class StoreOffer implements AsyncDisposable {
     const shared = new SharedNars({ keys, shareKeys, stateDir: store.stateDir });
     this.held = new HeldNars(shared);
     this.catalogue = catalogue;
-    this.checker = new NarChecker({ store, catalogue, keys, onWarning });
-    this.#gate = new Gate(store, catalogue, shared, this.checker);
+    this.checker = new NarChecker({ store, catalogue, nixNars: this.nixNars, keys, onWarning });
+    this.#gate = new Gate(store, catalogue, shared, this.checker, this.nixNars);
     this.#served = new LastServed(store, onWarning);
     const { held, maps } = this;
     this.forMembers = new NarOffer({ store, catalogue, gate: this.#gate, held, shared, served: this.#served, maps });
@@ -66,6 +73,17 @@ export class StoreOffer implements AsyncDisposable {
       seedable: () => [...this.held.infoHashes(), ...this.maps.infoHashes(), ...this.catalogue.infoHashes()],
       onUpload: this.#served.onUpload,
     };
+  }
+
+  /**
+   * Returns the uncompressed NAR of a path that is read from the Nix store. Undefined if it is not there, or is in `nar/`.
+   *
+   * @param isShared true to open only what others may have
+   */
+  async inNix(info: NarInfo, { isShared }: { readonly isShared: boolean }): Promise<OfferedFile | undefined> {
+    const entry = this.catalogue.byStorePath(info.storePath);
+    if (entry === undefined || !isInNixAs(entry, info)) return undefined;
+    return isShared ? (await this.#gate.open(entry))?.file : NixFile.open(entry, this.nixNars);
   }
 
   /** See {@link LastServed.count}. */

@@ -1,6 +1,7 @@
 /** The facts about one NAR in the catalogue, and the line that they are written as. Without I/O. */
 import type { FileHash, InfoHash, NarHash, StorePath } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
+import { asFileHash } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { narTorrent, PIECE_HASH_BYTES, pieceLengthOf, type NarTorrent } from '../torrent/canonical.ts';
 
@@ -29,6 +30,11 @@ export interface CatalogueEntry {
    * were never checked: then nobody may get the file.
    */
   readonly narHash?: FoundNarHash;
+  /**
+   * True if the NAR is not in `nar/`: it is read from its path in this machine's Nix store. The file is then the
+   * uncompressed NAR, which was hashed once, and `mtimeMs` is when the path itself last changed ({@link NixNars}).
+   */
+  readonly isInNix?: boolean;
 }
 
 /** The facts about a torrent that do not follow from the rest of its entry. */
@@ -73,12 +79,16 @@ export function isAdded({ askedBy }: Pick<CatalogueEntry, 'askedBy'>): boolean {
 /** Returns true if two entries are about one file that has not changed in between. */
 export function isSameFile(a: FileFacts, b: FileFacts): boolean {
   return (
-    a.fileHash === b.fileHash && a.extension === b.extension && a.sizeBytes === b.sizeBytes && a.mtimeMs === b.mtimeMs
+    a.fileHash === b.fileHash &&
+    a.extension === b.extension &&
+    a.sizeBytes === b.sizeBytes &&
+    a.mtimeMs === b.mtimeMs &&
+    a.isInNix === b.isInNix
   );
 }
 
 /** Facts that differ if another file has taken a NAR's place. */
-export type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs'>;
+export type FileFacts = Pick<CatalogueEntry, 'fileHash' | 'extension' | 'sizeBytes' | 'mtimeMs' | 'isInNix'>;
 
 /**
  * Compares the contents of an entry's file with those signed in a narinfo. Returns `unknown` if they were never
@@ -93,6 +103,28 @@ export function contentsOf(
   if (found === undefined) return 'unknown';
   if (found.startsWith(NONE)) return info.narSize > Number(found.slice(NONE.length)) ? 'unknown' : 'wrong';
   return found === info.narHash ? 'right' : 'wrong';
+}
+
+/** Returns true if an entry of the Nix store is about the contents that a narinfo names. */
+export function isInNixAs(entry: CatalogueEntry, info: NarInfo): boolean {
+  const hash: string = entry.fileHash;
+  const isNamed = entry.isInNix === true && hash === info.narHash && entry.sizeBytes === info.narSize;
+  return isNamed && contentsOf(entry, info) === 'right';
+}
+
+/**
+ * Makes the entry of a NAR that is read from the Nix store.
+ *
+ * @param hashed.changedAtMs when its path last changed
+ * @param before the entry of its file, or of the path before that change: a check of the same contents still counts
+ */
+export function inNixEntry(
+  { narHash, narSize, changedAtMs }: { narHash: NarHash; narSize: number; changedAtMs: number },
+  { storePath, askedBy, narHash: checked }: CatalogueEntry,
+): CatalogueEntry {
+  const fileHash = asFileHash(narHash);
+  const entry = { storePath, fileHash, sizeBytes: narSize, mtimeMs: changedAtMs, extension: '', askedBy };
+  return { ...entry, isInNix: true, ...(checked === narHash && { narHash }) };
 }
 
 /** Makes the result for a file that does not decompress to at most `maxBytes`. */
@@ -162,7 +194,7 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
   if (line === '') return undefined;
   try {
     const read = JSON.parse(line) as EntryLine;
-    const { storePath, fileHash, infoHash, sizeBytes, mtimeMs, extension, pieces, askedBy, narHash } = read;
+    const { storePath, fileHash, infoHash, sizeBytes, mtimeMs, extension, pieces, askedBy, narHash, isInNix } = read;
     const isWhole =
       typeof storePath === 'string' &&
       typeof infoHash === 'string' &&
@@ -172,6 +204,10 @@ export function parseEntry(line: string): CatalogueEntry | undefined {
       typeof mtimeMs === 'number' &&
       (narHash === undefined || typeof narHash === 'string');
     if (!isWhole) return undefined;
+    if (isInNix === true) {
+      const inNix = { storePath, fileHash, sizeBytes, mtimeMs, extension, askedBy, isInNix };
+      return narHash === undefined ? inNix : { ...inNix, narHash };
+    }
     const torrent = arePiecesOf(sizeBytes, pieces) ? { infoHash, pieces } : undefined;
     // Objects of one shape: a hundred thousand made by spreading take more time and memory.
     if (torrent !== undefined && narHash !== undefined)

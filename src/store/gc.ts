@@ -5,6 +5,7 @@ import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
 import { keepOthers, markKept, reach, type Kept, type Root } from './collect/keep.ts';
 import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
 import { removeUnwantedPartials } from './collect/partials.ts';
+import { release, type ReleaseContext, type Released, type Releasing } from './collect/release.ts';
 import { scanStore } from './collect/scan.ts';
 import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
@@ -32,6 +33,8 @@ export interface GcOptions {
    * or a root needs stays, and everything else.
    */
   readonly limited?: LimitedPaths | undefined;
+  /** NARs that may go since the Nix store has their paths. They go before any path is removed. Default: none. */
+  readonly releasing?: Releasing | undefined;
   /** Keepers whose paths are removed if the budget is not met otherwise, unless something else keeps them. Default: none. */
   readonly yielding?: Yielding | undefined;
   /**
@@ -71,6 +74,8 @@ export interface Yielding {
 export interface GcResult {
   readonly removed: { readonly paths: number; readonly nars: number; readonly bytes: number };
   readonly leftovers: Leftovers;
+  /** NAR files that went since the Nix store has their paths: these are still served. */
+  readonly released: Released;
   /** The remaining paths and NARs. `bytes` counts all files in `nar/`. */
   readonly kept: { readonly paths: number; readonly nars: number; readonly bytes: number };
   /** NARs that no other machine is known to hold. */
@@ -115,7 +120,9 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
     onRemoved: (file) => options.onLeftover?.(file),
   });
   const held = count(graph);
-  const totalBytes = held.bytes - leftovers.narBytes;
+  const startBytes = held.bytes - leftovers.narBytes;
+  const released = await releaseFirst(options, { store, graph, kept, roots, claims, dryRun, now, signal }, startBytes);
+  const totalBytes = startBytes - released.bytes;
   const mayEvict = kept.obstacles.length === 0;
   const removable = chooseEviction(graph, kept, { excessBytes: Infinity });
   const all = mayEvict ? removable : noEviction(graph);
@@ -147,12 +154,22 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
       bytes: leftovers.bytes + partials.bytes,
       narBytes: leftovers.narBytes,
     },
+    released,
     kept: { paths: held.paths - chosen.paths.length, nars: held.nars - chosen.narCount, bytes: keptBytes },
     sole: countSole(graph, chosen, sole),
     yields,
     reclaimableBytes: Math.max(0, all.bytes - chosen.bytes),
     obstacles: kept.obstacles,
   };
+}
+
+async function releaseFirst(
+  { releasing, maxBytes }: GcOptions,
+  context: Omit<ReleaseContext, 'excessBytes'>,
+  startBytes: number,
+): Promise<Released> {
+  if (releasing === undefined) return { nars: 0, bytes: 0 };
+  return release(releasing, { ...context, excessBytes: maxBytes === undefined ? 0 : startBytes - maxBytes });
 }
 
 function excessOf(

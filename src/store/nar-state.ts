@@ -11,14 +11,16 @@ import { isInQuarantine } from './quarantine.ts';
  * - `changed`: the file has never been read, or not since it changed
  * - `wrong`: the file has another size, or other contents than the signed ones
  * - `gone`: the file was here and is missing
- * - `never`: the file was never here; the target held the path at the time of the fetch
+ * - `never`: the file was never here; the target held the path at the time of the fetch. Or it was let go of, since the
+ *   Nix store of this machine has the path
  */
 export type NarState = 'held' | 'changed' | 'wrong' | 'gone' | 'never';
 
 /** Determines the state of a NAR. @throws STORE_UNWRITABLE if the file may not be looked at */
 export async function narStateOf(store: FileStore, catalogue: Catalogue, info: NarInfo): Promise<NarState> {
   const file = await store.statNar(info);
-  const isListed = catalogue.byStorePath(info.storePath)?.fileHash === info.fileHash && info.fileHash !== undefined;
+  const listed = catalogue.byStorePath(info.storePath);
+  const isListed = listed?.isInNix !== true && listed?.fileHash === info.fileHash && info.fileHash !== undefined;
   if (file === undefined) return isListed || (await isInQuarantine(store, info.url)) ? 'gone' : 'never';
   if (info.fileSize !== undefined && info.fileSize !== file.sizeBytes) return 'wrong';
   const entry = catalogue.knows(info, file);

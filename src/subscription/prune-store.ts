@@ -1,6 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { Catalogue } from '../store/catalogue.ts';
+import type { Releasing } from '../store/collect/release.ts';
 import { collectGarbage, type LimitedPaths } from '../store/gc.ts';
 import type { Warn } from '../warning.ts';
 import { generationsToKeep } from './mirror.ts';
@@ -14,6 +15,8 @@ export interface PruneOptions {
   readonly catalogue: Catalogue;
   readonly keepGenerations: number;
   readonly configured: readonly Subscription[];
+  /** NARs that may go since the Nix store has their paths. */
+  readonly releasing: Releasing;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
 }
@@ -21,16 +24,18 @@ export interface PruneOptions {
 /**
  * Removes paths that nothing keeps until a store meets its budget. Mirrors give nothing up. If that is not possible now,
  * the next update, or the next fetch for Nix, does it. Without a budget, only paths go that nobody but Nix has asked for,
- * since the store would grow with each build for ever, and narinfos without a NAR that nothing needs.
+ * since the store would grow with each build for ever, and narinfos without a NAR that nothing needs. What the Nix store
+ * has goes first; with `always`, it goes in any case.
  */
 export async function pruneStore(store: FileStore, options: PruneOptions): Promise<void> {
-  const { maxBytes, catalogue, signal, onWarning } = options;
+  const { maxBytes, catalogue, releasing, signal, onWarning } = options;
   const keepGenerations = generationsToKeep(options.keepGenerations, options);
   try {
     const limited = maxBytes === undefined ? await excessive(store, catalogue) : undefined;
-    if (maxBytes === undefined && limited === undefined) return;
+    if (maxBytes === undefined && limited === undefined && releasing.when !== 'always') return;
     const roots = (): ReturnType<typeof storeRoots> => storeRoots(store, keepGenerations);
-    await collectGarbage({ store, roots, maxBytes, limited, dryRun: false, now: new Date(), signal, onWarning });
+    const how = { dryRun: false, now: new Date(), signal, onWarning };
+    await collectGarbage({ store, roots, maxBytes, limited, releasing, ...how });
   } catch (error) {
     if (signal.aborted || isNarswarmError(error, 'STORE_BUSY')) return;
     if (!isNarswarmError(error)) throw error;

@@ -14,6 +14,8 @@ import { goneFrom } from './forget.ts';
 import { listRooted, pruneRoots } from './gc-roots.ts';
 import { generationsToKeep, mirrored } from './mirror.ts';
 import { publishedContents } from './published.ts';
+import type { KeptOfImported } from './kept-of-imported.ts';
+import { releasingOf } from './releasing.ts';
 import { publishersOf } from './source.ts';
 import { isDamaged, keptGenerations, listStates, removeState, rootsOf, writeState } from './state.ts';
 import { storeRoots } from './store-roots.ts';
@@ -53,6 +55,7 @@ export interface RunUpdateOptions
       }
     | undefined;
   readonly maxBytes: number | undefined;
+  readonly keepImported: KeptOfImported;
   readonly keepGenerations: number;
   /** True to wait if another update is running on this store. */
   readonly waits: boolean;
@@ -260,6 +263,7 @@ async function collect(store: FileStore, updated: readonly Updated[], options: R
       store,
       roots: () => storeRoots(store, keepGenerations, dropped),
       yielding: mayYield ? await yieldingMirrors(store, configured, onYielded) : undefined,
+      releasing: releasingOf(options.keepImported, configured),
       forgotten: rootsOf(old).map(storeHashOf),
       maxBytes,
       wantedPartials: partialsOfAll(updated, [...configured, ...states.filter(({ name }) => !dropped.has(name))]),

@@ -26,7 +26,7 @@ export async function substitutedOf(catalogue: Catalogue): Promise<Substituted> 
     if (!isOnlyOfNix(entry)) continue;
     const { storePath, fileHash, sizeBytes } = entry;
     storeHashes.add(storeHashOf(storePath));
-    files.set(fileHash, sizeBytes);
+    if (entry.isInNix !== true) files.set(fileHash, sizeBytes); // otherwise it takes no space
   }
   return { storeHashes, bytes: [...files.values()].reduce((sum, size) => sum + size, 0) };
 }

@@ -1,5 +1,26 @@
 import { open } from 'node:fs/promises';
+import type { OfferedFile } from '../exchange/offer.ts';
 import { CHUNK_BYTES, newChunk, type TakeChunk } from './answer-buffers.ts';
+
+/** Bytes `[start, end]`. */
+export interface Part {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Yields a part of a NAR that is read from the Nix store. @throws if the path has changed */
+export async function* offeredBytes(
+  file: OfferedFile,
+  take: TakeChunk,
+  { start, end }: Part,
+): AsyncGenerator<Buffer, void> {
+  for (let at = start; at <= end;) {
+    const chunk = take(Math.min(CHUNK_BYTES, end + 1 - at));
+    await file.read(chunk, at);
+    yield chunk;
+    at += chunk.length;
+  }
+}
 
 /**
  * Yields a file, or the part `[start, end]` of it.
@@ -7,11 +28,7 @@ import { CHUNK_BYTES, newChunk, type TakeChunk } from './answer-buffers.ts';
  * @param take gives the buffer of each chunk
  * @throws Error if the file ends before that part
  */
-export async function* fileBytes(
-  path: string,
-  take: TakeChunk = newChunk,
-  part?: { readonly start: number; readonly end: number },
-): AsyncGenerator<Buffer, void> {
+export async function* fileBytes(path: string, take: TakeChunk = newChunk, part?: Part): AsyncGenerator<Buffer, void> {
   await using file = await open(path);
   const { start, end } = part ?? { start: 0, end: (await file.stat()).size - 1 };
   for (let at = start; at <= end;) {

@@ -6,7 +6,7 @@ import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
 import { answerStream, type TakeChunk } from './answer-buffers.ts';
-import { fileBytes } from './file-bytes.ts';
+import { fileBytes, offeredBytes, type Part } from './file-bytes.ts';
 import { bytesOf } from './nar-body.ts';
 import type { Client, Substituter, WantedNar } from './substituter.ts';
 
@@ -66,6 +66,8 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     const found = wanted && (await substituter.nar(wanted, clientOf(request)));
     if (found === undefined) return notFound(reply);
     reply.type('application/x-nix-nar');
+    if (found.kind === 'in-nix')
+      return sendPart(request, reply, found.file.sizeBytes, (take, part) => offeredBytes(found.file, take, part));
     if (found.kind !== 'here') finished(reply.raw, found.leave); // the client may have gone already
     if (found.kind === 'decoded') {
       await found.nar.begun();
@@ -123,13 +125,24 @@ function wantedNar(name: string, { path, as }: NarQuery): WantedNar | undefined 
 /** Sends a file, or the part of it that was asked for. */
 async function sendFile(request: FastifyRequest, reply: FastifyReply, path: string): Promise<FastifyReply> {
   const { size } = await stat(path);
+  return sendPart(request, reply, size, (take, part) => fileBytes(path, take, part));
+}
+
+/** Sends something of that size, or the part of it that was asked for. */
+function sendPart(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  size: number,
+  bytesIn: (take: TakeChunk, part: Part) => AsyncGenerator<Buffer>,
+): FastifyReply {
+  reply.header('accept-ranges', 'bytes');
   const { range } = request.headers;
   const ranges = range === undefined ? undefined : parseRange(size, range);
   if (ranges === -1) return reply.code(416).header('content-range', `bytes */${size}`).send();
   const [part] = Array.isArray(ranges) && ranges.type === 'bytes' && ranges.length === 1 ? ranges : [];
   const { start, end } = part ?? { start: 0, end: size - 1 };
   if (part !== undefined) reply.code(206).header('content-range', `bytes ${start}-${end}/${size}`);
-  return sendBytes(request, reply, end - start + 1, (take) => fileBytes(path, take, { start, end }));
+  return sendBytes(request, reply, end - start + 1, (take) => bytesIn(take, { start, end }));
 }
 
 /** Answers for what has failed, such as a NAR whose first byte is wrong. After other answers Nix would try again. */

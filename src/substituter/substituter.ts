@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import type { OfferedFile } from '../exchange/offer.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
@@ -66,6 +67,7 @@ export interface WantedNar {
 /** A NAR for a client. If it is not here yet, `leave` is called once the answer has ended, however it has. */
 export type FoundNar =
   | Extract<NarFile, { kind: 'here' }>
+  | { readonly kind: 'in-nix'; readonly file: OfferedFile }
   | (Extract<NarFile, { kind: 'arriving' }> & Pick<GivenNar, 'leave'>)
   | ({ readonly kind: 'decoded' } & GivenNar);
 
@@ -110,6 +112,9 @@ export class Substituter implements AsyncDisposable {
     this.#options.offer.checker.giveWay();
     const held = await this.#held(hash);
     if (held !== undefined) return (await this.#mayHave(held, client)) ? this.#textFor(client, held) : undefined;
+    const inNix = await this.#inNix(hash, client);
+    await inNix?.file[Symbol.asyncDispose]();
+    if (inNix !== undefined) return textOf(inNix.info, false);
     if (client.isNarswarm || this.#memory.isAbsent(hash)) return undefined;
     const activity = await this.#begin();
     const info = await activity?.lookups.findWithin(FIND_MS, hash);
@@ -126,6 +131,8 @@ export class Substituter implements AsyncDisposable {
     this.#options.offer.checker.giveWay();
     const path = `${this.#options.store.dir}/${FileStore.narUrl(wanted.fileHash, wanted.extension)}`;
     if (client.isLocal && !wanted.isDecoded && existsSync(path)) return { kind: 'here', path };
+    const inNix = wanted.extension === '' && wanted.storeHash && (await this.#inNix(wanted.storeHash, client));
+    if (inNix && inNix.info.fileHash === wanted.fileHash) return { kind: 'in-nix', file: inNix.file };
     const info = wanted.storeHash && (await this.#infoOf(wanted.storeHash, client));
     const file = await this.#file(path, wanted, info, client);
     if (file === undefined) return undefined;
@@ -184,6 +191,14 @@ export class Substituter implements AsyncDisposable {
     const url = FileStore.narUrl(file.fileHash, file.extension);
     const found = await store.statNar({ ...info, url }).catch(() => undefined);
     return found?.sizeBytes === file.sizeBytes ? info : undefined;
+  }
+
+  /** Returns the uncompressed NAR of a path in the Nix store, whose file the store has let go of, and its narinfo. */
+  async #inNix(hash: StoreHash, { isLocal }: Client): Promise<{ info: NarInfo; file: OfferedFile } | undefined> {
+    const { store, offer } = this.#options;
+    const info = await store.readNarInfo(hash).catch(() => undefined);
+    const file = info && (await offer.inNix(info, { isShared: !isLocal }).catch(() => undefined));
+    return info && file && { info: uncompressed(info), file };
   }
 
   async #infoOf(hash: StoreHash, client: Client): Promise<NarInfo | undefined> {
@@ -253,6 +268,10 @@ function textOf(info: NarInfo, isDecoded: boolean): string | undefined {
   if (file === undefined) return undefined;
   const url = `${FileStore.narUrl(file.fileHash, file.extension)}?path=${storeHashOf(info.storePath)}`;
   if (!isDecoded) return formatNarInfo({ ...info, url, extra: [] });
-  const nar = { compression: 'none', fileHash: asFileHash(info.narHash), fileSize: info.narSize };
-  return formatNarInfo({ ...info, ...nar, url: `${url}&as=nar`, extra: [] });
+  return formatNarInfo({ ...uncompressed(info), url: `${url}&as=nar`, extra: [] });
+}
+
+/** Returns the narinfo that names the NAR itself as its file. */
+function uncompressed(info: NarInfo): NarInfo {
+  return { ...info, compression: 'none', fileHash: asFileHash(info.narHash), fileSize: info.narSize };
 }

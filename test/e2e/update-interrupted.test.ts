@@ -173,6 +173,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
       publisherTimeoutMs: 1_000,
       maxBytes: 0,
       keepGenerations: 1,
+      keepImported: 'compressed',
       waits: true,
       dryRun: false,
       signal: window,

@@ -10,6 +10,7 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import { contentsOf, pendingEntry, type CatalogueEntry } from '../../src/store/catalogue-entry.ts';
 import { FileStore } from '../../src/store/file-store.ts';
+import { NixNars } from '../../src/store/in-nix/nix-nars.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { NarChecker } from '../../src/serve/nar-checker.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
@@ -32,7 +33,13 @@ async function scene(t: TestContext, entries: (store: FileStore) => Promise<Cata
   const catalogue = await Catalogue.open(store);
   await catalogue.add(await entries(store));
   const warnings: Warning[] = [];
-  const checker = new NarChecker({ store, catalogue, keys: [KEY], onWarning: (warning) => warnings.push(warning) });
+  const checker = new NarChecker({
+    store,
+    catalogue,
+    nixNars: new NixNars(),
+    keys: [KEY],
+    onWarning: (warning) => warnings.push(warning),
+  });
   t.after(() => checker.close());
   return { store, catalogue, checker, gate: new Gate(store, catalogue, sharedBy(store), checker), warnings };
 }
@@ -167,7 +174,7 @@ test('a missing or changed file delays no other, and is tried again once it chan
 
 test('does not check NARs without a trusted signature', async (t) => {
   const { store, catalogue } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
-  const checker = new NarChecker({ store, catalogue, keys: [], onWarning: () => undefined });
+  const checker = new NarChecker({ store, catalogue, nixNars: new NixNars(), keys: [], onWarning: () => undefined });
   await checker.checkAll(signal);
   await checker.close();
   assert.equal(catalogue.byStorePath((await infoOf(store, LEAF)).storePath)?.narHash, undefined);

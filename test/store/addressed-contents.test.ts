@@ -15,6 +15,7 @@ import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { isTrusted } from '../../src/nix/signature.ts';
 import { Catalogue } from '../../src/store/catalogue.ts';
 import { FileStore } from '../../src/store/file-store.ts';
+import { NixNars } from '../../src/store/in-nix/nix-nars.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { NarChecker } from '../../src/serve/nar-checker.ts';
 import { verifyStore } from '../../src/store/verify.ts';
@@ -62,7 +63,13 @@ async function reaches(store: FileStore, hash: string): Promise<{ peers: boolean
   const catalogue = await Catalogue.open(store);
   const entry = unchecked(await entryFor(store, hash, 'publish'));
   await catalogue.add([entry]);
-  await using checker = new NarChecker({ store, catalogue, keys: [], onWarning: () => undefined });
+  await using checker = new NarChecker({
+    store,
+    catalogue,
+    nixNars: new NixNars(),
+    keys: [],
+    onWarning: () => undefined,
+  });
   const info = await store.readNarInfoOf(entry.storePath);
   assert(info !== undefined);
   await checker.check(entry, info, 'now'); // the gate would wait for it half a second

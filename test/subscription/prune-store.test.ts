@@ -8,6 +8,7 @@ import { pendingEntry, type AskedBy } from '../../src/store/catalogue-entry.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Turn } from '../../src/store/turn.ts';
 import { pruneStore } from '../../src/subscription/prune-store.ts';
+import { releasingOf } from '../../src/subscription/releasing.ts';
 import { limitOfSubstituted, substitutedOf } from '../../src/subscription/substituted.ts';
 import type { Warning } from '../../src/warning.ts';
 import { emptyStore } from '../store/store-fixture.ts';
@@ -23,7 +24,8 @@ async function prune(t: TestContext, store: FileStore, maxBytes: number | undefi
   const onWarning = (warning: Warning): number => warnings.push(warning);
   const catalogue = await Catalogue.open(store);
   const { signal } = stop;
-  await pruneStore(store, { maxBytes, catalogue, keepGenerations: 1, configured: [], signal, onWarning });
+  const releasing = releasingOf('compressed', []);
+  await pruneStore(store, { maxBytes, catalogue, keepGenerations: 1, configured: [], releasing, signal, onWarning });
   return warnings;
 }
 

@@ -1,0 +1,154 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { remove } from '../../disk/remove.ts';
+import type { StorePath } from '../../nix/brands.ts';
+import { queryInvalidPaths } from '../../nix/nix-queries.ts';
+import { storeHashOf } from '../../nix/store-path.ts';
+import { Catalogue } from '../catalogue.ts';
+import { inNixEntry, isInNixAs, type CatalogueEntry } from '../catalogue-entry.ts';
+import type { Claim } from '../claims.ts';
+import type { FileStore } from '../file-store.ts';
+import type { NixNars } from '../in-nix/nix-nars.ts';
+import { BEING_SERVED_MS, forgetServed } from '../last-served.ts';
+import { inState } from '../state-folder.ts';
+import { reach, type Kept, type Root } from './keep.ts';
+import { PRESENT, type StoreGraph } from './store-graph.ts';
+
+/** When NARs are let go of that the Nix store of this machine has, too. `pressure`: as far as the budget needs it. */
+export type ReleaseWhen = 'always' | 'pressure';
+
+/** NARs that may be let go of, since their paths are in the Nix store. */
+export interface Releasing {
+  readonly when: ReleaseWhen;
+  readonly nars: NixNars;
+  /**
+   * Names of the subscriptions that are imported into the Nix store of this machine, and not published. The NARs of all
+   * others stay, and so do pinned ones.
+   */
+  readonly imported: ReadonlySet<string>;
+}
+
+/** NAR files that were let go of, or would be without a dry run. */
+export interface Released {
+  readonly nars: number;
+  readonly bytes: number;
+}
+
+export interface ReleaseContext {
+  readonly store: FileStore;
+  readonly graph: StoreGraph;
+  readonly kept: Kept;
+  readonly roots: readonly Root[];
+  readonly claims: readonly Claim[];
+  /** Bytes to free under pressure. */
+  readonly excessBytes: number;
+  readonly dryRun: boolean;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+}
+
+/** A NAR file, and the paths whose narinfos name it. */
+interface Candidate {
+  readonly nar: number;
+  readonly entries: CatalogueEntry[];
+}
+
+/**
+ * Lets go of NAR files whose paths the Nix store of this machine holds: their narinfos stay, and neighbours get the
+ * uncompressed NAR from the Nix store. Reads each path first, through the map of its NAR: its NarHash must be the signed
+ * one. Then records that in the catalogue, and removes the file. In `graph`, its file has 0 bytes from then on.
+ *
+ * Nothing goes that a running process counts on, that was served a moment ago, or that `add` put here; and nothing at all
+ * from a store with a hash map of its own, since followers want the files that it lists.
+ *
+ * @throws STORE_UNWRITABLE, STORE_FULL; the signal's reason
+ */
+export async function release(releasing: Releasing, context: ReleaseContext): Promise<Released> {
+  const { graph, dryRun, excessBytes, signal } = context;
+  const { when, nars } = releasing;
+  const isEnough = (bytes: number): boolean => when === 'pressure' && bytes >= excessBytes;
+  const released = { nars: 0, bytes: 0 };
+  if (isEnough(0) || (await publishes(context.store))) return released;
+  const catalogue = await Catalogue.open(context.store);
+  const candidates = candidatesIn(catalogue, releasing, context);
+  const invalid = await invalidOf(candidates, signal);
+  for (const candidate of candidates) {
+    if (isEnough(released.bytes)) break;
+    if (candidate.entries.some(({ storePath }) => invalid.has(storePath))) continue;
+    const bytes = graph.narBytes(candidate.nar);
+    if (!dryRun && !(await letGo(candidate, catalogue, nars, context))) continue;
+    graph.addNar(graph.narName(candidate.nar), { sizeBytes: 0, mtimeMs: context.now.getTime(), ctimeMs: 0 });
+    released.nars++;
+    released.bytes += bytes;
+  }
+  return released;
+}
+
+/** Returns true if this machine has published a hash map of the store. */
+async function publishes(store: FileStore): Promise<boolean> {
+  return (await readdir(inState(store, 'published')).catch(() => [])).length > 0;
+}
+
+/** Returns the NARs that may go, the longest unused first. */
+function candidatesIn(catalogue: Catalogue, { imported, nars }: Releasing, context: ReleaseContext): Candidate[] {
+  const { graph, kept, roots, claims, now } = context;
+  const staying = roots.filter(({ keeper }) => keeper === undefined || !imported.has(keeper));
+  const stays = reach(graph, [
+    ...staying.map(({ storePath }) => storeHashOf(storePath)),
+    ...claims.map(({ storeHash }) => storeHash),
+  ]);
+  const servedSinceMs = now.getTime() - BEING_SERVED_MS;
+  const byNar = new Map<number, Candidate>();
+  for (const entry of catalogue.entries()) {
+    const path = graph.knownNumber(storeHashOf(entry.storePath));
+    if (entry.isInNix === true || path < 0 || graph.state(path) !== PRESENT || stays[path] === 1) continue;
+    if (entry.askedBy === 'add' || entry.askedBy === 'publish') continue;
+    const nar = graph.narOf(path);
+    if (graph.narBytes(nar) <= 0 || kept.nars[nar] === 1 || graph.servedAtMs(nar) > servedSinceMs) continue;
+    if (nars.changedAtMs(entry.storePath) === undefined) continue; // not in the Nix store
+    const candidate = byNar.get(nar) ?? { nar, entries: [] };
+    candidate.entries.push(entry);
+    byNar.set(nar, candidate);
+  }
+  return [...byNar.values()]
+    .filter(({ nar, entries }) => entries.length === graph.narUsers(nar)) // nobody else counts on the file
+    .toSorted((a, b) => graph.narUsedAtMs(a.nar) - graph.narUsedAtMs(b.nar));
+}
+
+/** Returns the paths that Nix does not count as valid. If Nix cannot be asked, that is all of them. */
+async function invalidOf(candidates: readonly Candidate[], signal: AbortSignal): Promise<ReadonlySet<StorePath>> {
+  const paths = candidates.flatMap(({ entries }) => entries.map(({ storePath }) => storePath));
+  if (paths.length === 0) return new Set();
+  try {
+    return await queryInvalidPaths(paths, undefined, { signal });
+  } catch {
+    signal.throwIfAborted();
+    return new Set(paths);
+  }
+}
+
+/** Lets go of one NAR file. Returns false if the Nix store has other contents, or contents that cannot be read. */
+async function letGo(
+  { nar, entries }: Candidate,
+  catalogue: Catalogue,
+  nars: NixNars,
+  { store, graph, signal }: ReleaseContext,
+): Promise<boolean> {
+  const inNix: CatalogueEntry[] = [];
+  for (const file of entries) {
+    signal.throwIfAborted();
+    const { storePath } = file;
+    const info = await store.readNarInfoOf(storePath);
+    if (info === undefined || (info.fileHash !== undefined && info.fileHash !== file.fileHash)) return false;
+    const hashed = await nars.hash(storePath, info.narSize, signal);
+    const entry = hashed && inNixEntry(hashed, file);
+    if (entry === undefined || !isInNixAs(entry, info)) return false;
+    nars.forget(storePath);
+    inNix.push(entry);
+  }
+  await catalogue.add(inNix); // first: a file that stays after a kill is let go of by the next run
+  const name = graph.narName(nar);
+  await remove(join(store.dir, 'nar', name));
+  await forgetServed(store, name);
+  return true;
+}

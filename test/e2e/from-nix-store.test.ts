@@ -1,0 +1,117 @@
+/** NARs that a machine has let go of, since its Nix store has their paths: neighbours get them from there. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { chmod, readdir, rename, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import type { MadeClosure } from '../../src/demo/closure.ts';
+import { startCacheOn, type CacheProcess } from '../support/cache-process.ts';
+import { assertSound, readNarInfos, requisites, type Lab, type Run } from '../support/lab.ts';
+import { openLanLab } from '../support/lan-lab.ts';
+import { bytesOf, DEAD_CACHE, fullUser, LanUser } from '../support/lan-user.ts';
+import { Lan, type Host } from '../support/namespaces.ts';
+
+suite('NARs of the Nix store', { concurrency: 2 }, () => {
+  let lab: Lab;
+  let made: MadeClosure;
+  /** Bytes of all NARs, uncompressed. */
+  let narBytes: number;
+  let total: number;
+
+  before(async () => {
+    ({ lab, made, total } = await openLanLab([2_500_000, 600_000, 60_000, 5_000], 'cache.nixos.org'));
+    narBytes = [...(await readNarInfos(made.cacheDir)).values()].reduce((sum, { narSize }) => sum + narSize, 0);
+  });
+  after(() => lab[Symbol.asyncDispose]());
+
+  /** Makes a machine that has the closure in its Nix store, and lets go of all NARs. @returns where its paths are */
+  async function holder(host: Host, key?: string): Promise<{ readonly user: LanUser; readonly root: string }> {
+    const root = await lab.folder('nix');
+    assert.equal(spawnSync('cp', ['-a', `${made.buildStore}/.`, root]).status, 0);
+    const user = await fullUser(lab, host, { made, key, env: { NIX_REMOTE: `local?root=${root}` } });
+    const run = await user.run('gc', '--store', user.store, '--keep-imported', 'recipe');
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(run.event('done')['released'], {
+      nars: (await readdir(join(made.cacheDir, 'nar'))).length,
+      bytes: total,
+    });
+    assert.deepEqual(await readdir(join(user.store, 'nar')), []);
+    return { user, root: join(root, 'nix/store') };
+  }
+
+  const clientOf = (lan: Lan, cache: string): Promise<LanUser> => LanUser.of(lab, lan.host('client'), { made, cache });
+
+  function assertBytes(run: Run, expected: { readonly peers: number; readonly upstream: number }): void {
+    const { peers, upstream } = bytesOf(run);
+    assert.deepEqual({ peers, upstream }, expected);
+  }
+
+  async function isAskedForNars(cache: CacheProcess): Promise<boolean> {
+    return (await cache.requests()).some(({ url }) => url.includes('nar/'));
+  }
+
+  test('a neighbour without any cache gets all of them, uncompressed', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const { user } = await holder(lan.host('holder'));
+    await user.daemon();
+    const client = await clientOf(lan, DEAD_CACHE);
+    assert.equal(bytesOf(await client.fetch()).peers, narBytes);
+    const { nars } = await assertSound(client.store, made.publicKey);
+    assert.ok(
+      nars.every((name) => name.endsWith('.nar')),
+      nars.join(' '),
+    );
+  });
+
+  test('a neighbour that imports them asks no cache for a NAR', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const { user } = await holder(lan.host('holder'));
+    await user.daemon();
+    const cache = stack.use(await startCacheOn(lan.host('cache', { upKbit: 500 }), made.cacheDir));
+    const client = await clientOf(lan, cache.url);
+    const target = `local?root=${await lab.folder('target')}`;
+    const run = await client.run('fetch', made.root, '--store', client.store, '--to', target);
+    assertBytes(run, { peers: narBytes, upstream: 0 });
+    assert.ok(!(await isAskedForNars(cache)));
+    assert.equal(requisites(target, made.root).length, (await readNarInfos(made.cacheDir)).size);
+  });
+
+  test('what Nix collects, or somebody changes, is offered no longer, and comes from a cache', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const { user, root } = await holder(lan.host('holder'));
+    await user.daemon();
+    const infos = [...(await readNarInfos(made.cacheDir)).values()].toSorted((a, b) => b.narSize - a.narSize);
+    const [collected, changed] = infos.map((info) => ({
+      info,
+      path: join(root, info.storePath.slice('/nix/store/'.length)),
+    }));
+    assert.ok(collected !== undefined && changed !== undefined);
+    await chmod(root, 0o755);
+    await rename(collected.path, join(root, 'trash'));
+    await chmod(changed.path, 0o644);
+    await writeFile(changed.path, Buffer.alloc(600_000, 'x'));
+    await utimes(changed.path, 1, 1);
+    const cache = stack.use(await startCacheOn(lan.host('cache'), made.cacheDir));
+    const client = await clientOf(lan, cache.url);
+    const run = await client.fetch();
+    const asked = (await cache.requests()).filter(({ url }) => url.includes('nar/')).map(({ url }) => url.slice(1));
+    assert.deepEqual(asked.toSorted(), [collected.info.url, changed.info.url].toSorted());
+    const { fileSize: one = 0, narSize: oneNar } = collected.info;
+    const { fileSize: other = 0, narSize: otherNar } = changed.info;
+    assertBytes(run, { peers: narBytes - oneNar - otherNar, upstream: one + other });
+    await assertSound(client.store, made.publicKey);
+  });
+
+  test('what is not shared is neither offered nor given', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const { user } = await holder(lan.host('holder'));
+    await user.daemon('--share-keys', 'another-1');
+    const cache = stack.use(await startCacheOn(lan.host('cache'), made.cacheDir));
+    const client = await clientOf(lan, cache.url);
+    assertBytes(await client.fetch(), { peers: 0, upstream: total });
+  });
+});
