@@ -28,7 +28,12 @@ export function handOver(facts: HandOverFacts): void {
 
 /** Moves a task to a member that has it, if that is faster than its present source, or if an upstream sends nothing. */
 function handToMembers(task: Task, { work, where, policy }: HandOverFacts): void {
-  if (task.handOver.signal.aborted || !where.hasHolder(task)) return;
+  if (task.handOver.signal.aborted) return;
+  if (!where.hasHolder(task)) {
+    // A neighbour has it uncompressed: what has come so far is lost, so it is little.
+    if (!task.isHelped && where.isOnlyUncompressed(task) && policy.areMembersFaster) task.handOver.abort();
+    return;
+  }
   if (!task.isHelped && leftOf(task) > HAND_OVER_BYTES && policy.areMembersFaster) task.handOver.abort();
   else if (work.atUpstreams.has(task) && policy.areUpstreamsSilent(task.atUpstreamsMs, task.timesLeft)) {
     task.timesLeft++;

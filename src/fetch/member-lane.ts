@@ -170,7 +170,7 @@ export class MemberLane implements AsyncDisposable {
     return this.#download.isAtHand(fileHash);
   }
 
-  /** Returns true if a neighbour has the NAR uncompressed, and nobody has given a part of the named file. */
+  /** Returns true if a neighbour has the NAR uncompressed, and not much of the named file is here. */
   isUncompressedAtHand(task: Task): boolean {
     return task.isShared && !isOnlyForUpstreams(task) && this.#uncompressed.isAtHand(task);
   }

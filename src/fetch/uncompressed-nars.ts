@@ -9,6 +9,8 @@ import type { Task } from './task.ts';
 
 /** Limit on wanted names of uncompressed NARs: the other half of what a member remembers is for the named files. */
 const MAX_UNCOMPRESSED = MAX_WANTS / 2;
+/** The part of the named file that may be dropped for the uncompressed NAR. */
+const MOST_LOST = 0.25;
 /** How often a NAR goes on with its other file. Neighbours may come and go. */
 const MAX_CHANGES = 4;
 
@@ -77,12 +79,12 @@ export class UncompressedNars implements Disposable {
 }
 
 /**
- * Returns the description of the uncompressed NAR of a task. Undefined if it is fetching that already, if a part of the
- * named file is here, or if its contents are disputed.
+ * Returns the description of the uncompressed NAR of a task. Undefined if it is fetching that already, if much of the named
+ * file is here, or if its contents are disputed.
  */
 export function uncompressedOf({ job, partial, changes }: Task): Required<FileDescription> | undefined {
   if (job.extension === '' || job.isDisputed === true || changes >= MAX_CHANGES) return undefined;
-  if (partial !== undefined && partial.heldBytes > 0) return undefined;
+  if (partial !== undefined && partial.heldBytes > job.sizeBytes * MOST_LOST) return undefined;
   const { narHash, narSize } = job.info;
   const fileHash = asFileHash(narHash);
   return { url: FileStore.narUrl(fileHash, ''), compression: 'none', fileHash, fileSize: narSize };

@@ -5,7 +5,7 @@ import { chmod, readdir, rename, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { startCacheOn, type CacheProcess } from '../support/cache-process.ts';
+import { startCacheOn } from '../support/cache-process.ts';
 import { assertSound, readNarInfos, requisites, type Lab, type Run } from '../support/lab.ts';
 import { openLanLab } from '../support/lan-lab.ts';
 import { bytesOf, DEAD_CACHE, fullUser, LanUser } from '../support/lan-user.ts';
@@ -39,15 +39,18 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     return { user, root: join(root, 'nix/store') };
   }
 
+  /** Starts the daemon of a holder, and lets another neighbour ask for everything, so that all of it is checked. */
+  async function serve(lan: Lan, user: LanUser, ...args: readonly string[]): Promise<void> {
+    await user.daemon(...args);
+    const first = await LanUser.of(lab, lan.host('first'), { made, cache: DEAD_CACHE });
+    assert.equal(bytesOf(await first.fetch()).peers, narBytes);
+  }
+
   const clientOf = (lan: Lan, cache: string): Promise<LanUser> => LanUser.of(lab, lan.host('client'), { made, cache });
 
   function assertBytes(run: Run, expected: { readonly peers: number; readonly upstream: number }): void {
     const { peers, upstream } = bytesOf(run);
     assert.deepEqual({ peers, upstream }, expected);
-  }
-
-  async function isAskedForNars(cache: CacheProcess): Promise<boolean> {
-    return (await cache.requests()).some(({ url }) => url.includes('nar/'));
   }
 
   test('a neighbour without any cache gets all of them, uncompressed', async () => {
@@ -64,17 +67,16 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     );
   });
 
-  test('a neighbour that imports them asks no cache for a NAR', async () => {
+  test('a neighbour that imports them takes hardly anything from a slow cache', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const { user } = await holder(lan.host('holder'));
-    await user.daemon();
+    await serve(lan, user);
     const cache = stack.use(await startCacheOn(lan.host('cache', { upKbit: 500 }), made.cacheDir));
     const client = await clientOf(lan, cache.url);
     const target = `local?root=${await lab.folder('target')}`;
-    const run = await client.run('fetch', made.root, '--store', client.store, '--to', target);
-    assertBytes(run, { peers: narBytes, upstream: 0 });
-    assert.ok(!(await isAskedForNars(cache)));
+    const { peers, upstream } = bytesOf(await client.run('fetch', made.root, '--store', client.store, '--to', target));
+    assert.ok(peers >= 0.9 * narBytes && upstream <= 0.1 * total, JSON.stringify({ peers, upstream }));
     assert.equal(requisites(target, made.root).length, (await readNarInfos(made.cacheDir)).size);
   });
 
@@ -82,26 +84,25 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
     const { user, root } = await holder(lan.host('holder'));
-    await user.daemon();
+    await serve(lan, user);
     const infos = [...(await readNarInfos(made.cacheDir)).values()].toSorted((a, b) => b.narSize - a.narSize);
-    const [collected, changed] = infos.map((info) => ({
+    const [largest, ...others] = infos.map((info) => ({
       info,
       path: join(root, info.storePath.slice('/nix/store/'.length)),
     }));
-    assert.ok(collected !== undefined && changed !== undefined);
+    const [collected, changed] = others;
+    assert.ok(largest !== undefined && collected !== undefined && changed !== undefined);
     await chmod(root, 0o755);
     await rename(collected.path, join(root, 'trash'));
     await chmod(changed.path, 0o644);
-    await writeFile(changed.path, Buffer.alloc(600_000, 'x'));
+    await writeFile(changed.path, Buffer.alloc(60_000, 'x'));
     await utimes(changed.path, 1, 1);
-    const cache = stack.use(await startCacheOn(lan.host('cache'), made.cacheDir));
+    const cache = stack.use(await startCacheOn(lan.host('cache', { upKbit: 2_000 }), made.cacheDir));
     const client = await clientOf(lan, cache.url);
-    const run = await client.fetch();
-    const asked = (await cache.requests()).filter(({ url }) => url.includes('nar/')).map(({ url }) => url.slice(1));
-    assert.deepEqual(asked.toSorted(), [collected.info.url, changed.info.url].toSorted());
-    const { fileSize: one = 0, narSize: oneNar } = collected.info;
-    const { fileSize: other = 0, narSize: otherNar } = changed.info;
-    assertBytes(run, { peers: narBytes - oneNar - otherNar, upstream: one + other });
+    const { peers } = bytesOf(await client.fetch());
+    const asked = (await cache.requests()).map(({ url }) => url.slice(1));
+    assert.ok(asked.includes(collected.info.url) && asked.includes(changed.info.url), asked.join(' '));
+    assert.ok(peers >= largest.info.narSize, `${peers}`);
     await assertSound(client.store, made.publicKey);
   });
 
