@@ -85,7 +85,14 @@ test('checks all others in the background, and computes unknown pieces', async (
 
 test('a NAR that nobody waits for is not checked while questions come, and one that somebody waits for is', async (t) => {
   const { store, catalogue } = await scene(t, async (made) => [unchecked(await entryFor(made, LEAF))]);
-  const checker = new NarChecker({ store, catalogue, keys: [KEY], onWarning: () => undefined, giveWayMs: 1 << 30 });
+  const checker = new NarChecker({
+    store,
+    catalogue,
+    nixNars: new NixNars(),
+    keys: [KEY],
+    onWarning: () => undefined,
+    giveWayMs: 1 << 30,
+  });
   t.after(() => checker.close());
   const stop = new AbortController();
   checker.giveWay();
