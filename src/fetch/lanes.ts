@@ -4,14 +4,23 @@ import { SMALL_SLOTS, SmallSlots } from './small-slots.ts';
 import { isSmallNar, type SourceChoice } from './source-choice.ts';
 import type { TaskOutcomes } from './task-outcomes.ts';
 import type { TaskQueues } from './task-queues.ts';
-import type { Task } from './task.ts';
+import { leftOf, type Task } from './task.ts';
 
 /** Limit on NARs that are requested from clients outside our groups at the same time before any of them has sent something. */
 export const UNPROVEN_SLOTS = 8;
 /** Number of NARs that are requested besides once one has. Each torrent needs its own connection, so many are needed. */
 const PROVEN_SLOTS = 56;
 /** Limit on NARs that are requested from upstreams at the same time. Small ones have {@link SMALL_SLOTS} more. */
-export const UPSTREAM_SLOTS = 8;
+const UPSTREAM_SLOTS = 8;
+/**
+ * The same for an import, if these NARs keep the line busy: it wants them in their order, and with fewer at a time, each
+ * gets a larger share of the line.
+ */
+export const ORDERED_SLOTS = 2;
+/** Time for which the NARs that are requested should keep the line busy, in seconds. */
+const AHEAD_S = 0.15;
+/** The bytes of that at least, and before the rate is known. */
+const AHEAD_BYTES = 1024 * 1024;
 
 export interface LanesOptions {
   readonly queues: TaskQueues;
@@ -20,6 +29,10 @@ export interface LanesOptions {
   readonly outcomes: TaskOutcomes;
   /** Returns true while no other machine takes part: only then upstreams are asked for more small NARs. */
   readonly isAlone: () => boolean;
+  /** Returns true if the NARs are wanted in the order in which they wait. */
+  readonly isOrdered: () => boolean;
+  /** Returns the rate of upstreams so far. Undefined if it is not known. */
+  readonly bytesPerSec: () => number | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -27,6 +40,8 @@ export interface LanesOptions {
 export class Lanes {
   readonly #options: LanesOptions;
   readonly #smallSlots = new SmallSlots();
+  /** The tasks that upstreams are asked for. */
+  readonly #asked = new Set<Task>();
 
   constructor(options: LanesOptions) {
     this.#options = options;
@@ -46,11 +61,29 @@ export class Lanes {
   async byUpstreams(): Promise<void> {
     const { choice, isAlone } = this.#options;
     const work = (task: Task): Promise<Verdict> => this.#askUpstreams(task);
-    const nextSmall = (): Task | undefined => (isAlone() ? choice.nextSmallForUpstream() : undefined);
+    const next = (): Task | undefined => this.#ask(() => choice.nextForUpstream());
+    const nextSmall = (): Task | undefined => (isAlone() ? this.#ask(() => choice.nextSmallForUpstream()) : undefined);
     await Promise.all([
-      this.#run(UPSTREAM_SLOTS, () => () => choice.nextForUpstream(), work),
+      this.#run(UPSTREAM_SLOTS, () => next, work),
       this.#run(SMALL_SLOTS, () => this.#smallSlots.taker(nextSmall), work),
     ]);
+  }
+
+  /** Takes the next task for upstreams, unless it would only slow down those that are wanted sooner. */
+  #ask(next: () => Task | undefined): Task | undefined {
+    if (this.#options.isOrdered() && this.#hasEnough) return undefined;
+    const task = next();
+    if (task !== undefined) this.#asked.add(task);
+    return task;
+  }
+
+  /** True if the NARs that upstreams are asked for keep the line busy. */
+  get #hasEnough(): boolean {
+    if (this.#asked.size < ORDERED_SLOTS) return false;
+    const wanted = Math.max(AHEAD_BYTES, (this.#options.bytesPerSec() ?? 0) * AHEAD_S);
+    let leftBytes = 0;
+    for (const task of this.#asked) leftBytes += leftOf(task);
+    return leftBytes >= wanted;
   }
 
   async #run(
@@ -66,7 +99,7 @@ export class Lanes {
     while (!queues.isDone && !signal.aborted) {
       const task = next();
       if (task === undefined) await queues.changed();
-      else await outcomes.work(task, () => work(task), signal);
+      else await outcomes.work(task, () => work(task), signal).finally(() => this.#asked.delete(task));
     }
   }
 

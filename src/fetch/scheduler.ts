@@ -148,6 +148,8 @@ export class Scheduler {
       work: this.#work,
       outcomes: this.#outcomes,
       isAlone: () => !this.#where.areMembersThere,
+      isOrdered: () => this.#intake.isOrdered,
+      bytesPerSec: () => this.#policy.upstreamBytesPerSec,
       signal: linked,
     });
     this.#begun.resolve();

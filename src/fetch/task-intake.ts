@@ -3,7 +3,7 @@ import type { HeldNars } from '../serve/held-nars.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
 import type { NarJob } from './job.ts';
-import { UPSTREAM_SLOTS } from './lanes.ts';
+import { ORDERED_SLOTS } from './lanes.ts';
 import type { MemberLane } from './member-lane.ts';
 import type { TaskFiles } from './task-files.ts';
 import type { TaskOutcomes } from './task-outcomes.ts';
@@ -30,9 +30,15 @@ export class TaskIntake {
   readonly #options: TaskIntakeOptions;
   #jobs = 0;
   #bytes = 0;
+  #isOrdered = false;
 
   constructor(options: TaskIntakeOptions) {
     this.#options = options;
+  }
+
+  /** True if an import wants the NARs in the order in which they wait. */
+  get isOrdered(): boolean {
+    return this.#isOrdered;
   }
 
   /** Number of jobs so far. */
@@ -100,9 +106,11 @@ export class TaskIntake {
 
   #inOrder(jobs: readonly NarJob[], placeOf: PlaceOf | undefined): NarJob[] {
     const { network, upstreams } = this.#options;
-    const atOnce = upstreams.length === 0 ? 1 : UPSTREAM_SLOTS;
+    const atOnce = upstreams.length === 0 ? 1 : ORDERED_SLOTS;
     // Several machines that fetch in the same order would each ask the upstream for the same NARs.
-    return inFetchOrder(jobs, (network?.members.open.size ?? 0) > 1 ? undefined : placeOf, atOnce);
+    const place = (network?.members.open.size ?? 0) > 1 ? undefined : placeOf;
+    this.#isOrdered = place !== undefined;
+    return inFetchOrder(jobs, place, atOnce);
   }
 
   /** Returns true if others may hear that we want a NAR: a hash map names it, or a share-key has signed it. */
