@@ -13,6 +13,7 @@ import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import { hashIn, importableNow, placesOf } from './import-order.ts';
 import { isLasting, leftMs } from './lasting-download.ts';
+import { ImportWorkers } from './import-workers.ts';
 import { namedFile } from './named-file.ts';
 import { NarDecoding, type ArrivedNar } from './nar-decoding.ts';
 
@@ -32,7 +33,7 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
   readonly store: FileStore;
   /** Bytes that are still to be downloaded to the same disk. */
   readonly toDownloadBytes: number;
-  /** NARs of this size are decoded before their references have arrived. Default: 1 MiB. */
+  /** NARs of this size are decoded before their references have arrived. Default: 0. */
   readonly aheadBytes?: number;
   /** If Nix decodes, nothing is imported if the download ends within this time, in milliseconds. Default: 1,500. */
   readonly lastingMs?: number;
@@ -68,6 +69,9 @@ export class EarlyImport implements AsyncDisposable {
   readonly #next: Arrived[] = [];
   /** Paths that Nix can take once it has their references. */
   readonly #ready = new Set<Arrived>();
+  /** Those that are decoded. */
+  readonly #decoded = new Set<Arrived>();
+  readonly #workers: ImportWorkers;
   readonly #imported = new Map<StorePath, FileFacts>();
   readonly #stop = new AbortController();
   readonly #running = new Set<Promise<void>>();
@@ -87,6 +91,7 @@ export class EarlyImport implements AsyncDisposable {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     for (const [hash, { storePath }] of closure) if (!needed.has(storePath)) this.#valid.add(hash);
     this.#places = placesOf(closure);
+    this.#workers = new ImportWorkers(this.#options);
   }
 
   /** Paths that Nix has taken, with the files that their NARs came from. */
@@ -145,6 +150,7 @@ export class EarlyImport implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.end();
+    await this.#workers[Symbol.asyncDispose]();
     await this.#decoding?.[Symbol.asyncDispose]();
     await this.#made?.[Symbol.asyncDispose]();
   }
@@ -168,19 +174,28 @@ export class EarlyImport implements AsyncDisposable {
       this.#isPreparing = true;
       return;
     }
+    let waitingBytes = this.#next.reduce((sum, { info }) => sum + info.narSize, 0);
     while (this.#next.length > 0) {
       const first = this.#next.reduce((best, one) => (this.placeOf(one.info) < this.placeOf(best.info) ? one : best));
-      if (!decoding.mayBegin(first)) break;
+      if (!decoding.mayBegin(first, waitingBytes)) break;
+      waitingBytes -= first.info.narSize;
       this.#next.splice(this.#next.indexOf(first), 1);
       this.#begin(first, decoding);
     }
     for (const begun of decoding.decodeAhead(this.#arrived.values(), this.#copies > 0)) void this.#track(begun);
     if (this.#isLast) this.#pause?.resolve();
+    const inOrder = [...this.#ready].toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info));
+    for (const arrived of inOrder) {
+      if (!this.#workers.isFree || this.#made === undefined) break;
+      if (!this.#decoded.has(arrived) || importableNow([arrived], this.#valid).length === 0) continue;
+      this.#ready.delete(arrived);
+      void this.#track(this.#import(arrived, this.#made));
+    }
     // Two processes of Nix must not create the same store.
     const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
-    if (this.#copies >= maxCopies) return;
-    const inOrder = [...this.#ready].toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info));
-    const wave = importableNow(inOrder, this.#valid);
+    if (this.#copies >= maxCopies || this.#workers.isOpening) return;
+    const isForCopy = (arrived: Arrived): boolean => !this.#workers.isUsable || !this.#decoded.has(arrived);
+    const wave = importableNow(inOrder.filter(isForCopy), this.#valid);
     if (wave.length === 0 || !this.#isWorthIt(wave)) return;
     for (const arrived of wave) this.#ready.delete(arrived);
     void this.#track(this.#copy(wave));
@@ -222,10 +237,12 @@ export class EarlyImport implements AsyncDisposable {
   }
 
   async #prepare(): Promise<void> {
-    const { store, signal, toDownloadBytes, aheadBytes } = this.#options;
+    const { store, signal, toDownloadBytes, aheadBytes, checkSignatures } = this.#options;
     const doesNixDecode = await decodesInParallel({ signal });
     const folder = (this.#made = await ImportFolder.open(store));
     if (doesNixDecode && !(await this.#isLasting())) return;
+    // They are never told to accept unsigned paths.
+    if (checkSignatures !== false) for (const opening of this.#workers.open()) void this.#track(opening);
     const disk = await statfs(store.dir);
     const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
     const hasRoom = disk.bavail * disk.bsize > toDownloadBytes + 2 * maxBytes;
@@ -263,11 +280,23 @@ export class EarlyImport implements AsyncDisposable {
     this.#begun.add(hash);
     for (const referrer of this.#referrers.get(hash) ?? []) if (--referrer.missing === 0) this.#next.push(referrer);
     this.#referrers.delete(hash);
-    void this.#track(decoding.makeReady(arrived).then(() => this.#ready.add(arrived)));
+    void this.#track(
+      decoding.makeReady(arrived).then((isDecoded) => {
+        if (isDecoded) this.#decoded.add(arrived);
+        this.#ready.add(arrived);
+      }),
+    );
+  }
+
+  /** Imports one decoded NAR. */
+  async #import(arrived: Arrived, folder: ImportFolder): Promise<void> {
+    const { info } = arrived;
+    await this.#workers.add(info, folder.decodedPath(info));
+    await this.#note([arrived]);
   }
 
   async #copy(wave: readonly Arrived[]): Promise<void> {
-    const { to, trustedPublicKeys, checkSignatures, tell, signal } = this.#options;
+    const { to, trustedPublicKeys, checkSignatures, signal } = this.#options;
     const folder = this.#made;
     if (folder === undefined) return;
     const infos = wave.map(({ info }) => info);
@@ -277,6 +306,11 @@ export class EarlyImport implements AsyncDisposable {
     } finally {
       this.#copies--;
     }
+    await this.#note(wave);
+  }
+
+  async #note(wave: readonly Arrived[]): Promise<void> {
+    const { tell } = this.#options;
     for (const arrived of wave) {
       const { info, file } = arrived;
       this.#valid.add(storeHashOf(info.storePath));
@@ -284,6 +318,7 @@ export class EarlyImport implements AsyncDisposable {
       this.#decoding?.release(arrived);
       tell({ type: 'path-copied', path: info.storePath });
     }
-    await folder.remove(infos);
+    this.#run();
+    await this.#made?.remove(wave.map(({ info }) => info));
   }
 }

@@ -10,6 +10,7 @@ import type { Planned } from './planning.ts';
 import type { PrefetchOptions } from './prefetch-options.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
 import type { Roots } from './roots.ts';
+import type { Target } from './target.ts';
 
 /** Import errors that leave the file store intact. */
 const OF_IMPORT: readonly ErrorCode[] = ['IMPORT_FAILED', 'NIX_MISSING', 'NAR_UNAVAILABLE', 'INTERRUPTED'];
@@ -25,7 +26,7 @@ export async function importGathered(
   gathered: Gathered,
   download: FetchNarsContext,
   options: PrefetchOptions,
-  early: EarlyImport | undefined,
+  { early, target }: { readonly early: EarlyImport | undefined; readonly target: Target | undefined },
 ): Promise<Pick<PrefetchResult, 'imported' | 'importFailure'>> {
   const { copy, to, trustedPublicKeys, onlyRoots, keepGoing } = options;
   const { signal, tell } = download;
@@ -39,7 +40,7 @@ export async function importGathered(
       await early.end();
       await noteEarly(early.imported, download);
     }
-    if (await mayLack(gathered.closure, early, { to, signal })) {
+    if (await mayLack(gathered.closure, early, target ?? ofStore(to, signal))) {
       const done = await importNoted(tops, { closure: gathered.closure, plan }, { download, to, trustedPublicKeys });
       gathered.take(done.closure, done.failures);
     }
@@ -55,10 +56,15 @@ export async function importGathered(
 async function mayLack(
   closure: Closure,
   early: EarlyImport | undefined,
-  { to, signal }: { readonly to: string | undefined; readonly signal: AbortSignal },
+  target: Pick<Target, 'invalidPaths'>,
 ): Promise<boolean> {
   if (early === undefined || early.imported.size === 0) return true;
-  return (await queryInvalidPaths(pathsOf(closure), to, { signal })).size > 0;
+  return (await target.invalidPaths(pathsOf(closure))).size > 0;
+}
+
+/** Asks a new process. */
+function ofStore(to: string | undefined, signal: AbortSignal): Pick<Target, 'invalidPaths'> {
+  return { invalidPaths: (paths) => queryInvalidPaths(paths, to, { signal }) };
 }
 
 /** Returns arguments for `nix copy` that cover the complete part: the roots, and the complete parts of broken ones. */

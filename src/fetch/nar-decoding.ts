@@ -6,7 +6,8 @@ import type { PartialNar } from '../store/partial.ts';
 import { XzDecoders } from '../store/xz-decoders.ts';
 import { ArrivingDecoders } from './arriving-decoders.ts';
 
-const AHEAD_BYTES = 1024 ** 2;
+/** Sizes of the NARs that wait for a processor from which on a Nix that decodes gets them as they are. */
+const LEFT_TO_NIX_BYTES = 32 * 1024 ** 2;
 /** Part of the room for NARs that cannot be imported yet. The rest is for those that can, and make room. */
 const AHEAD_PART = 0.5;
 
@@ -17,7 +18,7 @@ export interface NarDecodingOptions {
   readonly maxBytes: number;
   /** True if Nix decodes several NARs at a time. */
   readonly doesNixDecode: boolean;
-  /** NARs of this size are decoded before their references have arrived. Default: 1 MiB. */
+  /** NARs of this size are decoded before their references have arrived. Default: 0. */
   readonly aheadBytes?: number | undefined;
   readonly placeOf: (info: NarInfo) => number;
   /** Called when a processor gets free. */
@@ -67,21 +68,27 @@ export class NarDecoding implements AsyncDisposable {
     return this.#arriving.endOthers(arrived);
   }
 
-  /** Returns true if a NAR can be made ready now, with {@link makeReady}. */
-  mayBegin({ info, decoded }: ArrivedNar): boolean {
-    if (decoded !== undefined || !this.#isDecodedHere(info)) return true;
-    return this.#decoders.isFree && (this.#arriving.has(info.storePath) || this.#decoders.hasRoom(info.narSize));
+  /**
+   * Returns true if a NAR can be made ready now, with {@link makeReady}.
+   *
+   * @param waitingBytes sizes of all NARs that wait for that
+   */
+  mayBegin(nar: ArrivedNar, waitingBytes: number): boolean {
+    if (nar.decoded !== undefined || this.#mayDecode(nar)) return true;
+    const { doesNixDecode } = this.#options;
+    return !this.#canDecode(nar.info) || (doesNixDecode && waitingBytes > LEFT_TO_NIX_BYTES);
   }
 
-  /** Puts a NAR into the import folder, decoded or not. @throws if it cannot be decoded */
-  async makeReady(nar: ArrivedNar): Promise<void> {
+  /** Puts a NAR into the import folder. @returns true if it is decoded there @throws if it must be and cannot be */
+  async makeReady(nar: ArrivedNar): Promise<boolean> {
     const { info } = nar;
-    const { folder } = this.#options;
-    const isHere = this.#isDecodedHere(info) || this.#arriving.has(info.storePath);
-    if (isHere) nar.decoded ??= this.#decode(nar);
+    const { folder, doesNixDecode } = this.#options;
+    if (this.#mayDecode(nar) || this.#arriving.has(info.storePath)) nar.decoded ??= this.#decode(nar);
     const isDecoded = (await nar.decoded) === true;
-    if (!isDecoded && this.#isDecodedHere(info)) throw new Error(`the NAR of ${info.storePath} cannot be decoded`);
+    if (!isDecoded && this.#canDecode(info) && !doesNixDecode)
+      throw new Error(`the NAR of ${info.storePath} cannot be decoded`);
     await (isDecoded ? folder.addDecoded(info) : folder.addEncoded(info));
+    return isDecoded;
   }
 
   /**
@@ -92,7 +99,7 @@ export class NarDecoding implements AsyncDisposable {
    * @returns what it has begun
    */
   decodeAhead(nars: Iterable<ArrivedNar>, isNixBusy: boolean): Promise<unknown>[] {
-    const { aheadBytes = AHEAD_BYTES, doesNixDecode } = this.#options;
+    const { aheadBytes = 0, doesNixDecode } = this.#options;
     const begun: Promise<unknown>[] = [];
     for (const nar of nars) {
       const { missing, decoded, info } = nar;
@@ -117,8 +124,14 @@ export class NarDecoding implements AsyncDisposable {
     await this.#decoders[Symbol.asyncDispose]();
   }
 
-  #isDecodedHere({ compression, narSize }: NarInfo): boolean {
-    return !this.#options.doesNixDecode && compression === 'xz' && this.#decoders.mayHold(narSize);
+  #canDecode({ compression, narSize }: NarInfo): boolean {
+    return compression === 'xz' && this.#decoders.mayHold(narSize);
+  }
+
+  /** Returns true if a NAR can be decoded now. */
+  #mayDecode({ info }: ArrivedNar): boolean {
+    if (!this.#canDecode(info) || !this.#decoders.isFree) return false;
+    return this.#arriving.has(info.storePath) || this.#decoders.hasRoom(info.narSize);
   }
 
   async #decode({ info, file }: ArrivedNar): Promise<boolean> {

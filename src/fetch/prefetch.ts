@@ -130,7 +130,10 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   if (fetched.checked.length > 0) await noteChecked(store, await entriesOf(store, fetched.checked));
   await writeRealisations(await realisations.end(), store);
 
-  const { imported, importFailure } = await importGathered(roots, planned, gathered, download, options, early);
+  const { imported, importFailure } = await importGathered(roots, planned, gathered, download, options, {
+    early,
+    target: sources.target,
+  });
   if (!keepGoing && gathered.missing.length > 0) throw lackError(gathered.missing, plan);
   return result(imported, importFailure);
 }

@@ -85,8 +85,8 @@ describe('an import beside the download', { concurrency: 4 }, () => {
   test('that fails leaves all to nix copy', async () => {
     const { to, args } = await scene();
     const env = await withProgram(
-      'nix',
-      'case "$*" in *--no-recursive*) exit 1 ;; esac; PATH=${PATH#*:} exec nix "$@"',
+      ['nix', 'nix-daemon'],
+      'case "$*" in *--no-recursive* | --stdio*) exit 1 ;; esac; PATH=${PATH#*:} exec $name "$@"',
     );
     const run = await lab.run(args, { env });
     assert.equal(run.status, 0, run.stderr);
@@ -101,11 +101,12 @@ describe('an import beside the download', { concurrency: 4 }, () => {
       { kind: 'slow', match: new RegExp(basename(large?.url ?? '')), rateBytesPerSec: 100_000 },
     ];
     const log = lab.path('calls-of-the-rest');
-    const env = await withProgram('nix', `echo "$*" >>${log}; PATH=\${PATH#*:} exec nix "$@"`);
+    const env = await withProgram(['nix', 'nix-daemon'], `echo "$*" >>${log}; PATH=\${PATH#*:} exec $name "$@"`);
     assertFailure(await lab.run(args, { env }), 5, 'NAR_UNAVAILABLE', /1 of 8 NARs/);
     assert.equal(requisites(to, below).length, PATHS - 2);
-    const copies = (await readFile(log, 'utf8')).split('\n').filter((call) => call.includes(' copy '));
-    assert.ok(copies.length > 0);
+    const calls = (await readFile(log, 'utf8')).split('\n');
+    const copies = calls.filter((call) => call.includes(' copy '));
+    assert.ok(calls.some((call) => call.startsWith('--stdio')));
     assert.deepEqual(
       copies.filter((call) => !call.includes('--no-recursive')),
       [],
@@ -114,15 +115,15 @@ describe('an import beside the download', { concurrency: 4 }, () => {
 
   test('is left out with --import-with nix-copy', async () => {
     for (const [way, expected] of [
-      ['auto', /--no-recursive/],
-      ['nix-copy', /^(?!.*--no-recursive)/s],
+      ['auto', /^--stdio/m],
+      ['nix-copy', /^(?!.*(?:--no-recursive|--stdio))/s],
     ] as const) {
       const { cache, to, args } = await scene();
       const large = Array.from(infos.values()).find(({ narSize }) => narSize > 300_000);
       const match = new RegExp(basename(large?.url ?? ''));
       cache.faults = [{ kind: 'slow', match, rateBytesPerSec: 100_000 }]; // begins beside a slow download with any Nix
       const log = lab.path(`calls-${way}`);
-      const env = await withProgram('nix', `echo "$*" >>${log}; PATH=\${PATH#*:} exec nix "$@"`);
+      const env = await withProgram(['nix', 'nix-daemon'], `echo "$*" >>${log}; PATH=\${PATH#*:} exec $name "$@"`);
       const run = await lab.run([...args, '--import-with', way], { env });
       assert.equal(run.status, 0, run.stderr);
       assert.match(await readFile(log, 'utf8'), expected);
@@ -187,10 +188,13 @@ describe('an import beside the download', { concurrency: 4 }, () => {
   });
 
   /** The environment of a process in which a script runs instead of a program. */
-  const withProgram = async (name: string, script: string): Promise<Record<string, string>> => {
+  /** Puts a script in the place of programs. `$name` in it is the called one. */
+  const withProgram = async (names: string | readonly string[], script: string): Promise<Record<string, string>> => {
     const bin = await lab.folder('bin');
-    await writeFile(join(bin, name), `#!/bin/sh\n${script}\n`);
-    await chmod(join(bin, name), 0o755);
+    for (const name of [names].flat()) {
+      await writeFile(join(bin, name), `#!/bin/sh\nname=${name}\n${script}\n`);
+      await chmod(join(bin, name), 0o755);
+    }
     return { PATH: `${bin}:${process.env['PATH']}` };
   };
 });

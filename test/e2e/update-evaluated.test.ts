@@ -181,7 +181,7 @@ describe('updates of installables and profiles', { concurrency: 3 }, () => {
     await writeFile(join(bin, 'nix'), script, { mode: 0o755 });
     const path = process.env['PATH'] ?? '';
     const nix = spawnSync('sh', ['-c', 'command -v nix'], { encoding: 'utf8' }).stdout.trim();
-    const failed = await one.update([], { PATH: `${bin}:${path}`, NIX: nix });
+    const failed = await one.update(['--import-with', 'nix-copy'], { PATH: `${bin}:${path}`, NIX: nix });
     assertFailure(failed, 8, 'IMPORT_FAILED', /no copy today/);
     const told = failed.event('subscription');
     assert.deepEqual([told['outcome'], told['generation'], told['nars']], ['incomplete', 1, PATHS]);

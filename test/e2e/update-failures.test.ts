@@ -256,7 +256,8 @@ describe('updates that partly fail', { concurrency: 3 }, () => {
       'case " $* " in *" copy "*) echo "error: the target is on strike" >&2; exit 1 ;; esac',
     );
     const path = { PATH: `${flaky}:${process.env['PATH'] ?? ''}` };
-    const run = await machine.update(['--max-size', '0'], { env: { ...env, ...path } });
+    const flags = ['--max-size', '0', '--import-with', 'nix-copy'];
+    const run = await machine.update(flags, { env: { ...env, ...path } });
     assertFailure(run, 8, 'IMPORT_FAILED', /desktop: nix copy from .* failed: the target is on strike/);
     const { generations, lastRun, completeAsOf } = await machine.state('desktop');
     assert.deepEqual([lastRun?.outcome, lastRun?.nars, completeAsOf], ['incomplete', 6, undefined]);

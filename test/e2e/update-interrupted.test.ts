@@ -112,7 +112,7 @@ describe('an update that is told to stop', { concurrency: 3 }, () => {
     const to = `local?root=${await lab.folder('target')}`;
     const { machine, cache } = await scene({ import: true, to });
     const nix = await hangingProgram(lab, 'nix', 'copy');
-    const update = machine.start([], { env: nix.env });
+    const update = machine.start(['--import-with', 'nix-copy'], { env: nix.env });
     await until(async () => (await nix.pid()) !== undefined, update);
     const run = await update.stop('SIGINT');
     assertFailure(run, 130, 'INTERRUPTED', SAYS);

@@ -176,8 +176,7 @@ describe('an update killed while it', { concurrency: 3 }, () => {
     const to = `local?root=${await lab.folder('target')}`;
     const { machine, cache } = await scene({ import: true, to });
     const { env, pid } = await hangingProgram(lab, 'nix', 'copy');
-    const update = machine.start([], { env });
-    // Nix runs before all narinfos are written.
+    const update = machine.start(['--import-with', 'nix-copy'], { env });
     const isCommitted = async (): Promise<boolean> => (await readNarInfos(machine.store)).size === PATHS;
     await until(async () => (await pid()) !== undefined && (await isCommitted()), update);
     const { narInfos, fetched } = await killAndFinish(machine, cache, update);

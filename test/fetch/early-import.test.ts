@@ -88,6 +88,27 @@ test('lets Nix decode if the disk may get full', async (t) => {
   assert.equal((await invalid()).size, 0);
 });
 
+test('runs nix copy if no connection to Nix can be opened', async (t) => {
+  fakeProgram('nix-daemon', 'exit 1');
+  const { infos, early, invalid } = await scene(t);
+  early.add(infos);
+  await early.end();
+  assert.equal((await invalid()).size, 0);
+});
+
+test('imports decoded NARs over a connection to Nix', async (t) => {
+  const { infos, early, store, invalid } = await scene(t);
+  const log = join(store.dir, 'started');
+  for (const program of ['nix', 'nix-daemon'])
+    fakeProgram(program, `echo "${program} $*" >>'${log}'; PATH=\${PATH#*:} exec ${program} "$@"`);
+  early.add(infos);
+  await early.end();
+  assert.equal((await invalid()).size, 0);
+  const started = await readFile(log, 'utf8');
+  assert.match(started, /^nix-daemon --stdio/m);
+  assert.doesNotMatch(started, / copy /);
+});
+
 test('imports nothing more after a refusal', async (t) => {
   const { infos, early } = await scene(t);
   const [top, leaf, note] = infos;
