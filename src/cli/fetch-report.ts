@@ -1,5 +1,6 @@
 /** Reports the plan and the result of a fetch. */
 import type { FetchEvent, SenderGroup } from '../fetch/events.ts';
+import type { Plan } from '../fetch/plan.ts';
 import type { Progress, Sender } from '../fetch/report.ts';
 import type { RunFetchResult } from '../fetch/run-fetch.ts';
 import { hostOf } from '../discovery/endpoint.ts';
@@ -20,6 +21,7 @@ export function tellPlan(
     nars,
     bytes: plan.jobBytes,
     partialBytes,
+    patches: { nars: plan.patches.size, ...patchSums(plan) },
     torrents: plan.jobs.filter((job) => job.torrent !== undefined).length,
     inStore: plan.inStore.length,
     valid: plan.valid.length,
@@ -27,7 +29,7 @@ export function tellPlan(
       ? { missing: [...plan.jobs.flatMap((job) => job.storePaths), ...plan.unsized.map((info) => info.storePath)] }
       : {}),
   };
-  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}${alreadyHere(partialBytes)}, ${facts.torrents} with a torrent), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
+  const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}${alreadyHere(partialBytes)}, ${facts.torrents} with a torrent${patchesInWords(facts.patches)}), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
   if (dryRun)
     output.result(
       'plan',
@@ -62,6 +64,7 @@ export function tellDone(
       upstream: upstreamBytes,
     },
     savedBytes,
+    patches: progress.patched,
     durationMs,
     downloadMs: Math.round(downloadMs),
     peers: progress.peersInUse,
@@ -78,7 +81,7 @@ export function tellDone(
       return [
         `${formatCount(nars, 'NAR')} fetched, ${formatSize(fetched)} (${rate}/s)${imported ? ', imported' : ''}`,
         ...sendersTable(bySource, storeBytes),
-        `${paths} ${took}${sharesInWords(progress)}`,
+        `${paths} ${took}${patchesInWords(progress.patched)}${sharesInWords(progress)}`,
       ];
     }
     if (imported && plan.inStore.length > 0)
@@ -91,6 +94,21 @@ export function tellDone(
     return [`${paths}: all are there already, ${held.join(', ')}`];
   };
   output.result('done', facts, [...roots, ...lines()].join('\n'));
+}
+
+/** Returns the bytes of a plan's patches, and of the files that they stand for. */
+function patchSums({ patches }: Plan): { readonly patchBytes: number; readonly fileBytes: number } {
+  let [patchBytes, fileBytes] = [0, 0];
+  for (const [job, { delta }] of patches) {
+    patchBytes += delta.torrent.sizeBytes;
+    fileBytes += job.sizeBytes;
+  }
+  return { patchBytes, fileBytes };
+}
+
+/** Says what patches save: `, 28.7 MB of patches in place of 55.3 MB`. Empty without patches. */
+export function patchesInWords({ patchBytes, fileBytes }: ReturnType<typeof patchSums>): string {
+  return fileBytes === 0 ? '' : `, ${formatSize(patchBytes)} of patches in place of ${formatSize(fileBytes)}`;
 }
 
 /** Returns what each group of senders has sent, for `--json`. */

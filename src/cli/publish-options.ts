@@ -8,6 +8,7 @@ import { formatEndpoint, parseEndpoint, type Endpoint } from '../discovery/endpo
 import { defaultPortInWords, SERVICE_PORTS } from '../wire/ports.ts';
 import { unpublishedInWords } from './error-sentences.ts';
 import type { Output } from './output.ts';
+import { tellPatched } from './make-deltas.ts';
 import { tellRecompressed } from './recompression.ts';
 import { each, formatCount, formatSize, parseLifetime, parsePort } from './values.ts';
 
@@ -56,8 +57,9 @@ export function mirrorOf({ built, http, network }: Publisher, listen: string | u
 }
 
 /** Reports the contents of an edition, and the paths that were left out. */
-export function tellBuilt(output: Output, { publication, leftOut, hashedBytes, recompressed }: Built): void {
+export function tellBuilt(output: Output, { publication, leftOut, hashedBytes, recompressed, patched }: Built): void {
   if (recompressed !== undefined) tellRecompressed(output, recompressed);
+  if (patched !== undefined) tellPatched(output, patched);
   const { manifest, isNew } = publication;
   output.result('built', {
     records: manifest.recordCount,

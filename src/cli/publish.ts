@@ -12,6 +12,7 @@ import { openKey } from './key.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { progressDisplay } from './progress-display.ts';
 import type { Output } from './output.ts';
+import { addAgainst, addMakeDeltas, deltasOf, tellPatchPlan, type MakeDeltasFlags } from './make-deltas.ts';
 import { addRecompression, recompressionOf, tellRecompressionPlan, type RecompressionFlags } from './recompression.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
 import { service, untilStopped, type CommonOptions } from './run-command.ts';
@@ -33,7 +34,7 @@ import { readTrust, type Trust } from './trust.ts';
 import { each, formatCount, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
 
-interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags, RecompressionFlags {
+interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags, RecompressionFlags, MakeDeltasFlags {
   readonly store: string;
   readonly from?: readonly string[];
   readonly root?: readonly (readonly [name: string, path: string])[];
@@ -60,12 +61,14 @@ export function publishCommand(): Command {
       each(parseRoot),
     );
   addRecompression(publish);
+  addMakeDeltas(publish);
+  addAgainst(publish);
   addPublishing(publish);
   addHttpPort(publish);
   publish.option('--once', 'write the hash map and exit, without seeding');
   publish.option(
     '-n, --dry-run',
-    'with --recompress: count the NARs that would be compressed again, and estimate their size; writes and downloads nothing',
+    'with --recompress or --make-deltas: count the NARs that would be compressed again, or get patches; writes and downloads nothing',
   );
   addKeys(publish);
   addShareKeys(publish);
@@ -79,15 +82,16 @@ export function publishCommand(): Command {
       'narswarm publish --store /srv/cache --once --json',
       'narswarm publish --store /srv/cache --recompress zstd --dry-run',
       'narswarm publish --store /srv/cache --recompress zstd:12',
+      'narswarm publish --store /srv/cache --make-deltas',
     ],
     ['NOT_FOUND', 'UNTRUSTED', 'SOURCES_FAILED', 'STORE', 'NIX', 'LISTEN', 'INTERRUPTED'],
   );
   return publish.action(
     service<PublishOptions>(async ({ output, signal, options, originOf }) => {
-      if (options.dryRun === true && options.recompress === undefined)
+      if (options.dryRun === true && options.recompress === undefined && options.makeDeltas !== true)
         throw new NarswarmError(
           'USAGE',
-          '--dry-run tells what --recompress would do: give both, such as --recompress zstd',
+          '--dry-run tells what --recompress or --make-deltas would do: give one of them, such as --recompress zstd',
         );
       const named = await namedRoots(options.root ?? []);
       // The caches of the config file are used only to fetch named roots.
@@ -103,14 +107,19 @@ export function publishCommand(): Command {
         );
       if (from !== undefined && options.dryRun !== true)
         await fetchMissing([...named.values()], { trust, storeDir: options.store, output, signal });
-      const { buildPublication, planRecompression } = await import('../publish/build-publication.ts');
+      const { buildPublication, planPatches, planRecompression } = await import('../publish/build-publication.ts');
       const { Publisher } = await import('../publish/publisher.ts');
       const store = await FileStore.open(options.store, { create: false });
       const roots = await wholeRoots(named, store);
       const contents: BuildOptions['contents'] = () =>
         Promise.resolve(roots.size === 0 ? 'everything' : { named: roots, unnamed: [] });
       if (options.dryRun === true) {
-        tellRecompressionPlan(output, await planRecompression({ store, keys: trust.keys, contents, signal }));
+        const plan = { store, keys: trust.keys, contents, signal };
+        if (options.recompress !== undefined) tellRecompressionPlan(output, await planRecompression(plan));
+        if (options.makeDeltas !== true) return;
+        const { key } = await openKey(options.key, output);
+        const deltas = deltasOf(options, output, undefined);
+        tellPatchPlan(output, await planPatches({ ...plan, key, salt: options.salt, deltas }));
         return;
       }
       const shareKeys = sharedKeys(trust.keys, options, (text) => output.warn(text));
@@ -126,6 +135,7 @@ export function publishCommand(): Command {
         hints: (options.hint ?? []).map(formatEndpoint),
         tellHashing: work.tellHashing,
         recompression: recompressionOf(options, output, work),
+        deltas: deltasOf(options, output, work),
         signal,
       };
       if (options.once === true) {

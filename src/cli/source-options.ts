@@ -40,6 +40,7 @@ export interface SourceFlags extends NetworkFlags {
   readonly require?: number;
   readonly publisherTimeout?: number;
   readonly peerTimeout?: number;
+  readonly deltas: boolean;
   /** Only for commands that import. */
   readonly importWith?: ImportWay;
 }
@@ -53,7 +54,10 @@ export function addSources(command: Command): Command {
       'binary cache for NARs that peers do not have: an http(s) URL or a folder; may be repeated (default: substituters of nix.conf)',
       each(String),
     )
-    .option('--no-upstream', 'use no caches, only peers');
+    .option('--no-upstream', 'use no caches, only peers')
+    .addOption(
+      new Option('--no-deltas', 'fetch NARs whole, also where a patch of an earlier one would be sooner').default(true),
+    );
   addPeers(command);
   addKeys(command);
   addShareKeys(command);
@@ -106,6 +110,7 @@ export type Sources = Pick<
   | 'publisherTimeoutMs'
   | 'peerTimeoutMs'
   | 'importWith'
+  | 'deltas'
 >;
 
 /** Time for neighbours to appear if there is no cache to ask. */
@@ -158,6 +163,7 @@ export async function readSources(
     publisherTimeoutMs: flags.publisherTimeout ?? (upstreams.length === 0 ? 60_000 : 10_000),
     peerTimeoutMs: flags.peerTimeout,
     importWith: flags.importWith,
+    deltas: flags.deltas,
   };
 }
 

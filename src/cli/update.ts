@@ -22,6 +22,7 @@ import { WorkProgress } from './live/work-progress.ts';
 import { keepImported } from './keep-imported.ts';
 import { progressDisplay } from './progress-display.ts';
 import { addPublishing, tellBuilt, type PublishingFlags } from './publish-options.ts';
+import { addMakeDeltas, deltasOf, type MakeDeltasFlags } from './make-deltas.ts';
 import { addRecompression, recompressionOf, type RecompressionFlags } from './recompression.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
@@ -31,7 +32,7 @@ import { tellSwitching } from './switching.ts';
 import { throwIncomplete } from './incomplete.ts';
 import { alreadyHere, formatCount, formatDuration, formatSize, one } from './values.ts';
 
-interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, RecompressionFlags {
+interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, RecompressionFlags, MakeDeltasFlags {
   readonly store: string;
   readonly until?: string;
   readonly maxSize?: number;
@@ -76,6 +77,7 @@ export function updateCommand(): Command {
     .option('--no-wait', 'fail if another update is running, instead of waiting for it')
     .option('-n, --dry-run', 'list the NARs that would be fetched, and their size');
   addRecompression(update);
+  addMakeDeltas(update);
   addPublishing(update);
   addSources(update);
   addImport(update);
@@ -126,6 +128,7 @@ export function updateCommand(): Command {
           validForMs: options.validFor,
           hints: (options.hint ?? []).map(formatEndpoint),
           recompression: recompressionOf(options, output, work),
+          deltas: deltasOf(options, output, work),
         },
         maxBytes: options.maxSize,
         keepImported: options.keepImported,

@@ -84,6 +84,8 @@ export function warningSentence(warning: Warning): string {
       return `${warning.failures.map(({ reason }) => reason).join('; ')}; trying peers again`;
     case 'other-description':
       return `${warning.failure.reason}; using the description by ${warning.source} instead`;
+    case 'wrong-patch':
+      return `no patch for ${warning.path}: ${warning.failure.reason}; fetching it whole`;
     case 'not-repaired':
       return warning.failure.reason;
     case 'nothing-evicted':

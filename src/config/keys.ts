@@ -194,6 +194,13 @@ export const KEYS = {
     description: 'limit for the size of the file store, such as 50G',
     initial: () => 'no limit, but 10 GB, or a tenth of the free space, for NARs that only Nix asked the daemon for',
   },
+  deltas: {
+    shape: 'flag',
+    parse: parseFlag,
+    placeholder: '',
+    description: 'make NARs out of earlier ones by the patches of a publisher, where that is sooner',
+    initial: () => 'true',
+  },
   'import-with': {
     shape: 'text',
     parse: parseImportWay,
@@ -320,6 +327,13 @@ export const KEYS = {
     placeholder: 'method',
     description: 'let publish and update make zstd files of the NARs that they publish: zstd or zstd:LEVEL',
     initial: () => 'none',
+  },
+  'make-deltas': {
+    shape: 'flag',
+    parse: parseFlag,
+    placeholder: '',
+    description: 'let publish and update make patches between the NARs of an edition and those of the editions before',
+    initial: () => 'false',
   },
   'valid-for': {
     shape: 'text',

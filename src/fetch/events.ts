@@ -43,6 +43,8 @@ export type FetchEvent =
   | ({ readonly type: 'nar-bytes' } & Received)
   /** A NAR is verified and in the store. */
   | { readonly type: 'nar-fetched'; readonly nar: string; readonly sizeBytes: number }
+  /** A NAR was made out of another one by a patch, which took the place of its file. */
+  | { readonly type: 'nar-patched'; readonly patchBytes: number; readonly fileBytes: number }
   /** NARs and narinfos are on the disk and visible, with all their references. Others may still be arriving. */
   | { readonly type: 'committed'; readonly paths: readonly StorePath[] }
   /** The last NARs become visible. */

@@ -7,7 +7,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { PartialSession } from '../store/session.ts';
-import type { NarTorrent } from '../torrent/canonical.ts';
+import { extensionOf, type NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
@@ -19,6 +19,7 @@ import { FetchedContents, lackOfContents, type LooksInto } from './fetched-conte
 import type { HeadStart } from './head-start.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { HurriedNars } from './hurried-nars.ts';
+import { fetchPatches } from './fetch-patches.ts';
 import type { NarJob } from './job.ts';
 import type { Plan } from './plan.ts';
 import type { Tell } from './events.ts';
@@ -126,10 +127,32 @@ export async function fetchRound(
   });
   byContents.catch(() => undefined); // awaited below
   let failure: unknown;
-  const fetching = headStart?.finish(plan.jobs, receiver) ?? scheduler.run(plan.jobs, signal);
+  const made = new Map<NarJob, NarInfo>();
+  const patched: NarJob[] = [];
+  const planned = new Set(plan.jobs);
+  const patches = new Map([...plan.patches].filter(([job]) => planned.has(job))); // a step has some of the jobs
+  const whole = plan.jobs.filter((job) => !patches.has(job));
+  const patching =
+    patches.size === 0
+      ? undefined
+      : fetchPatches(patches, {
+          ...context,
+          onMade: (job, info, torrent) => {
+            made.set(job, info);
+            patched.push({ ...job, ...torrent, extension: extensionOf(info.compression), info, torrent });
+            context.onFetched?.(job.storePaths.flatMap((path) => asMade(closure.get(storeHashOf(path)), info)));
+          },
+          onFailed: (job) => void scheduler.add([job]),
+        }).finally(() => scheduler.noMore());
+  patching?.catch(() => undefined); // awaited below
+  const mayGrow = patches.size > 0;
+  const fetching = headStart?.finish(plan.jobs, receiver) ?? scheduler.run(whole, signal, { mayGrow });
   await fetching.catch((error: unknown) => {
     if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
     failure = error;
+  });
+  await patching?.catch((error: unknown) => {
+    if (!signal.aborted) throw error;
   });
   const { completed, failures: unfit } = await byContents;
 
@@ -137,7 +160,10 @@ export async function fetchRound(
   const infos = new Map(Array.from(completed, ([path, info]) => [storeHashOf(path), info]));
   for (const { storePath } of plan.unsized)
     if (!completed.has(storePath) && !failures.has(storePath)) failures.set(storePath, notBegun(storePath));
-  for (const job of plan.jobs) {
+  for (const [job, info] of made)
+    for (const path of job.storePaths)
+      for (const one of asMade(closure.get(storeHashOf(path)), info)) infos.set(storeHashOf(path), one);
+  for (const job of plan.jobs.filter((one) => !made.has(one))) {
     const hasFetched = scheduler.hasFetched(job);
     for (const path of job.storePaths) {
       const info = closure.get(storeHashOf(path));
@@ -164,13 +190,20 @@ export async function fetchRound(
     infos.delete(hash);
     failures.set(one.info.storePath, lackOfContents(one, origin?.name));
   }
+  const ofPatches = [...made.values()].filter((info) => !isAddressedBesideNarHash(info));
   const byNarHash = [...completed.values()].filter((info) => !isAddressedBesideNarHash(info));
   return {
     infos,
-    jobs: [...plan.verified, ...plan.jobs.filter((job) => scheduler.hasFetched(job))],
-    checked: [...byNarHash, ...sound].map(({ storePath }) => storePath),
+    jobs: [...plan.verified, ...patched, ...plan.jobs.filter((job) => scheduler.hasFetched(job))],
+    checked: [...byNarHash, ...sound, ...ofPatches].map(({ storePath }) => storePath),
     failures,
   };
+}
+
+/** Returns the narinfo of a path, with the file of its NAR that was made. */
+function asMade(info: NarInfo | undefined, { url, compression, fileHash, fileSize }: NarInfo): NarInfo[] {
+  if (info === undefined || fileHash === undefined || fileSize === undefined) return [];
+  return [{ ...info, url, compression, fileHash, fileSize }];
 }
 
 /** Returns the paths of which only the contents of a file show whether it is theirs. */

@@ -1,3 +1,4 @@
+import { deltasOf, type Delta } from '../delta/record.ts';
 import { inState } from '../store/state-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
@@ -210,6 +211,21 @@ export class HashMaps implements AsyncDisposable {
       }
     }
     return undefined;
+  }
+
+  /**
+   * Returns the patches that hash maps name for this NAR. Asks only hash maps that have answered, and never fails: a NAR
+   * without a patch is fetched whole.
+   */
+  async deltasOf({ storePath, narHash }: NarInfo, signal: AbortSignal): Promise<Delta[]> {
+    const found: Delta[] = [];
+    for (const resolved of this.#answered) {
+      if (resolved === undefined || this.#unreachable.has(resolved.map)) continue;
+      const record = await resolved.map.find(storeHashOf(storePath), signal).catch(() => undefined);
+      signal.throwIfAborted();
+      if (record?.narHash === narHash) found.push(...deltasOf(record));
+    }
+    return found;
   }
 
   /** The hash maps so far that their publishers did not confirm, with the reasons. */

@@ -9,6 +9,7 @@ import { narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import type { Closure } from './closure.ts';
 import { newJob, type NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
+import type { PlannedPatch } from './patch-choice.ts';
 
 /** The work of a fetch, before any byte of a NAR is downloaded. */
 export interface Plan {
@@ -23,6 +24,8 @@ export interface Plan {
   readonly valid: readonly NarInfo[];
   /** Those of `valid` that name a file which the store does not hold. */
   readonly unheld: readonly NarInfo[];
+  /** NARs of `jobs` that a patch makes out of another NAR. */
+  readonly patches: ReadonlyMap<NarJob, PlannedPatch>;
   /** Bytes to download, without those of `unsized`. */
   readonly jobBytes: number;
   /** Bytes of the NARs in the file store. */
@@ -112,6 +115,7 @@ export async function planFetch(
     verified,
     valid,
     unheld: imported.filter((nar) => !held.has(nar)).map((nar) => nar.info),
+    patches: new Map(),
     jobBytes: bytesOf(jobs),
     storeBytes: bytesOf(nars.filter((nar) => held.has(nar))),
   };
@@ -133,6 +137,12 @@ export async function attachTorrents(
   };
   for (let at = 0; at < jobs.length && !isTooLate(); at += CHUNK)
     await Promise.all(jobs.slice(at, at + CHUNK).map(attach));
+}
+
+/** Adds patches to a plan. */
+export function withPatches(plan: Plan, patches: Plan['patches']): Plan {
+  const savedBytes = Array.from(patches, ([job, { delta }]) => job.sizeBytes - delta.torrent.sizeBytes);
+  return { ...plan, patches, jobBytes: savedBytes.reduce((sum, bytes) => sum - bytes, plan.jobBytes) };
 }
 
 /** Reads files. @returns the NARs whose file has the right SHA-256, each with its torrent */

@@ -1,6 +1,7 @@
 import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
+import { lineRateOf } from './line-rate.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { forDryRun } from '../store/claims.ts';
 import { FileStore } from '../store/file-store.ts';
@@ -14,7 +15,9 @@ import type { HashMaps } from './hash-maps.ts';
 import type { HeadStart } from './head-start.ts';
 import type { NarJob } from './job.ts';
 import { lostOf } from './lost-nars.ts';
-import { attachTorrents, planFetch, type Plan } from './plan.ts';
+import type { BasePlaces } from './bases.ts';
+import { choosePatches } from './patch-choice.ts';
+import { attachTorrents, planFetch, withPatches, type Plan } from './plan.ts';
 import type { Target } from './target.ts';
 
 /** The inputs of a plan. */
@@ -23,6 +26,8 @@ export interface PlanningMeans {
   readonly session: PartialSession;
   /** Tells which NARs are needed. Undefined if the store should hold everything. */
   readonly target: Pick<Target, 'invalidPaths'> | undefined;
+  /** Where bases of patches are looked for. Undefined: no patches are taken. */
+  readonly bases: BasePlaces | undefined;
   readonly maps: HashMaps;
   readonly candidates: Candidates;
   readonly tell: Tell;
@@ -68,13 +73,28 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   const lacking = needed && new Set<string>([...needed, ...lost]);
   const cacheOf = (info: NarInfo): Upstream | undefined => candidates.cacheOf(info);
   const { headStart } = options;
-  const plan = await planFetch(claimed, { store, catalogue, needed: lacking, cacheOf, begun: headStart?.jobs, signal });
+  const whole = await planFetch(claimed, {
+    store,
+    catalogue,
+    needed: lacking,
+    cacheOf,
+    begun: headStart?.jobs,
+    signal,
+  });
   const mayBeLate = options.hasUpstream && !options.dryRun;
-  const rest = plan.jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
+  const rest = whole.jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
   const torrentsLate = (await attachInTime(rest, maps, { mayBeLate, signal })) ?? headStart?.torrentsLate;
   const keptOf = ({ fileHash, sizeBytes }: NarJob): number =>
     headStart?.keptBytes.get(fileHash) ?? session.leftoverBytes(fileHash, sizeBytes);
-  const begun = new Map(plan.jobs.map((job) => [job.fileHash, keptOf(job)]));
+  const begun = new Map(whole.jobs.map((job) => [job.fileHash, keptOf(job)]));
+  const patches =
+    means.bases === undefined || torrentsLate !== undefined
+      ? new Map()
+      : await choosePatches(
+          rest.filter(({ fileHash }) => begun.get(fileHash) === 0),
+          { ...means.bases, deltasOf: (info) => maps.deltasOf(info, signal), lineRate: await lineRateOf(store) },
+        );
+  const plan = withPatches(whole, patches);
   tell({ type: 'planned', plan, closure, partialBytes: [...begun.values()].reduce((sum, bytes) => sum + bytes, 0) });
   return { plan, begun, needed, lost, torrentsLate };
 }

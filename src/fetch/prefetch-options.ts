@@ -41,6 +41,8 @@ export interface PrefetchContext {
   readonly held?: HeldNars;
   /** Default: `auto`. */
   readonly importWith?: ImportWay | undefined;
+  /** False to fetch every NAR whole. Default: patches make NARs out of earlier ones where that is sooner. */
+  readonly deltas?: boolean | undefined;
 }
 
 export interface PrefetchOptions {

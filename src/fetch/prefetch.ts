@@ -16,6 +16,7 @@ import { Gathered, lackError } from './gathered.ts';
 import { HeadStart, type HeadStartOptions } from './head-start.ts';
 import { importGathered } from './import-gathered.ts';
 import { withoutName } from './named-file.ts';
+import type { NarJob } from './job.ts';
 import { openEarlyImport } from './open-early-import.ts';
 import type { Plan } from './plan.ts';
 import { attachInTime, makePlan, type Planned, type PlanningMeans } from './planning.ts';
@@ -69,7 +70,11 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const { wantedOf } = options;
   const target = wantedOf === undefined ? sources.target : { invalidPaths: wantedOf };
   const { candidates } = walked;
-  const planning: PlanningMeans = { store, session: context.session, target, maps, candidates, tell, signal };
+  // A mirror, and a store that serves all it holds, give the files that the hash map names.
+  const takesPatches =
+    context.deltas !== false && context.network !== undefined && !options.wholeMaps && !options.holdAll;
+  const bases = takesPatches ? { store, target: sources.target } : undefined;
+  const planning: PlanningMeans = { store, session: context.session, target, bases, maps, candidates, tell, signal };
   const hasUpstream = sources.caches.length > 0;
   const planned = await makePlan(gathered.closure, planning, {
     dryRun,
@@ -171,9 +176,10 @@ function headStartOf(
 }
 
 /** Returns the sum of the NARs that are to be fetched and that were not begun beside the walk. */
-function notBegun({ jobs, unsized }: Plan, headStart: HeadStart | undefined): { nars: number; bytes: number } {
+function notBegun({ jobs, unsized, patches }: Plan, headStart: HeadStart | undefined): { nars: number; bytes: number } {
   const rest = jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
-  return { nars: rest.length + unsized.length, bytes: rest.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) };
+  const bytesOf = (job: NarJob): number => patches.get(job)?.delta.torrent.sizeBytes ?? job.sizeBytes;
+  return { nars: rest.length + unsized.length, bytes: rest.reduce((sum, job) => sum + bytesOf(job), 0) };
 }
 
 function downloadContext(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {

@@ -40,6 +40,8 @@ export class Progress {
   importPaths: number | undefined;
   /** Bytes of begun NARs that an earlier run left. */
   keptBytes = 0;
+  /** Bytes of the patches that made NARs, and of the files in whose place they came. */
+  readonly patched = { nars: 0, patchBytes: 0, fileBytes: 0 };
   /** Bytes of NARs that this run has completed. */
   #fetchedBytes = 0;
   /** Bytes that came over the local network. */
@@ -106,7 +108,11 @@ export class Progress {
     if (event.type === 'nar-bytes') this.#takeBytes(event);
     else if (event.type === 'nar-kept') this.keptBytes += event.bytes;
     else if (event.type === 'nar-fetched') this.#takeNar(event);
-    else if (event.type === 'importing') this.isImporting = true;
+    else if (event.type === 'nar-patched') {
+      this.patched.nars++;
+      this.patched.patchBytes += event.patchBytes;
+      this.patched.fileBytes += event.fileBytes;
+    } else if (event.type === 'importing') this.isImporting = true;
     else if (event.type === 'to-import') this.importPaths = this.copiedPaths + event.paths;
     else if (event.type === 'path-copied') {
       this.copiedPaths++;

@@ -97,6 +97,7 @@ function joinedPlan(plans: readonly Plan[]): Plan {
     verified: plans.flatMap(({ verified }) => verified),
     valid: plans.flatMap(({ valid }) => valid),
     unheld: plans.flatMap(({ unheld }) => unheld),
+    patches: new Map(plans.flatMap(({ patches }) => [...patches])),
     jobBytes: sum(({ jobBytes }) => jobBytes),
     storeBytes: sum(({ storeBytes }) => storeBytes),
   };

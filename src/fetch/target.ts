@@ -48,6 +48,17 @@ export class Target implements AsyncDisposable {
     };
   }
 
+  /** The paths whose NARs can be read out of the target: none if it is reached over a network. Never fails. */
+  get dumpable(): {
+    readonly uri: string | undefined;
+    readonly infos: (paths: readonly StorePath[]) => Promise<NarInfo[]>;
+  } {
+    return {
+      uri: this.#uri,
+      infos: async (paths) => (this.isRemote || paths.length === 0 ? [] : this.#describe(paths).catch(() => [])),
+    };
+  }
+
   /**
    * Returns the paths that the target does not hold.
    *

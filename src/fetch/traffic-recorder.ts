@@ -11,7 +11,7 @@ import { randomUUID } from 'node:crypto';
 import type { FetchEvent, Received } from './events.ts';
 
 /** Interval between two lines of one process while bytes come. */
-const EVERY_MS = 2_000;
+export const TRAFFIC_EVERY_MS = 2_000;
 /** Warnings that say that a source failed and another one, or another attempt, makes up for it. */
 const FALLBACKS = new Set([
   'asked-last',
@@ -24,6 +24,7 @@ const FALLBACKS = new Set([
   'no-cache-info',
   'other-description',
   'peers-again',
+  'wrong-patch',
 ]);
 
 /** Sums up the bytes of a process's fetches, and appends the sums to the store's records. */
@@ -42,7 +43,7 @@ export class TrafficRecorder implements AsyncDisposable {
 
   constructor(store: FileStore) {
     this.#store = store;
-    this.#timer = setInterval(() => void this.flush(), EVERY_MS).unref();
+    this.#timer = setInterval(() => void this.flush(), TRAFFIC_EVERY_MS).unref();
   }
 
   /** Counts an event. */

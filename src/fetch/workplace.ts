@@ -45,6 +45,8 @@ export interface WorkplaceOptions {
   readonly limits?: RateLimits | undefined;
   /** Default: `auto`. */
   readonly importWith?: ImportWay | undefined;
+  /** False to take no patches. Default: true. */
+  readonly deltas?: boolean | undefined;
   readonly onWarning: Warn;
 }
 
@@ -144,6 +146,7 @@ export class Workplace implements AsyncDisposable {
       signal,
       held: this.#offer.held,
       importWith: this.#options.importWith,
+      deltas: this.#options.deltas,
     });
   }
 

@@ -8,10 +8,15 @@
  *
  *     Realisation: <its file in a binary cache> <the JSON in that file>
  *
+ * A record may also name patches, which make its NAR out of another one:
+ *
+ *     Delta: <see delta/record.ts>
+ *
  * The torrent follows from FileHash, FileSize, Compression and Pieces. InfoHash is there for people and scripts, and as
  * a check. A narinfo without these fields (its cache gives no FileHash) is a record, too: closure walks need it, and
  * its NAR comes over HTTP.
  */
+import { DELTA } from '../delta/record.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { extraOf, formatNarInfo, withExtra } from '../nix/narinfo.ts';
@@ -24,7 +29,7 @@ import type { NarTorrent } from '../torrent/canonical.ts';
 
 const REALISATION = 'Realisation';
 /** The added fields. */
-export const RECORD_KEYS: ReadonlySet<string> = new Set(['InfoHash', 'Pieces', REALISATION]);
+export const RECORD_KEYS: ReadonlySet<string> = new Set(['InfoHash', 'Pieces', REALISATION, DELTA]);
 
 /**
  * Adds a torrent to a narinfo. Replaces an earlier one.

@@ -1,5 +1,5 @@
-/** Reads NARs out of Nix's default store, as `ssh://` stores do (Nix: src/libstore/serve-protocol.hh). */
-import type { CallOptions } from './run-nix.ts';
+/** Reads NARs out of a Nix store, as `ssh://` stores do (Nix: src/libstore/serve-protocol.hh). */
+import type { StoreCallOptions } from './run-nix.ts';
 import { greet, startServe } from './serve-process.ts';
 import type { ValidPath } from './valid-path.ts';
 import { encodeNumber, encodeString, WireReader } from './wire-format.ts';
@@ -20,7 +20,7 @@ export interface DumpedNar<T> {
  */
 export async function* dumpNars<T extends Pick<ValidPath, 'storePath' | 'narSize'>>(
   paths: readonly T[],
-  options: CallOptions,
+  options: StoreCallOptions,
 ): AsyncGenerator<DumpedNar<T>> {
   const process = startServe(options);
   const reader = new WireReader(process.stdout);

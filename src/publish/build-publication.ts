@@ -4,8 +4,18 @@ import { firstTrusted } from '../fetch/find-narinfo.ts';
 import { storeSource } from '../fetch/narinfo-sources.ts';
 import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
 import { lastManifest, publishIndex, type Publication } from './publication.ts';
+import { earlierEditions } from './earlier-editions.ts';
+import {
+  makePatches,
+  pairsToPatch,
+  withKeptPatches,
+  type PatchesMade,
+  type PatchEvent,
+  type PatchPair,
+} from './make-deltas.ts';
 import { removeReplaced } from './replaced-nars.ts';
 import { otherNars, recompressNars, type OtherNar, type Recompressed, type Recompression } from './recompress-nars.ts';
+import { PatchList } from '../store/patch-list.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { verifiesContentAddress } from '../nix/content-address.ts';
@@ -40,10 +50,21 @@ export interface BuildOptions {
   readonly hasPublished?: boolean;
   /** Set to compress NARs again that are not zstd files. Default: NARs stay as they are. */
   readonly recompression?: Recompression | undefined;
+  /** Set to make patches between NARs of earlier editions and those of this one. Default: none are made. */
+  readonly deltas?: DeltaMaking | undefined;
   /** Called with the NARs to read, and with each that was read. */
   readonly tellHashing?: TellHashing | undefined;
   readonly signal: AbortSignal;
 }
+
+/** Which patches are made. */
+export interface DeltaMaking {
+  /** Paths whose closures followers may have, besides those of the kept editions. Default: none. */
+  readonly against?: readonly StorePath[];
+  readonly tell: (event: PatchEvent) => void;
+}
+
+type PatchPlanOptions = Pick<BuildOptions, 'store' | 'key' | 'salt' | 'contents' | 'keys' | 'deltas' | 'signal'>;
 
 /** The closures in a hash map. */
 export interface Contents {
@@ -57,6 +78,8 @@ export interface Built extends Omit<Collected, 'records'> {
   readonly publication: Publication;
   /** Undefined if NARs stay as they are. */
   readonly recompressed?: Recompressed | undefined;
+  /** Undefined if no patches were to be made. */
+  readonly patched?: PatchesMade | undefined;
 }
 
 /**
@@ -87,6 +110,10 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
       { facts: { store: store.dir, path: first?.storePath, unpublished } },
     );
   }
+  const list = new PatchList(store);
+  const patched =
+    options.deltas &&
+    (await makePatches(await pairsOf(collected.records, list, options), { ...options.deltas, store, list, signal }));
   const last =
     options.keepsHints === true ? await lastManifest(store, options.key, options.salt, new Date()) : undefined;
   const key = await options.key.signer();
@@ -94,7 +121,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     store,
     key,
     salt: options.salt,
-    records: collected.records,
+    records: withKeptPatches(collected.records, list),
     roots: Array.from(roots, ([name, path]) => ({ name, path })),
     peers: [...new Set([...options.hints, ...(last?.peers ?? [])])],
     peerPort: options.peerPort ?? last?.peerPort,
@@ -104,7 +131,7 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
   // Before, the last edition would name files that are gone.
   if (recompressed !== undefined) await removeReplaced(store, recompressed.old, signal);
   const { leftOut: left, hashedBytes } = collected;
-  return { leftOut: left, hashedBytes, publication, recompressed: recompressed?.done };
+  return { leftOut: left, hashedBytes, publication, recompressed: recompressed?.done, patched };
 }
 
 /**
@@ -118,6 +145,25 @@ export async function planRecompression(
   const catalogue = await Catalogue.open(options.store);
   const { infos } = await narInfosOf(await options.contents(), catalogue, options);
   return otherNars(infos, { ...options, catalogue });
+}
+
+/**
+ * Finds the NARs for which a publication would make patches. Writes nothing.
+ *
+ * @throws NARINFO_MISSING, NARINFO_UNTRUSTED if a root or a part of its closure is missing
+ */
+export async function planPatches(options: PatchPlanOptions): Promise<PatchPair[]> {
+  const catalogue = await Catalogue.open(options.store);
+  const { infos } = await narInfosOf(await options.contents(), catalogue, options);
+  return pairsOf(infos, new PatchList(options.store), options);
+}
+
+async function pairsOf(records: readonly NarInfo[], list: PatchList, options: PatchPlanOptions): Promise<PatchPair[]> {
+  const { store, key, salt, deltas } = options;
+  const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
+  const earlier = await earlierEditions(store, { publicKey: key.publicKey, publicKeyHex, salt }, new Date());
+  for (const path of deltas?.against ?? []) earlier.push(await closureOf([path], options));
+  return pairsToPatch(records, earlier, { store, list });
 }
 
 async function narInfosOf(

@@ -15,6 +15,7 @@ import type { LastServed } from '../store/last-served.ts';
 import type { Gate } from './gate.ts';
 import type { HeldNars } from './held-nars.ts';
 import { OfferedNarInfos } from './offered-narinfos.ts';
+import type { OfferedPatches } from './offered-patches.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { StoreFile } from './store-file.ts';
 
@@ -38,6 +39,8 @@ export interface NarOfferOptions {
   readonly held: HeldNars;
   readonly shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
   readonly served: LastServed;
+  /** Patches of these NARs. Default: none. */
+  readonly patches?: Pick<OfferedPatches, 'look' | 'holds' | 'open' | 'onNews'> | undefined;
   /** Editions of hash maps, whose files are offered, too. */
   readonly maps: Pick<OfferedEditions, 'manifest' | 'shard'>;
 }
@@ -62,7 +65,11 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     super();
     this.#options = options;
     this.#narInfos = new OfferedNarInfos(options);
-    this.#unwatch = options.catalogue.watch(({ fileHash }) => this.#onNews(fileHash));
+    this.#unwatch = options.catalogue.watch(({ fileHash }) => {
+      this.#onNews(fileHash);
+      options.patches?.look(); // a fetch that used patches has just committed
+    });
+    if (options.patches !== undefined) options.patches.onNews = (prefix) => this.emit('news', prefix);
     options.held.onNews = (prefix, piece) => {
       if (piece === undefined) this.emit('news', prefix);
       else this.emit('piece', prefix, piece);
@@ -76,7 +83,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     const entries = catalogue.byTail(tailOfPrefix(prefix));
     if (entries.some((entry) => gate.hasPassed(entry))) return 'whole';
     for (const entry of entries) this.#checkSoon(prefix, entry);
-    return found;
+    return found ?? (this.#options.patches?.holds(prefix) === true ? 'whole' : undefined);
   }
 
   /** Returns true for an entry that the gate has let out: nobody has to wait for a check. */
@@ -90,7 +97,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
   }
 
   async open(file: FileHash | FilePrefix, { from, length }: Asked): Promise<OfferedFile | Refusal> {
-    const { held, catalogue, served, gate, maps } = this.#options;
+    const { held, catalogue, served, gate, patches, maps } = this.#options;
     const isWhole = isFileHash(file);
     const prefix = isWhole ? prefixOf(file) : file;
     const own = held.open(prefix, { from, length });
@@ -105,6 +112,11 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
       }
       if (opened.path !== undefined) served.note(basename(opened.path), entry.fileHash);
       return opened.file;
+    }
+    const patch = await patches?.open(prefix);
+    if (patch !== undefined) {
+      served.note(basename(patch.path), patch.fileHash);
+      return patch.file;
     }
     const shard = isWhole ? maps.shard(file) : undefined;
     const opened = shard && StoreFile.open(shard.path, { prefix, sizeBytes: shard.sizeBytes });

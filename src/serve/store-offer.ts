@@ -15,6 +15,7 @@ import { HeldNars } from './held-nars.ts';
 import { NarChecker } from './nar-checker.ts';
 import { NixFile } from './nix-file.ts';
 import { NarOffer } from './nar-offer.ts';
+import { OfferedPatches } from './offered-patches.ts';
 import { SharedNars } from './shared-nars.ts';
 import type { Warn } from '../warning.ts';
 
@@ -46,6 +47,7 @@ export class StoreOffer implements AsyncDisposable {
   /** The NARs and narinfos that members may get. */
   readonly forMembers: NarOffer;
   readonly #gate: Gate;
+  readonly #patches: OfferedPatches;
   readonly #served: LastServed;
 
   private constructor(options: StoreOfferOptions, catalogue: Catalogue) {
@@ -56,8 +58,10 @@ export class StoreOffer implements AsyncDisposable {
     this.checker = new NarChecker({ store, catalogue, nixNars: this.nixNars, keys, onWarning });
     this.#gate = new Gate(store, catalogue, shared, this.checker, this.nixNars);
     this.#served = new LastServed(store, onWarning);
+    const patches = (this.#patches = new OfferedPatches({ store, catalogue, shared }));
+    const [gate, served] = [this.#gate, this.#served];
     const { held, maps } = this;
-    this.forMembers = new NarOffer({ store, catalogue, gate: this.#gate, held, shared, served: this.#served, maps });
+    this.forMembers = new NarOffer({ store, catalogue, gate, held, shared, served, patches, maps });
   }
 
   /** Reads the store's catalogue. @throws STORE_UNWRITABLE */
@@ -70,7 +74,12 @@ export class StoreOffer implements AsyncDisposable {
     return {
       offer: this.forMembers,
       seeds: this.#served.noting((infoHash) => this.#seed(infoHash)),
-      seedable: () => [...this.held.infoHashes(), ...this.maps.infoHashes(), ...this.catalogue.infoHashes()],
+      seedable: () => [
+        ...this.held.infoHashes(),
+        ...this.maps.infoHashes(),
+        ...this.catalogue.infoHashes(),
+        ...this.#patches.infoHashes(),
+      ],
       onUpload: this.#served.onUpload,
     };
   }
@@ -92,7 +101,8 @@ export class StoreOffer implements AsyncDisposable {
   }
 
   async #seed(infoHash: InfoHash): Promise<Seed | undefined> {
-    return (await this.held.seed(infoHash)) ?? this.maps.get(infoHash) ?? seedOf(await this.#gate.admit(infoHash));
+    const known = (await this.held.seed(infoHash)) ?? this.maps.get(infoHash);
+    return known ?? seedOf(await this.#gate.admit(infoHash)) ?? this.#patches.seed(infoHash);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -12,6 +12,7 @@ import { sweep, type RemovedPath } from './collect/sweep.ts';
 import { yieldsOf, type Yield } from './collect/yields.ts';
 import { compactCatalogue } from './compact-catalogue.ts';
 import type { FileStore } from './file-store.ts';
+import { PatchList } from './patch-list.ts';
 import { readReplicas, soleNars } from './replicas.ts';
 import { removeStrayRealisations } from './realisations.ts';
 import { Turn } from './turn.ts';
@@ -143,6 +144,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
     await sweep(store, graph, chosen, { dryRun, sole, signal, onRemoved: (removed) => options.onRemoved?.(removed) });
   } finally {
     if (!dryRun) await compactCatalogue(store);
+    if (!dryRun) await new PatchList(store).compact();
   }
   const keptBytes = totalBytes - chosen.bytes;
   const partials = await removePartials(options, keptBytes);

@@ -13,6 +13,8 @@ const PLACES = {
   'catalogue.jsonl': 'read',
   /** Settings that caches announce: fetch/cache-infos.ts. */
   'caches.json': 'left',
+  /** Patches of NARs: patch-list.ts. */
+  'patches.jsonl': 'read',
   /** Followed hash maps, a folder each: index/index-dir.ts. */
   index: 'copied',
   /** Seeded editions of hash maps, a folder each: index/editions.ts. The name was chosen in version 0.1. */

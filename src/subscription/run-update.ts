@@ -25,7 +25,7 @@ import { failedOf, updateSubscription, type Updated } from './update.ts';
 import type { UpdateContext } from './update-context.ts';
 import { partialsOfAll } from './wanted-partials.ts';
 import { yieldingMirrors } from './yielding.ts';
-import { buildPublication, type Built } from '../publish/build-publication.ts';
+import { buildPublication, type Built, type DeltaMaking } from '../publish/build-publication.ts';
 import type { Recompression } from '../publish/recompress-nars.ts';
 
 export interface RunUpdateOptions
@@ -52,6 +52,8 @@ export interface RunUpdateOptions
         readonly hints: readonly string[];
         /** Set to compress NARs again that are not zstd files. Default: NARs stay as they are. */
         readonly recompression?: Recompression | undefined;
+        /** Set to make patches. Default: none are made. */
+        readonly deltas?: DeltaMaking | undefined;
       }
     | undefined;
   readonly maxBytes: number | undefined;
@@ -206,7 +208,7 @@ async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promi
 async function publish(store: FileStore, options: RunUpdateOptions): Promise<void> {
   const { publish: own, configured, keys, tellHashing, signal } = options;
   if (own === undefined) return;
-  const { key, salt, validForMs, hints, recompression } = own;
+  const { key, salt, validForMs, hints, recompression, deltas } = own;
   const built = await buildPublication({
     store,
     key,
@@ -217,6 +219,7 @@ async function publish(store: FileStore, options: RunUpdateOptions): Promise<voi
     signal,
     hints,
     recompression,
+    deltas,
     keepsHints: true,
     contents: () => publishedContents(store, configured, keys),
     hasPublished: configured.some((subscription) => subscription.publish),

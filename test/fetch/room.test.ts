@@ -41,6 +41,7 @@ suite('a fetch within the room of a store', () => {
     verified: [],
     valid: [],
     unheld: [],
+    patches: new Map(),
     jobBytes: 4 * BYTES,
     storeBytes: 0,
   };

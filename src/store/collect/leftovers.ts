@@ -8,10 +8,12 @@ import { FileStore, NARINFO_NAME } from '../file-store.ts';
 import { BEING_SERVED_MS, forgetServed, readLastServed } from '../last-served.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { stateOfOwner } from '../../disk/owner.ts';
+import { PatchList } from '../patch-list.ts';
+import { storeHashOf } from '../../nix/store-path.ts';
 import { quarantineFolder } from '../quarantine.ts';
 import { remove } from '../../disk/remove.ts';
 import type { Kept } from './keep.ts';
-import { narNameOf, type StoreGraph } from './store-graph.ts';
+import { narNameOf, PRESENT, type StoreGraph } from './store-graph.ts';
 
 const DAY_MS = 86_400_000;
 /**
@@ -21,6 +23,8 @@ const DAY_MS = 86_400_000;
 const KEEP_WORK_MS = 7 * DAY_MS;
 /** Age of temporary files. They live for a moment; after a day their process is gone or will never rename them. */
 const KEEP_TEMPORARY_MS = DAY_MS;
+/** Time for which a patch is kept that is neither used nor served. Followers that are later fetch NARs whole. */
+const KEEP_PATCH_MS = 30 * DAY_MS;
 const KEEP_QUARANTINE_MS = 30 * DAY_MS;
 const TEMPORARY = /\.[0-9a-f]{8}\.tmp$/;
 
@@ -33,7 +37,7 @@ export interface Leftovers {
 }
 
 /**
- * Removes leftovers: NARs without a narinfo, partial files of ended processes, temporary files, and old files in
+ * Removes leftovers: NARs without a narinfo, patches whose path is gone or that nobody wanted for 30 days, partial files of ended processes, temporary files, and old files in
  * quarantine.
  *
  * @param onRemoved called with each file after its removal; with `dryRun`, with each file that would be removed
@@ -77,12 +81,18 @@ export async function removeLeftovers(
     const found = await store.statNar({ ...known, url: `nar/${name}` });
     return found?.sizeBytes === known.sizeBytes && found.mtimeMs === known.mtimeMs;
   };
+  const patches = patchedPaths(store);
+  const isKeptPatch = (storeHashes: readonly string[], nar: number): boolean =>
+    now.getTime() - graph.narUsedAtMs(nar) < KEEP_PATCH_MS &&
+    storeHashes.some((hash) => graph.state(graph.knownNumber(hash)) === PRESENT);
   for await (const name of namesIn(nars)) {
     const nar = graph.narNumberOf(name);
     if (nar === -1 || graph.narUsers(nar) > 0 || kept.nars[nar] === 1 || graph.narBytes(nar) < 0) continue;
+    const patched = patches.get(name);
+    if (patched !== undefined && isKeptPatch(patched, nar)) continue;
     if (graph.damagedCount > 0 || now.getTime() - graph.servedAtMs(nar) < BEING_SERVED_MS) continue;
     const isOld = now.getTime() - graph.narChangedAtMs(nar) > KEEP_WORK_MS;
-    if (!isOld && !(await isHalfCollected(name))) continue;
+    if (patched === undefined && !isOld && !(await isHalfCollected(name))) continue;
     await drop(join(nars, name), graph.narBytes(nar));
     total.narBytes += graph.narBytes(nar);
   }
@@ -109,6 +119,14 @@ export async function removeLeftovers(
     }
   }
   return total;
+}
+
+/** Returns the store hashes of the paths that each patch is for, by the name of its file. */
+function patchedPaths(store: FileStore): Map<string, readonly string[]> {
+  const paths = new Map<string, readonly string[]>();
+  for (const { torrent, storePath } of new PatchList(store).all())
+    paths.set(torrent.name, [...(paths.get(torrent.name) ?? []), storeHashOf(storePath)]);
+  return paths;
 }
 
 /** Returns the entries of the catalogue, by the names of their NARs. A NAR has one only after its narinfo is written. */

@@ -1,0 +1,134 @@
+import { rename, rm } from 'node:fs/promises';
+import PQueue from 'p-queue';
+import { applyPatch } from '../delta/apply.ts';
+import { PatchList, patchUrl } from '../store/patch-list.ts';
+import { PATCH_EXTENSION } from '../delta/record.ts';
+import { storeError } from '../disk/store-error.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { failureOf } from '../failure.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { FileStore } from '../store/file-store.ts';
+import { writeNar, type NarFormat } from '../store/write-nar.ts';
+import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
+import type { NarJob } from './job.ts';
+import type { PlannedPatch } from './patch-choice.ts';
+import { Scheduler, type SchedulerOptions } from './scheduler.ts';
+
+/** How NARs that came as a patch are kept. The lowest level is three times as fast as the usual one. */
+const FORMAT: NarFormat = { compression: 'zstd', level: 1 };
+/** Time without a byte of any patch after which the NARs are fetched whole. */
+const STANDSTILL_MS = 5_000;
+
+export interface FetchPatchesContext extends Omit<
+  SchedulerOptions,
+  'upstreams' | 'standstillMs' | 'onFetched' | 'placeOf'
+> {
+  /** Called with each NAR that was made, with its file in the store. */
+  readonly onMade: (job: NarJob, info: NarInfo, torrent: NarTorrent) => void;
+  /** Called with each NAR whose patch could not be fetched, or was wrong. It is to be fetched whole. */
+  readonly onFailed: (job: NarJob) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Fetches patches from peers and makes NARs out of them, one at a time: so they take the memory of one (delta/format.ts).
+ * A NAR counts only if it has the signed NarHash. The patches stay in the store, for others.
+ *
+ * @throws STORE_FULL, STORE_UNWRITABLE at once; the signal's reason
+ */
+export async function fetchPatches(
+  patches: ReadonlyMap<NarJob, PlannedPatch>,
+  context: FetchPatchesContext,
+): Promise<void> {
+  const { tell, onMade, onFailed } = context;
+  const stop = new AbortController();
+  const signal = AbortSignal.any([context.signal, stop.signal]);
+  const left = new Map(Array.from(patches, ([job, patch]) => [patchJobOf(job, patch), { job, patch }] as const));
+  const byPath = new Map(Array.from(left.keys(), (patchJob) => [patchJob.info.storePath, patchJob]));
+  const making = new PQueue({ concurrency: 1 });
+  const list = new PatchList(context.store);
+  const make = async (patchJob: NarJob): Promise<void> => {
+    const planned = left.get(patchJob);
+    if (planned === undefined || signal.aborted) return;
+    const { job, patch } = planned;
+    try {
+      const { info, torrent } = await makeNar(job, patch, { ...context, list, signal });
+      left.delete(patchJob);
+      tell({ type: 'nar-fetched', nar: patchJob.fileHash, sizeBytes: patchJob.sizeBytes });
+      tell({ type: 'nar-patched', patchBytes: patchJob.sizeBytes, fileBytes: job.sizeBytes });
+      onMade(job, info, torrent);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) stop.abort(error);
+      else fail(patchJob, error);
+    }
+  };
+  const fail = (patchJob: NarJob, error: unknown): void => {
+    const planned = left.get(patchJob);
+    if (planned === undefined) return;
+    left.delete(patchJob);
+    const { job } = planned;
+    tell({ type: 'warning', warning: { kind: 'wrong-patch', path: job.info.storePath, failure: failureOf(error) } });
+    tell({ type: 'downloading', nars: 0, bytes: job.sizeBytes - patchJob.sizeBytes });
+    onFailed(job);
+  };
+  const scheduler = new Scheduler({
+    ...context,
+    upstreams: [],
+    standstillMs: STANDSTILL_MS,
+    tell: (event) => {
+      if (event.type !== 'nar-fetched') tell(event); // told once the NAR is made
+    },
+    onFetched: ({ info: { storePath } }) => {
+      const patchJob = byPath.get(storePath);
+      if (patchJob !== undefined) void making.add(() => make(patchJob));
+    },
+  });
+  try {
+    await scheduler.run([...left.keys()], signal).catch((error: unknown) => {
+      if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
+    });
+  } catch (error) {
+    stop.abort(error);
+  } finally {
+    await making.onIdle();
+  }
+  signal.throwIfAborted();
+  for (const patchJob of left.keys()) fail(patchJob, scheduler.failureOf(patchJob));
+}
+
+/** Makes the job of a patch. Its file is that of a NAR without compression, for all that do not know patches. */
+function patchJobOf(job: NarJob, { delta: { torrent } }: PlannedPatch): NarJob {
+  const { fileHash, sizeBytes } = torrent;
+  const info = { ...job.info, url: patchUrl(torrent), compression: 'none', fileHash, fileSize: sizeBytes };
+  return { fileHash, sizeBytes, extension: PATCH_EXTENSION, info, storePaths: job.storePaths, torrent };
+}
+
+/** Makes a NAR out of its base, and puts it into the store. @throws HASH_MISMATCH if it is not the signed one */
+async function makeNar(
+  { info }: NarJob,
+  { delta, base }: PlannedPatch,
+  { store, session, list, signal }: FetchPatchesContext & { readonly list: PatchList },
+): Promise<{ readonly info: NarInfo; readonly torrent: NarTorrent }> {
+  const { narHash, narSize, storePath } = info;
+  const path = session.path(`${narHash}.patched`);
+  try {
+    const nar = applyPatch(list.pathOf(delta), base.open(signal), { narSize, signal });
+    const written = await writeNar(nar, path, { format: FORMAT, narSize, signal, onBytes: () => undefined });
+    if (written.narHash !== narHash) throw wrongContents(info);
+    const torrent = narTorrent({ ...written, extension: extensionOf(FORMAT.compression) });
+    const { fileHash, sizeBytes: fileSize } = torrent;
+    const url = FileStore.narUrl(fileHash, extensionOf(FORMAT.compression));
+    const place = store.narPath({ url, storePath });
+    await rename(path, place).catch((error: unknown) => Promise.reject(storeError(error, place)));
+    await list.add({ ...delta, storePath, narHash });
+    return { info: { ...info, url, compression: FORMAT.compression, fileHash, fileSize }, torrent };
+  } finally {
+    await rm(path, { force: true });
+  }
+}
+
+function wrongContents({ storePath }: NarInfo): NarswarmError {
+  const message = `a patch of ${storePath} gives other contents than were signed`;
+  return new NarswarmError('HASH_MISMATCH', message, { facts: { path: storePath } });
+}
