@@ -10,7 +10,7 @@ import type { KeptOfImported } from '../subscription/kept-of-imported.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { announce } from './announce.ts';
-import { groupFacts, sharesInWords } from './fetch-report.ts';
+import { groupFacts, patchesInWords, sharesInWords } from './fetch-report.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
 import { errorSentence } from './error-sentences.ts';
@@ -215,7 +215,9 @@ export function tellUpdated(
     paths,
     nars: nars.size,
     bytes: dryRun ? { total: sizeBytes } : (run?.bytes ?? null),
-    ...(dryRun || progress === undefined ? {} : { savedBytes: progress.savedBytes, groups: groupFacts(progress) }),
+    ...(dryRun || progress === undefined
+      ? {}
+      : { savedBytes: progress.savedBytes, patches: progress.patched, groups: groupFacts(progress) }),
     ...(dryRun ? { partialBytes } : {}),
     durationMs: run?.durationMs ?? null,
     missing: (state?.missing ?? []).map(missingFacts),
@@ -249,7 +251,7 @@ export function tellUpdated(
     const got =
       nars.size === 0
         ? 'nothing new'
-        : `${formatCount(nars.size, 'NAR')} in ${formatDuration(run?.durationMs ?? 0)}${progress === undefined ? '' : sharesInWords(progress)}`;
+        : `${formatCount(nars.size, 'NAR')} in ${formatDuration(run?.durationMs ?? 0)}${progress === undefined ? '' : `${patchesInWords(progress.patched)}${sharesInWords(progress)}`}`;
     return `${name}: complete, ${formatCount(paths, 'path')}, ${got}`;
   }
 }

@@ -12,21 +12,21 @@ import { writeNar, type NarFormat } from '../store/write-nar.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
 import type { NarJob } from './job.ts';
 import type { PlannedPatch } from './patch-choice.ts';
-import { Scheduler, type SchedulerOptions } from './scheduler.ts';
+import type { SchedulerOptions } from './scheduler-options.ts';
+import { Scheduler } from './scheduler.ts';
 
 /** How NARs that came as a patch are kept. The lowest level is three times as fast as the usual one. */
 const FORMAT: NarFormat = { compression: 'zstd', level: 1 };
-/** Time without a byte of any patch after which the NARs are fetched whole. */
+/** Time without a byte of any patch after which the NARs are fetched whole, if a cache can give these. */
 const STANDSTILL_MS = 5_000;
+/** The same if only peers can: these may be about to appear. */
+const ALONE_MS = 20_000;
 
-export interface FetchPatchesContext extends Omit<
-  SchedulerOptions,
-  'upstreams' | 'standstillMs' | 'onFetched' | 'placeOf'
-> {
+export interface FetchPatchesContext extends Omit<SchedulerOptions, 'standstillMs' | 'onFetched' | 'placeOf'> {
   /** Called with each NAR that was made, with its file in the store. */
   readonly onMade: (job: NarJob, info: NarInfo, torrent: NarTorrent) => void;
   /** Called with each NAR whose patch could not be fetched, or was wrong. It is to be fetched whole. */
-  readonly onFailed: (job: NarJob) => void;
+  readonly onFailed: (job: NarJob) => Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -45,6 +45,7 @@ export async function fetchPatches(
   const signal = AbortSignal.any([context.signal, stop.signal]);
   const left = new Map(Array.from(patches, ([job, patch]) => [patchJobOf(job, patch), { job, patch }] as const));
   const byPath = new Map(Array.from(left.keys(), (patchJob) => [patchJob.info.storePath, patchJob]));
+  const handedOver: Promise<void>[] = [];
   const making = new PQueue({ concurrency: 1 });
   const list = new PatchList(context.store);
   const make = async (patchJob: NarJob): Promise<void> => {
@@ -70,12 +71,12 @@ export async function fetchPatches(
     const { job } = planned;
     tell({ type: 'warning', warning: { kind: 'wrong-patch', path: job.info.storePath, failure: failureOf(error) } });
     tell({ type: 'downloading', nars: 0, bytes: job.sizeBytes - patchJob.sizeBytes });
-    onFailed(job);
+    handedOver.push(onFailed(job));
   };
   const scheduler = new Scheduler({
     ...context,
     upstreams: [],
-    standstillMs: STANDSTILL_MS,
+    standstillMs: context.upstreams.length > 0 ? STANDSTILL_MS : ALONE_MS,
     tell: (event) => {
       if (event.type !== 'nar-fetched') tell(event); // told once the NAR is made
     },
@@ -95,6 +96,7 @@ export async function fetchPatches(
   }
   signal.throwIfAborted();
   for (const patchJob of left.keys()) fail(patchJob, scheduler.failureOf(patchJob));
+  await Promise.all(handedOver);
 }
 
 /** Makes the job of a patch. Its file is that of a NAR without compression, for all that do not know patches. */

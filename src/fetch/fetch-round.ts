@@ -142,11 +142,12 @@ export async function fetchRound(
             patched.push({ ...job, ...torrent, extension: extensionOf(info.compression), info, torrent });
             context.onFetched?.(job.storePaths.flatMap((path) => asMade(closure.get(storeHashOf(path)), info)));
           },
-          onFailed: (job) => void scheduler.add([job]),
-        }).finally(() => scheduler.noMore());
+          onFailed: (job) => scheduler.add([job]),
+        });
   patching?.catch(() => undefined); // awaited below
-  const mayGrow = patches.size > 0;
-  const fetching = headStart?.finish(plan.jobs, receiver) ?? scheduler.run(whole, signal, { mayGrow });
+  const mayGrow = patching !== undefined;
+  if (headStart === undefined) void patching?.catch(() => undefined).then(() => scheduler.noMore());
+  const fetching = headStart?.finish(whole, receiver, patching) ?? scheduler.run(whole, signal, { mayGrow });
   await fetching.catch((error: unknown) => {
     if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
     failure = error;

@@ -1,4 +1,5 @@
 import { deltasOf, type Delta } from '../delta/record.ts';
+import { unlessInvalid } from '../delta/unless-invalid.ts';
 import { inState } from '../store/state-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
@@ -211,6 +212,14 @@ export class HashMaps implements AsyncDisposable {
       }
     }
     return undefined;
+  }
+
+  /** Returns true if a hash map that has answered names a patch for this NAR, as far as its shards are here. */
+  mayPatch({ storePath, narHash }: NarInfo): boolean {
+    return this.#answered.some((resolved) => {
+      const record = unlessInvalid(() => resolved?.map.peek(storeHashOf(storePath)));
+      return record !== undefined && record !== 'absent' && record.narHash === narHash && deltasOf(record).length > 0;
+    });
   }
 
   /**

@@ -40,6 +40,8 @@ export interface HeadStartOptions extends Omit<SchedulerOptions, 'upstreams' | '
   readonly caches: () => readonly Upstream[];
   /** Gives each job its torrent in a hash map. Waits for silent publishers once. Returns as {@link attachInTime} does. */
   readonly attach: (jobs: readonly NarJob[]) => Promise<Planned['torrentsLate']>;
+  /** Returns true for NARs that a patch may make: the plan decides. Called after `attach`. Default: none */
+  readonly mayPatch?: ((info: NarInfo) => boolean) | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -121,9 +123,10 @@ export class HeadStart implements AsyncDisposable {
   /**
    * Fetches further NARs, and waits for all.
    *
+   * @param others settles once nobody adds NARs to the scheduler any more. Default: nobody does
    * @throws as {@link Scheduler.run}
    */
-  async finish(jobs: readonly NarJob[], receiver: Receiver): Promise<void> {
+  async finish(jobs: readonly NarJob[], receiver: Receiver, others?: Promise<unknown>): Promise<void> {
     this.#receiver = receiver;
     for (const fetched of this.#early ?? []) receiver.onFetched(...fetched);
     this.#early = undefined;
@@ -133,6 +136,7 @@ export class HeadStart implements AsyncDisposable {
       receiver,
     );
     await this.#beginning;
+    await others?.catch(() => undefined); // reported to its caller
     this.scheduler.noMore();
     await this.#running;
     if (this.#failure !== undefined) throw this.#failure.error;
@@ -151,12 +155,13 @@ export class HeadStart implements AsyncDisposable {
       await this.#pause();
       const found = this.#found;
       this.#found = [];
-      const jobs = await this.#needed(found);
-      const torrentsLate = await this.#options.attach(jobs);
+      const needed = await this.#needed(found);
+      const torrentsLate = await this.#options.attach(needed);
       if (this.#over.signal.aborted) return; // the plan has them
       this.#torrentsLate ??= torrentsLate;
       this.#update();
-      const { session, tell } = this.#options;
+      const { session, mayPatch, tell } = this.#options;
+      const jobs = needed.filter(({ info }) => mayPatch?.(info) !== true);
       for (const job of jobs) {
         this.#jobs.set(job.fileHash, job);
         this.#keptBytes.set(job.fileHash, session.leftoverBytes(job.fileHash, job.sizeBytes));

@@ -70,10 +70,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const { wantedOf } = options;
   const target = wantedOf === undefined ? sources.target : { invalidPaths: wantedOf };
   const { candidates } = walked;
-  // A mirror, and a store that serves all it holds, give the files that the hash map names.
-  const takesPatches =
-    context.deltas !== false && context.network !== undefined && !options.wholeMaps && !options.holdAll;
-  const bases = takesPatches ? { store, target: sources.target } : undefined;
+  const bases = takesPatches(options, context) ? { store, target: sources.target } : undefined;
   const planning: PlanningMeans = { store, session: context.session, target, bases, maps, candidates, tell, signal };
   const hasUpstream = sources.caches.length > 0;
   const planned = await makePlan(gathered.closure, planning, {
@@ -156,22 +153,26 @@ interface Found {
   readonly headStart: HeadStart | undefined;
 }
 
+/** Returns true if patches may be taken: a mirror, and a store that serves all it holds, give the files that the hash map names. */
+function takesPatches({ wholeMaps, holdAll }: PrefetchOptions, { deltas, network }: PrefetchContext): boolean {
+  return deltas !== false && network !== undefined && wholeMaps !== true && holdAll !== true;
+}
+
 /**
  * Prepares the fetch of NARs beside the walk. Undefined where the whole plan is needed first: if not everything is
  * fetched, if somebody looks at the plan, or if each question to the target takes long.
  */
-function headStartOf(
-  { dryRun, keepGoing, onlyRoots, room, onPlanned, peerTimeoutMs }: PrefetchOptions,
-  { store, session, network, http, limit, held, tell, signal }: PrefetchContext,
-  sources: FetchSources,
-): HeadStart | undefined {
+function headStartOf(options: PrefetchOptions, context: PrefetchContext, sources: FetchSources): HeadStart | undefined {
+  const { dryRun, keepGoing, onlyRoots, room, onPlanned, peerTimeoutMs } = options;
+  const { store, session, network, http, limit, held, tell, signal } = context;
   const { target, upstreams, maps } = sources;
   const leavesOut = keepGoing === true || onlyRoots === true || room !== undefined;
   const needsPlan = dryRun === true || leavesOut || onPlanned !== undefined;
   if (needsPlan || target?.isRemote === true || upstreams.length === 0) return undefined;
   const caches = (): readonly Upstream[] => sources.caches;
   const attach: HeadStartOptions['attach'] = (jobs) => attachInTime(jobs, maps, { mayBeLate: true, signal });
-  const means = { store, session, network, http, limit, held, target, caches, attach, tell, signal };
+  const mayPatch = takesPatches(options, context) ? (info: NarInfo): boolean => maps.mayPatch(info) : undefined;
+  const means = { store, session, network, http, limit, held, target, caches, attach, mayPatch, tell, signal };
   return new HeadStart({ ...means, standstillMs: peerTimeoutMs });
 }
 
