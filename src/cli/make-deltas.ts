@@ -17,7 +17,7 @@ export interface MakeDeltasFlags {
 export function addMakeDeltas(command: Command): Command {
   return command.option(
     '--make-deltas',
-    'before publishing, make patches between the NARs of this edition and those of the two before: followers that have these fetch less. Takes a second of a processor for 25 MB of changed NARs, once, and room for the patches',
+    'before publishing, make patches between the NARs of this edition and those of the two before: followers that have these fetch less. Takes a second of a processor for 20 MB of changed NARs, once, and room for the patches',
   );
 }
 

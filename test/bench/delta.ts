@@ -94,7 +94,10 @@ async function rebuildOf({ name, nar, xzBytes }: Pair): Promise<Pair> {
         .update(build + word)
         .digest('hex')
         .slice(0, 32);
-    const changed = text.replace(/\/usr\/(lib|share|bin)/g, (_, word: string) => `/nix/store/${hashOf(word)}-${word}`);
+    const changed = text.replace(
+      /\/usr\/((?:lib|share|bin)(?:\/[\w.+-]+)?)/g,
+      (_, word: string) => `/nix/store/${hashOf(word)}-${word}`,
+    );
     await writeFile(path, Buffer.from(changed, 'latin1'));
     return path;
   };

@@ -15,6 +15,7 @@ import { FileStore } from '../../src/store/file-store.ts';
 import { hashNar } from '../../src/store/hash-nar.ts';
 import { PatchList } from '../../src/store/patch-list.ts';
 import { narTorrent } from '../../src/torrent/canonical.ts';
+import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, assertSound, Lab, readNarInfos, requisites, type Run, type RunningPublisher } from '../support/lab.ts';
 
 const BLOBS = [2_000_000, 300_000];
@@ -102,6 +103,17 @@ describe('deltas', () => {
     const run = await fetch(await lab.folder('store'), publisher, '--to', target);
     assert.equal(patchesOf(run)['nars'], made());
     assertValid(target);
+  });
+
+  test('a cache that has all NARs, too, gives only those without a patch', async () => {
+    const cache = lab.use(await startHttpCache(second.cacheDir));
+    const sources = ['--publisher', publisher.mirror, '--peer', publisher.peer, '--from', cache.url, ...ALONE];
+    const trust = ['--trusted-public-key', first.publicKey, '--no-copy'];
+    const run = await lab.run(['fetch', 'lab', '--store', await copyOf(old), ...sources, ...trust]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.equal(patchesOf(run)['nars'], made());
+    const { upstream, peers } = run.event('done')['bytes'] as Record<string, number>;
+    assert.ok(Number(upstream) + Number(peers) < 400_000, run.stdout);
   });
 
   test('people read what patches save, and --no-deltas and a dry run take none', async () => {

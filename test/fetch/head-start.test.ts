@@ -229,6 +229,42 @@ test('a path that the target has is not fetched', LIMIT, async () => {
   );
 });
 
+test('a NAR that a patch may make is left to the plan', LIMIT, async () => {
+  await using scene = await setScene();
+  await using stack = new AsyncDisposableStack();
+  const { server, root, leaf } = scene;
+  const upstream = parseUpstream(server.url);
+  const headStart = await opened(scene.lab, stack, {
+    caches: () => [upstream],
+    mayPatch: ({ storePath }) => storePath === root.info.storePath,
+  });
+  headStart.take(root.info, upstream);
+  headStart.take(leaf.info, upstream);
+  await until(() => headStart.jobs.size > 0);
+  headStart.end();
+  await headStart.finish([], { onFetched: () => undefined });
+  assert.deepEqual([...headStart.jobs.keys()], [leaf.info.fileHash]);
+  assert.equal(requestsFor(scene, root), 0);
+});
+
+test('its end waits for those who still hand NARs over', LIMIT, async () => {
+  await using scene = await setScene();
+  await using stack = new AsyncDisposableStack();
+  const { server, root, leaf } = scene;
+  const upstream = parseUpstream(server.url);
+  const headStart = await opened(scene.lab, stack, { caches: () => [upstream] });
+  const jobOf = ({ info }: WrittenPath): NarJob => newJob(namedFile(info)!, info, upstream);
+  const others = Promise.withResolvers<void>();
+  const fetched: string[] = [];
+  const onFetched = ({ info }: NarJob): void => void fetched.push(info.storePath);
+  const finishing = headStart.finish([jobOf(leaf)], { onFetched }, others.promise);
+  await until(() => fetched.length === 1);
+  await headStart.scheduler.add([jobOf(root)]);
+  others.resolve();
+  await finishing;
+  assert.deepEqual(fetched, [leaf.info.storePath, root.info.storePath]);
+});
+
 test('a cache that is found meanwhile takes over what the others are sending', LIMIT, async () => {
   await using scene = await setScene();
   await using stack = new AsyncDisposableStack();
