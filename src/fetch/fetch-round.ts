@@ -132,11 +132,13 @@ export async function fetchRound(
   const planned = new Set(plan.jobs);
   const patches = new Map([...plan.patches].filter(([job]) => planned.has(job))); // a step has some of the jobs
   const whole = plan.jobs.filter((job) => !patches.has(job));
+  const stop = new AbortController();
   const patching =
     patches.size === 0
       ? undefined
       : fetchPatches(patches, {
           ...context,
+          signal: AbortSignal.any([signal, stop.signal]),
           onMade: (job, info, torrent) => {
             made.set(job, info);
             patched.push({ ...job, ...torrent, extension: extensionOf(info.compression), info, torrent });
@@ -148,8 +150,12 @@ export async function fetchRound(
   const mayGrow = patching !== undefined;
   if (headStart === undefined) void patching?.catch(() => undefined).then(() => scheduler.noMore());
   const fetching = headStart?.finish(whole, receiver, patching) ?? scheduler.run(whole, signal, { mayGrow });
-  await fetching.catch((error: unknown) => {
-    if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) throw error;
+  await fetching.catch(async (error: unknown) => {
+    if (!isNarswarmError(error, 'NAR_UNAVAILABLE', 'INTERRUPTED')) {
+      stop.abort(error); // nothing is written after the end
+      await patching?.catch(() => undefined);
+      throw error;
+    }
     failure = error;
   });
   await patching?.catch((error: unknown) => {
