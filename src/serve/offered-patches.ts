@@ -6,7 +6,6 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { Seed } from '../swarm/swarm.ts';
-import type { OpenedNar } from './gate.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { StoreFile } from './store-file.ts';
 
@@ -14,7 +13,9 @@ import { StoreFile } from './store-file.ts';
 const LOOK_EVERY_MS = 500;
 
 /** An open patch, and its file. */
-interface OpenedPatch extends OpenedNar {
+interface OpenedPatch {
+  readonly file: StoreFile;
+  readonly path: string;
   readonly fileHash: FileHash;
 }
 
