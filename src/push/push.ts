@@ -11,7 +11,7 @@ import { Outgoing, type OutgoingOptions } from './outgoing.ts';
 import { packProgram } from './remote-script.ts';
 
 /** Bytes of NARs that are exported at once: few at first, so that the first bytes leave soon. */
-const FIRST_EXPORT_BYTES = 16e6;
+const FIRST_EXPORT_BYTES = 64e6;
 const MAX_EXPORT_BYTES = 256e6;
 /** Connections by ssh that are begun at once. */
 const CONNECTING = 16;
