@@ -289,7 +289,8 @@ test('a cache that is found meanwhile takes over what the others are sending', L
   );
 });
 
-test('once the plan is there, all NARs that wait come in its order', LIMIT, async () => {
+// xz takes most of its time.
+test('once the plan is there, all NARs that wait come in its order', { timeout: 240_000 }, async () => {
   await using lab = await Lab.open();
   await using stack = new AsyncDisposableStack();
   const written = await WrittenCache.create(await lab.folder('cache'), 'order-1');
