@@ -59,13 +59,23 @@ export class Pool {
     this.#waiting = [];
     // All connections are opened before one of them gets a second request.
     const evenly = Math.ceil((waiting.length + this.#load()) / this.#connectionsAtMost);
+    const full = new Set<number>(); // within one turn, no connection gets room for another one of a kind
     for (const sending of waiting) {
+      const kind = kindOf(sending);
+      if (full.has(kind)) {
+        this.#waiting.push(sending);
+        continue;
+      }
       const mayTakeFree = !sending.isNar || this.#narConnections() < this.#narConnectionsAtMost;
       const free = mayTakeFree ? this.#idle.pop() : undefined;
       const connection = free ?? (sending.isShort && evenly > 1 ? this.#withRoom(evenly, sending) : undefined);
-      connection?.add(sending);
-      if (connection === undefined) this.#waiting.push(sending);
-      else used.add(connection);
+      if (connection === undefined) {
+        full.add(kind);
+        this.#waiting.push(sending);
+      } else {
+        connection.add(sending);
+        used.add(connection);
+      }
     }
     for (const connection of used) {
       connection.flush();
@@ -151,4 +161,9 @@ export class Pool {
       if (!next.hasEnded) return next;
     return undefined;
   }
+}
+
+/** Returns the kind of a request: those of one kind may be sent over the same connections. */
+function kindOf({ isNar, isShort }: PoolSending): number {
+  return Number(isNar) * 2 + Number(isShort);
 }
