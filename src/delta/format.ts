@@ -12,7 +12,7 @@
  *
  *     8 bytes  offset of the window in the base
  *     4 bytes  bytes of the window
- *     4 bytes  bytes of the part, above 0
+ *     4 bytes  bytes of the part: {@link PART_BYTES}, or what is left. Each part costs a new decoder with its window
  *     4 bytes  bytes of the frame
  *
  * It is left out if one frame is the whole patch and its window the whole base: then `zstd -d --patch-from=BASE` decodes
@@ -96,7 +96,7 @@ export function decodeHeader(
 /** @throws HASH_MISMATCH as {@link decodeHeader} */
 export function assertPart(part: PartHeader, left: { readonly narBytes: number; readonly baseSize: number }): void {
   const { baseOffset, baseBytes, narBytes, frameBytes } = part;
-  if (narBytes === 0 || narBytes > Math.min(PART_BYTES, left.narBytes))
+  if (narBytes !== Math.min(PART_BYTES, left.narBytes))
     throw malformed(`a part of it has ${narBytes} bytes, of ${left.narBytes} that are left`);
   if (baseBytes > WINDOW_BYTES || baseOffset + baseBytes > left.baseSize)
     throw malformed(`a window of it is not in the base of ${left.baseSize} bytes, or too large`);

@@ -154,6 +154,7 @@ describe('patches', () => {
     const good: PartHeader = { baseOffset: 0, baseBytes: 1000, narBytes: MIB, frameBytes: 20 };
     const cases: Readonly<Record<string, readonly [Partial<PartHeader>, RegExp]>> = {
       'parts without bytes, which would never end': [{ narBytes: 0 }, /a part of it has 0 bytes/],
+      'small parts, each of which would cost a decoder with its window': [{ narBytes: 1 }, /a part of it has 1 bytes/],
       'a part larger than the NAR': [{ narBytes: 2 * MIB }, /a part of it has/],
       'a window beyond the base': [{ baseOffset: WINDOW_BYTES, baseBytes: 11 }, /window of it is not in the base/],
       'a window larger than allowed': [{ baseBytes: WINDOW_BYTES + 1 }, /too large/],
@@ -166,16 +167,16 @@ describe('patches', () => {
       });
 
     test('windows that go back, for which the base would be read again and again', async () => {
-      const part = MIB / 2;
+      const part = PART_BYTES;
       const frame = (offset: number): Buffer => {
         const bytes = zstdCompressSync(Buffer.alloc(part), { pledgedSrcSize: part });
         const header = { baseOffset: offset, baseBytes: 1000, narBytes: part, frameBytes: bytes.length };
         return Buffer.concat([encodeHeader(header), bytes]);
       };
       await writeFile(path, Buffer.concat([frame(5), frame(5)]));
-      assert.equal((await apply(base, MIB)).length, MIB);
+      assert.equal((await apply(base, 2 * part)).length, 2 * part);
       await writeFile(path, Buffer.concat([frame(5), frame(4)]));
-      await refused(base, MIB, /go back/);
+      await refused(base, 2 * part, /go back/);
     });
 
     test('bytes behind the last part, and no header', async () => {
