@@ -22,7 +22,7 @@ test('NARs come in the turn in which somebody asked for them, before and during 
   await using lab = await Lab.open();
   const written = await WrittenCache.create(await lab.folder('cache'), 'hurried-1');
   const paths: WrittenPath[] = [];
-  for (let index = 0; index < 24; index++)
+  for (let index = 0; index < 3 * SLOTS; index++)
     paths.push(await written.add(`path-${index}`, { contents: randomBytes(300_000).toString('hex') }));
   await using cache = await startHttpCache(written.dir);
   const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
