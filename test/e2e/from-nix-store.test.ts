@@ -115,4 +115,41 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     const client = await clientOf(lan, cache.url);
     assertBytes(await client.fetch(), { peers: 0, upstream: total });
   });
+
+  test('an update lets go of what it has imported, the next one fetches nothing, and Nix gets it from the daemon', async () => {
+    const nix = `local?root=${await lab.folder('nix')}`;
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const desktop = lan.host('desktop');
+    const env = { NIX_REMOTE: nix };
+    const user = await LanUser.of(lab, desktop, { made, cache: `file://${made.cacheDir}`, env });
+    assert.equal((await user.run('subscribe', 'desktop', made.root, '--import')).status, 0);
+    const update = async (): Promise<unknown> => {
+      const run = await user.run('update', '--store', user.store, '--no-lan', '--keep-imported', 'recipe');
+      assert.equal(run.status, 0, run.stderr);
+      assert.deepEqual(await readdir(join(user.store, 'nar')), []);
+      return run.event('subscription')['bytes'];
+    };
+    assert.deepEqual(await update(), { store: 0, peers: 0, upstream: total });
+    assert.deepEqual(await update(), { store: 0, peers: 0, upstream: 0 });
+    assert.equal(requisites(nix, made.root).length, (await readNarInfos(made.cacheDir)).size);
+
+    const daemon = await user.daemon('--substituter-port', '0');
+    const { substituters } = (await daemon.event('ready')) as unknown as { readonly substituters: readonly string[] };
+    const target = `local?root=${await lab.folder('other')}`;
+    const keys = ['--option', 'trusted-public-keys', made.publicKey, '--option', 'substituters', ''];
+    const words = [
+      'nix',
+      'copy',
+      '--extra-experimental-features',
+      'nix-command',
+      ...keys,
+      '--from',
+      substituters[0] ?? '',
+    ];
+    const [file = '', ...args] = [...desktop.wrapper, ...words, '--to', target, made.root];
+    const { status, stderr } = spawnSync(file, args, { encoding: 'utf8', env: { ...lab.env, NIX_CONFIG: '' } });
+    assert.equal(status, 0, stderr);
+    assert.equal(requisites(target, made.root).length, requisites(nix, made.root).length);
+  });
 });
