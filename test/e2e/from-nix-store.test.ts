@@ -147,7 +147,7 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
       '--from',
       substituters[0] ?? '',
     ];
-    const [file = '', ...args] = [...desktop.wrapper, ...words, '--to', target, made.root];
+    const [file, ...args] = [...desktop.wrapper, ...words, '--to', target, made.root];
     const { status, stderr } = spawnSync(file, args, { encoding: 'utf8', env: { ...lab.env, NIX_CONFIG: '' } });
     assert.equal(status, 0, stderr);
     assert.equal(requisites(target, made.root).length, requisites(nix, made.root).length);
