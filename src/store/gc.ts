@@ -1,11 +1,12 @@
 import { NarswarmError } from '../errors.ts';
 import { storeHashOf } from '../nix/store-path.ts';
+import { Catalogue } from './catalogue.ts';
 import { readClaims, type Claim } from './claims.ts';
 import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
 import { keepOthers, markKept, reach, type Kept, type Root } from './collect/keep.ts';
 import { removeLeftovers, type Leftovers } from './collect/leftovers.ts';
 import { removeUnwantedPartials } from './collect/partials.ts';
-import { release, type ReleaseContext, type Released, type Releasing } from './collect/release.ts';
+import { countReleased, release, type ReleaseContext, type Released, type Releasing } from './collect/release.ts';
 import { scanStore } from './collect/scan.ts';
 import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
@@ -101,7 +102,7 @@ export interface GcResult {
  * @throws STORE_BUSY if another collector is running; STORE_UNWRITABLE; the signal's reason
  */
 export async function collectGarbage(options: GcOptions): Promise<GcResult> {
-  const { store, dryRun, now, signal, maxBytes, limited } = options;
+  const { store, dryRun, now, signal, maxBytes, limited, releasing } = options;
   await using stack = new AsyncDisposableStack();
   if (!dryRun) stack.use(await takeTurn(store));
   // Reads the claims first: an update makes roots of its claims before it drops them.
@@ -110,6 +111,8 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const roots = await options.roots();
   const limitedHashes = await limited?.storeHashes();
   const graph = await scanStore(store, signal, options.onProgress);
+  const catalogue = await Catalogue.open(store);
+  if (releasing !== undefined) countReleased(graph, catalogue, releasing.nars, now);
   const kept = markKept(graph, { roots, claims, now });
   if (limitedHashes !== undefined) keepOthers(graph, kept, limitedHashes);
   const [yielding, others] = partition(roots, ({ keeper = '' }) => options.yielding?.keepers.has(keeper) === true);
@@ -122,13 +125,14 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   });
   const held = count(graph);
   const startBytes = held.bytes - leftovers.narBytes;
-  const released = await releaseFirst(options, { store, graph, kept, roots, claims, dryRun, now, signal }, startBytes);
+  const sole = soleNars(await readReplicas(store, now));
+  const context = { store, catalogue, graph, kept, roots, claims, sole, dryRun, now, signal };
+  const released = await releaseFirst(options, context, startBytes);
   const totalBytes = startBytes - released.bytes;
   const mayEvict = kept.obstacles.length === 0;
   const removable = chooseEviction(graph, kept, { excessBytes: Infinity });
   const all = mayEvict ? removable : noEviction(graph);
   const excessBytes = excessOf({ maxBytes, limited }, { totalBytes, removableBytes: removable.bytes });
-  const sole = soleNars(await readReplicas(store, now));
   const forgotten = options.forgotten && reach(graph, options.forgotten);
   const aim = { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined };
   let chosen = mayEvict ? chooseEviction(graph, kept, aim) : noEviction(graph);

@@ -4,7 +4,7 @@ import { remove } from '../../disk/remove.ts';
 import type { StorePath } from '../../nix/brands.ts';
 import { queryInvalidPaths } from '../../nix/nix-queries.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
-import { Catalogue } from '../catalogue.ts';
+import type { Catalogue } from '../catalogue.ts';
 import { inNixEntry, isInNixAs, type CatalogueEntry } from '../catalogue-entry.ts';
 import type { Claim } from '../claims.ts';
 import type { FileStore } from '../file-store.ts';
@@ -40,6 +40,9 @@ export interface ReleaseContext {
   readonly kept: Kept;
   readonly roots: readonly Root[];
   readonly claims: readonly Claim[];
+  readonly catalogue: Catalogue;
+  /** Names of NARs that no other machine holds: they go last, since Nix may collect the only copy that is left. */
+  readonly sole: ReadonlySet<string>;
   /** Bytes to free under pressure. */
   readonly excessBytes: number;
   readonly dryRun: boolean;
@@ -69,19 +72,34 @@ export async function release(releasing: Releasing, context: ReleaseContext): Pr
   const isEnough = (bytes: number): boolean => when === 'pressure' && bytes >= excessBytes;
   const released = { nars: 0, bytes: 0 };
   if (isEnough(0) || (await publishes(context.store))) return released;
-  const catalogue = await Catalogue.open(context.store);
-  const candidates = candidatesIn(catalogue, releasing, context);
+  const candidates = candidatesIn(releasing, context);
   const invalid = await invalidOf(candidates, signal);
   for (const candidate of candidates) {
     if (isEnough(released.bytes)) break;
     if (candidate.entries.some(({ storePath }) => invalid.has(storePath))) continue;
     const bytes = graph.narBytes(candidate.nar);
-    if (!dryRun && !(await letGo(candidate, catalogue, nars, context))) continue;
-    graph.addNar(graph.narName(candidate.nar), { sizeBytes: 0, mtimeMs: context.now.getTime(), ctimeMs: 0 });
+    if (!dryRun && !(await letGo(candidate, nars, context))) continue;
+    countAsReleased(candidate.nar, context);
     released.nars++;
     released.bytes += bytes;
   }
   return released;
+}
+
+/**
+ * Counts NARs that are read from the Nix store as files of 0 bytes: as long as it has their paths, their narinfos are what
+ * is left to give them, and are not useless.
+ */
+export function countReleased(graph: StoreGraph, catalogue: Catalogue, nars: NixNars, now: Date): void {
+  for (const { storePath, isInNix } of catalogue.entries()) {
+    const nar = isInNix === true ? graph.narOf(graph.knownNumber(storeHashOf(storePath))) : -1;
+    if (nar < 0 || graph.narBytes(nar) >= 0 || nars.changedAtMs(storePath) === undefined) continue;
+    countAsReleased(nar, { graph, now });
+  }
+}
+
+function countAsReleased(nar: number, { graph, now }: Pick<ReleaseContext, 'graph' | 'now'>): void {
+  graph.addNar(graph.narName(nar), { sizeBytes: 0, mtimeMs: now.getTime(), ctimeMs: 0 });
 }
 
 /** Returns true if this machine has published a hash map of the store. */
@@ -89,19 +107,20 @@ async function publishes(store: FileStore): Promise<boolean> {
   return (await readdir(inState(store, 'published')).catch(() => [])).length > 0;
 }
 
-/** Returns the NARs that may go, the longest unused first. */
-function candidatesIn(catalogue: Catalogue, { imported, nars }: Releasing, context: ReleaseContext): Candidate[] {
-  const { graph, kept, roots, claims, now } = context;
+/** Returns the NARs that may go, the longest unused first, but those that no other machine holds last. */
+function candidatesIn({ imported, nars }: Releasing, context: ReleaseContext): Candidate[] {
+  const { graph, catalogue, kept, roots, claims, sole, now } = context;
   const staying = roots.filter(({ keeper }) => keeper === undefined || !imported.has(keeper));
   const stays = reach(graph, [
     ...staying.map(({ storePath }) => storeHashOf(storePath)),
     ...claims.map(({ storeHash }) => storeHash),
   ]);
   const servedSinceMs = now.getTime() - BEING_SERVED_MS;
+  const isSole = ({ nar }: Candidate): number => Number(sole.has(graph.narName(nar)));
   const byNar = new Map<number, Candidate>();
   for (const entry of catalogue.entries()) {
     const path = graph.knownNumber(storeHashOf(entry.storePath));
-    if (entry.isInNix === true || path < 0 || graph.state(path) !== PRESENT || stays[path] === 1) continue;
+    if (path < 0 || graph.state(path) !== PRESENT || stays[path] === 1) continue;
     if (entry.askedBy === 'add' || entry.askedBy === 'publish') continue;
     const nar = graph.narOf(path);
     if (graph.narBytes(nar) <= 0 || kept.nars[nar] === 1 || graph.servedAtMs(nar) > servedSinceMs) continue;
@@ -112,7 +131,7 @@ function candidatesIn(catalogue: Catalogue, { imported, nars }: Releasing, conte
   }
   return [...byNar.values()]
     .filter(({ nar, entries }) => entries.length === graph.narUsers(nar)) // nobody else counts on the file
-    .toSorted((a, b) => graph.narUsedAtMs(a.nar) - graph.narUsedAtMs(b.nar));
+    .toSorted((a, b) => isSole(a) - isSole(b) || graph.narUsedAtMs(a.nar) - graph.narUsedAtMs(b.nar));
 }
 
 /** Returns the paths that Nix does not count as valid. If Nix cannot be asked, that is all of them. */
@@ -130,16 +149,17 @@ async function invalidOf(candidates: readonly Candidate[], signal: AbortSignal):
 /** Lets go of one NAR file. Returns false if the Nix store has other contents, or contents that cannot be read. */
 async function letGo(
   { nar, entries }: Candidate,
-  catalogue: Catalogue,
   nars: NixNars,
-  { store, graph, signal }: ReleaseContext,
+  { store, graph, catalogue, signal }: ReleaseContext,
 ): Promise<boolean> {
   const inNix: CatalogueEntry[] = [];
   for (const file of entries) {
     signal.throwIfAborted();
     const { storePath } = file;
     const info = await store.readNarInfoOf(storePath);
-    if (info === undefined || (info.fileHash !== undefined && info.fileHash !== file.fileHash)) return false;
+    if (info === undefined) return false;
+    // The line of a run that was killed before it removed the file names no file.
+    if (file.isInNix !== true && info.fileHash !== undefined && info.fileHash !== file.fileHash) return false;
     const hashed = await nars.hash(storePath, info.narSize, signal);
     const entry = hashed && inNixEntry(hashed, file);
     if (entry === undefined || !isInNixAs(entry, info)) return false;

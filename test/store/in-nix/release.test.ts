@@ -1,7 +1,7 @@
 /** Which NAR files a store lets go of since the Nix store has their paths. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmod, mkdir, readdir, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, readdir, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { asFileHash } from '../../../src/nix/hash.ts';
@@ -10,6 +10,7 @@ import { Catalogue } from '../../../src/store/catalogue.ts';
 import { claim } from '../../../src/store/claims.ts';
 import type { FileStore } from '../../../src/store/file-store.ts';
 import { narStateOf } from '../../../src/store/nar-state.ts';
+import { writeReplicas } from '../../../src/store/replicas.ts';
 import { PartialSession } from '../../../src/store/session.ts';
 import { useNixFolder } from '../../support/nix-folder.ts';
 import { entryFor } from '../store-fixture.ts';
@@ -125,4 +126,41 @@ test('keeps a file that a path needs which Nix has not', async (t) => {
   await rm(store.narPath(top));
   await collect(store);
   assert.ok((await narsOf(store)).includes(nameOf(leaf)));
+});
+
+test('under pressure, NARs that no other machine holds go last', async (t) => {
+  const { store, top, leaf, note } = await importedStore(t);
+  const all = await narsOf(store);
+  const fromOthers = nameOf(leaf);
+  const sole = [nameOf(top), nameOf(note)];
+  await writeReplicas(store, { at: new Date().toISOString(), machines: 1, roots: [], sole });
+  const sizes = [top, leaf, note].reduce((sum, { fileSize = 0 }) => sum + fileSize, 0);
+  await utimes(store.narPath(leaf), new Date(), new Date());
+  for (const info of [top, note]) await utimes(store.narPath(info), 1, 1);
+  await collect(store, { when: 'pressure' }, { maxBytes: sizes - 1 });
+  assert.deepEqual(
+    await narsOf(store),
+    all.filter((name) => name !== fromOthers),
+  );
+});
+
+test('a file that was left by a killed run goes with the next one', async (t) => {
+  const { store, top } = await importedStore(t);
+  const kept = join(store.dir, 'before');
+  await copyFile(store.narPath(top), kept);
+  await collect(store);
+  await rename(kept, store.narPath(top)); // as if the run had been killed before it removed the file
+  assert.equal((await collect(store)).released.nars, 1);
+  assert.deepEqual(await narsOf(store), []);
+  assert.equal((await entryIn(store, top)).isInNix, true);
+});
+
+test('narinfos of released NARs stay with others as long as Nix has the paths, whatever a limit removes', async (t) => {
+  const { store, top } = await importedStore(t);
+  await collect(store);
+  const limited = { maxBytes: -1, storeHashes: () => Promise.resolve(new Set<string>()) };
+  assert.deepEqual((await collect(store, {}, { limited })).kept, { paths: 3, nars: 3, bytes: 0 });
+  deleteInNix(top);
+  const { removed, kept } = await collect(store, {}, { limited });
+  assert.deepEqual([removed.paths, kept.paths], [1, 2]);
 });
