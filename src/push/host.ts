@@ -3,7 +3,7 @@ import { execa } from 'execa';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
-import type { Endpoint } from '../discovery/endpoint.ts';
+import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { formatMessage, linesOf, parseFromHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
 import { remoteCommand, type Program } from './remote-script.ts';
 
@@ -21,6 +21,8 @@ export interface HostOptions {
   /** Arguments of `narswarm receive`. */
   readonly args: readonly string[];
   readonly begin: Extract<ToHost, { type: 'begin' }>;
+  /** Where the way through ssh ends: an address on which this machine listens for peers. */
+  readonly listens: string;
   readonly onProgress: (progress: Extract<FromHost, { type: 'progress' }>) => void;
   readonly onWarning: (text: string) => void;
 }
@@ -162,7 +164,7 @@ function startSsh(options: HostOptions) {
 }
 
 /** The user's options come first, since ssh takes the first value of each. */
-function sshArguments({ name, sshOptions, program, args, begin }: HostOptions): string[] {
+function sshArguments({ name, sshOptions, program, args, begin, listens }: HostOptions): string[] {
   return [
     ...sshOptions,
     '-T',
@@ -170,7 +172,7 @@ function sshArguments({ name, sshOptions, program, args, begin }: HostOptions): 
       (option) => ['-o', option],
     ),
     '-R',
-    `127.0.0.1:0:127.0.0.1:${begin.port}`,
+    `127.0.0.1:0:${formatEndpoint({ host: listens, port: begin.port })}`,
     name.replace(/^ssh-ng:/, 'ssh:'),
     remoteCommand(program, args),
   ];

@@ -132,7 +132,7 @@ class Push implements AsyncDisposable {
   }
 
   async #reach(name: string, program: HostOptions['program']): Promise<Reached> {
-    const { sshOptions, args, trusts, onEvent } = this.#options;
+    const { sshOptions, args, trusts, network, onEvent } = this.#options;
     const { group, key, port } = this.#outgoing;
     const host = new PushHost({
       name,
@@ -140,6 +140,7 @@ class Push implements AsyncDisposable {
       program,
       args,
       begin: { type: 'begin', group, key, trusts, port },
+      listens: selfAddress(network.listen),
       onProgress: (progress) => onEvent({ type: 'progress', host: name, progress }),
       onWarning: (text) => onEvent({ type: 'warning', host: name, text }),
     });
@@ -263,4 +264,10 @@ class Push implements AsyncDisposable {
     await this.#exporting?.catch(() => undefined);
     await this.#outgoing[Symbol.asyncDispose]();
   }
+}
+
+/** Returns an address at which this machine reaches itself. */
+function selfAddress(listen: string | undefined): string {
+  if (listen === '::') return '::1';
+  return listen === undefined || listen === '0.0.0.0' ? '127.0.0.1' : listen;
 }

@@ -49,10 +49,11 @@ if [ ! -f "$own/dist/main.js" ]; then
   (
     umask 077
     new="$all/new.$$"
+    trap 'rm -rf "$new"' EXIT
     mkdir -p "$new" || exit
     printf '{"type":"send-program"}\\n'
     head -c ${archive.length} | tar -xzf - -C "$new" || exit
-    mv "$new" "$own" 2>/dev/null || rm -rf "$new"
+    [ -d "$own" ] || mv "$new" "$own"
   ) || exit
 fi
 exec node "$own/dist/main.js" ${receive}`;

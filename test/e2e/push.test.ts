@@ -90,10 +90,13 @@ suite('a push', { concurrency: 2 }, () => {
   test('servers that nobody reaches otherwise get everything through ssh', async () => {
     await using lan = Lan.open();
     const deploy = lan.host('deploy', { firewall: {} });
-    const server = await serve(lan.host('a', { firewall: { tcp: [22] } }));
-    const run = await push(deploy, server.name);
-    assert.equal(run.status, 0, run.stderr);
-    assert.equal(server.requisites(made.root).length, PATHS);
+    const [a, b] = await Promise.all(['a', 'b'].map((name) => serve(lan.host(name, { firewall: { tcp: [22] } }))));
+    assert.ok(a !== undefined && b !== undefined);
+    for (const [server, ...args] of [[a], [b, '--listen', deploy.ipv4]] as const) {
+      const run = await push(deploy, server.name, ...args);
+      assert.equal(run.status, 0, run.stderr);
+      assert.equal(server.requisites(made.root).length, PATHS);
+    }
   });
 
   test('a server that refuses and one that is off leave the others alone, and are named', async () => {
