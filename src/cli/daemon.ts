@@ -195,12 +195,13 @@ export function daemonCommand(): Command {
         },
       });
       const { releasingOf } = await import('../subscription/releasing.ts');
+      const { listStates } = await import('../subscription/state.ts');
       const { pruneStore } = await import('../subscription/prune-store.ts');
       const prune = async (): Promise<void> => {
         const { maxSize: maxBytes, keepGenerations, keepImported: kept } = options;
         const { catalogue } = service.means.offer;
         const configured = await subscriptions();
-        const releasing = releasingOf(kept, configured);
+        const releasing = releasingOf(kept, configured, await listStates(store));
         await pruneStore(store, { maxBytes, catalogue, keepGenerations, configured, releasing, signal, onWarning });
       };
       const followed = async (): Promise<PublisherAddress[]> =>

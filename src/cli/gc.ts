@@ -53,6 +53,7 @@ export function gcCommand(): Command {
       const { generationsToKeep } = await import('../subscription/mirror.ts');
       const { storeRoots } = await import('../subscription/store-roots.ts');
       const { releasingOf } = await import('../subscription/releasing.ts');
+      const { listStates } = await import('../subscription/state.ts');
       const { forgetStates } = await import('../subscription/forget.ts');
       const store = await FileStore.open(options.store, { create: false });
       const dryRun = options.dryRun === true;
@@ -66,7 +67,7 @@ export function gcCommand(): Command {
       const result = await collectGarbage({
         store,
         roots: () => storeRoots(store, keepGenerations, new Set(gone.map(({ name }) => name))),
-        releasing: releasingOf(options.keepImported, config.subscriptions),
+        releasing: releasingOf(options.keepImported, config.subscriptions, await listStates(store)),
         yielding: mirrors.yielding,
         forgotten: forgets ? await storeHashesOf(gone) : undefined,
         maxBytes: options.maxSize,

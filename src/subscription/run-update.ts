@@ -266,7 +266,7 @@ async function collect(store: FileStore, updated: readonly Updated[], options: R
       store,
       roots: () => storeRoots(store, keepGenerations, dropped),
       yielding: mayYield ? await yieldingMirrors(store, configured, onYielded) : undefined,
-      releasing: releasingOf(options.keepImported, configured),
+      releasing: releasingOf(options.keepImported, configured, states),
       forgotten: rootsOf(old).map(storeHashOf),
       maxBytes,
       wantedPartials: partialsOfAll(updated, [...configured, ...states.filter(({ name }) => !dropped.has(name))]),

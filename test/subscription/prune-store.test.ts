@@ -24,7 +24,7 @@ async function prune(t: TestContext, store: FileStore, maxBytes: number | undefi
   const onWarning = (warning: Warning): number => warnings.push(warning);
   const catalogue = await Catalogue.open(store);
   const { signal } = stop;
-  const releasing = releasingOf('compressed', []);
+  const releasing = releasingOf('compressed', [], []);
   await pruneStore(store, { maxBytes, catalogue, keepGenerations: 1, configured: [], releasing, signal, onWarning });
   return warnings;
 }
