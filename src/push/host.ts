@@ -74,9 +74,10 @@ export class PushHost {
     if (this.#ssh.stdin.writable) this.#ssh.stdin.write(formatMessage(message));
   }
 
-  /** Ends the conversation, and waits for the end of ssh. The host ends, too. */
+  /** Ends the conversation, and waits for the end of ssh. The host ends, too. One that is not reached is not waited for. */
   async end(): Promise<void> {
     this.#ssh.stdin.end();
+    if (!this.#hasBegun) this.#ssh.kill();
     const timer = setTimeout(() => this.#ssh.kill(), END_MS);
     await this.#ssh;
     clearTimeout(timer);
