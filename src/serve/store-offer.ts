@@ -5,12 +5,12 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { isInNixAs } from '../store/catalogue-entry.ts';
+import { isInNixAs, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { NixNars } from '../store/in-nix/nix-nars.ts';
 import { LastServed } from '../store/last-served.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import type { Seed } from '../swarm/swarm.ts';
-import { Gate, seedOf } from './gate.ts';
+import { CHECK_PATIENCE_MS, Gate, seedOf } from './gate.ts';
 import { HeldNars } from './held-nars.ts';
 import { NarChecker } from './nar-checker.ts';
 import { NixFile } from './nix-file.ts';
@@ -18,6 +18,7 @@ import { NarOffer } from './nar-offer.ts';
 import { OfferedPatches } from './offered-patches.ts';
 import { SharedNars } from './shared-nars.ts';
 import type { Warn } from '../warning.ts';
+import { withinMs } from '../within.ts';
 
 export interface StoreOfferOptions {
   readonly store: FileStore;
@@ -92,7 +93,14 @@ export class StoreOffer implements AsyncDisposable {
   async inNix(info: NarInfo, { isShared }: { readonly isShared: boolean }): Promise<OfferedFile | undefined> {
     const entry = this.catalogue.byStorePath(info.storePath);
     if (entry === undefined || !isInNixAs(entry, info)) return undefined;
-    return isShared ? (await this.#gate.open(entry))?.file : NixFile.open(entry, this.nixNars);
+    if (isShared) return (await this.#gate.open(entry))?.file;
+    return (await NixFile.open(entry, this.nixNars)) ?? this.#lookAgain(entry, info);
+  }
+
+  /** Opens a path that has changed since it was hashed, if it still has the contents: Nix may have merged its links. */
+  async #lookAgain(entry: CatalogueEntry, info: NarInfo): Promise<OfferedFile | undefined> {
+    const checked = await withinMs(CHECK_PATIENCE_MS, this.checker.check(entry, info, 'now'));
+    return checked && isInNixAs(checked, info) ? NixFile.open(checked, this.nixNars) : undefined;
   }
 
   /** See {@link LastServed.count}. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, lstat, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { chmod, link, lstat, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { prefixOf } from '../../src/exchange/messages.ts';
@@ -98,4 +98,19 @@ test('a path that was put there again is hashed again, and offered only if it ha
   await utimes(place, 1, 1);
   assert.equal(one.offer.forMembers.holds(prefixOf(asFileHash(one.top.narHash))), undefined);
   assert.equal(await given(one), 'absent');
+});
+
+test('this machine gets a path whose links were merged, too', async (t) => {
+  const { offer, top } = await scene(t);
+  const place = placeOf(top);
+  await chmod(dirname(place), 0o755);
+  await link(place, `${place}.same`); // as Nix does for files with the same contents
+  let file = await offer.inNix(top, { isShared: false });
+  // on a busy machine, the look takes longer than an answer may wait
+  for (let tries = 1; file === undefined && tries < 20; tries++) file = await offer.inNix(top, { isShared: false });
+  assert.equal(file?.sizeBytes, top.narSize);
+  await chmod(place, 0o644);
+  await writeFile(place, 'other');
+  await utimes(place, 1, 1);
+  assert.equal(await offer.inNix(top, { isShared: false }), undefined);
 });
