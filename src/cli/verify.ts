@@ -94,7 +94,7 @@ export function verifyCommand(): Command {
       output.result('done', { narInfos, nars, bytes, absent, untrusted, damaged, repaired, deep }, head);
       if (absent > 0)
         output.note(
-          `${formatCount(absent, 'path')} without a NAR: the target already had them at the time of the fetch`,
+          `${formatCount(absent, 'path')} without a NAR: the target had them when they were fetched, or gc has let go of them`,
         );
       if (untrusted > 0) output.note(`${formatCount(untrusted, 'path')} not signed by a trusted key`);
       if (left > 0) throw notRepaired(damages, options);
