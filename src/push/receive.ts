@@ -22,7 +22,10 @@ import type { Warning } from '../warning.ts';
 import { formatMessage, linesOf, parseToHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
 import { ReceivedRecords } from './received-records.ts';
 
-/** Time for the first member, in milliseconds, before the way through ssh is used, too. */
+/**
+ * Time to meet the pushing machine, in milliseconds, before the way through ssh is used, too. Other hosts may have nothing until one
+ * of them has met it.
+ */
 const MEET_MS = 3_000;
 const PROGRESS_MS = 500;
 /** Time without a byte from anybody after which a fetch fails, in milliseconds: the push may be exporting for others. */
@@ -156,7 +159,8 @@ class Reception implements AsyncDisposable {
     this.#begun = { workplace, network: joined, key, trusts };
     if (isIP(connection.push) !== 0 && port > 0) joined.discovery.add({ host: connection.push, port }, 'given');
     const meeting = setTimeout(() => {
-      if (this.#tunnelPort > 0 && joined.members.open.size === 0)
+      const hasMetPush = [...joined.members.open].some(({ host }) => host === connection.push);
+      if (this.#tunnelPort > 0 && !hasMetPush)
         joined.discovery.add({ host: '127.0.0.1', port: this.#tunnelPort }, 'given');
     }, MEET_MS);
     this.#stack.defer(() => clearTimeout(meeting));

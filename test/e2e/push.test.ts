@@ -99,6 +99,21 @@ suite('a push', { concurrency: 2 }, () => {
     }
   });
 
+  test('servers that reach each other, but not the pushing machine, get everything through ssh', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy', { firewall: {} });
+    deploy.nft(`table inet outside {
+      chain output {
+        type filter hook output priority filter;
+        oifname != lo tcp dport != 22 ct state new drop
+      }
+    }`);
+    const servers = await Promise.all(['a', 'b'].map((name) => serve(lan.host(name))));
+    const run = await push(deploy, ...servers.map(({ name }) => name));
+    assert.equal(run.status, 0, run.stderr);
+    for (const server of servers) assert.equal(server.requisites(made.root).length, PATHS);
+  });
+
   test('a server that refuses and one that is off leave the others alone, and are named', async () => {
     await using lan = Lan.open();
     const deploy = lan.host('deploy');
