@@ -9,6 +9,7 @@ import { zstdDecompressSync } from 'node:zlib';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
+import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { entryOf, formatEntry } from '../../src/store/catalogue-entry.ts';
@@ -84,8 +85,11 @@ describe('private paths', () => {
       ...ALONE,
     ]);
     assert.equal(run.status, 0, run.stderr);
+    /** Each NAR has two names: that of its file, and that of the uncompressed NAR. */
     const prefixesOf = async ({ cacheDir }: MadeClosure): Promise<string[]> =>
-      Array.from((await readNarInfos(cacheDir)).values(), ({ fileHash }) => prefixOf(fileHash!)).toSorted();
+      [...(await readNarInfos(cacheDir)).values()]
+        .flatMap(({ fileHash, narHash }) => [prefixOf(fileHash!), prefixOf(asFileHash(narHash))])
+        .toSorted();
     assert.deepEqual([...heard].toSorted(), await prefixesOf(made));
   });
 

@@ -126,7 +126,7 @@ describe('publish --recompress', { concurrency: 3 }, () => {
 
   test('--dry-run alone is refused', async () => {
     const run = await lab.run([...publishing(made.cacheDir), '--dry-run']);
-    assertFailure(run, 2, 'USAGE', /--dry-run tells what --recompress would do/);
+    assertFailure(run, 2, 'USAGE', /--dry-run tells what --recompress or --make-deltas would do: give one of them/);
   });
 
   test('members take the zstd files from the publisher, import them, and seed on; one with xz files keeps them', async () => {
