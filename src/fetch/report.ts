@@ -44,6 +44,8 @@ export class Progress {
   readonly patched = { nars: 0, patchBytes: 0, fileBytes: 0 };
   /** Bytes of NARs that this run has completed. */
   #fetchedBytes = 0;
+  /** Bytes of NARs that came uncompressed, less those of the files that a cache would have sent. */
+  #surplusBytes = 0;
   /** Bytes that came over the local network. */
   #nearBytes = 0;
   /** Senders by their address as it was told: chunks are counted often. */
@@ -92,11 +94,13 @@ export class Progress {
 
   /**
    * Bytes that came from the local network and that the internet would have had to send otherwise. Bytes that came twice
-   * do not count, nor do wrong ones: it is what the completed NARs needed, less what came from elsewhere.
+   * do not count, nor do wrong ones: it is what the completed NARs needed, less what came from elsewhere. An uncompressed
+   * NAR counts as the file of a cache.
    */
   get savedBytes(): number {
     const farBytes = this.peerBytes + this.upstreamBytes - this.#nearBytes;
-    return Math.max(0, Math.min(this.#nearBytes, this.#fetchedBytes - this.keptBytes - farBytes));
+    const neededBytes = Math.min(this.#nearBytes, this.#fetchedBytes - this.keptBytes - farBytes);
+    return Math.max(0, neededBytes - this.#surplusBytes);
   }
 
   get #restBytes(): number {
@@ -140,9 +144,10 @@ export class Progress {
     this.#arriving.set(nar, arriving);
   }
 
-  #takeNar({ nar, sizeBytes }: Extract<FetchEvent, { type: 'nar-fetched' }>): void {
+  #takeNar({ nar, sizeBytes, cacheBytes = sizeBytes }: Extract<FetchEvent, { type: 'nar-fetched' }>): void {
     this.doneNars++;
     this.#fetchedBytes += sizeBytes;
+    this.#surplusBytes += sizeBytes - cacheBytes;
     const [most] = [...(this.#arriving.get(nar) ?? [])].toSorted(([, a], [, b]) => b - a);
     this.#arriving.delete(nar);
     if (most !== undefined) this.#groupOf(most[0]).nars++;

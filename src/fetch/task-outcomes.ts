@@ -75,10 +75,11 @@ export class TaskOutcomes {
   /** Records that the NAR of a task is in the store. */
   fetched(task: Task): void {
     const { queues, takeOvers, members, onFetched, tell } = this.#options;
-    const { job } = task;
+    const { job, named } = task;
     this.#fetched.add(job.info.storePath);
     takeOvers.end(task, 'fetched');
-    tell({ type: 'nar-fetched', nar: job.fileHash, sizeBytes: job.sizeBytes });
+    const sizes = { sizeBytes: job.sizeBytes, ...(named === undefined ? {} : { cacheBytes: named.fileSize }) };
+    tell({ type: 'nar-fetched', nar: job.fileHash, ...sizes });
     onFetched(job, { isOfMembers: task.isOfMembers });
     members()?.drop(task, { isRight: true });
     queues.settle();

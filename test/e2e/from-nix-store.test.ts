@@ -59,7 +59,9 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     const { user } = await holder(lan.host('holder'));
     await user.daemon();
     const client = await clientOf(lan, DEAD_CACHE);
-    assert.equal(bytesOf(await client.fetch()).peers, narBytes);
+    const run = await client.fetch();
+    assert.equal(bytesOf(run).peers, narBytes);
+    assert.equal(run.event('done')['savedBytes'], total, 'what a cache would have sent');
     const { nars } = await assertSound(client.store, made.publicKey);
     assert.ok(
       nars.every((name) => name.endsWith('.nar')),

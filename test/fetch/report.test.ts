@@ -55,6 +55,12 @@ test('bytes that came twice count once', () => {
   assert.equal(twice.savedBytes, 1_000);
 });
 
+test('an uncompressed NAR of a neighbour saves what a cache would have sent', () => {
+  const uncompressed: FetchEvent = { type: 'nar-fetched', nar: 'nar', sizeBytes: 5_000, cacheBytes: 1_000 };
+  assert.equal(after(fromNeighbour('10.0.0.1:1', 5_000), uncompressed).savedBytes, 1_000);
+  assert.equal(after(fromNeighbour('10.0.0.1:1', 5_000), fromCache(300), uncompressed, fetched(300)).savedBytes, 1_000);
+});
+
 test('bytes of an earlier run are not saved by this one', () => {
   const progress = after({ type: 'nar-kept', bytes: 400 }, fromNeighbour('10.0.0.1:1', 600), fetched(1_000));
   assert.equal(progress.savedBytes, 600);
