@@ -30,17 +30,17 @@ export function tellPlan(
       : {}),
   };
   const text = `${formatCount(paths, 'path')}: ${formatCount(nars, 'NAR')} to fetch (${formatSize(plan.jobBytes)}${alreadyHere(partialBytes)}, ${facts.torrents} with a torrent${patchesInWords(facts.patches)}), ${plan.inStore.length} in the file store, ${plan.valid.length} valid in the target`;
-  if (dryRun)
-    output.result(
-      'plan',
-      facts,
-      [
-        text,
-        ...plan.jobs.flatMap((job) => job.storePaths.map((path) => `  ${path}  ${formatSize(job.sizeBytes)}`)),
-      ].join('\n'),
-    );
+  if (dryRun) output.result('plan', facts, [text, ...pathsToFetch(plan)].join('\n'));
   else if (output.json) output.result('plan', facts);
   else if (nars > 0) output.note(text);
+}
+
+/** Lists the paths of a plan for people, one a line, with the size of the NAR's file. Not every cache says it. */
+export function pathsToFetch({ jobs, unsized }: Pick<Plan, 'jobs' | 'unsized'>): string[] {
+  return [
+    ...jobs.flatMap((job) => job.storePaths.map((path) => `  ${path}  ${formatSize(job.sizeBytes)}`)),
+    ...unsized.map(({ storePath }) => `  ${storePath}`),
+  ];
 }
 
 /** Reports the result: for people the senders, and in the last line how much came from where. */

@@ -8,6 +8,7 @@ import { isTrusted } from '../nix/signature.ts';
 import { publishersOf } from '../subscription/source.ts';
 import type { Unpacked } from '../suitcase/unpack.ts';
 import { errorSentence } from './error-sentences.ts';
+import { pathsToFetch } from './fetch-report.ts';
 import { failureSentence, missingFacts } from './missing-paths.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
@@ -164,8 +165,7 @@ function tellPlan(
   const [inStore, valid] = [plan.inStore.length, plan.valid.length];
   const text = `${formatCount(closure.size, 'path')}: ${formatCount(nars, 'NAR')} to unpack (${formatSize(bytes)}${alreadyHere(partialBytes)}), ${inStore} in the file store${valid === 0 ? '' : `, ${valid} left out that the Nix store has`}`;
   const facts = { paths: closure.size, nars, bytes, partialBytes, inStore, valid };
-  if (dryRun)
-    output.result('plan', { ...facts, toUnpack: paths }, [text, ...paths.map((path) => `  ${path}`)].join('\n'));
+  if (dryRun) output.result('plan', { ...facts, toUnpack: paths }, [text, ...pathsToFetch(plan)].join('\n'));
   else if (output.json) output.result('plan', facts);
   else output.note(text);
 }

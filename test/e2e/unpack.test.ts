@@ -97,6 +97,9 @@ describe('unpack', { concurrency: 2 }, () => {
       [0, PATHS, total],
       dry.stderr,
     );
+    const key = ['--trusted-public-key', made.publicKey];
+    const listed = await lab.runPlain(['unpack', packed, '--store', join(store, 'none'), '--dry-run', ...key]);
+    assert.equal(listed.stdout.match(/^ {2}\/nix\/store\/\S+ {2}\S+ [kM]?B$/gm)?.length, PATHS, listed.stdout);
     assert.deepEqual(await readdir(store), []);
     const run = await unpack(packed, store);
     assert.equal(run.status, 0, run.stderr);
