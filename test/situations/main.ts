@@ -1,4 +1,4 @@
-/** Plays situations that people live through, plain Nix beside them: `npm run situations [NAME]…`; needs root. */
+/** Plays situations that people live through, plain Nix beside them: `npm run situations -- [NAME]…`; needs root. */
 import { playClassroom } from './classroom.ts';
 import { playMishaps } from './mishaps.ts';
 import { playLongNar } from './long-nar.ts';
@@ -15,10 +15,16 @@ const SITUATIONS: Readonly<Record<string, (say: (line: string) => void) => Promi
   'slow-line': playSlowLine,
 };
 
-const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(SITUATIONS);
+const known = Object.keys(SITUATIONS);
+const wanted = process.argv.length > 2 ? process.argv.slice(2) : known;
+const unknown = wanted.find((name) => !known.includes(name));
+if (unknown !== undefined) {
+  process.stderr.write(`"${unknown}" is not one of ${known.join(', ')}: npm run situations -- [NAME]…\n`);
+  process.exit(2);
+}
 for (const name of wanted) {
   const play = SITUATIONS[name];
-  if (play === undefined) throw new Error(`${name} is not one of ${Object.keys(SITUATIONS).join(', ')}`);
+  if (play === undefined) continue;
   process.stdout.write(`\n${name}\n`);
   await play((line) => process.stdout.write(`${line}\n`));
 }
