@@ -4,6 +4,8 @@ import { NixWorker } from '../nix/worker.ts';
 
 /** Connections: one more, so that a large NAR does not hold up the others. */
 const WORKERS = 2;
+/** Time without progress after which the rest is left to `nix copy`, in milliseconds. A slow disk is synced within it. */
+const IDLE_MS = 120_000;
 
 /**
  * Imports single NARs over connections to Nix that stay open: a path takes a few milliseconds, and `nix copy` 30 ms to
@@ -64,7 +66,7 @@ export class ImportWorkers implements AsyncDisposable {
     if (!this.#isUsable) return;
     const { to: store, trustedPublicKeys, signal } = this.#options;
     try {
-      const worker = await NixWorker.open({ store, trustedPublicKeys, signal });
+      const worker = await NixWorker.open({ store, trustedPublicKeys, signal, idleMs: IDLE_MS });
       this.#all.push(worker);
       this.#idle.push(worker);
     } catch {

@@ -63,21 +63,34 @@ function startAnswering(name: string, command: readonly string[], { signal }: Ca
     detached: true, // Ctrl-C reaches only the processes of the terminal's group: this one ends Nix in good order
   });
   let words = '';
-  const gone = new Promise<void>((resolve) => {
-    child.once('exit', () => resolve());
-    child.once('error', (error) => {
-      words ||= error.message;
-      resolve();
-    });
-  });
+  let isGone = false;
+  const { promise: gone, resolve: setGone } = Promise.withResolvers<void>();
   const hasSpoken = new Promise<void>((resolve) => {
     child.stderr.once('close', () => resolve());
+  });
+  child.once('error', (error) => {
+    words ||= error.message;
+    isGone = true;
+    setGone();
+  });
+  child.once('exit', async () => {
+    await hasSpoken; // the shell of a pipeline may exit before its Nix, which has the same stderr
+    isGone = true;
+    setGone();
   });
   child.stdin.on('error', () => undefined); // Nix has ended: the reader of its output notices
   child.stderr.setEncoding('utf8').on('data', (text: string) => (words = (words + text).slice(-WORDS)));
   const kill = (ending: NodeJS.Signals): void => {
-    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    process.kill(-child.pid, ending); // the processes of a pipeline, too
+    if (child.pid === undefined || isGone) return;
+    try {
+      process.kill(-child.pid, ending); // the processes of a pipeline, too
+    } catch {
+      // none is left
+    }
+  };
+  const killAll = (): void => {
+    kill('SIGKILL');
+    setGone();
   };
   const timers: NodeJS.Timeout[] = [];
   const stop = (): void => {
@@ -85,7 +98,7 @@ function startAnswering(name: string, command: readonly string[], { signal }: Ca
     child.stdin.end();
     timers.push(
       setTimeout(() => kill('SIGTERM'), END_MS),
-      setTimeout(() => kill('SIGKILL'), END_MS + KILL_MS),
+      setTimeout(killAll, END_MS + KILL_MS),
     );
   };
   signal?.addEventListener('abort', stop, { once: true });

@@ -10,6 +10,7 @@ import type { NarInfo } from './narinfo.ts';
 import type { StoreCallOptions } from './run-nix.ts';
 import { startWorker, type ServeProcess } from './serve-process.ts';
 import { storePathFromBaseName } from './store-path.ts';
+import { withinMs } from '../within.ts';
 import { encodeNumber, encodeString, encodeStrings, WireReader } from './wire-format.ts';
 
 const HELLO = 0x6e_69_78_63;
@@ -20,6 +21,8 @@ const WITH_NIX_VERSION = 0x1_21;
 const WITH_TRUST = 0x1_23;
 /** The first that takes NARs in frames (Nix 2.4). */
 const WITH_FRAMES = 0x1_17;
+/** The first that sends more of an error than its message. */
+const WITH_ERROR_INFO = 0x1_1a;
 
 const ADD_INDIRECT_ROOT = 12;
 const SET_OPTIONS = 19;
@@ -34,10 +37,14 @@ const STOP_ACTIVITY = 0x53_54_4f_50;
 const RESULT = 0x52_53_4c_54;
 
 const FRAME_BYTES = 256 * 1024;
+/** The longest time that a timer can wait, in milliseconds: 24 days. */
+const FOREVER_MS = 2 ** 31 - 1;
 
 export interface WorkerOptions extends StoreCallOptions {
   /** Extra keys (`<name>:<base64>`) to trust. A Nix daemon accepts them only from its trusted users. Default: none. */
   readonly trustedPublicKeys?: readonly string[];
+  /** A request fails if Nix neither takes a frame of a NAR nor answers for this time, in milliseconds. Default: no limit. */
+  readonly idleMs?: number;
 }
 
 /** A connection to Nix. One request at a time. After an error, only its disposal is allowed. */
@@ -45,12 +52,14 @@ export class NixWorker implements AsyncDisposable {
   readonly #process: ServeProcess;
   readonly #reader: WireReader;
   readonly #version: number;
+  readonly #idleMs: number;
   #buffer: Buffer | undefined;
 
-  private constructor(process: ServeProcess, reader: WireReader, version: number) {
+  private constructor(process: ServeProcess, reader: WireReader, version: number, idleMs: number) {
     this.#process = process;
     this.#reader = reader;
     this.#version = version;
+    this.#idleMs = idleMs;
   }
 
   /**
@@ -63,8 +72,9 @@ export class NixWorker implements AsyncDisposable {
     options.signal?.throwIfAborted();
     const nix = startWorker(options);
     const reader = new WireReader(nix.stdout);
+    const { idleMs = FOREVER_MS } = options;
     try {
-      const worker = new NixWorker(nix, reader, await agree(nix.stdin, reader));
+      const worker = new NixWorker(nix, reader, await inTime(idleMs, agree(nix.stdin, reader)), idleMs);
       if (options.trustedPublicKeys?.length) await worker.#trust(options.trustedPublicKeys);
       return worker;
     } catch (error) {
@@ -130,28 +140,44 @@ export class NixWorker implements AsyncDisposable {
   /** Sends a request and reads up to its result. */
   async #request(operation: number, parts: readonly Buffer[], sendMore?: () => Promise<void>): Promise<void> {
     try {
-      const answer = finish(this.#reader);
+      const answer = finish(this.#reader, this.#version);
       answer.catch(() => undefined); // awaited below
-      await write(this.#process.stdin, Buffer.concat([encodeNumber(operation), ...parts]));
+      await this.#write(Buffer.concat([encodeNumber(operation), ...parts]));
       // Nix may refuse a path before it has read the NAR. Then it reads no more.
       await Promise.race([sendMore?.(), answer]);
-      await answer;
+      await inTime(this.#idleMs, answer);
     } catch (error) {
       throw await asFailure(error, this.#process);
     }
   }
 
   async #sendFrames(file: string): Promise<void> {
-    const { stdin } = this.#process;
     await using handle = await open(file);
     const buffer = (this.#buffer ??= Buffer.allocUnsafe(FRAME_BYTES));
     for (;;) {
       const { bytesRead } = await handle.read(buffer, 0, FRAME_BYTES);
-      stdin.write(encodeNumber(bytesRead));
+      this.#process.stdin.write(encodeNumber(bytesRead));
       if (bytesRead === 0) return; // an empty frame is the end
-      await write(stdin, buffer.subarray(0, bytesRead));
+      await this.#write(buffer.subarray(0, bytesRead));
     }
   }
+
+  /** Resolves once Nix takes more. */
+  async #write(bytes: Buffer): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#process.stdin.write(bytes, (error) => (error ? reject(error) : resolve()));
+    await inTime(this.#idleMs, promise);
+  }
+}
+
+/** @throws NarswarmError `NIX_FAILED` if the work takes longer */
+async function inTime<T>(idleMs: number, work: Promise<T>): Promise<T> {
+  const done = await withinMs(
+    idleMs,
+    work.then((value) => ({ value })),
+  );
+  if (done === undefined) throw new NarswarmError('NIX_FAILED', `Nix did nothing for ${idleMs / 1000} s`);
+  return done.value;
 }
 
 /** Nix's own words about a request. */
@@ -165,16 +191,16 @@ async function agree(stdin: Writable, reader: WireReader): Promise<number> {
   stdin.write(Buffer.concat([encodeNumber(version), ...neitherAffinityNorReserve]));
   if (version >= WITH_NIX_VERSION) await reader.string();
   if (version >= WITH_TRUST) await reader.number();
-  await finish(reader);
+  await finish(reader, version);
   return version;
 }
 
 /** Reads up to the end of a request. */
-async function finish(reader: WireReader): Promise<void> {
+async function finish(reader: WireReader, version: number): Promise<void> {
   for (;;) {
     const message = await reader.number();
     if (message === LAST) return;
-    if (message === ERROR) throw await readError(reader);
+    if (message === ERROR) throw await readError(reader, version);
     if (message === LOG_LINE) await reader.string();
     else if (message === START_ACTIVITY) await skipActivity(reader);
     else if (message === STOP_ACTIVITY) await reader.number();
@@ -199,7 +225,9 @@ async function skipFields(reader: WireReader): Promise<void> {
   }
 }
 
-async function readError(reader: WireReader): Promise<RefusedByNix> {
+/** Reads up to the message. Nix may go on with traces: after an error, the connection is not used again. */
+async function readError(reader: WireReader, version: number): Promise<RefusedByNix> {
+  if (version < WITH_ERROR_INFO) return new RefusedByNix(await reader.string());
   await reader.string(); // "Error"
   await reader.number(); // level
   await reader.string(); // name
@@ -209,13 +237,6 @@ async function readError(reader: WireReader): Promise<RefusedByNix> {
 async function asFailure(error: unknown, nix: ServeProcess): Promise<unknown> {
   if (!(error instanceof RefusedByNix)) return nix.failure(error);
   return new NarswarmError('NIX_FAILED', `nix failed: ${error.message}`, { cause: error });
-}
-
-/** Resolves once a stream takes more. */
-async function write(stream: Writable, bytes: Buffer): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  stream.write(bytes, (error) => (error ? reject(error) : resolve()));
-  await promise;
 }
 
 function unknownProtocol(): NarswarmError {

@@ -96,6 +96,17 @@ test('runs nix copy if no connection to Nix can be opened', async (t) => {
   assert.equal((await invalid()).size, 0);
 });
 
+test('runs nix copy if a connection to Nix does not answer', async (t) => {
+  fakeProgram('nix-daemon', 'exec sleep 1000');
+  const { infos, early, invalid } = await scene(t);
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  early.add(infos);
+  const over = early.end().then(() => true);
+  while ((await Promise.race([over, nextTurn()])) !== true) t.mock.timers.tick(1_000);
+  t.mock.timers.reset();
+  assert.equal((await invalid()).size, 0);
+});
+
 test('imports decoded NARs over a connection to Nix', async (t) => {
   const { infos, early, store, invalid } = await scene(t);
   const log = join(store.dir, 'started');

@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
 import { queryInvalidPaths } from '../../src/nix/nix-queries.ts';
+import { encodeNumber, encodeString } from '../../src/nix/wire-format.ts';
 import { NixWorker } from '../../src/nix/worker.ts';
+import { processesOf } from '../support/process-group.ts';
 import { useNixFolder } from '../support/nix-folder.ts';
 import { CACHE_DIR, failsWith, LEAF, NOTE, readFixture, readNarInfo, TOP } from './fixtures.ts';
 
@@ -74,4 +76,78 @@ test('a request ends if the signal aborts', async () => {
   const reason = new Error('enough');
   stop.abort(reason);
   await assert.rejects(opened, reason);
+});
+
+const HELLO_BACK = 0x64_78_69_6f;
+const LAST = encodeNumber(0x61_6c_74_73);
+const ERROR = encodeNumber(0x63_78_74_70);
+const LOG_LINE = encodeNumber(0x6f_6c_6d_67);
+
+/** Puts a program in the place of nix-daemon that says this, whatever it is asked, and reads on. */
+async function scripted(version: number, ...says: readonly Buffer[]): Promise<void> {
+  const file = join(dir, 'says');
+  const trust = version >= 0x1_23 ? [encodeNumber(1)] : [];
+  const nix = version >= 0x1_21 ? [encodeString('2.0')] : [];
+  const hello = [encodeNumber(HELLO_BACK), encodeNumber(version), ...nix, ...trust, LAST];
+  await writeFile(file, Buffer.concat([...hello, ...says]));
+  fakeProgram('nix-daemon', `cat '${file}'; exec cat >/dev/null`);
+}
+
+test('reads past messages, and takes the words of an error of an old and of a new Nix', async () => {
+  const fields = [encodeNumber(2), encodeNumber(0), encodeNumber(7), encodeNumber(1), encodeString('text')];
+  const activity = [
+    encodeNumber(1),
+    encodeNumber(3),
+    encodeNumber(100),
+    encodeString('copying'),
+    ...fields,
+    encodeNumber(0),
+  ];
+  const log = [LOG_LINE, encodeString('a line')];
+  const start = [encodeNumber(0x53_54_52_54), ...activity];
+  const result = [encodeNumber(0x52_53_4c_54), encodeNumber(1), encodeNumber(105), ...fields];
+  const messages = [...log, ...start, ...result, encodeNumber(0x53_54_4f_50), encodeNumber(1)];
+  const words = encodeString('it cannot be');
+  const place = [encodeNumber(0), encodeNumber(1), encodeNumber(0), encodeString('while doing this')];
+  for (const [version, error] of [
+    [0x1_17, [words, encodeNumber(1)]],
+    [0x1_22, [encodeString('Error'), encodeNumber(0), encodeString('Error'), words, ...place]],
+    [0x1_26, [encodeString('Error'), encodeNumber(0), encodeString('Error'), words, ...place]],
+  ] as const) {
+    await scripted(version, ...messages, LAST, encodeNumber(1), ...messages, ERROR, ...error);
+    await using nix = await NixWorker.open({ store });
+    await nix.addIndirectRoot('/link');
+    await assert.rejects(nix.addIndirectRoot('/link'), failsWith('NIX_FAILED', /^nix failed: it cannot be$/));
+  }
+});
+
+test('a message without end, or one that is none, is a failure', async () => {
+  for (const [says, expected] of [
+    [[LOG_LINE, encodeNumber(2 ** 40), Buffer.alloc(2 ** 21)], /a length of 1099511627776/],
+    [[encodeNumber(5)], /does not speak a protocol/],
+    [[Buffer.alloc(8, 255)], /sent the number/],
+  ] as const) {
+    await scripted(0x1_22, ...says);
+    await using nix = await NixWorker.open({ store });
+    await assert.rejects(nix.addIndirectRoot('/link'), failsWith('NIX_FAILED', expected));
+  }
+});
+
+test('a request fails after a time without progress, and no process stays behind', async () => {
+  fakeProgram('nix-daemon', 'trap "" TERM; sleep 1000');
+  const late = failsWith('NIX_FAILED', /Nix did nothing for 0.1 s/);
+  await assert.rejects(NixWorker.open({ store, idleMs: 100 }), late);
+  assert.deepEqual(await processesOf(store), []);
+  await scripted(0x1_22, Buffer.alloc(4)); // half of a number
+  await using nix = await NixWorker.open({ store, idleMs: 5_000 });
+  await assert.rejects(nix.addNar(leaf, await decoded(leaf)), failsWith('NIX_FAILED', /Nix did nothing for 5 s/));
+});
+
+test('a stopped Nix is killed with its pipeline', async () => {
+  const nix = await NixWorker.open({ store, trustedPublicKeys });
+  const before = await processesOf(store);
+  for (const { pid, name } of before) if (name === 'nix-daemon') process.kill(pid, 'SIGSTOP');
+  await nix[Symbol.asyncDispose]();
+  assert.deepEqual(await processesOf(store), []);
+  assert.ok(before.length > 2);
 });
