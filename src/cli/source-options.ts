@@ -145,6 +145,10 @@ export async function readSources(
   const network = withNeighbours(networkOptions(flags, flags.scope ?? 'lan', originOf), shareKeys);
   const wantsPeers =
     network.scope !== 'off' && ((flags.publisher?.length ?? 0) > 0 || seeds || (network.neighbours?.length ?? 0) > 0);
+  if (!wantsPeers && network.peers.length > 0)
+    output.warn(
+      `--peer is not asked: that takes a hash map (--publisher), or ${network.lan ? 'a trusted key in --share-keys' : 'no --no-lan'}`,
+    );
   return {
     publishers: flags.publisher ?? [],
     require: flags.require,

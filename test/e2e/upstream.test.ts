@@ -67,6 +67,18 @@ describe('upstreams alone', { concurrency: 6 }, () => {
     assertFailure(none, 3, 'NOT_FOUND', /"\.\/nothing" does not lead to a store path/);
   });
 
+  test('says that it does not ask a given peer, if neither a publisher nor a shared key leads to it', async () => {
+    const caches = [await cacheWith()];
+    for (const [flag, wayOut] of [
+      ['--lan', 'a trusted key in --share-keys'],
+      ['--no-lan', 'no --no-lan'],
+    ] as const) {
+      const run = await fetchFrom(await lab.folder('store'), caches, '--peer', '127.0.0.1:9', flag);
+      assert.equal(run.status, 0, run.stderr);
+      assert.match(String(run.event('warning')['message']), new RegExp(`^--peer is not asked: .*, or ${wayOut}$`));
+    }
+  });
+
   test('downloads the closure and imports it', async () => {
     const store = await lab.folder('store');
     const to = `local?root=${await lab.folder('target')}`;
