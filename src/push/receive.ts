@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError, firstFailure, isNarswarmError } from '../errors.ts';
@@ -63,17 +64,17 @@ export async function receive(options: ReceiveOptions): Promise<void> {
   const { output, version } = options;
   const say = (message: FromHost): void => void output.write(formatMessage(message));
   say({ type: 'hello', protocol: PROTOCOL, version });
-  let isDone = false;
+  let leavesNothing = false;
   try {
     await using reception = new Reception(options, say);
     await reception.run();
-    ({ isDone } = reception);
+    ({ leavesNothing } = reception);
   } catch (error) {
     const failure = firstFailure(error);
     if (isNarswarmError(failure)) say({ type: 'failed', code: failure.code, message: options.errorInWords(failure) });
     throw failure;
   }
-  if (isDone) await rm(options.storeDir, { recursive: true, force: true });
+  if (leavesNothing) await rm(options.storeDir, { recursive: true, force: true });
 }
 
 class Reception implements AsyncDisposable {
@@ -95,8 +96,8 @@ class Reception implements AsyncDisposable {
   #tunnelPort = 0;
   /** Records that no fetch has begun with. */
   #waiting: string[] = [];
-  /** True once everything is imported. */
-  isDone = false;
+  /** True if the file store has nothing for a later push: it was made for a dry run, or everything is imported. */
+  leavesNothing = false;
 
   constructor(options: ReceiveOptions, say: (message: FromHost) => void) {
     this.#options = options;
@@ -134,11 +135,13 @@ class Reception implements AsyncDisposable {
 
   async #begin({ group, key, trusts, port }: Extract<ToHost, { type: 'begin' }>): Promise<void> {
     const { storeDir, connection, network, limits, importWith, warningInWords } = this.#options;
+    const isNew = !existsSync(storeDir);
     const store = await FileStore.open(storeDir, { create: true });
     const turn = await Turn.take(store, 'receiving');
     if (!(turn instanceof Turn))
       throw new NarswarmError('STORE_BUSY', 'another push to this machine is running: is it named twice?');
     this.#stack.use(turn);
+    this.leavesNothing = isNew;
     if (trusts) await this.#options.assertMayTrust();
     const keys = [parsePublicKey(key)];
     const workplace = this.#stack.use(
@@ -185,6 +188,7 @@ class Reception implements AsyncDisposable {
     const infos = this.#records.add(this.#waiting.splice(0));
     if (infos.length === 0) return;
     if (!trusts) await this.#assertAccepted(infos);
+    this.leavesNothing = false;
     const onWarning = (warning: Warning): void =>
       this.#say({ type: 'warning', text: this.#options.warningInWords(warning) });
     const tell = tellBoth(this.#progress, {
@@ -233,7 +237,7 @@ class Reception implements AsyncDisposable {
       .filter(([source]) => isOf(source, push))
       .reduce((sum, [, { bytes }]) => sum + bytes, 0);
     const { peerBytes: bytes, durationMs } = this.#progress;
-    this.isDone = true;
+    this.leavesNothing = true;
     const kept = this.#heldBytes + this.#progress.keptBytes;
     this.#say({ type: 'done', paths: this.#paths, bytes, kept, ofPush, durationMs });
   }

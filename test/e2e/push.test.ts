@@ -44,6 +44,10 @@ suite('a push', { concurrency: 2 }, () => {
     const [a, b] = await Promise.all([serve(lan.host('a')), serve(lan.host('b'))]);
     const dry = await push(deploy, a.name, b.name, '--dry-run');
     assert.deepEqual([dry.status, dry.event('lacking')['paths']], [0, PATHS], dry.stderr);
+    for (const server of [a, b]) {
+      while (server.runs('receive')) await sleep(20);
+      assert.ok(!existsSync(server.incoming), 'a dry run leaves something');
+    }
     const first = await push(deploy, a.name);
     assert.equal(first.status, 0, first.stderr);
     const run = await push(deploy, a.name, b.name);
