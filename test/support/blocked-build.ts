@@ -40,12 +40,13 @@ export class BlockedBuild {
       NIX_REMOTE: `local?root=${join(dir, 'store')}`,
       NIX_CONFIG: `substitute = false\nbuild-users-group =\nsandbox-paths = ${sandboxPaths()} /gate=${gate}`,
     };
-    const paths = await Promise.all(
-      ['first', 'top'].map(async (name) => {
-        const args = ['--eval', '--json', join(dir, 'builds.nix'), '-A', `${name}.outPath`];
-        return JSON.parse((await execa('nix-instantiate', args, { env: { ...lab.env, ...env } })).stdout) as string;
-      }),
-    );
+    const paths: string[] = [];
+    // One after the other: two must not create the same store.
+    for (const name of ['first', 'top']) {
+      const args = ['--eval', '--json', join(dir, 'builds.nix'), '-A', `${name}.outPath`];
+      const { stdout } = await execa('nix-instantiate', args, { env: { ...lab.env, ...env } });
+      paths.push(JSON.parse(stdout) as string);
+    }
     return new BlockedBuild(dir, env, paths);
   }
 
