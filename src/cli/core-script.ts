@@ -23,7 +23,7 @@ const CORE = 'core.js';
 
 /**
  * Loads the core with the functions that an earlier run of the same command has compiled. Node's cache has only the functions
- * that are compiled while a file is loaded. Compiling all other functions takes a fifth of the start of a fetch.
+ * that are compiled while a file is loaded. To compile the others takes a fifth of the start of a fetch.
  *
  * The compiled code is saved at an exit with status 0.
  *

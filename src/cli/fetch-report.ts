@@ -106,9 +106,9 @@ function patchSums({ patches }: Plan): { readonly patchBytes: number; readonly f
   return { patchBytes, fileBytes };
 }
 
-/** Says what patches save: `, 28.7 MB of patches in place of 55.3 MB`. Empty without patches. */
+/** Returns the saving by patches, such as `, 26.3 MB of patches instead of 142 MB`. Empty without patches. */
 export function patchesInWords({ patchBytes, fileBytes }: ReturnType<typeof patchSums>): string {
-  return fileBytes === 0 ? '' : `, ${formatSize(patchBytes)} of patches in place of ${formatSize(fileBytes)}`;
+  return fileBytes === 0 ? '' : `, ${formatSize(patchBytes)} of patches instead of ${formatSize(fileBytes)}`;
 }
 
 /** Returns what each group of senders has sent, for `--json`. */

@@ -70,5 +70,5 @@ export function tellPatched(output: Output, { vain, ...sums }: PatchesMade): voi
   output.result('patched', { ...sums, vain });
   if (patches + vain === 0) return;
   const without = vain === 0 ? '' : `; none for ${formatCount(vain, 'NAR')}, since they would save too little`;
-  output.note(`${formatSize(patchBytes)} of patches in place of ${formatSize(fileBytes)}${without}`);
+  output.note(`${formatSize(patchBytes)} of patches instead of ${formatSize(fileBytes)}${without}`);
 }

@@ -4,8 +4,8 @@
  *     Delta: 1 <base name of the base's store path> <NarHash of the base> <NarSize of the base> <FileSize> <FileHash>
  *       <InfoHash> <Pieces>
  *
- * in one line, with single spaces. `1` is the version of the format: lines of another version are ignored, and readers
- * that know no deltas ignore all of them. Hashes are written as in a narinfo, such as `sha256:<nix32>`. FileSize, FileHash, InfoHash
+ * in one line, with single spaces. `1` is the version of the format: lines of another version are ignored, and earlier
+ * versions of this program ignore all of them. Hashes are written as in a narinfo, such as `sha256:<nix32>`. FileSize, FileHash, InfoHash
  * and Pieces describe the patch, as these fields of a record describe a NAR (index/record.ts). Its file is named
  * `<FileHash>.nar.delta`.
  */

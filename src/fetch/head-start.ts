@@ -24,8 +24,8 @@ const MAX_BYTES = 1024 * 1024;
  */
 const BUSY = 0.5;
 /**
- * Milliseconds from the start for neighbours to answer our announcement. Many of them spread their answers over a quarter
- * of a second, so the first one comes soon. Those that have answered by then are asked before any cache.
+ * Milliseconds from the start for neighbours to answer our announcement. Many neighbours spread their answers over a
+ * quarter of a second, so the first answer comes soon. Neighbours that have answered by then are asked before any cache.
  */
 const NO_NEIGHBOUR_MS = 150;
 const NEIGHBOURS_MS = 300;

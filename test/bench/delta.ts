@@ -154,6 +154,6 @@ function report(title: string, all: readonly Measured[]): void {
   const [patchBytes, xzBytes] = [sum((one) => one.patchBytes), sum((one) => one.xzBytes)];
   const ratios = all.map((one) => one.xzBytes / one.patchBytes).toSorted((a, b) => a - b);
   console.log(
-    `${mb(patchBytes)} of patches in place of ${mb(xzBytes)} of xz (${(patchBytes / xzBytes).toFixed(3)}); the median package ${(ratios[all.length >> 1] ?? 1).toFixed(1)} times smaller; made at ${(sum((one) => one.narBytes) / 1e6 / sum((one) => one.makeSeconds)).toFixed(0)} MB/s, applied at ${(sum((one) => one.narBytes, applied) / 1e6 / sum((one) => one.applySeconds, applied)).toFixed(0)} MB/s of NAR a core`,
+    `${mb(patchBytes)} of patches instead of ${mb(xzBytes)} of xz (${(patchBytes / xzBytes).toFixed(3)}); the median package ${(ratios[all.length >> 1] ?? 1).toFixed(1)} times smaller; made at ${(sum((one) => one.narBytes) / 1e6 / sum((one) => one.makeSeconds)).toFixed(0)} MB/s, applied at ${(sum((one) => one.narBytes, applied) / 1e6 / sum((one) => one.applySeconds, applied)).toFixed(0)} MB/s of NAR a core`,
   );
 }

@@ -71,7 +71,7 @@ describe('deltas', () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  test('followers take patches in place of NARs, and Nix imports what they give', async () => {
+  test('followers take patches instead of NARs, and Nix imports what they give', async () => {
     assert.ok(made() > 0);
     const [store, target] = [await copyOf(old), `local?root=${await lab.folder('target')}`];
     const run = await fetch(store, publisher, '--to', target);
@@ -121,12 +121,12 @@ describe('deltas', () => {
     const args = ['--publisher', publisher.mirror, '--peer', publisher.peer, '--no-upstream', ...ALONE, '--no-copy'];
     const trust = ['--trusted-public-key', first.publicKey];
     const dry = await lab.runPlain(['fetch', 'lab', '--store', store, ...args, ...trust, '--dry-run']);
-    assert.match(dry.stdout, /, \d.* of patches in place of 2\.0\d MB\)/);
+    assert.match(dry.stdout, /, \d.* of patches instead of 2\.0\d MB\)/);
     const whole = await fetch(await copyOf(old), publisher, '--no-copy', '--no-deltas');
     assert.equal(patchesOf(whole)['nars'], 0);
     assert.ok(peerBytesOf(whole) > 2_000_000);
     const run = await lab.runPlain(['fetch', 'lab', '--store', store, ...args, ...trust]);
-    assert.match(run.stdout, /, \d.* of patches in place of 2\.0\d MB/);
+    assert.match(run.stdout, /, \d.* of patches instead of 2\.0\d MB/);
   });
 
   test('a publisher makes patches once, and tells before what it would make', async () => {

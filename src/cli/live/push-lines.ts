@@ -4,7 +4,7 @@ import type { Line } from './line.ts';
 import type { ProgressNow } from './shown-progress.ts';
 import { formatShare } from './work-lines.ts';
 
-/** What is known about one host. */
+/** The state of one host. */
 type State =
   | { readonly kind: 'waiting' }
   | { readonly kind: 'fetching'; readonly bytes: number; readonly totalBytes: number; readonly importing: boolean }
