@@ -23,6 +23,7 @@ import { keepHeapSmall } from './small-heap.ts';
 import { addSources, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
 import { addSubstituter, serveHttp, httpUrls, type SubstituterFlags } from './substituter-options.ts';
 import { keepImported } from './keep-imported.ts';
+import { addMapPort, mapPorts, type MapPortFlags, type ServiceMapping } from './port-mapping.ts';
 import { readTrust } from './trust.ts';
 import { statusText } from './running-daemon.ts';
 import { tellUpdated } from './update.ts';
@@ -36,7 +37,7 @@ import type { Warn } from '../warning.ts';
 /** Time to look for a newer edition of a mirror than the one that the daemon holds. */
 const MIRROR_PUBLISHER_TIMEOUT_MS = 10_000;
 
-interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags, SubstituterFlags {
+interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags, SubstituterFlags, MapPortFlags {
   readonly publish?: boolean;
   readonly httpPort?: number;
   readonly store: string;
@@ -74,6 +75,7 @@ export function daemonCommand(): Command {
   addSources(daemon);
   addLogging(daemon);
   addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
+  addMapPort(daemon);
   addCommon(
     daemon,
     [
@@ -160,6 +162,7 @@ export function daemonCommand(): Command {
       });
       let substituters: readonly string[] = [];
       let given: DaemonPort['given'] | undefined;
+      let outer: ServiceMapping | undefined;
       await using service = await Daemon.start({
         store,
         keys,
@@ -182,6 +185,7 @@ export function daemonCommand(): Command {
         onWarning,
         httpPorts: options.httpPort === undefined ? SERVICE_PORTS.http : [options.httpPort],
         updating: () => mirrors.updating,
+        portMapping: () => outer?.mapping,
         substituters: () => substituters,
         given: () => given?.(),
         onMember: () => mirrors.onMember(),
@@ -269,6 +273,8 @@ export function daemonCommand(): Command {
       const { reloading } = await import('./reload.ts');
       const reload = reloading({ self, output, config, limits: network.limits, onWarning });
       onHangup(() => void manager.reload(reload));
+      await using mapping = await mapPorts(options, service.network, { output, from: originOf('scope') });
+      outer = mapping;
       manager.ready(() => statusText(service.facts));
       await untilStopped(signal);
       manager.stopping();

@@ -1,6 +1,7 @@
 /** Puts the findings of the doctor into words. */
 import type { Finding, Findings } from '../daemon/doctor/finding.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
+import { failureInWords, mappedSentence, wayOutOf } from './port-mapping.ts';
 import { formatCount, formatSize } from './values.ts';
 
 /** A finding in one sentence, and the way out unless it is good. */
@@ -91,9 +92,27 @@ export function sentenceOf(finding: Finding): Sentence {
         wayOut: 'let UDP 6771 in, or name neighbours with --peer HOST:PORT',
       };
     }
+    case 'router':
+      return ofRouter(finding.facts);
     default:
       return ofDht(finding.facts);
   }
+}
+
+function ofRouter({ mapping, isAsked }: Findings['router']): Sentence {
+  if (!isAsked)
+    return {
+      text: 'no daemon answers, so nobody knows whether the router maps its ports',
+      wayOut: 'start narswarm daemon with map-port, and run this as its user, or as root',
+    };
+  if (mapping === undefined)
+    return {
+      text: 'the daemon was started without map-port, so no port is mapped',
+      wayOut: 'start the daemon again with map-port',
+    };
+  const { failure } = mapping;
+  if (failure !== null) return { text: failureInWords(failure, mapping), wayOut: wayOutOf(failure) };
+  return { text: mappedSentence(mapping), wayOut: 'wait a minute, and run this again' };
 }
 
 function ofRoots({ name, paths, collected, rootless }: Findings['roots']): Sentence {
@@ -106,7 +125,7 @@ function ofRoots({ name, paths, collected, rootless }: Findings['roots']): Sente
   return { text: `${name}: GC roots keep its ${paths === 1 ? 'path' : `${paths} paths`}`, wayOut: undefined };
 }
 
-function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat }: Findings['dht']): Sentence {
+function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat, isMapped }: Findings['dht']): Sentence {
   if (!isUsed) return { text: 'the DHT is not used', wayOut: undefined };
   const answered = nodes.filter(({ failure }) => failure === undefined).length;
   if (answered === 0) {
@@ -128,8 +147,8 @@ function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat }: Fi
   return {
     text: `the DHT answers (${answered} of ${formatCount(nodes.length, 'node')})${as}${nat}`,
     wayOut:
-      isAnnounced && isBehindNat === true
-        ? 'forward the TCP port for peers and the UDP port of the DHT to this machine in the router, and give the outer address with --hint HOST:PORT when you publish'
+      isAnnounced && isBehindNat === true && !isMapped
+        ? 'start the daemon with map-port, or forward the TCP port for peers and the UDP port of the DHT to this machine in the router, and give the outer address with --hint HOST:PORT when you publish'
         : undefined,
   };
 }

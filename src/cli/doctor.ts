@@ -12,6 +12,7 @@ import type { Subscription } from '../subscription/subscription.ts';
 import { inState, STATE_FOLDER } from '../store/state-folder.ts';
 import { GROUP_PORTS, SERVICE_PORTS } from '../wire/ports.ts';
 import { sentenceOf } from './doctor-sentences.ts';
+import { addMapPort, type MapPortFlags } from './port-mapping.ts';
 import { addHttpPort } from './publish-options.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import {
@@ -26,7 +27,7 @@ import {
 import { readTrust } from './trust.ts';
 import { formatCount, one } from './values.ts';
 
-interface DoctorFlags extends CommonOptions, NetworkFlags {
+interface DoctorFlags extends CommonOptions, NetworkFlags, MapPortFlags {
   readonly store: string;
   readonly maxSize?: number;
   readonly httpPort?: number;
@@ -48,6 +49,7 @@ const CODES: Readonly<Record<Finding['check'], ErrorCode>> = {
   firewall: 'LISTEN_FAILED',
   interfaces: 'LISTEN_FAILED',
   multicast: 'LISTEN_FAILED',
+  router: 'LISTEN_FAILED',
   dht: 'INDEX_UNREACHABLE',
 };
 
@@ -59,7 +61,7 @@ const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad
 export function doctorCommand(): Command {
   const doctor = new Command('doctor')
     .description(
-      'find problems that keep this machine from sharing: Nix, keys, disk, GC roots, clock, ports, firewall, multicast, and the DHT if it is used',
+      'find problems that keep this machine from sharing: Nix, keys, disk, GC roots, clock, ports, firewall, multicast, and the router’s mappings and the DHT if they are used',
     )
     .option('--store <dir>', 'file store to check', defaultStoreDir())
     .option('--max-size <size>', 'limit for the size of all NARs, such as 50G (default: none)', one(parseBudget))
@@ -69,6 +71,7 @@ export function doctorCommand(): Command {
   addKeys(doctor);
   addShareKeys(doctor);
   addNetwork(doctor, { scope: 'lan', ports: SERVICE_PORTS });
+  addMapPort(doctor);
   addCommon(
     doctor,
     ['narswarm doctor', 'sudo narswarm doctor   # root may read the firewall', 'narswarm doctor --json --quiet'],
@@ -90,6 +93,7 @@ export function doctorCommand(): Command {
         keys: await keysOf(options, signal),
         imported: await importedOf(stateDir, config.subscriptions),
         ...(await datesOf(stateDir, publishers)),
+        router: options.mapPort === true ? await routerOf(stateDir) : undefined,
         daemon: await daemonOf(stateDir),
       };
       const counts: Record<Verdict, number> = { good: 0, unsure: 0, bad: 0 };
@@ -205,6 +209,16 @@ async function importedOf(stateDir: string, subscriptions: readonly Subscription
     if (newest?.complete === true) imported.push({ name, to, paths: newest.roots });
   }
   return imported;
+}
+
+/** Time for the daemon to tell its facts. It answers within milliseconds. */
+const ANSWER_MS = 1_000;
+
+async function routerOf(stateDir: string): Promise<Setup['router']> {
+  const { askDaemon } = await import('../daemon/facts-socket.ts');
+  const asked = await askDaemon({ stateDir }, ANSWER_MS);
+  if (asked.kind !== 'running') return { isAsked: false, mapping: undefined };
+  return { isAsked: true, mapping: asked.facts.portMapping ?? undefined };
 }
 
 async function daemonOf(stateDir: string): Promise<{ pid: number | undefined; isAnotherMachine: boolean } | undefined> {

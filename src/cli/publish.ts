@@ -12,6 +12,7 @@ import { openKey } from './key.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { progressDisplay } from './progress-display.ts';
 import type { Output } from './output.ts';
+import { addMapPort, mapPorts, type MapPortFlags } from './port-mapping.ts';
 import { addAgainst, addMakeDeltas, deltasOf, tellPatchPlan, type MakeDeltasFlags } from './make-deltas.ts';
 import { addRecompression, recompressionOf, tellRecompressionPlan, type RecompressionFlags } from './recompression.ts';
 import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from './publish-options.ts';
@@ -34,7 +35,8 @@ import { readTrust, type Trust } from './trust.ts';
 import { each, formatCount, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
 
-interface PublishOptions extends CommonOptions, NetworkFlags, PublishingFlags, RecompressionFlags, MakeDeltasFlags {
+interface PublishOptions
+  extends CommonOptions, NetworkFlags, PublishingFlags, RecompressionFlags, MakeDeltasFlags, MapPortFlags {
   readonly store: string;
   readonly from?: readonly string[];
   readonly root?: readonly (readonly [name: string, path: string])[];
@@ -74,6 +76,7 @@ export function publishCommand(): Command {
   addShareKeys(publish);
   addLogging(publish);
   addNetwork(publish, { ports: SERVICE_PORTS });
+  addMapPort(publish);
   addCommon(
     publish,
     [
@@ -168,6 +171,7 @@ export function publishCommand(): Command {
       });
       tellBuilt(output, publisher.built);
       tellReady(output, publisher, options.listen);
+      await using _mapping = await mapPorts(options, publisher.network, { output, from: originOf('scope') });
       manager.ready(() => `publishing ${formatCount(publisher.built.publication.manifest.recordCount, 'NAR')}`);
       await untilStopped(signal);
       manager.stopping();

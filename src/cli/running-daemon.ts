@@ -4,6 +4,7 @@ import type { DaemonFacts, EditionFacts } from '../daemon/facts.ts';
 import { pidOfOwner } from '../disk/owner.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
 import type { Output } from './output.ts';
+import { mappingSentence } from './port-mapping.ts';
 import { whenInWords } from './times.ts';
 import { formatCount, formatSize } from './values.ts';
 
@@ -53,11 +54,13 @@ export function statusText({ nars, port, members, updating }: DaemonFacts): stri
 
 /** Yields the lines about a daemon, for people. */
 export function* daemonLines(facts: DaemonFacts, now: Date): Generator<string> {
-  const { nars, port, scope, startedAt, pid, served, members, maps, published, updating, substituters } = facts;
+  const { nars, port, scope, startedAt, pid, served, members, maps, published, updating, substituters, portMapping } =
+    facts;
   yield `daemon: offers ${formatCount(nars, 'NAR')} on port ${port} (scope ${scope}, process ${pid}); started ${whenInWords(startedAt, now)}`;
   yield `  served    ${formatCount(served.nars, 'NAR')}: ${formatSize(served.bytesToMembers)} to members, ${formatSize(served.bytesToClients)} to BitTorrent clients`;
   if (served.bytesToNix + served.bytesOverHttp > 0)
     yield `  over HTTP ${formatSize(served.bytesToNix)} to Nix on this machine, ${formatSize(served.bytesOverHttp)} to other machines`;
+  if (portMapping !== null) yield `  router    ${mappingSentence(portMapping)}`;
   for (const url of substituters) yield `  for Nix   ${url}`;
   if (members.length === 0) yield '  members   none connected';
   for (const { address, isNeighbour, holds, sentBytes, gaveBytes } of members.slice(0, SHOWN)) {

@@ -116,6 +116,14 @@ export const KEYS = {
     description: 'UDP port of the DHT node of daemon and publish; 0 picks one',
     initial: () => defaultPortInWords(SERVICE_PORTS.dht),
   },
+  'map-port': {
+    shape: 'flag',
+    parse: parseFlag,
+    placeholder: '',
+    description:
+      'with scope cohort or public: let daemon and publish have the router map their ports to this machine (NAT-PMP, UPnP)',
+    initial: () => 'false',
+  },
   'dht-bootstrap': {
     shape: 'list',
     parse: parseEndpoint,

@@ -21,7 +21,8 @@ export async function announceNars(
   while (!signal.aborted) {
     for (const { torrent } of catalogue.entries()) {
       if (signal.aborted) return;
-      if (torrent !== undefined) await dht.announce(torrent.infoHash, network.swarm.port).catch(() => undefined);
+      if (torrent !== undefined)
+        await dht.announce(torrent.infoHash, network.discovery.announcedPort).catch(() => undefined);
       await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
     }
     await sleep(ROUND_MS, undefined, { signal }).catch(() => undefined);

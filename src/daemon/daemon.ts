@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
+import type { PortMapping } from '../discovery/gateway/mapping.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { RankFiles } from '../index/within-budget.ts';
 import type { FileHash } from '../nix/brands.ts';
@@ -47,6 +48,8 @@ export interface DaemonOptions {
   readonly publish?: OwnMapOptions | undefined;
   /** Returns further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
+  /** Returns the ports that the network's router maps to this machine. Undefined if nobody has asked for that. */
+  readonly portMapping?: () => PortMapping | undefined;
   /** Returns the URLs at which Nix is served. */
   readonly substituters?: () => readonly string[];
   /** Returns what was given over HTTP so far. Undefined if Nix is not served. */
@@ -140,7 +143,7 @@ export class Daemon implements AsyncDisposable {
 
   /** The facts of this moment. */
   get facts(): DaemonFacts {
-    const { store, network, updating, substituters, given } = this.#options;
+    const { store, network, updating, portMapping, substituters, given } = this.#options;
     return gatherFacts({
       startedAt: this.#startedAt,
       storeDir: store.dir,
@@ -150,6 +153,7 @@ export class Daemon implements AsyncDisposable {
       followed: this.#followed.all,
       publisher: this.publisher,
       mapPort: this.publisher?.http.port ?? this.#followed.port,
+      portMapping: portMapping?.(),
       substituters: substituters?.() ?? [],
       replicas: this.#copies.last,
       updating: updating?.() ?? [],

@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { formatPublisherAddress } from '../index/address.ts';
 import type { Publisher } from '../publish/publisher.ts';
+import { GATEWAY_PROTOCOLS, MAPPING_FAILURES, type PortMapping } from '../discovery/gateway/mapping.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import type { StoreOffer } from '../serve/store-offer.ts';
 import type { Replicas } from '../store/replicas.ts';
@@ -39,6 +40,23 @@ const MEMBER = v.object({
   gaveBytes: COUNT,
 });
 
+/** Ports that the network's router maps to this machine: {@link PortMapping}. */
+const PORT_MAPPING = v.object({
+  gateway: v.nullable(v.string()),
+  protocol: v.nullable(v.picklist(GATEWAY_PROTOCOLS)),
+  externalAddress: v.nullable(v.string()),
+  ports: v.array(
+    v.object({
+      protocol: v.picklist(['tcp', 'udp']),
+      internalPort: v.number(),
+      externalPort: v.number(),
+      until: v.nullable(TIME),
+    }),
+  ),
+  failure: v.nullable(v.picklist(MAPPING_FAILURES)),
+  refusal: v.nullable(v.number()),
+});
+
 /** The facts of a daemon. Additions are fine; readers ignore keys that they do not know. */
 export const FACTS_SCHEMA = v.object({
   version: v.string(),
@@ -52,6 +70,8 @@ export const FACTS_SCHEMA = v.object({
   dht: v.nullable(v.object({ port: v.number(), nodes: COUNT })),
   /** TCP port of the hash maps over HTTP. Null if none is served. */
   mapPort: v.nullable(v.number()),
+  /** Null unless `map-port` asks for it. */
+  portMapping: v.optional(v.nullable(PORT_MAPPING), null),
   /** URLs at which Nix is served. */
   substituters: v.array(v.string()),
   /** Requested NARs in the store whose pieces are known. Only those that the gate lets out are served. */
@@ -88,6 +108,7 @@ export interface FactSources {
   readonly followed: Iterable<FollowedMap>;
   readonly publisher: Publisher | undefined;
   readonly mapPort: number | undefined;
+  readonly portMapping: PortMapping | undefined;
   readonly substituters: readonly string[];
   /** The last count of copies at other machines. */
   readonly replicas: Replicas | undefined;
@@ -109,6 +130,7 @@ export function gatherFacts(sources: FactSources): DaemonFacts {
     port: swarm.port,
     dht: dht === undefined ? null : { port: dht.port, nodes: dht.nodeCount() },
     mapPort: sources.mapPort ?? null,
+    portMapping: sources.portMapping === undefined ? null : mappingFacts(sources.portMapping),
     substituters: [...sources.substituters],
     nars: offer.catalogue.size,
     served: {
@@ -133,6 +155,10 @@ export function gatherFacts(sources: FactSources): DaemonFacts {
     published: publisher === undefined ? null : publishedFacts(publisher),
     updating: [...sources.updating],
   };
+}
+
+function mappingFacts({ ports, ...mapping }: PortMapping): NonNullable<DaemonFacts['portMapping']> {
+  return { ...mapping, ports: [...ports] };
 }
 
 function editionFacts(edition: HeldEdition): EditionFacts {

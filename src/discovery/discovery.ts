@@ -9,7 +9,7 @@ import type { PeerOrigin, PeerRecord, PeerTable } from './peer-table.ts';
 import { asError, type Warn } from '../warning.ts';
 
 export interface DiscoveryOptions {
-  /** Port at which others reach us. It is announced. Peers at this port of our own addresses are ignored. */
+  /** Port at which others reach us. It is announced, unless {@link Discovery.outerPort} is. Peers at this port of our own addresses are ignored. */
   readonly peerPort: number;
   /** Opens the DHT node when there is something to look for. Returns undefined if the DHT is off. */
   readonly openDht: () => Promise<DhtNode | undefined>;
@@ -47,6 +47,8 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   readonly #followed = new Map<InfoHash, AbortController>();
   readonly #stop = new AbortController();
   #lan: LanDiscovery | undefined;
+  /** Port of the network's router that leads to ours. Undefined if it has the same number, or none. */
+  outerPort: number | undefined;
 
   private constructor(table: PeerTable, options: DiscoveryOptions) {
     super();
@@ -73,6 +75,11 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
   /** True if neighbours may appear: this machine looks for them, and has an interface to find them on. */
   get mayMeetNeighbours(): boolean {
     return this.#lan?.hasPlaces === true;
+  }
+
+  /** The port at which others reach us from the internet. */
+  get announcedPort(): number {
+    return this.outerPort ?? this.#options.peerPort;
   }
 
   /** Returns all peers found so far. */
@@ -146,13 +153,13 @@ export class Discovery extends EventEmitter<{ peer: [peer: PeerRecord] }> implem
 
   /** @param past number of rounds so far, and number of latest rounds without a result */
   async #ask(infoHash: InfoHash, past: { round: number; inVain: number }, signal: AbortSignal): Promise<void> {
-    const { openDht, announce, peerPort, onWarning } = this.#options;
+    const { openDht, announce, onWarning } = this.#options;
     let found = 0;
     try {
       const dht = await openDht();
       if (dht === undefined || signal.aborted) return;
       found = await dht.lookup(infoHash, { onPeer: (peer) => this.add(peer, 'dht'), signal });
-      if (announce && !signal.aborted) await dht.announce(infoHash, peerPort);
+      if (announce && !signal.aborted) await dht.announce(infoHash, this.announcedPort);
     } catch (error) {
       if (!signal.aborted) onWarning?.({ kind: 'silent-dht', error: asError(error) });
     }

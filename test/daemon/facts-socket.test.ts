@@ -20,6 +20,7 @@ const FACTS: DaemonFacts = {
   port: 16277,
   dht: { port: 16277, nodes: 3 },
   mapPort: null,
+  portMapping: null,
   substituters: ['http://127.0.0.1:16275'],
   nars: 5,
   served: { nars: 2, bytesToMembers: 10, bytesToClients: 0, bytesToNix: 6, bytesOverHttp: 0 },

@@ -49,6 +49,37 @@ test('a swarm that is no longer followed is neither looked up nor announced', as
   assert.deepEqual((await turn()).toSorted(), [gone, kept]);
 });
 
+test('the port of the router is announced in the DHT where it differs', async () => {
+  const announced: number[] = [];
+  let told: (() => void) | undefined;
+  const dht = {
+    lookup: () => Promise.resolve(0),
+    announce: (_infoHash: InfoHash, port: number) => {
+      announced.push(port);
+      told?.();
+      return Promise.resolve(0);
+    },
+  } as unknown as DhtNode;
+  await using discovery = await Discovery.start(new PeerTable(), {
+    peerPort: 6881,
+    openDht: () => Promise.resolve(dht),
+    networks: new LocalNetworks(),
+    addresses: new ForeignAddresses({ onLoopback: false }),
+    lan: false,
+    announce: true,
+    wan: true,
+  });
+  const next = async (infoHash: string): Promise<void> => {
+    const isTold = new Promise<void>((resolve) => void (told = resolve));
+    discovery.follow(infoHash as InfoHash);
+    await isTold;
+  };
+  await next('a'.repeat(40));
+  discovery.outerPort = 50_000;
+  await next('b'.repeat(40));
+  assert.deepEqual(announced, [6881, 50_000]);
+});
+
 /** Returns the hosts that a discovery accepts, of those that these ways name. */
 async function takenIn(
   onLoopback: boolean,

@@ -23,6 +23,7 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
   mandoc: { check: ['sh', '-c', 'command -v mandoc'], packageName: 'mandoc' },
   nftables: { check: ['nft', '--version'], packageName: 'nftables' },
   iproute: { check: ['tc', '-V'], packageName: 'iproute2' },
+  miniupnpd: { check: ['test', '-x', '/usr/sbin/miniupnpd'], packageName: 'miniupnpd-nftables' },
   nginx: { check: ['sh', '-c', 'command -v nginx || test -x /usr/sbin/nginx'], packageName: 'nginx-light' },
   exfat: {
     check: ['sh', '-c', 'command -v mount.exfat-fuse && command -v mkfs.exfat'],

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import WebTorrent from 'webtorrent';
+import { quietClient } from '../../src/swarm/webtorrent-client.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -54,6 +55,12 @@ test('no member of a library is replaced', async () => {
       path,
     );
   }
+});
+
+test('WebTorrent asks no router to map ports', () => {
+  const client = quietClient(6881, assert.fail) as WebTorrent & Readonly<Record<string, unknown>>;
+  assert.deepEqual([client['natUpnp'], client['natPmp'], client['natTraversal']], [false, false, undefined]);
+  client.destroy(() => undefined);
 });
 
 test('the libraries still have these members', () => {

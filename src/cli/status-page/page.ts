@@ -5,6 +5,7 @@ import type { Page } from '../../daemon/web/routes.ts';
 import { farBytes, nearBytes, type TrafficSum } from '../../daemon/web/traffic-history.ts';
 import type { DaemonView } from '../../daemon/web/watch.ts';
 import { TRAFFIC_SOURCES } from '../../store/traffic.ts';
+import { failureInWords, mappedSentence, wayOutOf } from '../port-mapping.ts';
 import { whenInWords } from '../times.ts';
 import { formatSize } from '../values.ts';
 import { bars, legend, meter, shareBar } from './charts.ts';
@@ -96,6 +97,8 @@ export function problemInWords(problem: Problem): string {
       return `the hash map ${problem.map} has expired: its publisher must publish again`;
     case 'dht-silent':
       return 'no node of the DHT answers: narswarm doctor says what is in the way';
+    case 'port-not-mapped':
+      return `${failureInWords(problem.reason, problem.mapping)}: ${wayOutOf(problem.reason)}`;
     default:
       return 'this machine’s own hash map has expired';
   }
@@ -175,7 +178,7 @@ function nowSection({ running, inFlight, rates, facts }: DaemonView): Html {
   </section>`;
 }
 
-function mapsSection({ facts: { maps, published, dht, port, mapPort }, at }: DaemonView): Html {
+function mapsSection({ facts: { maps, published, dht, port, mapPort, portMapping }, at }: DaemonView): Html {
   const edition = (one: { readonly created: string; readonly expires: string; readonly records: number }): string =>
     `${counted(one.records, 'NAR')}, made ${whenInWords(one.created, at)}, ${Date.parse(one.expires) < at.getTime() ? 'expired' : 'valid until'} ${whenInWords(one.expires, at)}`;
   return html`<section id="maps">
@@ -204,6 +207,12 @@ function mapsSection({ facts: { maps, published, dht, port, mapPort }, at }: Dae
           ? undefined
           : html`<dt>maps over HTTP</dt>
               <dd>TCP port ${mapPort}</dd>`
+      }
+      ${
+        portMapping === null || portMapping.ports.length === 0
+          ? undefined
+          : html`<dt>router</dt>
+              <dd>${mappedSentence(portMapping)}</dd>`
       }
       <dt>DHT</dt>
       <dd>${dht === null ? 'not used' : `${counted(dht.nodes, 'node')} known, UDP port ${dht.port}`}</dd>

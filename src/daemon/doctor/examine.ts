@@ -54,6 +54,8 @@ export interface Setup {
   readonly past: readonly Date[];
   /** Expiry times of the kept hash maps of the followed publishers. */
   readonly expiries: readonly Date[];
+  /** The ports that the router should map to this machine. Undefined if `map-port` is not set. */
+  readonly router: Findings['router'] | undefined;
   /** The daemon of the store, if there is one. */
   readonly daemon: Findings['daemon'] | undefined;
 }
@@ -93,7 +95,15 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
   if (setup.usesLan)
     for (const { interface: name, isHeard, others, failure } of await testMulticast(networks.interfaces, signal))
       yield found('multicast', isHeard ? 'good' : 'bad', { interface: name, isHeard, others, failure });
+  if (setup.router !== undefined) yield routerOf(setup.router);
   yield await examineDht(setup, networks, signal);
+}
+
+function routerOf(router: Findings['router']): Finding {
+  const { mapping } = router;
+  const isMapped = mapping !== undefined && mapping.failure === null && mapping.ports.length > 0;
+  const isPending = mapping === undefined || mapping.failure === null || mapping.failure === 'scope';
+  return found('router', isMapped ? 'good' : isPending ? 'unsure' : 'bad', router);
 }
 
 async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
@@ -214,15 +224,16 @@ async function failureToConnect(host: string, port: number, signal: AbortSignal)
   }
 }
 
-async function examineDht({ dht }: Setup, networks: LocalNetworks, signal: AbortSignal): Promise<Finding> {
+async function examineDht({ dht, router }: Setup, networks: LocalNetworks, signal: AbortSignal): Promise<Finding> {
   const { isUsed, isNeeded, isAnnounced, port, host } = dht;
   const answers = isUsed ? await askDht(dht.nodes, { port, host }, signal) : { nodes: [], seenAs: [], port };
   const [seenAs] = answers.seenAs;
   const isBehindNat = seenAs && !networks.isOwn(seenAs.host);
   const hasAnswer = answers.nodes.some(({ failure }) => failure === undefined);
-  const isUnreachable = isAnnounced && isBehindNat === true;
+  const isMapped = router?.mapping?.failure === null && router.mapping.ports.length > 0;
+  const isUnreachable = isAnnounced && isBehindNat === true && !isMapped;
   const verdict = !isUsed || (hasAnswer && !isUnreachable) ? 'good' : hasAnswer || !isNeeded ? 'unsure' : 'bad';
-  return found('dht', verdict, { ...answers, isUsed, isNeeded, isAnnounced, isBehindNat });
+  return found('dht', verdict, { ...answers, isUsed, isNeeded, isAnnounced, isBehindNat, isMapped });
 }
 
 async function* examineFirewall(

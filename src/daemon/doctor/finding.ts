@@ -2,6 +2,7 @@
 import type { DhtAnswers } from './dht.ts';
 import type { Listener } from './listeners.ts';
 import type { Passage } from './firewall.ts';
+import type { PortMapping } from '../../discovery/gateway/mapping.ts';
 
 /** `bad`: something does not work until somebody acts. `unsure`: this cannot be decided from here. */
 export type Verdict = 'good' | 'unsure' | 'bad';
@@ -88,6 +89,12 @@ export interface Findings {
     readonly others: number;
     readonly failure: string | undefined;
   };
+  router: {
+    /** The mapping of the store's daemon. Undefined if no daemon answers, or if it was started without `map-port`. */
+    readonly mapping: PortMapping | undefined;
+    /** True if a daemon answers. */
+    readonly isAsked: boolean;
+  };
   dht: DhtAnswers & {
     readonly isUsed: boolean;
     /** True if something does not work without the DHT: a publisher without a mirror, or being found from afar. */
@@ -96,6 +103,8 @@ export interface Findings {
     readonly isAnnounced: boolean;
     /** True if the nodes see another address than this machine's own. Undefined if they do not say. */
     readonly isBehindNat: boolean | undefined;
+    /** True if the router maps the ports of the daemon. */
+    readonly isMapped: boolean;
   };
 }
 

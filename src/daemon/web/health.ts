@@ -1,9 +1,13 @@
 import type { ErrorCode } from '../../errors.ts';
+import type { MappingFailure, PortMapping } from '../../discovery/gateway/mapping.ts';
 import type { DaemonFacts } from '../facts.ts';
 import type { SubscriptionStatus } from '../../subscription/status.ts';
 
 /** Time for a new daemon to find hash maps and the DHT. */
 const BEGIN_MS = 10 * 60_000;
+
+/** Reasons for which no port has to be mapped. */
+const NOTHING_TO_MAP: ReadonlySet<MappingFailure> = new Set(['scope', 'public-address']);
 
 /** Something that is wrong, as a fact. */
 export type Problem =
@@ -16,6 +20,8 @@ export type Problem =
   | { readonly kind: 'map-expired'; readonly map: string }
   /** The DHT is used, but no node answers. */
   | { readonly kind: 'dht-silent' }
+  /** The router maps no port to this machine, although it should. */
+  | { readonly kind: 'port-not-mapped'; readonly reason: MappingFailure; readonly mapping: PortMapping }
   /** This machine's own hash map has expired. */
   | { readonly kind: 'own-map-expired' };
 
@@ -27,7 +33,7 @@ export function problemsOf(
 ): readonly Problem[] {
   const isNew = now.getTime() - Date.parse(facts.startedAt) < BEGIN_MS;
   const isPast = (time: string): boolean => Date.parse(time) < now.getTime();
-  const { maps, dht, published } = facts;
+  const { maps, dht, published, portMapping } = facts;
   return [
     ...subscriptions.flatMap(({ subscription: { name }, health }): Problem[] =>
       health === 'incomplete' || health === 'stale' ? [{ kind: 'subscription', name, health }] : [],
@@ -37,6 +43,9 @@ export function problemsOf(
       return isPast(edition.expires) ? [{ kind: 'map-expired', map }] : [];
     }),
     ...(dht !== null && dht.nodes === 0 && !isNew ? [{ kind: 'dht-silent' } as const] : []),
+    ...(portMapping !== null && portMapping.failure !== null && !isNew && !NOTHING_TO_MAP.has(portMapping.failure)
+      ? [{ kind: 'port-not-mapped', reason: portMapping.failure, mapping: portMapping } as const]
+      : []),
     ...(published !== null && isPast(published.edition.expires) ? [{ kind: 'own-map-expired' } as const] : []),
   ];
 }

@@ -57,6 +57,18 @@ export class Metrics {
       [{ network: 'other' }, members.filter(({ isNeighbour }) => !isNeighbour).length],
     ]);
     this.#gauge('dht_nodes', 'Nodes in the routing table of the DHT', [], ({ facts }) => [[{}, facts.dht?.nodes ?? 0]]);
+    this.#gauge(
+      'mapped_ports',
+      'Ports that the router maps to this machine',
+      ['protocol'],
+      ({ facts: { portMapping } }) =>
+        portMapping === null
+          ? []
+          : (['tcp', 'udp'] as const).map((protocol) => [
+              { protocol },
+              portMapping.ports.filter((port) => port.protocol === protocol).length,
+            ]),
+    );
     this.#gauge('map_age_seconds', 'Age of the held edition of a followed hash map', ['map'], ({ facts, at }) =>
       facts.maps.flatMap(({ address: map, edition }) =>
         edition === null ? [] : [[{ map }, (at.getTime() - Date.parse(edition.created)) / 1_000] as const],

@@ -57,6 +57,7 @@ const FACTS: DaemonFacts = {
   port: 16_277,
   dht: { port: 16_277, nodes: 214 },
   mapPort: 16_276,
+  portMapping: null,
   substituters: [],
   nars: 18_412,
   served: { nars: 9_120, bytesToMembers: 212e9, bytesToClients: 3.1e9, bytesToNix: 58e9, bytesOverHttp: 11e9 },
