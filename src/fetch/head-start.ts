@@ -40,8 +40,13 @@ export interface HeadStartOptions extends Omit<SchedulerOptions, 'upstreams' | '
   readonly caches: () => readonly Upstream[];
   /** Gives each job its torrent in a hash map. Waits for silent publishers once. Returns as {@link attachInTime} does. */
   readonly attach: (jobs: readonly NarJob[]) => Promise<Planned['torrentsLate']>;
-  /** Returns true for NARs that a patch may make: the plan decides. Called after `attach`. Default: none */
+  /**
+   * Returns true for NARs that a patch may make: the plan decides. Called after `attach`. While publishers are late, any NAR
+   * may be one of these. Default: none
+   */
   readonly mayPatch?: ((info: NarInfo) => boolean) | undefined;
+  /** Limit on the bytes of NARs that are begun. Default: unlimited. */
+  readonly maxBytes?: number | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -60,6 +65,8 @@ export class HeadStart implements AsyncDisposable {
   readonly #keptBytes = new Map<FileHash, number>();
   /** Found NARs that are not begun. */
   #found: NarJob[] = [];
+  /** Bytes that may still be begun. */
+  #leftBytes: number;
   #beginning: Promise<void> | undefined;
   #running: Promise<void> | undefined;
   /** Why a begun NAR could not even be opened. */
@@ -76,6 +83,7 @@ export class HeadStart implements AsyncDisposable {
 
   constructor(options: HeadStartOptions) {
     this.#options = options;
+    this.#leftBytes = options.maxBytes ?? Infinity;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.order = new UpstreamOrder(options.caches());
     this.scheduler = new Scheduler({
@@ -118,6 +126,7 @@ export class HeadStart implements AsyncDisposable {
   /** Call it when the walk is over: no further NARs are begun. */
   end(): void {
     this.#over.abort();
+    this.#found = []; // a mirror may have found 100,000
   }
 
   /**
@@ -158,10 +167,11 @@ export class HeadStart implements AsyncDisposable {
       const needed = await this.#needed(found);
       const torrentsLate = await this.#options.attach(needed);
       if (this.#over.signal.aborted) return; // the plan has them
+      const { session, mayPatch, tell } = this.#options;
+      if (mayPatch !== undefined && torrentsLate !== undefined) continue; // so does it here
       this.#torrentsLate ??= torrentsLate;
       this.#update();
-      const { session, mayPatch, tell } = this.#options;
-      const jobs = needed.filter(({ info }) => mayPatch?.(info) !== true);
+      const jobs = this.#withinLimit(needed.filter(({ info }) => mayPatch?.(info) !== true));
       for (const job of jobs) {
         this.#jobs.set(job.fileHash, job);
         this.#keptBytes.set(job.fileHash, session.leftoverBytes(job.fileHash, job.sizeBytes));
@@ -202,6 +212,12 @@ export class HeadStart implements AsyncDisposable {
       const local = { url: FileStore.narUrl(fileHash, extension), storePath: info.storePath };
       return store.statNarNow(local) === undefined; // the plan finds out whether it is right
     });
+  }
+
+  /** Returns the first NARs that the limit leaves room for. */
+  #withinLimit(jobs: readonly NarJob[]): NarJob[] {
+    const within = jobs.findIndex(({ sizeBytes }) => (this.#leftBytes -= sizeBytes) < 0);
+    return jobs.slice(0, within === -1 ? undefined : within);
   }
 
   async #add(jobs: readonly NarJob[], whole?: Pick<Receiver, 'placeOf'>): Promise<void> {

@@ -54,6 +54,8 @@ export interface PrefetchOptions {
   readonly mapBudget?: MapBudget | undefined;
   /** The room for NARs. Only without an import. Default: unlimited. */
   readonly room?: StoreRoom | undefined;
+  /** Limit on the bytes of NARs that are begun before the plan is made. Default: unlimited. */
+  readonly earlyBytes?: number | undefined;
   /**
    * True to continue without missing paths and their referrers. {@link PrefetchResult.missing} lists them, also after
    * an interruption, and a failed import is in the result. If false (default), the walk ends with the first path

@@ -5,6 +5,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { entriesOf, noteChecked } from '../store/note-checked.ts';
 import { writeRealisations } from '../store/realisations.ts';
 import { pathsOf, topsOf, walkClosure, type Closure, type MissingPath } from './closure.ts';
+import { CompletePaths } from './complete-paths.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { CommitFeed } from './commit-feed.ts';
 import { Committer } from './commit.ts';
@@ -26,7 +27,7 @@ import { RealisationSearch } from './realisation-search.ts';
 import { readRoots, resolveRoots } from './roots.ts';
 import { fetchInSteps } from './stepped-fetch.ts';
 import { UpstreamOrder } from './upstream-order.ts';
-import { walk, type Walked } from './walk.ts';
+import { walk, type Walked, type WalkOptions } from './walk.ts';
 
 /**
  * Fetches closures. Walks the closures of the roots, fetches missing NARs into the file store, writes the narinfos, and
@@ -54,8 +55,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
     onlyRoots,
     keepGoing,
     trustsStore: options.trustsStore === true,
-    // What is here or in the target needs no NAR, or the plan finds out why it does.
-    onNarInfo: (info, source) => source?.mayStall === true && headStart?.take(info, source.upstream),
+    onNarInfo: onNarInfoOf(headStart, keepGoing),
     signal,
   });
   headStart?.end();
@@ -159,21 +159,36 @@ function takesPatches({ wholeMaps, holdAll }: PrefetchOptions, { deltas, network
 }
 
 /**
+ * Returns what gives found narinfos to the head start. With `keepGoing`, these are only of paths that are complete: the
+ * others may refer to a missing path, and are not fetched then.
+ */
+function onNarInfoOf(headStart: HeadStart | undefined, keepGoing: boolean): WalkOptions['onNarInfo'] {
+  if (headStart === undefined) return undefined;
+  // What is here or in the target needs no NAR, or the plan finds out why it does.
+  const take: WalkOptions['onNarInfo'] = (info, source) =>
+    source?.mayStall === true && headStart.take(info, source.upstream);
+  if (!keepGoing) return take;
+  const complete = new CompletePaths();
+  return (info, source) => complete.take(info, () => take(info, source));
+}
+
+/**
  * Prepares the fetch of NARs beside the walk. Undefined where the whole plan is needed first: if not everything is
- * fetched, if somebody looks at the plan, or if each question to the target takes long.
+ * fetched, if somebody looks at the plan, or if each question to the target takes long. A whole hash map is walked without
+ * round trips.
  */
 function headStartOf(options: PrefetchOptions, context: PrefetchContext, sources: FetchSources): HeadStart | undefined {
-  const { dryRun, keepGoing, onlyRoots, room, onPlanned, peerTimeoutMs } = options;
+  const { dryRun, onlyRoots, wholeMaps, room, wantedOf, onPlanned, peerTimeoutMs, earlyBytes } = options;
   const { store, session, network, http, limit, held, tell, signal } = context;
   const { target, upstreams, maps } = sources;
-  const leavesOut = keepGoing === true || onlyRoots === true || room !== undefined;
+  const leavesOut = onlyRoots === true || wholeMaps === true || room !== undefined || wantedOf !== undefined;
   const needsPlan = dryRun === true || leavesOut || onPlanned !== undefined;
   if (needsPlan || target?.isRemote === true || upstreams.length === 0) return undefined;
   const caches = (): readonly Upstream[] => sources.caches;
   const attach: HeadStartOptions['attach'] = (jobs) => attachInTime(jobs, maps, { mayBeLate: true, signal });
   const mayPatch = takesPatches(options, context) ? (info: NarInfo): boolean => maps.mayPatch(info) : undefined;
   const means = { store, session, network, http, limit, held, target, caches, attach, mayPatch, tell, signal };
-  return new HeadStart({ ...means, standstillMs: peerTimeoutMs });
+  return new HeadStart({ ...means, standstillMs: peerTimeoutMs, maxBytes: earlyBytes });
 }
 
 /** Returns the sum of the NARs that are to be fetched and that were not begun beside the walk. */

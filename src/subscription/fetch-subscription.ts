@@ -10,6 +10,7 @@ import { MirrorRoom } from './mirror-room.ts';
 import type { Note } from './note.ts';
 import type { Outcome } from './next-state.ts';
 import { resolveSource } from './resolve-source.ts';
+import { IN_FLIGHT } from './room-keeper.ts';
 import { parseSource } from './source.ts';
 import type { Subscription } from './subscription.ts';
 import type { UpdateContext } from './update-context.ts';
@@ -54,6 +55,7 @@ export async function fetchSubscription(
         peerTimeoutMs: context.peerTimeoutMs,
         dryRun: context.dryRun,
         keepGoing: true,
+        earlyBytes: context.maxBytes && context.maxBytes * IN_FLIGHT,
         copy: subscription.import,
         beforeImport,
         looksInto: 'all',

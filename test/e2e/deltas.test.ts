@@ -17,6 +17,7 @@ import { PatchList } from '../../src/store/patch-list.ts';
 import { narTorrent } from '../../src/torrent/canonical.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, assertSound, Lab, readNarInfos, requisites, type Run, type RunningPublisher } from '../support/lab.ts';
+import { Machine, updated } from '../support/update-lab.ts';
 
 const BLOBS = [2_000_000, 300_000];
 /** Paths of each generation. */
@@ -114,6 +115,32 @@ describe('deltas', () => {
     assert.equal(patchesOf(run)['nars'], made());
     const { upstream, peers } = run.event('done')['bytes'] as Record<string, number>;
     assert.ok(Number(upstream) + Number(peers) < 400_000, run.stdout);
+  });
+
+  test('an update fetches no small NAR whole that a patch makes', async () => {
+    const blobs = [300_000, 200_000];
+    const base = await lab.closure(blobs, 'small');
+    const cache = lab.use(await startHttpCache(base.cacheDir));
+    const own = ['--key', lab.path('small-key'), ...ALONE];
+    const earlier = await lab.publisher(base, own);
+    const list = lab.path('list');
+    await writeFile(list, base.root);
+    const from = ['--from', cache.url, '--publisher', earlier.mirror, '--peer', earlier.peer];
+    const trust = ['--trusted-public-key', base.publicKey];
+    const machine = await Machine.of(lab, { desktop: { source: list } }, [...from, ...trust]);
+    assert.equal((await machine.update()).status, 0);
+    await earlier.process.stop();
+    const blob = join(dirname(base.cacheDir), 'blobs/blob-0');
+    await writeFile(blob, Buffer.concat([Buffer.from('new'), await readFile(blob)]));
+    const next = await buildClosure(dirname(base.cacheDir));
+    await writeFile(list, next.root);
+    const later = await lab.publisher(next, [...own, '--make-deltas']);
+    cache.resetCounts();
+    const run = await machine.update(['--publisher', later.mirror, '--peer', later.peer]);
+    assert.equal(run.status, 0, run.stderr);
+    const { upstream, peers } = updated(run)['bytes'] as Record<string, number>;
+    assert.ok(Number(upstream) + Number(peers) < 100_000, run.stdout);
+    await later.process.stop();
   });
 
   test('people read what patches save, and --no-deltas and a dry run take none', async () => {

@@ -175,18 +175,35 @@ test('a path that is found later joins the NAR of its file', LIMIT, async () => 
   assert.equal((await store.listStoreHashes()).length, 3);
 });
 
-test('nothing is fetched early if incomplete closures are left out', LIMIT, async () => {
-  await using scene = await setScene();
-  const { leaf, lab, written, server } = scene;
-  await rm(join(written.dir, narInfoOf(leaf)));
-  scene.release();
-  const { missing } = await fetchFrom(scene, await lab.folder('store'), { keepGoing: true });
-  assert.equal(missing.length, 1);
-  assert.deepEqual(
-    server.requests.filter(({ url }) => url.startsWith('/nar/') && !url.includes(scene.large.info.url)),
-    [],
-  );
-});
+test(
+  'with keepGoing, complete paths come while the walk goes on, and those that lack something do not',
+  LIMIT,
+  async () => {
+    await using scene = await setScene();
+    const { leaf, large, lab, written, server } = scene;
+    await rm(join(written.dir, narInfoOf(leaf)));
+    const small = await written.add('small', { contents: 'small' });
+    const whole = await written.add('whole', { references: [small.baseName] });
+    const root = await written.add('top', { references: [leaf, large, whole].map(({ baseName }) => baseName) });
+    const storeDir = await lab.folder('store');
+    const fetching = fetchFrom({ server, written, root }, storeDir, { keepGoing: true });
+    await until(async () => (await holdsNar(storeDir, small)) && (await holdsNar(storeDir, whole)));
+    scene.release();
+    const { missing, plan } = await fetching;
+    assert.deepEqual(
+      missing.map(({ path }) => path),
+      [leaf.info.storePath],
+    );
+    assert.deepEqual(
+      new Set(plan.jobs.map(({ info }) => info.storePath)),
+      new Set([small, whole, large].map(({ info }) => info.storePath)),
+    );
+    assert.deepEqual(
+      [small, whole, large, root].map((path) => requestsFor(scene, path)),
+      [1, 1, 1, 0],
+    );
+  },
+);
 
 /** Opens a head start over its own store. */
 async function opened(
@@ -245,6 +262,52 @@ test('a NAR that a patch may make is left to the plan', LIMIT, async () => {
   await headStart.finish([], { onFetched: () => undefined });
   assert.deepEqual([...headStart.jobs.keys()], [leaf.info.fileHash]);
   assert.equal(requestsFor(scene, root), 0);
+});
+
+test('while hash maps are late, a NAR that a patch may make is left to the plan', LIMIT, async () => {
+  await using scene = await setScene();
+  await using stack = new AsyncDisposableStack();
+  const { root, leaf, server } = scene;
+  const upstream = parseUpstream(server.url);
+  const asked: NarJob[] = [];
+  let late: (() => Promise<void>) | undefined = () => Promise.resolve();
+  const headStart = await opened(scene.lab, stack, {
+    caches: () => [upstream],
+    attach: async (jobs) => {
+      asked.push(...jobs);
+      return late;
+    },
+    mayPatch: () => false,
+  });
+  headStart.take(root.info, upstream);
+  await until(() => asked.length === 1);
+  late = undefined;
+  headStart.take(leaf.info, upstream);
+  await until(() => headStart.jobs.size > 0);
+  headStart.end();
+  await headStart.finish([], { onFetched: () => undefined });
+  assert.deepEqual([...headStart.jobs.keys()], [leaf.info.fileHash]);
+  assert.equal(headStart.torrentsLate, undefined, 'the plan may take patches');
+});
+
+test('no more is begun than the limit leaves room for', LIMIT, async () => {
+  await using scene = await setScene();
+  await using stack = new AsyncDisposableStack();
+  const { root, leaf, server, written } = scene;
+  const more = await written.add('more');
+  const upstream = parseUpstream(server.url);
+  let batches = 0;
+  const headStart = await opened(scene.lab, stack, {
+    caches: () => [upstream],
+    attach: async () => void batches++,
+    maxBytes: root.file.length + leaf.file.length - 1,
+  });
+  for (const { info } of [root, leaf]) headStart.take(info, upstream);
+  await until(() => headStart.jobs.size > 0);
+  headStart.take(more.info, upstream);
+  await until(() => batches === 2);
+  await headStart.finish([], { onFetched: () => undefined });
+  assert.deepEqual([...headStart.jobs.keys()], [root.info.fileHash]);
 });
 
 test('its end waits for those who still hand NARs over', LIMIT, async () => {
