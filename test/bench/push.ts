@@ -1,5 +1,6 @@
 /** One deploy host and many servers, narswarm beside `nix copy`: `npm run bench:push`, see `--help`; needs root. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { execa } from 'execa';
 import { parseArgs } from 'node:util';
 import { Lab } from '../support/lab.ts';
@@ -84,13 +85,18 @@ async function main(): Promise<void> {
   const stage: Stage = { lab, made, user, kbit: Number(values.kbit) };
   for (const [name, { what, many, way }] of Object.entries(WAYS)) {
     if (values.only !== undefined && values.only !== name) continue;
-    const seconds = await play(stage, many ? Number(values.hosts) : 1, way);
-    console.log(`${what.padEnd(26)} ${seconds.toFixed(1).padStart(6)} s`);
+    const { seconds, processorSeconds } = await play(stage, many ? Number(values.hosts) : 1, way);
+    const [time, work] = [seconds, processorSeconds].map((value) => value.toFixed(1).padStart(6));
+    console.log(`${what.padEnd(26)} ${time} s, ${work} s of all processors`);
   }
 }
 
-/** @returns seconds until all servers have the closure */
-async function play(stage: Stage, count: number, way: Way): Promise<number> {
+/** @returns seconds until all servers have the closure, and what all processors of this machine did meanwhile */
+async function play(
+  stage: Stage,
+  count: number,
+  way: Way,
+): Promise<{ readonly seconds: number; readonly processorSeconds: number }> {
   await using lan = Lan.open();
   const rate = { upKbit: stage.kbit, downKbit: stage.kbit };
   const deploy = lan.host('deploy', rate);
@@ -101,9 +107,20 @@ async function play(stage: Stage, count: number, way: Way): Promise<number> {
       SshHost.start(lab, lan.host(`s${index + 1}`, rate), { user, trustedKeys }),
     ),
   );
+  const before = processorSeconds();
   const startedAtMs = performance.now();
   await way(stage, deploy, servers);
   const seconds = (performance.now() - startedAtMs) / 1000;
+  const used = processorSeconds() - before;
   for (const server of servers) assert.ok(server.isValid(stage.made.root), `${server.name} lacks it`);
-  return seconds;
+  return { seconds, processorSeconds: used };
+}
+
+/** Returns the seconds that the processors of this machine have worked since its start (proc(5), the first line of stat). */
+function processorSeconds(): number {
+  const [, user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = readFileSync('/proc/stat', 'utf8')
+    .slice(0, 200)
+    .split(/\s+/)
+    .map(Number);
+  return (user + nice + system + irq + softirq) / 100;
 }

@@ -77,7 +77,9 @@ export class SshHost {
     await writeFile(authorized, await readFile(options.user.publicKeyFile));
     await chmod(authorized, 0o600);
     const env = {
+      ...options.env,
       PATH: `${bin}:${options.env?.['PATH'] ?? process.env['PATH'] ?? ''}`,
+      HOME: dir, // not that of the person who runs the test, whose shell may start slowly
       STATE_DIRECTORY: join(dir, 'state'),
       XDG_CACHE_HOME: join(dir, 'cache'),
       NARSWARM_CONFIG: lab.configFile,
