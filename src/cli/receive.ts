@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { pushDir } from '../config/locations.ts';
+import { NarswarmError } from '../errors.ts';
 import type { ImportWay } from '../nix/import-way.ts';
 import { RUN_PORTS } from '../wire/ports.ts';
 import { VERSION } from '../version.ts';
@@ -14,6 +15,7 @@ import { parseAddress, parsePort } from './values.ts';
 import { warningSentence } from './warnings.ts';
 
 interface ReceiveFlags extends CommonOptions, RateFlags {
+  readonly for?: string;
   readonly to?: string;
   readonly importWith?: ImportWay;
   readonly listen?: string;
@@ -23,6 +25,7 @@ interface ReceiveFlags extends CommonOptions, RateFlags {
 export function receiveCommand(): Command {
   const receive = new Command('receive').description('the other side of narswarm push, which runs it over ssh');
   addImport(receive)
+    .option('--for <version>', 'version of the narswarm that pushes; any other one ends at once (exit status 2)')
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')
     .option('--listen <address>', 'address to listen on (default: all)', parseAddress)
     .option('--port <port>', 'TCP port for peers; 0 picks one', parsePort);
@@ -33,6 +36,8 @@ export function receiveCommand(): Command {
   );
   return receive.action(
     command<ReceiveFlags, []>(async ({ signal, options }) => {
+      if (options.for !== undefined && options.for !== VERSION)
+        throw new NarswarmError('USAGE', `the push is by narswarm ${options.for}, and this is ${VERSION}`);
       const { receive: receivePush } = await import('../push/receive.ts');
       const [push = '', , own = ''] = (process.env['SSH_CONNECTION'] ?? '').split(' ');
       await receivePush({

@@ -123,10 +123,16 @@ export class PushHost {
     }
   }
 
+  async #sendProgram({ archive }: Program): Promise<void> {
+    const bytes = await archive();
+    this.#ssh.stdin.write(`${bytes.length}\n`);
+    this.#ssh.stdin.write(bytes);
+  }
+
   #take(message: Exclude<FromHost, { type: 'failed' }>): void {
     const { program, begin, onProgress, onWarning } = this.#options;
-    if (message.type === 'send-program') this.#ssh.stdin.write(program.archive);
-    else if (message.type === 'no-node') throw withoutNode(message.node);
+    if (message.type === 'send-program') void this.#sendProgram(program);
+    else if (message.type === 'no-node') throw withoutNode(message.node, this.#words.at(-1));
     else if (message.type === 'hello') {
       if (message.protocol !== PROTOCOL)
         throw new NarswarmError(
@@ -146,11 +152,13 @@ export class PushHost {
   }
 }
 
-function withoutNode(node: string): NarswarmError {
+/** @param words what the narswarm there has said last, if there is one */
+function withoutNode(node: string, words: string | undefined): NarswarmError {
   const found = node === '' ? 'no Node' : `Node ${node}`;
+  const said = words === undefined ? '' : `; it says: ${words}`;
   return new NarswarmError(
     'HOST_FAILED',
-    `it has neither this version of narswarm nor Node 24 to run a copy with (${found}): install one of them there`,
+    `it has neither this version of narswarm nor Node 24 to run a copy with (${found}): install one of them there${said}`,
   );
 }
 

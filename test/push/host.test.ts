@@ -16,7 +16,7 @@ test('the end does not wait for a host that is not reached', async (t) => {
   const host = new PushHost({
     name: 'root@far',
     sshOptions: [],
-    program: { archive: Buffer.alloc(0), id: 'id' },
+    program: { archive: async () => Buffer.alloc(0), id: 'id' },
     args: [],
     begin: { type: 'begin', group: '0'.repeat(40), key: '', trusts: false, port: 1 },
     listens: '127.0.0.1',

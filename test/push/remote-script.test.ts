@@ -1,11 +1,12 @@
 /** Runs the command for a host's shell, with a program that only prints its arguments. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { remoteCommand } from '../../src/push/remote-script.ts';
+import { VERSION } from '../../src/version.ts';
 
 describe('the command for a host without narswarm', () => {
   let dir = '';
@@ -20,21 +21,43 @@ describe('the command for a host without narswarm', () => {
   after(() => rmSync(dir, { recursive: true, force: true }));
 
   /** Runs the command with this on its stdin. */
-  const run = (input: Buffer): { status: number | null; stdout: string; kept: string[] } => {
+  const run = (input: Buffer, id = 'id'): { status: number | null; stdout: string; kept: string[] } => {
     const env = { PATH: `${join(dir, 'bin')}:/usr/bin:/bin`, HOME: dir, XDG_CACHE_HOME: join(dir, 'cache') };
-    const command = remoteCommand({ archive, id: 'id' }, ['--to', 'a b']);
+    const command = remoteCommand({ id }, ['--to', 'a b']);
     const { status, stdout } = spawnSync('sh', ['-c', command], { input, env, encoding: 'utf8' });
-    return { status, stdout, kept: readdirSync(join(dir, 'cache/narswarm-program')) };
+    return { status, stdout, kept: readdirSync(join(dir, 'cache/narswarm-program')).toSorted() };
   };
 
+  const sent = (bytes = archive): Buffer => Buffer.concat([Buffer.from(`${archive.length}\n`), bytes]);
+  const told = `receive --for ${VERSION} --to a b\n`;
+
   test('of a program that arrives in part, nothing is left', () => {
-    const { status, kept } = run(archive.subarray(0, archive.length - 20));
+    const { status, kept } = run(sent(archive.subarray(0, archive.length - 20)));
     assert.notEqual(status, 0);
     assert.deepEqual(kept, []);
   });
 
   test('the program is kept for the next push', () => {
-    assert.deepEqual(run(archive), { status: 0, stdout: '{"type":"send-program"}\nreceive --to a b\n', kept: ['id'] });
-    assert.deepEqual(run(Buffer.alloc(0)), { status: 0, stdout: 'receive --to a b\n', kept: ['id'] });
+    assert.deepEqual(run(sent()), { status: 0, stdout: `{"type":"send-program"}\n${told}`, kept: ['id'] });
+    assert.deepEqual(run(Buffer.alloc(0)), { status: 0, stdout: told, kept: ['id'] });
+  });
+
+  test('three programs are kept: those used last', () => {
+    const all = join(dir, 'cache/narswarm-program');
+    for (const [at, id] of ['id', 'b', 'c'].entries()) {
+      run(sent(), id);
+      utimesSync(join(all, id), at + 1, at + 1);
+    }
+    assert.deepEqual(run(Buffer.alloc(0), 'id').kept, ['b', 'c', 'id']);
+    assert.deepEqual(run(sent(), 'd').kept, ['c', 'd', 'id']);
+  });
+
+  test('a narswarm of another version, or without this command, leaves it to a copy', (t) => {
+    const own = join(dir, 'bin/narswarm');
+    t.after(() => rmSync(own));
+    writeFileSync(own, '#!/bin/sh\necho "$@"; exit 2\n', { mode: 0o755 });
+    assert.equal(run(sent()).stdout.replace('{"type":"send-program"}\n', ''), told + told);
+    writeFileSync(own, '#!/bin/sh\necho "$@"; exit 5\n', { mode: 0o755 });
+    assert.deepEqual([run(sent()).status, run(sent()).stdout], [5, told]);
   });
 });
