@@ -15,7 +15,7 @@ import { hashIn, importableNow, placesOf } from './import-order.ts';
 import { isLasting, leftMs } from './lasting-download.ts';
 import { ImportWorkers } from './import-workers.ts';
 import { namedFile } from './named-file.ts';
-import { NarDecoding, type ArrivedNar } from './nar-decoding.ts';
+import { isDecodable, NarDecoding, type ArrivedNar } from './nar-decoding.ts';
 
 /** Processes of Nix that import at the same time: one more, so that a large NAR does not hold up the others. */
 const MAX_COPIES = 2;
@@ -72,6 +72,8 @@ export class EarlyImport implements AsyncDisposable {
   /** Those that are decoded. */
   readonly #decoded = new Set<Arrived>();
   readonly #workers: ImportWorkers;
+  /** True if some NARs can be decoded here, and given to Nix one by one. */
+  readonly #mayDecode: boolean;
   readonly #imported = new Map<StorePath, FileFacts>();
   readonly #stop = new AbortController();
   readonly #running = new Set<Promise<void>>();
@@ -90,6 +92,7 @@ export class EarlyImport implements AsyncDisposable {
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     for (const [hash, { storePath }] of closure) if (!needed.has(storePath)) this.#valid.add(hash);
+    this.#mayDecode = [...closure.values()].some((info) => needed.has(info.storePath) && isDecodable(info));
     this.#places = placesOf(closure);
     this.#workers = new ImportWorkers(this.#options);
   }
@@ -242,7 +245,8 @@ export class EarlyImport implements AsyncDisposable {
     const folder = (this.#made = await ImportFolder.open(store));
     if (doesNixDecode && !(await this.#isLasting())) return;
     // They are never told to accept unsigned paths.
-    if (checkSignatures !== false) for (const opening of this.#workers.open()) void this.#track(opening);
+    if (this.#mayDecode && checkSignatures !== false)
+      for (const opening of this.#workers.open()) void this.#track(opening);
     const disk = await statfs(store.dir);
     const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
     const hasRoom = disk.bavail * disk.bsize > toDownloadBytes + 2 * maxBytes;

@@ -37,6 +37,11 @@ export interface ArrivedNar {
   decoded: Promise<boolean> | undefined;
 }
 
+/** Returns true for a NAR that can be decoded here. */
+export function isDecodable({ compression }: Pick<NarInfo, 'compression'>): boolean {
+  return compression === 'xz';
+}
+
 /** Decides which NARs of an import are decoded here, and when. Nix decodes the others. */
 export class NarDecoding implements AsyncDisposable {
   readonly #options: NarDecodingOptions;
@@ -56,8 +61,8 @@ export class NarDecoding implements AsyncDisposable {
 
   /** Decodes a NAR that has begun to arrive, if it is large. */
   follow(info: NarInfo, partial: PartialNar): void {
-    const { narSize, storePath, compression } = info;
-    if (compression !== 'xz' || partial.isInMemory) return;
+    const { narSize, storePath } = info;
+    if (!isDecodable(info) || partial.isInMemory) return;
     const { folder, placeOf } = this.#options;
     this.#arriving.add({ storePath, partial, to: folder.decodedPath(info), narSize, place: placeOf(info) });
     this.#arriving.run();
@@ -104,7 +109,7 @@ export class NarDecoding implements AsyncDisposable {
     for (const nar of nars) {
       const { missing, decoded, info } = nar;
       if (!this.#decoders.isFree) break;
-      if (missing === 0 || decoded !== undefined || info.compression !== 'xz' || info.narSize < aheadBytes) continue;
+      if (missing === 0 || decoded !== undefined || !isDecodable(info) || info.narSize < aheadBytes) continue;
       const hasBegun = this.#arriving.has(info.storePath);
       if (!hasBegun && ((doesNixDecode && isNixBusy) || !this.#decoders.hasRoom(info.narSize, AHEAD_PART))) continue;
       nar.decoded = this.#decode(nar);
@@ -124,8 +129,8 @@ export class NarDecoding implements AsyncDisposable {
     await this.#decoders[Symbol.asyncDispose]();
   }
 
-  #canDecode({ compression, narSize }: NarInfo): boolean {
-    return compression === 'xz' && this.#decoders.mayHold(narSize);
+  #canDecode(info: NarInfo): boolean {
+    return isDecodable(info) && this.#decoders.mayHold(info.narSize);
   }
 
   /** Returns true if a NAR can be decoded now. */

@@ -35,13 +35,17 @@ interface Scene {
 }
 
 /** A store with the NARs of a closure and without its narinfos. `top` refers to itself and to the others. */
-async function scene(t: TestContext, { toDownloadBytes = 0, aheadBytes = Infinity } = {}): Promise<Scene> {
+async function scene(
+  t: TestContext,
+  { toDownloadBytes = 0, aheadBytes = Infinity, compression = 'xz' } = {},
+): Promise<Scene> {
   const store = await filledStore(t);
   const infos = [await infoOf(store, TOP), await infoOf(store, LEAF), await infoOf(store, NOTE)] as const;
   for (const hash of [TOP, LEAF, NOTE]) await rm(store.narInfoPath(parseStoreHash(hash)));
   const copied: StorePath[] = [];
   const paths = infos.map(({ storePath }) => storePath);
-  const early = new EarlyImport(closureOf(...infos), new Set(paths), {
+  const closure = closureOf(...infos.map((info) => ({ ...info, compression })));
+  const early = new EarlyImport(closure, new Set(paths), {
     store,
     to,
     trustedPublicKeys: [readFixture('fixture-1.public').trim()],
@@ -118,6 +122,15 @@ test('imports decoded NARs over a connection to Nix', async (t) => {
   const started = await readFile(log, 'utf8');
   assert.match(started, /^nix-daemon --stdio/m);
   assert.doesNotMatch(started, / copy /);
+});
+
+test('opens no connection to Nix if no NAR can be decoded here', async (t) => {
+  const { infos, early, store } = await scene(t, { compression: 'zstd' });
+  const log = join(store.dir, 'started');
+  for (const program of ['nix', 'nix-daemon']) fakeProgram(program, `echo "${program} $*" >>'${log}'; exit 1`);
+  early.add(infos);
+  await early.end();
+  assert.doesNotMatch(await readFile(log, 'utf8'), /^nix-daemon/m);
 });
 
 test('imports nothing more after a refusal', async (t) => {
