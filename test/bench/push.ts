@@ -107,17 +107,17 @@ async function play(
       SshHost.start(lab, lan.host(`s${index + 1}`, rate), { user, trustedKeys }),
     ),
   );
-  const before = processorSeconds();
+  const before = workedSeconds();
   const startedAtMs = performance.now();
   await way(stage, deploy, servers);
   const seconds = (performance.now() - startedAtMs) / 1000;
-  const used = processorSeconds() - before;
+  const used = workedSeconds() - before;
   for (const server of servers) assert.ok(server.isValid(stage.made.root), `${server.name} lacks it`);
   return { seconds, processorSeconds: used };
 }
 
 /** Returns the seconds that the processors of this machine have worked since its start (proc(5), the first line of stat). */
-function processorSeconds(): number {
+function workedSeconds(): number {
   const [, user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = readFileSync('/proc/stat', 'utf8')
     .slice(0, 200)
     .split(/\s+/)
