@@ -20,6 +20,7 @@ import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { addCommon, addKeys } from './shared-options.ts';
+import { shellWord } from './shell-word.ts';
 import { readTrust } from './trust.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 import { warningsTo } from './warnings.ts';
@@ -234,9 +235,4 @@ function rootFlags(path: StorePath): string[] {
     .slice(33)
     .replaceAll(/[^A-Za-z0-9._-]/g, '-');
   return ['--root', `${name}=${path}`];
-}
-
-/** Quotes a word for a shell. */
-function shellWord(word: string): string {
-  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -91,6 +91,11 @@ export function gcCommand(): Command {
           output.note(`${name} is no longer subscribed to: paths that only it kept are removed`);
         }
       }
+      if (!dryRun) {
+        const { pruneBuilds } = await import('../subscription/kept-builds.ts');
+        for (const file of await pruneBuilds(store, await listStates(store), new Date()))
+          output.note(`${file} is removed: no subscription has found that difference for a week`);
+      }
       tell(output, result, options, mirrors);
     }),
   );

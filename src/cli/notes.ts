@@ -1,6 +1,7 @@
 /** Puts the notes of a run into words. */
 import type { BuildDifference } from '../index/quorum.ts';
 import type { Note } from '../subscription/note.ts';
+import { shellWord } from './shell-word.ts';
 import { formatCount, formatSize } from './values.ts';
 
 /** Limit on named roots. */
@@ -50,6 +51,20 @@ export function noteSentence(note: Note | string, when = (time: string): string 
     default:
       return note satisfies never;
   }
+}
+
+/** Returns the paths that publishers have built with different results. */
+export function differencesIn(note: Note | string): readonly BuildDifference[] {
+  return typeof note !== 'string' && note.kind === 'different-builds' ? note.differences : [];
+}
+
+/** Returns a command line for each difference whose NARs are kept: it unpacks the first two, and compares them. */
+export function comparisons(note: Note | string): string[] {
+  return differencesIn(note).flatMap(({ builds }) => {
+    const [a, b] = builds.flatMap(({ nar }) => nar ?? []).map(shellWord);
+    if (a === undefined || b === undefined) return [];
+    return `d=$(mktemp -d) && nix-store --restore $d/a <${a} && nix-store --restore $d/b <${b} && diffoscope $d/a $d/b`;
+  });
 }
 
 /** Names the publishers of each result. */

@@ -9,7 +9,7 @@ import type { Replicas } from '../store/replicas.ts';
 import type { SubscriptionStatus, Uncounted } from '../subscription/status.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import { failureSentence, groupByReason, missingFacts } from './missing-paths.ts';
-import { noteSentence, twoHistories } from './notes.ts';
+import { comparisons, differencesIn, noteSentence, twoHistories } from './notes.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
@@ -90,6 +90,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
     missing: missing.map(missingFacts),
     missingCount,
     notes: (state?.notes ?? []).map((note) => noteSentence(note)),
+    differences: (state?.notes ?? []).flatMap(differencesIn),
     replicas: status.replicas === undefined ? null : replicaFacts(status.replicas),
     uncounted: status.uncounted ?? null,
     roots: status.roots,
@@ -147,7 +148,10 @@ export function* linesOf(status: SubscriptionStatus, now = new Date()): Generato
   if (status.replicas !== undefined) yield* replicaLines(status.replicas, when);
   if (status.uncounted !== undefined) yield `  copies    ${UNCOUNTED[status.uncounted]}`;
   yield* rootLines(status);
-  for (const note of state.notes) yield `  note      ${noteSentence(note, when)}`;
+  for (const note of state.notes) {
+    yield `  note      ${noteSentence(note, when)}`;
+    for (const line of comparisons(note)) yield `  compare   ${line}`;
+  }
   if (status.isUpdating) yield AT_WORK;
 }
 

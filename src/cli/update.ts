@@ -37,6 +37,7 @@ interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, Recom
   readonly until?: string;
   readonly maxSize?: number;
   readonly keepImported: KeptOfImported;
+  readonly keepDifferent?: number;
   readonly keepGenerations: number;
   readonly publish?: boolean;
   readonly wait: boolean;
@@ -65,6 +66,11 @@ export function updateCommand(): Command {
       1,
     )
     .addOption(keepImported())
+    .option(
+      '--keep-different <size>',
+      'with --require: keep the NARs of paths that publishers have built differently, up to this size in all, such as 2G; status tells how to compare them (default: none)',
+      one(parseBudget),
+    )
     .option(
       '--publish',
       'sign this machine’s own hash map: the subscriptions that say publish, and the paths of narswarm add',
@@ -132,6 +138,7 @@ export function updateCommand(): Command {
         },
         maxBytes: options.maxSize,
         keepImported: options.keepImported,
+        keepDifferent: options.keepDifferent,
         keepGenerations: options.keepGenerations,
         waits: options.wait,
         dryRun: options.dryRun === true,

@@ -224,6 +224,14 @@ export const KEYS = {
       'what the file store keeps of NARs that the Nix store of this machine has, too: compressed (until max-size needs the space), or recipe: they are given to neighbours from the Nix store',
     initial: () => 'compressed',
   },
+  'keep-different': {
+    shape: 'number',
+    parse: parseBudget,
+    placeholder: 'size',
+    description:
+      'limit for NARs that update keeps of paths that publishers have built differently (with require), such as 2G; status tells how to compare them',
+    initial: () => '0: none are kept',
+  },
   'keep-generations': {
     shape: 'number',
     parse: parseCount,

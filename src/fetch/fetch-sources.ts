@@ -1,4 +1,5 @@
 import type { HttpClient } from '../http/client.ts';
+import type { NarHash } from '../nix/brands.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { isAbsentStore } from '../nix/read-derivation.ts';
 import type { PublicKey } from '../nix/signature.ts';
@@ -23,6 +24,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
   readonly maps: HashMaps;
   /** Undefined: no publisher needs to confirm a path. */
   readonly quorum: Quorum | undefined;
+  readonly narHash: NarHash | undefined;
   /** Upstreams that are configured. */
   readonly upstreams: readonly Upstream[];
   readonly near: readonly NearSources[];
@@ -31,17 +33,18 @@ export class FetchSources implements WalkSources, AsyncDisposable {
 
   private constructor(
     { store, http, keys, near = [] }: PrefetchContext,
-    { target, maps, quorum, upstreams }: Pick<FetchSources, 'target' | 'maps' | 'quorum' | 'upstreams'>,
+    parts: Pick<FetchSources, 'target' | 'maps' | 'quorum' | 'narHash' | 'upstreams'>,
     stack: AsyncDisposableStack,
   ) {
     this.store = store;
     this.http = http;
     this.keys = keys;
-    this.target = target;
-    this.maps = maps;
-    this.quorum = quorum;
+    this.target = parts.target;
+    this.maps = parts.maps;
+    this.quorum = parts.quorum;
+    this.narHash = parts.narHash;
     this.near = near;
-    this.upstreams = upstreams;
+    this.upstreams = parts.upstreams;
     this.#stack = stack;
   }
 
@@ -73,7 +76,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     const votes = require === 1 || others.length === 0 ? maps : open({ publishers: others, isOptional: true });
     const quorum = require === 1 ? undefined : new Quorum(require, async () => bothOf(maps, votes));
     const upstreams = (await ordering) ?? options.upstreams;
-    return new FetchSources(context, { target, maps, quorum, upstreams }, stack.move());
+    return new FetchSources(context, { target, maps, quorum, narHash: options.narHash, upstreams }, stack.move());
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -3,7 +3,7 @@ import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { MapBudget } from '../index/within-budget.ts';
-import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { NarHash, StoreHash, StorePath } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -66,6 +66,11 @@ export interface PrefetchOptions {
   readonly publishers: readonly PublisherAddress[];
   /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
   readonly require?: number | undefined;
+  /**
+   * The only NarHash that counts, for a single root without its references. Its narinfo needs no signature. Default: any
+   * that is signed.
+   */
+  readonly narHash?: NarHash;
   /** Further publishers that count for `require`. Their hash maps are not used for anything else. Default: none. */
   readonly voters?: readonly PublisherAddress[];
   readonly upstreams: readonly Upstream[];

@@ -1,6 +1,6 @@
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { StoreHash } from '../nix/brands.ts';
+import type { NarHash, StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -30,6 +30,8 @@ export interface WalkSources {
   readonly maps: HashMaps;
   /** Undefined: no publisher needs to confirm a path. */
   readonly quorum?: Quorum | undefined;
+  /** As in a prefetch. */
+  readonly narHash?: NarHash | undefined;
   /** Sources on the local network, asked before the upstreams. */
   readonly near: readonly NearSources[];
   /** Upstreams in the order of asking. */
@@ -91,7 +93,7 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
  */
 export async function sourcesInOrder(
   { paths }: Roots,
-  { store, target, maps, quorum, near, upstreams, http }: WalkSources,
+  { store, target, maps, quorum, narHash, near, upstreams, http }: WalkSources,
 ): Promise<() => NarInfoSource[]> {
   const inTarget = target === undefined ? [] : [target.source(paths)];
   const last = upstreams.length - 1;
@@ -110,14 +112,35 @@ export async function sourcesInOrder(
     ...near.map((sources) => lastNear(sources, answered.signal)),
   ];
   const all = (): NarInfoSource[] => [...here, ...near.flatMap(({ sources }) => sources), ...beyond];
-  if (quorum === undefined) return all;
-  const confirming = new Map<NarInfoSource, NarInfoSource>();
-  const confirmed = (source: NarInfoSource): NarInfoSource => {
-    const known = confirming.get(source) ?? confirmedBy(quorum, source);
-    confirming.set(source, known);
-    return known;
+  if (narHash !== undefined) return mapped(all, (source) => ofBuild(narHash, source));
+  return quorum === undefined ? all : mapped(all, (source) => confirmedBy(quorum, source));
+}
+
+/** Wraps each source once, since sources are known by their identity. */
+function mapped(
+  all: () => readonly NarInfoSource[],
+  wrap: (source: NarInfoSource) => NarInfoSource,
+): () => NarInfoSource[] {
+  const wrapped = new Map<NarInfoSource, NarInfoSource>();
+  return () =>
+    all().map((source) => {
+      const known = wrapped.get(source) ?? wrap(source);
+      wrapped.set(source, known);
+      return known;
+    });
+}
+
+/** Returns a source that has only one build. Its contents are checked, so nobody has to have signed it. */
+function ofBuild(narHash: NarHash, source: NarInfoSource): NarInfoSource {
+  return {
+    ...source,
+    isTrusted: true,
+    peek: () => undefined,
+    find: async (hash, signal, path) => {
+      const info = await source.find(hash, signal, path);
+      return info?.narHash === narHash ? info : undefined;
+    },
   };
-  return () => all().map(confirmed);
 }
 
 /** Returns a source that has only what the quorum confirms. What the target has is already imported. */

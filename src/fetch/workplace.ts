@@ -17,7 +17,8 @@ import { formatPublisherAddress } from '../index/address.ts';
 import { orderUpstreams } from './cache-infos.ts';
 import type { ImportWay } from '../nix/import-way.ts';
 import { prefetch } from './prefetch.ts';
-import type { PrefetchOptions } from './prefetch-options.ts';
+import { fetchBuild, type FetchedBuild, type WantedBuild } from './fetch-build.ts';
+import type { PrefetchContext, PrefetchOptions } from './prefetch-options.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
 import { realisedPath } from './realisations.ts';
 import type { Tell } from './events.ts';
@@ -129,15 +130,26 @@ export class Workplace implements AsyncDisposable {
 
   /** Fetches and imports, as {@link prefetch} does. */
   prefetch(options: PrefetchOptions, { tell, signal }: { tell: Tell; signal: AbortSignal }): Promise<PrefetchResult> {
-    return prefetch(options, {
-      store: this.store,
-      session: this.#session,
+    return prefetch(options, { ...this.#context({ tell, signal }), store: this.store, session: this.#session });
+  }
+
+  /** Fetches one build of a path into a store of its own, as {@link fetchBuild} does. */
+  fetchBuild(
+    build: WantedBuild,
+    options: Parameters<typeof fetchBuild>[1],
+    { tell, signal }: { tell: Tell; signal: AbortSignal },
+  ): Promise<FetchedBuild> {
+    return fetchBuild(build, options, this.#context({ tell, signal }));
+  }
+
+  #context({ tell, signal }: { tell: Tell; signal: AbortSignal }): Omit<PrefetchContext, 'store' | 'session'> {
+    return {
       network: this.network,
       http: this.http,
       keys: this.#options.keys,
       limit: this.#options.limits?.download,
       orderUpstreams: (upstreams) => this.#order(upstreams, signal),
-      sharedMaps: (asked, means) => this.#mapsOf(asked, means),
+      sharedMaps: (asked, means) => this.#mapsOf(asked, { ...means, store: this.store }),
       near: this.#near,
       tell: (event) => {
         this.#traffic?.take(event);
@@ -147,7 +159,7 @@ export class Workplace implements AsyncDisposable {
       held: this.#offer.held,
       importWith: this.#options.importWith,
       deltas: this.#options.deltas,
-    });
+    };
   }
 
   /** Finds the path of an output of a derivation, as {@link realisedPath} does. */

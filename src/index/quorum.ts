@@ -17,7 +17,12 @@ interface Vote {
 export interface BuildDifference {
   readonly path: StorePath;
   /** Each result, with the publishers that have it. At least two. */
-  readonly builds: readonly { readonly narHash: string; readonly publishers: readonly string[] }[];
+  readonly builds: readonly {
+    readonly narHash: string;
+    readonly publishers: readonly string[];
+    /** Absolute path of the uncompressed NAR, if it is kept for a comparison. */
+    readonly nar?: string;
+  }[];
 }
 
 /**

@@ -41,6 +41,8 @@ const PLACES = {
   traffic: 'left',
   /** The rate limits that each process uses now: rate-shares.ts. */
   rates: 'left',
+  /** NARs of paths that publishers have built differently: subscription/kept-builds.ts. */
+  different: 'left',
   /** Damaged files: quarantine.ts. */
   quarantine: 'read',
   /** Partial files of fetches, a folder per process: session.ts. */

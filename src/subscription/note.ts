@@ -35,6 +35,8 @@ export type Note =
   /** No cache has these `count` paths, the first of which are named. `isUsual`: such a source often lacks some. */
   | { readonly kind: 'left-out'; readonly paths: readonly string[]; readonly count: number; readonly isUsual: boolean };
 
+export type DifferencesNote = Extract<Note, { kind: 'different-builds' }>;
+
 /** Limit on left-out paths that a note names. */
 const NAMED_LEFT_OUT = 5;
 
@@ -42,7 +44,7 @@ const NAMED_LEFT_OUT = 5;
 const NAMED_DIFFERENCES = 20;
 
 /** Makes the note about paths that publishers have built with different results. None if there are no such paths. */
-export function differencesNote(differences: readonly BuildDifference[]): Note[] {
+export function differencesNote(differences: readonly BuildDifference[]): DifferencesNote[] {
   if (differences.length === 0) return [];
   const named = differences.slice(0, NAMED_DIFFERENCES);
   return [{ kind: 'different-builds', differences: named, count: differences.length }];

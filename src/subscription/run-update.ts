@@ -12,6 +12,7 @@ import type { TellHashing } from '../store/hashing.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
 import { listRooted, pruneRoots } from './gc-roots.ts';
+import { pruneBuilds } from './kept-builds.ts';
 import { generationsToKeep, mirrored } from './mirror.ts';
 import { publishedContents } from './published.ts';
 import type { KeptOfImported } from './kept-of-imported.ts';
@@ -105,6 +106,7 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   // The disk is full, or the night is over: collecting helps in both cases.
   const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOrTell(store, options);
   await unlinkOlder(store, options);
+  await pruneBuilds(store, await listStates(store), new Date());
   await collect(store, updated, options);
   if (ending !== undefined) throw ending;
   return { updated, failure };
@@ -131,6 +133,7 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
     upstreams,
     trustedPublicKeys,
     require: options.require,
+    keepDifferent: options.keepDifferent,
     publisherTimeoutMs,
     peerTimeoutMs,
     dryRun,

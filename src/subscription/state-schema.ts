@@ -26,7 +26,7 @@ const FAILURE: v.GenericSchema<unknown, Failure> = v.object(FAILURE_ENTRIES);
 
 const DIFFERENCE: v.GenericSchema<unknown, BuildDifference> = v.object({
   path: v.custom<StorePath>(isStorePath),
-  builds: v.array(v.object({ narHash: v.string(), publishers: v.array(v.string()) })),
+  builds: v.array(v.object({ narHash: v.string(), publishers: v.array(v.string()), nar: v.exactOptional(v.string()) })),
 });
 
 const NOTE: v.GenericSchema<unknown, Note | string> = v.union([

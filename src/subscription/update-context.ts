@@ -16,6 +16,8 @@ export interface UpdateContext {
   readonly publishers: readonly PublisherAddress[];
   /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
   readonly require?: number | undefined;
+  /** Limit on NARs that are kept of paths with different builds, in bytes. Default: none are kept. */
+  readonly keepDifferent?: number | undefined;
   readonly upstreams: readonly Upstream[];
   /** Keys that the user named, as text, for `nix copy`. */
   readonly trustedPublicKeys: readonly string[];

@@ -9,9 +9,10 @@ import { fetchSubscription, type FetchedSource } from './fetch-subscription.ts';
 import { addProfileGeneration } from '../nix/profile.ts';
 import { GenerationRoots } from './gc-roots.ts';
 import { lostPaths, summaryOf } from './lost.ts';
+import { keepBuilds } from './kept-builds.ts';
 import { keeperFor } from './room-keeper.ts';
 import { lackError, type Lack } from './missing.ts';
-import { differencesNote, type Note } from './note.ts';
+import { differencesNote, type DifferencesNote, type Note } from './note.ts';
 import { generationNumber, nextState, type Outcome } from './next-state.ts';
 import { isDamaged, MAX_MISSING, readState, writeState, type SubscriptionState } from './state.ts';
 import { sourceKey, type Subscription } from './subscription.ts';
@@ -116,7 +117,8 @@ export async function updateSubscription(subscription: Subscription, context: Up
   try {
     const fetched = await fetchSubscription(subscription, { parts, record, beforeImport }, tell, context);
     const differences = differencesNote(parts.flatMap((part) => part.differences));
-    outcome = { parts, ...fetched, notes: [...fetched.notes, ...differences] };
+    const notes = await Promise.all(differences.map((note) => withNars(note, tell, context)));
+    outcome = { parts, ...fetched, notes: [...fetched.notes, ...notes] };
     // If some could not be imported, their references were.
     if (number !== undefined && !signal.aborted) await kept?.keep(number, parts.flatMap(topsIn), signal);
     wantedPartials = partialsOf(parts);
@@ -142,6 +144,28 @@ export async function updateSubscription(subscription: Subscription, context: Up
   if (outcome.parts.length > 0 || !(await isDamaged(store, subscription.name))) await writeState(store, state);
   if (isNarswarmError(outcome.error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw outcome.error;
   return { subscription, state, ...summary };
+}
+
+/** Keeps the NARs of different builds, if that is asked for. */
+async function withNars(note: DifferencesNote, tell: Tell, context: UpdateContext): Promise<DifferencesNote> {
+  const { workplace, publishers, upstreams, publisherTimeoutMs, peerTimeoutMs, keepDifferent, dryRun } = context;
+  if (keepDifferent === undefined || keepDifferent === 0 || dryRun || context.signal.aborted) return note;
+  const sources = { publishers, upstreams, publisherTimeoutMs, peerTimeoutMs };
+  const differences = await keepBuilds(note.differences, {
+    store: workplace.store,
+    maxBytes: keepDifferent,
+    fetchBuild: (build, signal) => workplace.fetchBuild(build, sources, { tell: onlyWarnings(tell), signal }),
+    signal: context.signal,
+    onWarning: context.onWarning,
+  });
+  return { ...note, differences };
+}
+
+/** Passes on what goes wrong. The progress is that of the subscription. */
+function onlyWarnings(tell: Tell): Tell {
+  return (event) => {
+    if (event.type === 'warning') tell(event);
+  };
 }
 
 /** Judges a successful run by what the store holds now, as `status` and `verify` will. */

@@ -1,8 +1,10 @@
 /** Several publishers that must have built a path with the same result (`require`). */
 import assert from 'node:assert/strict';
-import { cp, readdir, readFile } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import type { BuildDifference } from '../../src/index/quorum.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, type Run, type RunningPublisher } from '../support/lab.ts';
 import { Machine } from '../support/update-lab.ts';
@@ -103,5 +105,68 @@ describe('publishers that must agree', { concurrency: 2 }, () => {
       env: { NARSWARM_CONFIG: machine.config },
     });
     assert.match(status.stdout, /-root was built differently by .* and .* \(sha256:.*\) and by .* \(sha256:/);
+  });
+
+  describe('that built differently', () => {
+    /** A builder with a key of its own, which nobody else trusts. */
+    let rebuilder: RunningPublisher;
+
+    before(async () => {
+      const cache = await WrittenCache.create(await lab.folder('rebuilt'), 'rebuilder-1');
+      const again = await cache.add('dep');
+      const { storePath } = (await cache.add('root', { references: [again.baseName], contents: 'as rebuilt' })).info;
+      rebuilder = await lab.publisher({ cacheDir: cache.dir, root: storePath, publicKey: cache.publicKey }, ALONE);
+    });
+
+    const keptIn = async (store: string): Promise<string[]> =>
+      readdir(join(store, 'narswarm/different')).catch(() => []);
+    const updated = async (...args: readonly string[]): Promise<{ machine: Machine; run: Run }> => {
+      const all = flags([first, second, rebuilder], [urls.honest]);
+      const machine = await Machine.of(lab, { desktop: { source: root.info.storePath } }, all);
+      return { machine, run: await machine.update(args) };
+    };
+
+    test('are compared by their NARs, which are kept apart', async () => {
+      const { machine, run } = await updated('--keep-different', '1MB');
+      assert.equal(run.status, 0, run.stdout + run.stderr);
+      assert.deepEqual(await heldRoot(machine.store), root.file);
+      const { differences } = (await machine.statusOf('desktop')) as unknown as { differences: BuildDifference[] };
+      const nars = differences.flatMap(({ builds }) => builds.map(({ nar = '' }) => nar));
+      assert.equal(nars.length, 2);
+      for (const [index, contents] of ['as built', 'as rebuilt'].entries())
+        assert.ok((await readFile(nars[index]!, 'latin1')).includes(contents));
+      assert.deepEqual((await readdir(join(machine.store, 'nar'))).length, 2); // root and dep
+      await assertSound(machine.store, honest.publicKey);
+
+      const shown = await lab.runPlain(['status', '--store', machine.store], {
+        env: { NARSWARM_CONFIG: machine.config },
+      });
+      const [, command = ''] = /^ {2}compare {3}(.+)$/m.exec(shown.stdout) ?? [];
+      const bin = await lab.folder('bin');
+      await writeFile(join(bin, 'diffoscope'), '#!/bin/sh\nexec diff "$@"\n', { mode: 0o755 });
+      const env = { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` };
+      const { stdout, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', env });
+      assert.match(stdout, /^< as built\n.*\n*---\n> as rebuilt/m, stderr);
+
+      const again = await machine.update(['--keep-different', '1MB']);
+      assert.equal(again.status, 0, again.stderr);
+      assert.deepEqual((await keptIn(machine.store)).length, 2);
+    });
+
+    test('are not kept unless that is asked for', async () => {
+      const { machine, run } = await updated();
+      assert.equal(run.status, 0, run.stderr);
+      assert.deepEqual(await keptIn(machine.store), []);
+    });
+
+    test('are kept up to the limit', async () => {
+      const { machine, run } = await updated(
+        '--keep-different',
+        `${Math.max(root.file.length, root.info.narSize) + 10}B`,
+      );
+      assert.equal(run.status, 0, run.stderr);
+      assert.equal((await keptIn(machine.store)).length, 1);
+      assert.match(run.stdout, /a build of \S+-root is not kept for a comparison: .* left of keep-different/);
+    });
   });
 });
