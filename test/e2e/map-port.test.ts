@@ -9,6 +9,9 @@ import { Lab, type CliEvent } from '../support/lab.ts';
 import { openLanLab } from '../support/lan-lab.ts';
 import { Lan, type Host } from '../support/namespaces.ts';
 
+/** What README opens: the router's answers have to come in by themselves. */
+const OPEN = { tcp: [16_277], udp: [16_277] };
+
 suite('map-port', { concurrency: 3 }, () => {
   let lab: Lab;
   let made: MadeClosure;
@@ -21,7 +24,7 @@ suite('map-port', { concurrency: 3 }, () => {
   /** A home with a router and a machine behind it. */
   const home = async (options: FakeGatewayOptions = {}) => {
     const lan = Lan.open();
-    const [router, host] = [lan.host('router'), lan.host('home')];
+    const [router, host] = [lan.host('router'), lan.host('home', { firewall: OPEN })];
     const gateway = await startGateway(router, options);
     host.routeVia(router);
     const store = await lab.folder('store');
@@ -137,5 +140,8 @@ suite('map-port', { concurrency: 3 }, () => {
     );
     assert.match(String(finding?.['wayOut']), /switch UPnP or NAT-PMP on in the router/);
     assert.equal((await daemon.stop()).status, 0);
+    const later = (await examine(place)).events.find(({ check }) => check === 'router');
+    assert.equal(later?.['verdict'], 'unsure');
+    assert.match(String(later?.['message']), /no daemon answers/);
   });
 });

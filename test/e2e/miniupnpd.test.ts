@@ -94,7 +94,7 @@ suite('miniupnpd', () => {
       await using lan = Lan.open();
       const [router, home, stranger] = [
         lan.host('router'),
-        lan.host('home'),
+        lan.host('home', { firewall: { tcp: [16_277] } }),
         lan.host('stranger', { addresses: 'none' }),
       ];
       router.ip(

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DaemonFacts } from '../../../src/daemon/facts.ts';
+import { unmapped, type MappingFailure } from '../../../src/discovery/gateway/mapping.ts';
 import { problemsOf } from '../../../src/daemon/web/health.ts';
 import { newView, viewInUse } from '../../cli/status-page/view-fixture.ts';
 
@@ -28,6 +29,17 @@ test('a DHT is a problem if it is used, and nobody answered for ten minutes', ()
   assert.deepEqual(kinds({ dht: { port: 1, nodes: 1 } }), []);
   assert.deepEqual(kinds({ dht: { port: 1, nodes: 0 } }), ['dht-silent']);
   assert.deepEqual(kinds({ dht: { port: 1, nodes: 0 }, startedAt: '2026-11-30T11:51:00Z' }), []);
+});
+
+test('a mapping of ports is a problem if it was asked for and has failed for ten minutes', () => {
+  const mapping = (failure: MappingFailure | null): Partial<DaemonFacts> => ({
+    portMapping: { ...unmapped(failure, '192.168.1.1'), ports: [] },
+  });
+  assert.deepEqual(kinds({ portMapping: null }), []);
+  for (const nothing of [null, 'scope', 'public-address'] as const) assert.deepEqual(kinds(mapping(nothing)), []);
+  for (const bad of ['no-answer', 'refused', 'nested-nat'] as const)
+    assert.deepEqual(kinds(mapping(bad)), ['port-not-mapped']);
+  assert.deepEqual(kinds({ ...mapping('no-answer'), startedAt: '2026-11-30T11:51:00Z' }), []);
 });
 
 test('a subscription is a problem if it is incomplete or out of date, and not before its first update', () => {
