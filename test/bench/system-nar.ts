@@ -21,14 +21,19 @@ interface Content {
   readonly data: Buffer;
 }
 
-/** Lists the files once. @returns a maker of NARs: the same seed gives the same, as long as the files stay as they are */
-export async function systemNars(): Promise<NarMaker> {
+/**
+ * Lists the files once.
+ *
+ * @param options of xz. Default: those of Nix's build servers
+ * @returns a maker of NARs: the same seed gives the same, as long as the files stay as they are
+ */
+export async function systemNars(options: readonly string[] = OPTIONS): Promise<NarMaker> {
   const found = await Promise.all(FOLDERS.map((dir) => readdir(dir, { recursive: true, withFileTypes: true })));
   const paths = found
     .flat()
     .flatMap((entry) => (entry.isFile() ? [join(entry.parentPath, entry.name)] : []))
     .toSorted();
-  return async (seed, fileBytes) => compressedNar(formatNar(await choose(paths, seed, fileBytes * RATIO)), OPTIONS);
+  return async (seed, fileBytes) => compressedNar(formatNar(await choose(paths, seed, fileBytes * RATIO)), options);
 }
 
 /** Draws files with about `wantedBytes` in all. */

@@ -53,7 +53,7 @@ export function atMost(text: string, limit: number, got: number): Target {
   return target(text, `<= ${limit}`, got, got <= limit);
 }
 
-function atLeast(text: string, limit: number, got: number): Target {
+export function atLeast(text: string, limit: number, got: number): Target {
   return target(text, `>= ${limit}`, got, got >= limit);
 }
 
