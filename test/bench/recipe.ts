@@ -32,8 +32,11 @@ time until it is offered no longer. Needs root, Nix, nginx and curl. Runs in a n
   --keep           leave the generated files where they are
 `;
 
-/** The part of the closure that may stay in the file store, the rate for neighbours, and the time after a collection. */
-const WANTED = { keptPart: 0.03, mbPerS: 300, goneMs: 1000 };
+/**
+ * The part of the closure that may stay in the file store, what one processor of the daemon gives to neighbours, who have
+ * processors of their own, and the time after a collection.
+ */
+const WANTED = { keptPart: 0.03, mbPerCpuS: 300, goneMs: 1000 };
 /** The contents decide nothing here but how many files there are, so xz need not take minutes. */
 const FAST_XZ = ['-0', '--threads=1'];
 /** Sizes of the xz files that are on the disk at most: cache, Nix store, and what the clients fetch. */
@@ -259,7 +262,13 @@ async function main(signal: AbortSignal): Promise<void> {
   }
   const targets: Target[] = [
     atMost('% of the closure in the file store', 100 * WANTED.keptPart, 100 * keptPart),
-    ...[members, http].map((name) => atLeast(`MB/s of ${name}`, WANTED.mbPerS, medianOf(rates[name] ?? []).mbPerS)),
+    ...[members, http].map((name) =>
+      atLeast(
+        `MB for a CPU second of the daemon, ${name}`,
+        WANTED.mbPerCpuS,
+        medianOf(rates[name] ?? []).mbPerCpuS ?? NaN,
+      ),
+    ),
     atMost('ms for which a collected path is offered', WANTED.goneMs, goneMs),
   ];
   console.log(`\n${formatTargets(targets)}`);
