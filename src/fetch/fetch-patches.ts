@@ -1,22 +1,17 @@
-import { rename, rm } from 'node:fs/promises';
 import PQueue from 'p-queue';
 import { applyPatch } from '../delta/apply.ts';
 import { PatchList, patchUrl } from '../store/patch-list.ts';
 import { PATCH_EXTENSION } from '../delta/record.ts';
-import { storeError } from '../disk/store-error.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { failureOf } from '../failure.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { FileStore } from '../store/file-store.ts';
-import { writeNar, type NarFormat } from '../store/write-nar.ts';
-import { extensionOf, narTorrent, type NarTorrent } from '../torrent/canonical.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
 import type { NarJob } from './job.ts';
+import { writeMadeNar, type MadeNar } from './made-nar.ts';
 import type { PlannedPatch } from './patch-choice.ts';
 import type { SchedulerOptions } from './scheduler-options.ts';
 import { Scheduler } from './scheduler.ts';
 
-/** How NARs that came as a patch are kept. The lowest level is three times as fast as the usual one. */
-const FORMAT: NarFormat = { compression: 'zstd', level: 1 };
 /** Time without a byte of any patch after which the NARs are fetched whole, if a cache can give these. */
 const STANDSTILL_MS = 5_000;
 /** The same if only peers can: these may be about to appear. */
@@ -110,24 +105,18 @@ function patchJobOf(job: NarJob, { delta: { torrent } }: PlannedPatch): NarJob {
 async function makeNar(
   { info }: NarJob,
   { delta, base }: PlannedPatch,
-  { store, session, list, signal }: FetchPatchesContext & { readonly list: PatchList },
-): Promise<{ readonly info: NarInfo; readonly torrent: NarTorrent }> {
+  context: FetchPatchesContext & { readonly list: PatchList },
+): Promise<MadeNar> {
+  const { list, signal } = context;
   const { narHash, narSize, storePath } = info;
-  const path = session.path(`${narHash}.patched`);
-  try {
-    const nar = applyPatch(list.pathOf(delta), base.open(signal), { narSize, signal });
-    const written = await writeNar(nar, path, { format: FORMAT, narSize, signal, onBytes: () => undefined });
-    if (written.narHash !== narHash) throw wrongContents(info);
-    const torrent = narTorrent({ ...written, extension: extensionOf(FORMAT.compression) });
-    const { fileHash, sizeBytes: fileSize } = torrent;
-    const url = FileStore.narUrl(fileHash, extensionOf(FORMAT.compression));
-    const place = store.narPath({ url, storePath });
-    await rename(path, place).catch((error: unknown) => Promise.reject(storeError(error, place)));
-    await list.add({ ...delta, storePath, narHash });
-    return { info: { ...info, url, compression: FORMAT.compression, fileHash, fileSize }, torrent };
-  } finally {
-    await rm(path, { force: true });
-  }
+  const made = await writeMadeNar(
+    applyPatch(list.pathOf(delta), base.open(signal), { narSize, signal }),
+    info,
+    context,
+  );
+  if (made === undefined) throw wrongContents(info);
+  await list.add({ ...delta, storePath, narHash });
+  return made;
 }
 
 function wrongContents({ storePath }: NarInfo): NarswarmError {

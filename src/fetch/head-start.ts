@@ -8,6 +8,7 @@ import { claimClosure } from './claim-closure.ts';
 import { newJob, type NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 import type { Planned } from './planning.ts';
+import type { ReleasedNars } from './released-nars.ts';
 import { Scheduler } from './scheduler.ts';
 import type { SchedulerOptions } from './scheduler-options.ts';
 import type { Target } from './target.ts';
@@ -47,6 +48,8 @@ export interface HeadStartOptions extends Omit<SchedulerOptions, 'upstreams' | '
   readonly mayPatch?: ((info: NarInfo) => boolean) | undefined;
   /** Limit on the bytes of NARs that are begun. Default: unlimited. */
   readonly maxBytes?: number | undefined;
+  /** NARs that the plan takes from the Nix store of this machine. Default: none. */
+  readonly released?: Pick<ReleasedNars, 'has'> | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -209,6 +212,7 @@ export class HeadStart implements AsyncDisposable {
     const needed = [...files.values()].filter(({ info }) => lacking?.has(info.storePath) !== false);
     await claimClosure(new Map(needed.map(({ info }) => [storeHashOf(info.storePath), info])), this.#options);
     return needed.filter(({ info, fileHash, extension }) => {
+      if (this.#options.released?.has(info.storePath) === true) return false;
       const local = { url: FileStore.narUrl(fileHash, extension), storePath: info.storePath };
       return store.statNarNow(local) === undefined; // the plan finds out whether it is right
     });

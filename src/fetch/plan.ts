@@ -1,5 +1,5 @@
 import type { Upstream } from '../http/upstream.ts';
-import type { FileHash } from '../nix/brands.ts';
+import type { FileHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { Claimed } from '../store/claims.ts';
@@ -143,6 +143,20 @@ export async function attachTorrents(
 export function withPatches(plan: Plan, patches: Plan['patches']): Plan {
   const savedBytes = Array.from(patches, ([job, { delta }]) => job.sizeBytes - delta.torrent.sizeBytes);
   return { ...plan, patches, jobBytes: savedBytes.reduce((sum, bytes) => sum - bytes, plan.jobBytes) };
+}
+
+/** Counts the NARs of some paths as held, with the sizes of the files that narinfos name. */
+export function asHeld(plan: Plan, paths: ReadonlySet<StorePath>): Plan {
+  const held = plan.jobs.filter(({ info }) => paths.has(info.storePath));
+  const jobs = plan.jobs.filter(({ info }) => !paths.has(info.storePath));
+  const storeBytes = plan.storeBytes + bytesOf(held);
+  return {
+    ...plan,
+    jobs,
+    inStore: [...plan.inStore, ...held.map(({ info }) => info)],
+    jobBytes: bytesOf(jobs),
+    storeBytes,
+  };
 }
 
 /** Reads files. @returns the NARs whose file has the right SHA-256, each with its torrent */

@@ -17,7 +17,8 @@ import type { NarJob } from './job.ts';
 import { lostOf } from './lost-nars.ts';
 import type { BasePlaces } from './bases.ts';
 import { choosePatches } from './patch-choice.ts';
-import { attachTorrents, planFetch, withPatches, type Plan } from './plan.ts';
+import { asHeld, attachTorrents, planFetch, withPatches, type Plan } from './plan.ts';
+import type { ReleasedNars } from './released-nars.ts';
 import type { Target } from './target.ts';
 
 /** The inputs of a plan. */
@@ -37,6 +38,8 @@ export interface PlanningMeans {
 export interface PlanningOptions {
   /** True to plan without claims. */
   readonly dryRun: boolean;
+  /** NARs that are written again before they are planned. A dry run counts them as held. Default: none. */
+  readonly released?: ReleasedNars | undefined;
   /** True to plan NARs again that the store has lost, even if the target has them. */
   readonly mendsLost: boolean;
   /** True if NARs can come from other sources than peers: then the wait for publishers is short. */
@@ -73,7 +76,7 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
   const lacking = needed && new Set<string>([...needed, ...lost]);
   const cacheOf = (info: NarInfo): Upstream | undefined => candidates.cacheOf(info);
   const { headStart } = options;
-  const whole = await planFetch(claimed, {
+  const all = await planFetch(claimed, {
     store,
     catalogue,
     needed: lacking,
@@ -81,6 +84,8 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
     begun: headStart?.jobs,
     signal,
   });
+  const rewritten = options.dryRun ? ((await options.released?.needed(closure, { store, target })) ?? []) : [];
+  const whole = asHeld(all, new Set(rewritten.map(({ storePath }) => storePath)));
   const mayBeLate = options.hasUpstream && !options.dryRun;
   const rest = whole.jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
   const torrentsLate = (await attachInTime(rest, maps, { mayBeLate, signal })) ?? headStart?.torrentsLate;

@@ -92,6 +92,11 @@ export interface PrefetchOptions {
   readonly holdAll?: boolean;
   /** Names the paths whose NARs the store must hold. Only with `holdAll`. Default: all. */
   readonly wantedOf?: ((paths: readonly StorePath[]) => Promise<ReadonlySet<StorePath>>) | undefined;
+  /**
+   * True to write NARs again that the file store has let go of, from the Nix store of this machine, instead of fetching
+   * them. Their files are then others than those that a hash map names. Default: only for an import into another store.
+   */
+  readonly writesReleased?: boolean;
   /** True to accept a narinfo of the file store that no trusted key has signed, if no other source has a better one. */
   readonly trustsStore?: boolean;
   /**

@@ -23,6 +23,7 @@ import type { Plan } from './plan.ts';
 import { attachInTime, makePlan, type Planned, type PlanningMeans } from './planning.ts';
 import type { PrefetchContext, PrefetchOptions } from './prefetch-options.ts';
 import type { PrefetchResult } from './prefetch-result.ts';
+import { ReleasedNars } from './released-nars.ts';
 import { RealisationSearch } from './realisation-search.ts';
 import { readRoots, resolveRoots } from './roots.ts';
 import { fetchInSteps } from './stepped-fetch.ts';
@@ -49,7 +50,9 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   });
 
   tell({ type: 'walking' });
-  const headStart = headStartOf(options, context, sources);
+  const writesReleased = options.writesReleased ?? (options.copy && options.to !== undefined);
+  const released = writesReleased ? await ReleasedNars.open(store) : undefined;
+  const headStart = headStartOf(options, context, sources, released);
   if (headStart !== undefined) stack.use(headStart);
   const walked = await walk(roots, sources, {
     onlyRoots,
@@ -73,8 +76,10 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const bases = takesPatches(options, context) ? { store, target: sources.target } : undefined;
   const planning: PlanningMeans = { store, session: context.session, target, bases, maps, candidates, tell, signal };
   const hasUpstream = sources.caches.length > 0;
+  if (!dryRun) gathered.take((await released?.write(gathered.closure, planning)) ?? new Map(), new Map());
   const planned = await makePlan(gathered.closure, planning, {
     dryRun,
+    released,
     mendsLost: keepGoing,
     hasUpstream,
     headStart,
@@ -177,7 +182,12 @@ function onNarInfoOf(headStart: HeadStart | undefined, keepGoing: boolean): Walk
  * fetched, if somebody looks at the plan, or if each question to the target takes long. A whole hash map is walked without
  * round trips.
  */
-function headStartOf(options: PrefetchOptions, context: PrefetchContext, sources: FetchSources): HeadStart | undefined {
+function headStartOf(
+  options: PrefetchOptions,
+  context: PrefetchContext,
+  sources: FetchSources,
+  released: ReleasedNars | undefined,
+): HeadStart | undefined {
   const { dryRun, onlyRoots, wholeMaps, room, wantedOf, onPlanned, peerTimeoutMs, earlyBytes } = options;
   const { store, session, network, http, limit, held, tell, signal } = context;
   const { target, upstreams, maps } = sources;
@@ -187,7 +197,21 @@ function headStartOf(options: PrefetchOptions, context: PrefetchContext, sources
   const caches = (): readonly Upstream[] => sources.caches;
   const attach: HeadStartOptions['attach'] = (jobs) => attachInTime(jobs, maps, { mayBeLate: true, signal });
   const mayPatch = takesPatches(options, context) ? (info: NarInfo): boolean => maps.mayPatch(info) : undefined;
-  const means = { store, session, network, http, limit, held, target, caches, attach, mayPatch, tell, signal };
+  const means = {
+    store,
+    session,
+    network,
+    http,
+    limit,
+    held,
+    target,
+    caches,
+    attach,
+    mayPatch,
+    released,
+    tell,
+    signal,
+  };
   return new HeadStart({ ...means, standstillMs: peerTimeoutMs, maxBytes: earlyBytes });
 }
 

@@ -124,6 +124,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
       keepGoing: true,
       copy: false,
       holdAll: true,
+      writesReleased: true,
       trustsStore: true,
       looksInto: 'all',
       wantedOf: async (paths) => new Set(paths.filter((path) => !left.has(path))),

@@ -1,7 +1,7 @@
 /** NARs that a machine has let go of, since its Nix store has their paths: neighbours get them from there. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmod, readdir, rename, utimes, writeFile } from 'node:fs/promises';
+import { chmod, readdir, rename, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -116,6 +116,47 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     const cache = stack.use(await startCacheOn(lan.host('cache'), made.cacheDir));
     const client = await clientOf(lan, cache.url);
     assertBytes(await client.fetch(), { peers: 0, upstream: total });
+  });
+
+  test('they are packed without any source', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const { user } = await holder(lan.host('holder'));
+    const alone = ['--store', user.store, '--no-lan', '--no-dht', '--no-upstream'];
+    const disk = join(await lab.folder('disk'), 'packed');
+    const dry = await user.run('pack', made.root, disk, '--dry-run', ...alone);
+    assert.equal(dry.status, 0, dry.stderr);
+    const packed = await user.run('pack', made.root, disk, ...alone);
+    assert.equal(packed.status, 0, packed.stderr);
+    const target = `local?root=${await lab.folder('target')}`;
+    const keys = ['--option', 'trusted-public-keys', made.publicKey, '--option', 'substituters', ''];
+    const copy = ['copy', '--extra-experimental-features', 'nix-command', ...keys, '--from', `file://${disk}`];
+    const { status, stderr } = spawnSync('nix', [...copy, '--to', target, made.root], {
+      encoding: 'utf8',
+      env: lab.env,
+    });
+    assert.equal(status, 0, stderr);
+    await assertSound(user.store, made.publicKey);
+  });
+
+  test('they are imported into another store; what has changed in the Nix store comes from a cache', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const { user, root } = await holder(lan.host('holder'));
+    const infos = [...(await readNarInfos(made.cacheDir)).values()];
+    const changed = infos.find(({ narSize }) => narSize > 600_000 && narSize < 700_000);
+    assert.ok(changed?.fileSize !== undefined);
+    const path = join(root, changed.storePath.slice('/nix/store/'.length));
+    await chmod(path, 0o644);
+    await writeFile(path, Buffer.alloc((await stat(path)).size, 'x'));
+    await utimes(path, 1, 1);
+    const other = `local?root=${await lab.folder('other')}`;
+    const from = ['--from', `file://${made.cacheDir}`, '--no-lan', '--no-dht'];
+    const imported = await user.run('fetch', made.root, '--to', other, '--store', user.store, ...from);
+    assert.equal(imported.status, 0, imported.stderr);
+    assertBytes(imported, { peers: 0, upstream: changed.fileSize });
+    assert.equal(requisites(other, made.root).length, infos.length);
+    await assertSound(user.store, made.publicKey);
   });
 
   test('an update lets go of what it has imported, the next one fetches nothing, and Nix gets it from the daemon', async () => {

@@ -5,6 +5,8 @@ import type { MappedFile, NarMap } from './nar-map.ts';
 
 /** Files that are read at the same time for one range. */
 const AT_ONCE = 8;
+/** Bytes that are read at a time if the whole NAR is read. */
+const READ_BYTES = 1024 * 1024;
 
 /**
  * Reads any range of a NAR from the path in the Nix store that it would be dumped from. A file that was changed or
@@ -40,6 +42,16 @@ export class TreeReader {
       for (const read of rest) await read();
     };
     await Promise.all(Array.from({ length: Math.min(AT_ONCE, reads.length) }, lane));
+  }
+
+  /** Yields the whole NAR, each part in a buffer of its own. @throws as {@link read} */
+  async *all(): AsyncGenerator<Buffer, void> {
+    const { narSize } = this.map;
+    for (let at = 0; at < narSize; at += READ_BYTES) {
+      const part = Buffer.allocUnsafe(Math.min(READ_BYTES, narSize - at));
+      await this.read(part, at);
+      yield part;
+    }
   }
 
   /** Opens and closes synchronously, since the system does that from memory. Reads in another thread. */
