@@ -46,10 +46,9 @@ export interface KeepBuildsContext {
 
 /**
  * Fetches and keeps the NARs of different builds, each checked by the NarHash that its publishers signed. A build that
- * cannot be kept is a warning.
+ * cannot be kept is a warning: the update is none the worse. An interruption ends it, without an error.
  *
  * @returns the differences, with the files of the builds that are kept
- * @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
 export async function keepBuilds(
   differences: readonly BuildDifference[],
@@ -58,11 +57,12 @@ export async function keepBuilds(
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(PATIENCE_MS)]);
   const kept: BuildDifference[] = [];
   for (const difference of differences) {
+    if (signal.aborted) return [...kept, ...differences.slice(kept.length)];
     const builds: BuildDifference['builds'][number][] = [];
     for (const build of difference.builds) {
       const nar = await keepBuild(difference.path, build.narHash, { ...context, signal }).catch((error: unknown) => {
-        context.signal.throwIfAborted();
-        if (isNarswarmError(error, 'STORE_FULL', 'STORE_UNWRITABLE')) throw error;
+        if (context.signal.aborted) return;
+        if (!isNarswarmError(error) && !signal.aborted) throw error;
         context.onWarning({ kind: 'failed', error: notKept(difference.path, error) });
       });
       builds.push(nar === undefined ? build : { ...build, nar });

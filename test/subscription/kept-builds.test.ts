@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { NarswarmError } from '../../src/errors.ts';
 import type { FetchedBuild } from '../../src/fetch/fetch-build.ts';
 import type { BuildDifference } from '../../src/index/quorum.ts';
 import { narHashOf } from '../../src/nix/hash.ts';
@@ -19,11 +20,17 @@ const differenceOf = (...nars: readonly string[]): BuildDifference => ({
 });
 
 /** Keeps builds whose NARs come with these contents. */
-async function keep(stateDir: string, difference: BuildDifference, sent: readonly string[]) {
+async function keep(
+  stateDir: string,
+  difference: BuildDifference,
+  sent: readonly (string | Error)[],
+  signal = new AbortController().signal,
+) {
   const warnings: unknown[] = [];
   const left = [...sent];
   const fetchBuild: KeepBuildsContext['fetchBuild'] = async ({ path, dir }): Promise<FetchedBuild> => {
     const text = left.shift() ?? '';
+    if (text instanceof Error) throw text;
     await mkdir(dir);
     await writeFile(join(dir, 'file'), text);
     return { path, file: join(dir, 'file'), compression: 'none', narSize: text.length };
@@ -32,7 +39,7 @@ async function keep(stateDir: string, difference: BuildDifference, sent: readonl
     store: { stateDir },
     maxBytes: 1e6,
     fetchBuild,
-    signal: new AbortController().signal,
+    signal,
     onWarning: (warning) => warnings.push(warning),
   });
   return { nars: (kept?.builds ?? []).map(({ nar }) => nar), warnings };
@@ -45,6 +52,18 @@ test('a NAR is kept only if it has the NarHash of its publishers', async (t) => 
   assert.equal(warnings.length, 1);
   assert.equal(await readFile(nars[0] ?? '', 'utf8'), 'one');
   assert.deepEqual((await readdir(join(dir, 'different'))).length, 1);
+});
+
+test('neither a full disk nor an interruption is an error of the update', async (t) => {
+  const dir = await tempDir(t);
+  const full = await keep(dir, differenceOf('one', 'other'), [new NarswarmError('STORE_FULL', 'full'), 'other']);
+  assert.deepEqual(
+    full.nars.map((nar) => nar !== undefined),
+    [false, true],
+  );
+  assert.equal(full.warnings.length, 1);
+  const stopped = await keep(dir, differenceOf('one', 'other'), [], AbortSignal.abort());
+  assert.deepEqual([stopped.nars, stopped.warnings], [[undefined, undefined], []]);
 });
 
 test('what no state names is removed after a week; what one names stays', async (t) => {
