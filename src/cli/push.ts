@@ -137,6 +137,11 @@ function tellEvent(output: Output, event: PushEvent, dryRun: boolean): void {
       if (output.json) output.result('progress', { host: event.host, ...progress });
       return;
     }
+    case 'same': {
+      const { host, sameAs } = event;
+      output.warn(`${host} and ${sameAs} are one host: it gets everything once`, { host, sameAs });
+      return;
+    }
     case 'warning':
       output.warn(`${event.host}: ${event.text}`, { host: event.host });
       return;
@@ -165,12 +170,13 @@ function tellResults(
   { dryRun, durationMs }: { readonly dryRun: boolean; readonly durationMs: number },
 ): void {
   const failed = results.flatMap(({ host, failure }) => (failure === undefined ? [] : [{ host, failure }]));
-  const complete = results.length - failed.length;
+  const hosts = results.filter(({ sameAs }) => sameAs === undefined).length;
+  const complete = hosts - failed.length;
   if (!dryRun)
     output.result(
       'pushed',
-      { hosts: results.length, complete, durationMs: Math.round(durationMs) },
-      `pushed  ${complete} of ${formatCount(results.length, 'host')} complete in ${formatDuration(durationMs)}`,
+      { hosts, complete, durationMs: Math.round(durationMs) },
+      `pushed  ${complete} of ${formatCount(hosts, 'host')} complete in ${formatDuration(durationMs)}`,
     );
   const [first] = failed;
   if (first === undefined) return;

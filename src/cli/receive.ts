@@ -45,6 +45,7 @@ export function receiveCommand(): Command {
         output: process.stdout,
         version: VERSION,
         storeDir: join(pushDir(), 'incoming'),
+        endedDir: join(pushDir(), 'ended'),
         to: options.to,
         importWith: options.importWith,
         network: { listen: options.listen, ports: options.port === undefined ? RUN_PORTS.peers : [options.port] },

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 
 /**
  * Makes a unique name for a folder or file of this process: `<machine>-<boot>-<pid namespace>-<pid>-<start time>` and
  * random digits, since a process may want several. A later process with the same pid gets another name.
  */
 export async function ownName(): Promise<string> {
-  return `${await machine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}-${randomBytes(6).toString('hex')}`;
+  return `${await runningMachine()}-${process.pid}-${(await startTimeOf(process.pid)) ?? '0'}-${randomBytes(6).toString('hex')}`;
 }
 
 /**
@@ -15,13 +16,19 @@ export async function ownName(): Promise<string> {
  */
 export async function stateOfOwner(name: string): Promise<'alive' | 'gone' | 'unknown'> {
   const [id, boot, namespace, pid, start] = name.split('-');
-  const [ownId, ownBoot, ownNamespace] = (await machine()).split('-');
+  const [ownId, ownBoot, ownNamespace] = (await runningMachine()).split('-');
   if (id === undefined || boot === undefined || namespace === undefined || pid === undefined || start === undefined)
     return 'unknown';
   if (id !== ownId) return 'unknown'; // two machines may share a store over the network
   if (boot !== ownBoot) return 'gone';
   if (namespace !== ownNamespace) return 'unknown';
   return (await startTimeOf(Number(pid))) === start ? 'alive' : 'gone';
+}
+
+/** Removes what ended processes have left in a folder, by names of {@link ownName}. */
+export async function removeLeft(dir: string): Promise<void> {
+  for (const name of await readdir(dir).catch(() => []))
+    if ((await stateOfOwner(name)) === 'gone') await rm(join(dir, name), { recursive: true, force: true });
 }
 
 /** Returns a name for files that a running process leaves to the next one: its owner counts as gone. */
@@ -35,7 +42,8 @@ export function pidOfOwner(name: string): string {
   return name.split('-')[3] ?? '?';
 }
 
-async function machine(): Promise<string> {
+/** Names this machine, as long as it runs, and the container that this process is in: `<machine>-<boot>-<pid namespace>`. */
+export async function runningMachine(): Promise<string> {
   const id = await readFile('/etc/machine-id', 'utf8').catch(() => 'unknown');
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown');
   const namespace = await readlink('/proc/self/ns/pid').catch(() => '');

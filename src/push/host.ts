@@ -35,21 +35,29 @@ export class PushHost {
   readonly name: string;
   readonly #options: HostOptions;
   readonly #ssh: ReturnType<typeof startSsh>;
+  readonly #hello = Promise.withResolvers<string | undefined>();
   readonly #ready = Promise.withResolvers<Endpoint | undefined>();
   readonly #done = Promise.withResolvers<Done>();
+  readonly #gone = Promise.withResolvers<void>();
   readonly #questions: PromiseWithResolvers<readonly StorePath[]>[] = [];
   readonly #words: string[] = [];
   #tunnelPort = 0;
+  #isReached = false;
   #hasBegun = false;
 
   constructor(options: HostOptions) {
     this.name = options.name;
     this.#options = options;
-    for (const { promise } of [this.#ready, this.#done]) promise.catch(() => undefined); // whoever waits sees it
+    for (const { promise } of [this.#hello, this.#ready, this.#done]) promise.catch(() => undefined); // whoever waits sees it
     this.#ssh = startSsh(options);
     this.#ssh.stdin.on('error', () => undefined); // the end of ssh is reported
     void this.#listen();
     void this.#hear();
+  }
+
+  /** Settles once the host has answered: the name of its machine, if it has one. @throws HOST_FAILED */
+  get hello(): Promise<string | undefined> {
+    return this.#hello.promise;
   }
 
   /** Settles once the host listens for peers: where others reach it, if that is known. @throws HOST_FAILED */
@@ -60,6 +68,13 @@ export class PushHost {
   /** Settles once everything is imported there. @throws HOST_FAILED */
   get done(): Promise<Done> {
     return this.#done.promise;
+  }
+
+  /** Makes the host take part in the push. Call it once, after its {@link hello}. */
+  begin(): void {
+    this.#hasBegun = true;
+    this.say(this.#options.begin);
+    if (this.#tunnelPort > 0) this.say({ type: 'tunnel', port: this.#tunnelPort });
   }
 
   /** Returns those of these paths that the host lacks. @throws HOST_FAILED */
@@ -74,13 +89,15 @@ export class PushHost {
     if (this.#ssh.stdin.writable) this.#ssh.stdin.write(formatMessage(message));
   }
 
-  /** Ends the conversation, and waits for the end of ssh. The host ends, too. One that is not reached is not waited for. */
+  /** Ends the conversation, and ssh once the host has let go of its file store. A host that is not reached is not waited for. */
   async end(): Promise<void> {
     this.#ssh.stdin.end();
-    if (!this.#hasBegun) this.#ssh.kill();
+    if (!this.#isReached) this.#ssh.kill();
     const timer = setTimeout(() => this.#ssh.kill(), END_MS);
-    await this.#ssh;
+    await Promise.race([this.#gone.promise, this.#ssh]);
     clearTimeout(timer);
+    this.#ssh.kill(); // the end of the host's process takes a while
+    await this.#ssh;
   }
 
   /** Takes what the host says, until it ends. */
@@ -104,6 +121,7 @@ export class PushHost {
             'HOST_FAILED',
             this.#words.at(-1) ?? originalMessage ?? `ssh ended with status ${exitCode}`,
           );
+    this.#hello.reject(failure);
     this.#ready.reject(failure);
     this.#done.reject(failure);
   }
@@ -130,7 +148,7 @@ export class PushHost {
   }
 
   #take(message: Exclude<FromHost, { type: 'failed' }>): void {
-    const { program, begin, onProgress, onWarning } = this.#options;
+    const { program, onProgress, onWarning } = this.#options;
     if (message.type === 'send-program') void this.#sendProgram(program);
     else if (message.type === 'no-node') throw withoutNode(message.node, this.#words.at(-1));
     else if (message.type === 'hello') {
@@ -139,15 +157,15 @@ export class PushHost {
           'HOST_FAILED',
           `its narswarm ${message.version} is another build: install the same one`,
         );
-      this.say(begin);
-      this.#hasBegun = true;
-      if (this.#tunnelPort > 0) this.say({ type: 'tunnel', port: this.#tunnelPort });
+      this.#isReached = true;
+      this.#hello.resolve(message.machine);
     } else if (message.type === 'ready') {
       const { address: host, port } = message;
       this.#ready.resolve(isIP(host) === 0 || port === 0 ? undefined : { host, port });
     } else if (message.type === 'lacking') this.#questions.shift()?.resolve(message.paths.map(parseStorePath));
     else if (message.type === 'progress') onProgress(message);
     else if (message.type === 'warning') onWarning(message.text);
+    else if (message.type === 'gone') this.#gone.resolve();
     else this.#done.resolve(message);
   }
 }

@@ -5,7 +5,7 @@
 import * as v from 'valibot';
 import { NarswarmError } from '../errors.ts';
 
-export const PROTOCOL = 1;
+export const PROTOCOL = 2;
 
 /** Limit on a line from a host, in characters: the paths that it lacks, at most. */
 export const MAX_LINE = 64 * 1024 * 1024;
@@ -44,7 +44,13 @@ export type ToHost = v.InferOutput<typeof ToHost>;
 
 /** What a host tells a push. */
 const FromHost = v.variant('type', [
-  v.object({ type: v.literal('hello'), protocol: v.number(), version: v.string() }),
+  v.object({
+    type: v.literal('hello'),
+    protocol: v.number(),
+    version: v.string(),
+    /** The same for all names of one host, and for no two hosts that run. Not in protocol 1. */
+    machine: v.optional(v.string()),
+  }),
   /** The remote shell has no narswarm of this version, and waits for the program. */
   v.object({ type: v.literal('send-program') }),
   /** There is neither narswarm of this version nor a Node that could run it. `node`: the version that is there, or nothing. */
@@ -72,6 +78,8 @@ const FromHost = v.variant('type', [
     durationMs: v.number(),
   }),
   v.object({ type: v.literal('failed'), code: v.string(), message: v.string() }),
+  /** The last message of a host that was not interrupted: nothing that another push could meet is left. */
+  v.object({ type: v.literal('gone') }),
 ]);
 export type FromHost = v.InferOutput<typeof FromHost>;
 

@@ -1,9 +1,9 @@
 import { generateKeyPairSync, createPublicKey, randomBytes } from 'node:crypto';
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RateLimits } from '../bytes/rate-limits.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
-import { ownName, stateOfOwner } from '../disk/owner.ts';
+import { ownName, removeLeft } from '../disk/owner.ts';
 import { toRecord } from '../index/record.ts';
 import type { InfoHash, StorePath } from '../nix/brands.ts';
 import { formatNarInfo } from '../nix/narinfo.ts';
@@ -61,8 +61,7 @@ export class Outgoing implements AsyncDisposable {
   static async open(options: OutgoingOptions): Promise<Outgoing> {
     const { dir, network, limits, onWarning } = options;
     await using stack = new AsyncDisposableStack();
-    for (const name of await readdir(dir).catch(() => []))
-      if ((await stateOfOwner(name)) === 'gone') await rm(join(dir, name), { recursive: true, force: true });
+    await removeLeft(dir);
     const storeDir = join(dir, await ownName());
     stack.defer(() => rm(storeDir, { recursive: true, force: true }));
     const store = await FileStore.open(storeDir, { create: true });

@@ -35,6 +35,8 @@ export interface PushOptions extends Omit<OutgoingOptions, 'onWarning'> {
 }
 
 export type PushEvent =
+  /** Two names lead to one host, which gets everything once, by the other name. */
+  | { readonly type: 'same'; readonly host: string; readonly sameAs: string }
   /** A host has said what it lacks; bytes are those of the NARs before compression. */
   | { readonly type: 'lacking'; readonly host: string; readonly paths: number; readonly narBytes: number }
   | { readonly type: 'progress'; readonly host: string; readonly progress: Extract<FromHost, { type: 'progress' }> }
@@ -46,6 +48,8 @@ export type PushEvent =
 /** The result for one host. */
 export interface HostResult {
   readonly host: string;
+  /** Another name of the same host, which has the result. */
+  readonly sameAs?: string;
   readonly done?: Done;
   readonly failure?: NarswarmError;
 }
@@ -82,6 +86,9 @@ class Push implements AsyncDisposable {
   /** Paths that some host lacks. */
   readonly #wanted = new Set<StorePath>();
   readonly #hosts: PushHost[] = [];
+  /** The first name of each machine that was reached. */
+  readonly #names = new Map<string, string>();
+  readonly #results = new Map<string, Promise<HostResult>>();
   readonly #reached: Reached[] = [];
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
@@ -108,8 +115,8 @@ class Push implements AsyncDisposable {
     const program = await packProgram(signal);
     const connecting = new PQueue({ concurrency: CONNECTING });
     if (this.#options.more !== undefined) void this.#grow(this.#options.more).catch(this.#failed.reject);
-    const all = Promise.all(hosts.map((name) => this.#serve(name, program, connecting)));
-    return Promise.race([all, this.#failed.promise]);
+    for (const name of hosts) this.#results.set(name, this.#serve(name, program, connecting));
+    return Promise.race([Promise.all(this.#results.values()), this.#failed.promise]);
   }
 
   /** Serves one host until it is complete or has failed. */
@@ -117,6 +124,7 @@ class Push implements AsyncDisposable {
     const { onEvent } = this.#options;
     try {
       const reached = await connecting.add(() => this.#reach(name, program));
+      if ('sameAs' in reached) return await this.#serveAgain(reached.host, reached.sameAs);
       if (this.#options.dryRun) return { host: name };
       this.#send(reached);
       const done = await reached.host.done;
@@ -131,7 +139,22 @@ class Push implements AsyncDisposable {
     }
   }
 
-  async #reach(name: string, program: HostOptions['program']): Promise<Reached> {
+  /** Makes sure that a host has everything, if it is the same one as another. */
+  async #serveAgain(host: PushHost, sameAs: string): Promise<HostResult> {
+    const { name } = host;
+    this.#options.onEvent({ type: 'same', host: name, sameAs });
+    const result = await this.#results.get(sameAs);
+    if (result?.done === undefined) return { host: name, sameAs };
+    const [lacking] = await host.ask([...this.#closure.keys()]);
+    if (lacking === undefined) return { host: name, sameAs };
+    throw new NarswarmError('HOST_FAILED', `it has the machine-id and boot id of ${sameAs}, but lacks ${lacking}`);
+  }
+
+  /** Connects to a host, and asks what it lacks, if it is not one that is reached by another name. */
+  async #reach(
+    name: string,
+    program: HostOptions['program'],
+  ): Promise<Reached | { readonly host: PushHost; readonly sameAs: string }> {
     const { sshOptions, args, trusts, network, onEvent } = this.#options;
     const { group, key, port } = this.#outgoing;
     const host = new PushHost({
@@ -145,6 +168,11 @@ class Push implements AsyncDisposable {
       onWarning: (text) => onEvent({ type: 'warning', host: name, text }),
     });
     this.#hosts.push(host);
+    const machine = await host.hello;
+    const sameAs = machine === undefined ? undefined : this.#names.get(machine);
+    if (sameAs !== undefined) return { host, sameAs };
+    if (machine !== undefined) this.#names.set(machine, name);
+    host.begin();
     const endpoint = await host.ready;
     if (endpoint !== undefined) this.#outgoing.addPeer(endpoint);
     const isElsewhere = endpoint !== undefined && !isLoopback(endpoint.host);

@@ -1,6 +1,8 @@
-import { isIP } from 'node:net';
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
+import { isIP } from 'node:net';
+import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { NarswarmError, firstFailure, isNarswarmError } from '../errors.ts';
 import type { ImportWay } from '../nix/import-way.ts';
@@ -13,6 +15,8 @@ import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { RateLimits } from '../bytes/rate-limits.ts';
+import { makeFolder } from '../disk/make-folder.ts';
+import { ownName, removeLeft, runningMachine } from '../disk/owner.ts';
 import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
 import { Workplace } from '../fetch/workplace.ts';
@@ -24,8 +28,8 @@ import { formatMessage, linesOf, parseToHost, PROTOCOL, type FromHost, type ToHo
 import { ReceivedRecords } from './received-records.ts';
 
 /**
- * Time to meet the pushing machine, in milliseconds, before the way through ssh is used, too. Other hosts may have nothing until one
- * of them has met it.
+ * Interval in milliseconds at which a host looks whether it is connected to the pushing machine. If it is not, the way through ssh
+ * is used, too. Other hosts may have nothing until one of them has met it.
  */
 const MEET_MS = 3_000;
 const PROGRESS_MS = 500;
@@ -38,6 +42,8 @@ export interface ReceiveOptions {
   readonly version: string;
   /** File store of its own. It is removed once everything is imported, and kept otherwise, for the next push. */
   readonly storeDir: string;
+  /** Folder on the same disk for file stores that are being removed. */
+  readonly endedDir: string;
   /** Nix store to import into. Undefined: the default one. */
   readonly to?: string | undefined;
   readonly importWith?: ImportWay | undefined;
@@ -63,23 +69,36 @@ export interface ReceiveOptions {
 export async function receive(options: ReceiveOptions): Promise<void> {
   const { output, version } = options;
   const say = (message: FromHost): void => void output.write(formatMessage(message));
-  say({ type: 'hello', protocol: PROTOCOL, version });
-  let leavesNothing = false;
+  say({ type: 'hello', protocol: PROTOCOL, version, machine: await nameOfMachine(options.storeDir) });
+  await removeLeft(options.endedDir);
+  const ended = join(options.endedDir, await ownName());
   try {
-    await using reception = new Reception(options, say);
+    await using reception = new Reception(options, { say, ended });
     await reception.run();
-    ({ leavesNothing } = reception);
   } catch (error) {
     const failure = firstFailure(error);
     if (isNarswarmError(failure)) say({ type: 'failed', code: failure.code, message: options.errorInWords(failure) });
     throw failure;
   }
-  if (leavesNothing) await rm(options.storeDir, { recursive: true, force: true });
+  say({ type: 'gone' });
+  await rm(ended, { recursive: true, force: true });
+}
+
+/**
+ * Returns a name that is the same for each process on this store, and for nobody else on any running machine. Undefined if this
+ * machine has no boot id: a push would take two of them for one.
+ */
+async function nameOfMachine(storeDir: string): Promise<string | undefined> {
+  const machine = await runningMachine();
+  if (machine.split('-')[1] === 'unknown') return undefined;
+  return createHash('sha256').update(`${machine} ${storeDir}`).digest('hex');
 }
 
 class Reception implements AsyncDisposable {
   readonly #options: ReceiveOptions;
   readonly #say: (message: FromHost) => void;
+  /** Where the file store goes to be removed. */
+  readonly #ended: string;
   readonly #records = new ReceivedRecords();
   readonly #progress = new Progress();
   readonly #stack = new AsyncDisposableStack();
@@ -97,11 +116,16 @@ class Reception implements AsyncDisposable {
   /** Records that no fetch has begun with. */
   #waiting: string[] = [];
   /** True if the file store has nothing for a later push: it was made for a dry run, or everything is imported. */
-  leavesNothing = false;
+  #leavesNothing = false;
+  #isOver = false;
 
-  constructor(options: ReceiveOptions, say: (message: FromHost) => void) {
+  constructor(
+    options: ReceiveOptions,
+    { say, ended }: { readonly say: (message: FromHost) => void; readonly ended: string },
+  ) {
     this.#options = options;
     this.#say = say;
+    this.#ended = ended;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
   }
 
@@ -116,7 +140,10 @@ class Reception implements AsyncDisposable {
       if (done === true)
         throw new NarswarmError('INTERRUPTED', 'the push has ended; what has arrived is kept for the next one');
       const message = parseToHost(value);
-      if (message.type === 'bye') return;
+      if (message.type === 'bye') {
+        this.#isOver = true;
+        return;
+      }
       await this.#take(message, onFailure);
     }
   }
@@ -140,8 +167,8 @@ class Reception implements AsyncDisposable {
     const turn = await Turn.take(store, 'receiving');
     if (!(turn instanceof Turn))
       throw new NarswarmError('STORE_BUSY', 'another push to this machine is running: is it named twice?');
-    this.#stack.use(turn);
-    this.leavesNothing = isNew;
+    this.#stack.defer(() => this.#letGo(turn));
+    this.#leavesNothing = isNew;
     if (trusts) await this.#options.assertMayTrust();
     const keys = [parsePublicKey(key)];
     const workplace = this.#stack.use(
@@ -161,12 +188,13 @@ class Reception implements AsyncDisposable {
     joined.joinCohort(group as InfoHash);
     this.#begun = { workplace, network: joined, key, trusts };
     if (isIP(connection.push) !== 0 && port > 0) joined.discovery.add({ host: connection.push, port }, 'given');
-    const meeting = setTimeout(() => {
+    const meeting = setInterval(() => {
       const hasMetPush = [...joined.members.open].some(({ host }) => host === connection.push);
-      if (this.#tunnelPort > 0 && !hasMetPush)
-        joined.discovery.add({ host: '127.0.0.1', port: this.#tunnelPort }, 'given');
+      if (this.#tunnelPort === 0 || hasMetPush) return;
+      joined.discovery.add({ host: '127.0.0.1', port: this.#tunnelPort }, 'given');
+      clearInterval(meeting);
     }, MEET_MS);
-    this.#stack.defer(() => clearTimeout(meeting));
+    this.#stack.defer(() => clearInterval(meeting));
     const telling = setInterval(() => this.#tell(), PROGRESS_MS);
     this.#stack.defer(() => clearInterval(telling));
     this.#say({ type: 'ready', port: joined.swarm.port, address: connection.own });
@@ -188,7 +216,7 @@ class Reception implements AsyncDisposable {
     const infos = this.#records.add(this.#waiting.splice(0));
     if (infos.length === 0) return;
     if (!trusts) await this.#assertAccepted(infos);
-    this.leavesNothing = false;
+    this.#leavesNothing = false;
     const onWarning = (warning: Warning): void =>
       this.#say({ type: 'warning', text: this.#options.warningInWords(warning) });
     const tell = tellBoth(this.#progress, {
@@ -237,7 +265,7 @@ class Reception implements AsyncDisposable {
       .filter(([source]) => isOf(source, push))
       .reduce((sum, [, { bytes }]) => sum + bytes, 0);
     const { peerBytes: bytes, durationMs } = this.#progress;
-    this.leavesNothing = true;
+    this.#leavesNothing = true;
     const kept = this.#heldBytes + this.#progress.keptBytes;
     this.#say({ type: 'done', paths: this.#paths, bytes, kept, ofPush, durationMs });
   }
@@ -245,6 +273,16 @@ class Reception implements AsyncDisposable {
   #tell(): void {
     const { receivedBytes: bytes, totalBytes, doneNars: nars, totalNars, isImporting: importing } = this.#progress;
     if (totalNars > 0) this.#say({ type: 'progress', bytes, totalBytes, nars, totalNars, importing });
+  }
+
+  /**
+   * Gives back the turn. A file store that has nothing for a later push is moved away, and the turn with it: so nothing of a push
+   * that begins in this moment is removed.
+   */
+  async #letGo(turn: Turn): Promise<void> {
+    if (!this.#isOver || !this.#leavesNothing) return turn[Symbol.asyncDispose]();
+    await makeFolder(dirname(this.#ended));
+    await rename(this.#options.storeDir, this.#ended);
   }
 
   /** Ends pending fetches, and waits until they have kept what has arrived. */

@@ -118,6 +118,21 @@ suite('a push', { concurrency: 2 }, () => {
     for (const server of servers) assert.equal(server.requisites(made.root).length, PATHS);
   });
 
+  test('a server with two names gets everything once, and is one host', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const [a, b] = await Promise.all([serve(lan.host('a')), serve(lan.host('b'))]);
+    const again = `ssh://${a.name}`;
+    const run = await push(deploy, a.name, again, b.name);
+    assert.equal(run.status, 0, run.stderr);
+    assert.match(String(run.event('warning')['message']), /are one host: it gets everything once/);
+    assert.deepEqual(run.event('pushed'), { ...run.event('pushed'), hosts: 2, complete: 2 });
+    for (const server of [a, b]) assert.equal(server.requisites(made.root).length, PATHS);
+    const dry = await push(deploy, a.name, again, '--dry-run');
+    assert.equal(dry.status, 0, dry.stderr);
+    assert.equal(dry.events.filter(({ event }) => event === 'lacking').length, 1);
+  });
+
   test('a server that refuses and one that is off leave the others alone, and are named', async () => {
     await using lan = Lan.open();
     const deploy = lan.host('deploy');
@@ -159,6 +174,27 @@ suite('a push of a large closure', { concurrency: 1 }, () => {
     const run = await running.end();
     assert.equal(run.status, 12, run.stderr);
     assert.match(run.stderr, new RegExp(`${b.name}: `));
+    assert.equal(a.requisites(made.root).length, PATHS);
+  });
+
+  test('a server that is cut off from the pushing machine in the middle gets the rest through ssh', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy', { upKbit: 4_000, downKbit: 4_000 });
+    const a = await serve(lan.host('a'));
+    const running = lab.start(['push', made.root, a.name], as(deploy));
+    await running.event('progress', ({ bytes }) => Number(bytes) > 2_000_000); // for four seconds, all was well
+    deploy.nft(`table inet cut {
+      chain input {
+        type filter hook input priority filter;
+        iifname != lo tcp sport != 22 reject with tcp reset
+      }
+      chain output {
+        type filter hook output priority filter;
+        oifname != lo tcp dport != 22 drop
+      }
+    }`);
+    const run = await running.end();
+    assert.equal(run.status, 0, run.stderr);
     assert.equal(a.requisites(made.root).length, PATHS);
   });
 

@@ -8,7 +8,7 @@ import { formatShare } from './work-lines.ts';
 type State =
   | { readonly kind: 'waiting' }
   | { readonly kind: 'fetching'; readonly bytes: number; readonly totalBytes: number; readonly importing: boolean }
-  | { readonly kind: 'done' | 'failed' };
+  | { readonly kind: 'done' | 'failed' | 'same' };
 
 /** The progress of a push, a line for each host that is not done. */
 export class PushProgress {
@@ -21,7 +21,8 @@ export class PushProgress {
   /** Counts an event. */
   take(event: PushEvent): void {
     if (event.type === 'progress') this.#hosts.set(event.host, { kind: 'fetching', ...event.progress });
-    else if (event.type === 'done' || event.type === 'failed') this.#hosts.set(event.host, { kind: event.type });
+    else if (event.type === 'done' || event.type === 'failed' || event.type === 'same')
+      this.#hosts.set(event.host, { kind: event.type });
   }
 
   /** Undefined once no host is waited for. */

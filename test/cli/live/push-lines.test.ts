@@ -24,3 +24,9 @@ test('each host that is not done has a line', () => {
     progress.take({ type: 'done', host, done: { paths: 9, bytes: 1, kept: 0, ofPush: 1, durationMs: 1 } });
   assert.equal(progress.now(), undefined);
 });
+
+test('a host that is known by another name has no line', () => {
+  const progress = new PushProgress(['root@a', 'root@b']);
+  progress.take({ type: 'same', host: 'root@b', sameAs: 'root@a' });
+  assert.deepEqual(textsOf(progress), ['root@a  waits']);
+});
