@@ -17,8 +17,8 @@ const MAX_EXPORT_BYTES = 256e6;
 const CONNECTING = 16;
 
 export interface PushOptions extends Omit<OutgoingOptions, 'onWarning'> {
-  /** References first. */
-  readonly closure: readonly ValidPath[];
+  /** References first. Hosts are connected to meanwhile. */
+  readonly closure: Promise<readonly ValidPath[]>;
   /** Yields more paths with their closures, references first. Default: none. */
   readonly more?: AsyncIterable<readonly ValidPath[]> | undefined;
   readonly hosts: readonly string[];
@@ -82,6 +82,8 @@ class Push implements AsyncDisposable {
   readonly #options: PushOptions;
   readonly #outgoing: Outgoing;
   readonly #closure = new Map<StorePath, ValidPath>();
+  /** Settles once the closure is known. */
+  readonly #listed: Promise<void>;
   readonly #records = new Map<StorePath, string>();
   /** Paths that some host lacks. */
   readonly #wanted = new Set<StorePath>();
@@ -105,7 +107,8 @@ class Push implements AsyncDisposable {
     this.#mayGrow = options.more !== undefined;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#failed.promise.catch(() => undefined); // awaited in run
-    for (const path of options.closure) this.#closure.set(path.storePath, path);
+    this.#listed = this.#list();
+    this.#listed.catch(this.#failed.reject);
   }
 
   async run(): Promise<readonly HostResult[]> {
@@ -117,6 +120,10 @@ class Push implements AsyncDisposable {
     if (this.#options.more !== undefined) void this.#grow(this.#options.more).catch(this.#failed.reject);
     for (const name of hosts) this.#results.set(name, this.#serve(name, program, connecting));
     return Promise.race([Promise.all(this.#results.values()), this.#failed.promise]);
+  }
+
+  async #list(): Promise<void> {
+    for (const path of await this.#options.closure) this.#closure.set(path.storePath, path);
   }
 
   /** Serves one host until it is complete or has failed. */
@@ -183,6 +190,7 @@ class Push implements AsyncDisposable {
       if (other.address !== undefined) host.say({ type: 'peers', peers: [other.address] });
     }
     this.#reached.push(reached);
+    await this.#listed;
     await this.#ask(reached, [...this.#closure.values()]);
     const lacking = [...reached.lacking].map((path) => this.#closure.get(path)?.narSize ?? 0);
     const narBytes = lacking.reduce((sum, size) => sum + size, 0);

@@ -105,10 +105,19 @@ class Reception implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
   #begun:
-    | { readonly workplace: Workplace; readonly network: Network; readonly key: string; readonly trusts: boolean }
+    | {
+        readonly workplace: Workplace;
+        readonly network: Network;
+        readonly key: string;
+        readonly trusts: boolean;
+        /** The keys whose signatures Nix accepts. */
+        readonly keysOfNix: ReturnType<ReceiveOptions['keysOfNix']>;
+      }
     | undefined;
-  /** The fetches, one after another. */
+  /** The downloads, one after another. */
   #last: Promise<void> = Promise.resolve();
+  /** The fetches. An import goes on beside the next download. */
+  readonly #fetches: Promise<unknown>[] = [];
   #paths = 0;
   /** Bytes of NARs that were whole here before. */
   #heldBytes = 0;
@@ -155,7 +164,7 @@ class Reception implements AsyncDisposable {
     else if (message.type === 'peers') for (const peer of message.peers) this.#addPeer(peer);
     else {
       if (message.type === 'fetch') this.#waiting.push(...message.records);
-      this.#last = this.#last.then(message.type === 'fetch' ? () => this.#fetch() : async () => this.#end());
+      this.#last = this.#last.then(() => (message.type === 'fetch' ? this.#fetch(onFailure) : this.#end()));
       this.#last.catch(onFailure);
     }
   }
@@ -186,7 +195,9 @@ class Reception implements AsyncDisposable {
     const joined = workplace.network;
     if (joined === undefined) throw new TypeError('a push has a network');
     joined.joinCohort(group as InfoHash);
-    this.#begun = { workplace, network: joined, key, trusts };
+    const keysOfNix = trusts ? Promise.resolve(undefined) : this.#options.keysOfNix();
+    keysOfNix.catch(() => undefined); // the first fetch fails for it
+    this.#begun = { workplace, network: joined, key, trusts, keysOfNix };
     if (isIP(connection.push) !== 0 && port > 0) joined.discovery.add({ host: connection.push, port }, 'given');
     const meeting = setInterval(() => {
       const hasMetPush = [...joined.members.open].some(({ host }) => host === connection.push);
@@ -209,24 +220,26 @@ class Reception implements AsyncDisposable {
     this.#begun?.network.discovery.add(parseEndpoint(text), 'given');
   }
 
-  /** Fetches all that waits. */
-  async #fetch(): Promise<void> {
+  /** Downloads all that waits, and begins its import. */
+  async #fetch(onFailure: (error: unknown) => void): Promise<void> {
     if (this.#begun === undefined) throw new TypeError('fetch comes after begin');
-    const { workplace, key, trusts } = this.#begun;
+    const { workplace, key, trusts, keysOfNix } = this.#begun;
     const infos = this.#records.add(this.#waiting.splice(0));
     if (infos.length === 0) return;
-    if (!trusts) await this.#assertAccepted(infos);
+    assertAccepted(infos, await keysOfNix);
     this.#leavesNothing = false;
     const onWarning = (warning: Warning): void =>
       this.#say({ type: 'warning', text: this.#options.warningInWords(warning) });
+    const downloaded = Promise.withResolvers<void>();
     const tell = tellBoth(this.#progress, {
       tell: (event) => {
         if (event.type === 'planned') this.#heldBytes += event.plan.storeBytes;
+        else if (event.type === 'importing') downloaded.resolve();
         else if (event.type === 'warning') onWarning(event.warning);
       },
       onWarning,
     });
-    await workplace.prefetch(
+    const fetch = workplace.prefetch(
       {
         roots: infos.map(({ storePath }) => storePath),
         publishers: [],
@@ -239,25 +252,14 @@ class Reception implements AsyncDisposable {
       },
       { tell, signal: this.#signal },
     );
+    this.#fetches.push(fetch);
+    fetch.catch(onFailure);
+    await Promise.race([downloaded.promise, fetch]);
     this.#paths += infos.length;
   }
 
-  /** Fails before anything is downloaded if Nix will refuse a path. */
-  async #assertAccepted(infos: readonly NarInfo[]): Promise<void> {
-    const keys = await this.#options.keysOfNix();
-    if (keys === undefined) return;
-    const refused = infos.filter((info) => !isTrusted(info, keys));
-    const [first] = refused;
-    if (first === undefined) return;
-    const others = refused.length === 1 ? '' : ` and ${refused.length - 1} more`;
-    throw new NarswarmError(
-      'NARINFO_UNTRUSTED',
-      `${first.storePath}${others} lacks a signature by a key that its Nix trusts: sign with --sign-key by a key in its trusted-public-keys, or push with --no-check-sigs as a user that its Nix trusts`,
-      { facts: { path: first.storePath } },
-    );
-  }
-
-  #end(): void {
+  async #end(): Promise<void> {
+    await Promise.all(this.#fetches);
     this.#tell();
     const { bySource } = this.#progress;
     const { push } = this.#options.connection;
@@ -288,9 +290,23 @@ class Reception implements AsyncDisposable {
   /** Ends pending fetches, and waits until they have kept what has arrived. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new NarswarmError('INTERRUPTED', 'the push has ended'));
-    await this.#last.catch(() => undefined);
+    await Promise.allSettled([this.#last, ...this.#fetches]);
     await this.#stack.disposeAsync();
   }
+}
+
+/** Fails before anything is downloaded if Nix will refuse a path. @param keys undefined: Nix takes them all */
+function assertAccepted(infos: readonly NarInfo[], keys: readonly PublicKey[] | undefined): void {
+  if (keys === undefined) return;
+  const refused = infos.filter((info) => !isTrusted(info, keys));
+  const [first] = refused;
+  if (first === undefined) return;
+  const others = refused.length === 1 ? '' : ` and ${refused.length - 1} more`;
+  throw new NarswarmError(
+    'NARINFO_UNTRUSTED',
+    `${first.storePath}${others} lacks a signature by a key that its Nix trusts: sign with --sign-key by a key in its trusted-public-keys, or push with --no-check-sigs as a user that its Nix trusts`,
+    { facts: { path: first.storePath } },
+  );
 }
 
 /** Returns true for an address of the pushing machine, also through ssh. */

@@ -1,12 +1,12 @@
 /** One deploy host and several servers with an sshd: what is pushed reaches all of them. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { Lab, type ProcessOptions, type Run } from '../support/lab.ts';
+import { Lab, type CliEvent, type ProcessOptions, type Run } from '../support/lab.ts';
 import { BlockedBuild } from '../support/blocked-build.ts';
 import { Lan, type Host } from '../support/namespaces.ts';
 import { until } from '../support/update-lab.ts';
@@ -216,6 +216,37 @@ suite('a push of a large closure', { concurrency: 1 }, () => {
 });
 
 suite('a push beside a build', { concurrency: 1 }, () => {
+  test('the next paths are downloaded while Nix imports those before', async () => {
+    await using lab = await Lab.open();
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const [user, build] = await Promise.all([makeSshUser(lab), BlockedBuild.make(lab)]);
+    const server = await SshHost.start(lab, lan.host('a'), { user });
+    const mayImport = join(server.dir, 'may-import');
+    await writeFile(
+      join(server.dir, 'bin/nix'),
+      `#!/bin/sh
+      case " $* " in *' copy '*) while [ ! -e '${mayImport}' ]; do sleep 0.1; done ;; esac
+      PATH=\${PATH#*:} exec nix "$@"\n`,
+      { mode: 0o755 },
+    );
+    const building = build.start();
+    const running = lab.start(['push', '--watch', '-f', build.file, 'top', server.name, '--no-check-sigs'], {
+      wrapper: deploy.wrapper,
+      env: { ...build.env, NIX_SSHOPTS: user.sshOptions },
+    });
+    const isDownloaded = ({ nars, totalNars }: CliEvent): boolean => nars === totalNars;
+    const { totalNars } = await running.event('progress', isDownloaded);
+    await build.goOn();
+    await building;
+    await running.event('progress', (event) => Number(event['totalNars']) > Number(totalNars) && isDownloaded(event));
+    assert.equal(server.isValid(build.first), false);
+    await writeFile(mayImport, '');
+    const run = await running.end();
+    assert.equal(run.status, 0, run.stderr);
+    assert.ok(server.isValid(build.top));
+  });
+
   test('what is built goes out while the rest is still being built', async () => {
     await using lab = await Lab.open();
     await using lan = Lan.open();
