@@ -1,4 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, read } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, read, readSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 /** Error codes of an open if there is no regular file. A link that is not followed gives ELOOP. */
@@ -63,6 +64,54 @@ export async function readSmall(path: string): Promise<string> {
   try {
     const bytes = Buffer.allocUnsafe(fstatSync(fd).size);
     return bytes.toString('utf8', 0, await readFully(fd, bytes, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Time in milliseconds that a file takes at most if the system has it in memory. */
+const FROM_MEMORY_MS = 1;
+/** Files that are read in another thread after one that came from the disk. */
+const ASIDE = 256;
+/** Files that are read before others have their turn: with their signatures, four milliseconds. */
+const AT_ONCE = 32;
+
+/**
+ * Reads many small texts. Mostly the system has them in memory: then reading takes 10 µs, and asking another thread 50.
+ * Files that come from the disk are read in other threads, several at a time.
+ */
+export class SmallReader {
+  readonly #now: () => number;
+  #aside = 0;
+  #atOnce = 0;
+  /** While others have their turn. */
+  #turn: Promise<void> | undefined;
+
+  /** @param now milliseconds of a clock */
+  constructor(now = (): number => performance.now()) {
+    this.#now = now;
+  }
+
+  /** @throws the system's error */
+  async read(path: string): Promise<string> {
+    while (this.#turn !== undefined) await this.#turn;
+    if (this.#aside > 0) {
+      this.#aside--;
+      return readSmall(path);
+    }
+    if (++this.#atOnce % AT_ONCE === 0) this.#turn = nextTurn().then(() => (this.#turn = undefined));
+    const startedMs = this.#now();
+    const text = readSmallNow(path);
+    if (this.#now() - startedMs > FROM_MEMORY_MS) this.#aside = ASIDE;
+    return text;
+  }
+}
+
+function readSmallNow(path: string): string {
+  const fd = openToRead(path);
+  try {
+    const bytes = Buffer.allocUnsafe(fstatSync(fd).size);
+    return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, 0));
   } finally {
     closeSync(fd);
   }

@@ -1,4 +1,3 @@
-import PQueue from 'p-queue';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { withExtra } from '../nix/narinfo.ts';
@@ -6,22 +5,19 @@ import { isWithoutNar, narInfoWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { entryOf, isOnlyOfNix, pendingEntry, type AskedBy, type CatalogueEntry } from '../store/catalogue-entry.ts';
-import { FileStore, type NarInfoWriter } from '../store/file-store.ts';
+import { FileStore } from '../store/file-store.ts';
 import { referencesFirst, type Closure } from './closure.ts';
 import type { NarJob } from './job.ts';
 import { namedFile } from './named-file.ts';
 
-/** Files that are compared at the same time. */
-const CONCURRENCY = 32;
-
 /**
  * Makes fetched NARs visible. First waits until the NARs are on the disk. Then writes the narinfos, each after its
- * references. Then lists the NARs in the catalogue, so that a daemon may serve them.
+ * references. Then lists the NARs in the catalogue, so that a daemon may serve them. If there is nothing to write, does
+ * not wait for the disk.
  */
 export class Committer {
   readonly #store: FileStore;
   readonly #askedBy: AskedBy;
-  readonly #queue = new PQueue({ concurrency: CONCURRENCY });
   /** Narinfos that were written, as given. */
   readonly #written = new Set<NarInfo>();
   /** Narinfos in the store; read once. */
@@ -44,25 +40,26 @@ export class Committer {
     const store = this.#store;
     const infos = referencesFirst(closure);
     const locals = new Map(infos.map((info) => [info, asLocal(info)]));
-    const narInfos = await store.sync();
     const present = (this.#present ??= new Set(await store.listStoreHashes()));
+    const lacks = (info: NarInfo): boolean | Promise<boolean> =>
+      !present.has(storeHashOf(info.storePath)) || lacksNarInfo(info, store);
     const fresh = [...locals].filter(([info]) => !this.#written.has(info)).map(([, local]) => local);
-    for (const layer of layersOf(fresh)) {
-      const isPresent = (info: NarInfo): boolean => present.has(storeHashOf(info.storePath));
-      await this.#queue.addAll(layer.filter(isPresent).map((info) => () => writeUnlessSame(info, store, narInfos)));
-      for (const info of layer) if (!isPresent(info)) await narInfos.write(info);
-    }
-    for (const info of infos) {
-      this.#written.add(info);
-      present.add(storeHashOf(info.storePath));
-    }
-
+    const lacking: NarInfo[] = [];
+    for (const info of fresh) if (await lacks(info)) lacking.push(info);
     const catalogue = (this.#catalogue ??= await Catalogue.open(store));
     const torrents = new Map(jobs.map((job) => [job.fileHash, job.torrent]));
     const entries: CatalogueEntry[] = [];
     for (const info of locals.values()) {
       const entry = await catalogueEntry(info, torrents, catalogue, store, this.#askedBy);
       if (entry !== undefined) entries.push(entry);
+    }
+    if (lacking.length + entries.length > 0) {
+      const narInfos = await store.sync();
+      for (const info of lacking) if (await lacks(info)) await narInfos.write(info); // another process may have written it
+    }
+    for (const info of infos) {
+      this.#written.add(info);
+      present.add(storeHashOf(info.storePath));
     }
     await catalogue.add(entries);
   }
@@ -73,26 +70,11 @@ export async function commit(closure: Closure, jobs: readonly NarJob[], store: F
   await new Committer(store).commit(closure, jobs);
 }
 
-/**
- * Returns layers in which every narinfo refers only to earlier layers (except cycles): a layer may be written at once.
- */
-function layersOf(infos: readonly NarInfo[]): NarInfo[][] {
-  const layers: NarInfo[][] = [];
-  const depths = new Map<string, number>();
-  for (const info of infos) {
-    const depth = Math.max(-1, ...info.references.map((name) => depths.get(name.slice(0, 32)) ?? -1)) + 1;
-    depths.set(storeHashOf(info.storePath), depth);
-    (layers[depth] ??= []).push(info);
-  }
-  return layers;
-}
-
-/** Writes a narinfo, unless the store has the same one or a better one. */
-async function writeUnlessSame(info: NarInfo, store: FileStore, narInfos: NarInfoWriter): Promise<void> {
+/** Returns true unless the store has the same narinfo or a better one. */
+async function lacksNarInfo(info: NarInfo, store: FileStore): Promise<boolean> {
   const kept = isWithoutNar(info) ? await store.readNarInfoOf(info.storePath) : undefined;
-  if (kept !== undefined && !isWithoutNar(kept)) return; // keeps facts about a file
-  if (await store.holdsNarInfo(info)) return; // compares the text: an older version may have written wrong remarks
-  await narInfos.write(info);
+  if (kept !== undefined && !isWithoutNar(kept)) return false; // keeps facts about a file
+  return !(await store.holdsNarInfo(info)); // compares the text: an older version may have written wrong remarks
 }
 
 /** Returns the catalogue's entry for a path's NAR. Undefined if it is already there, or if the NAR is not here. */

@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { STATE_FOLDER } from './state-folder.ts';
-import { readSmall } from '../disk/read-small.ts';
+import { SmallReader } from '../disk/read-small.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
@@ -43,6 +43,8 @@ export class FileStore {
 
   /** Folder of narswarm's own state: `narswarm` in the cache. */
   readonly stateDir: string;
+  /** Reads its narinfos. */
+  readonly reader = new SmallReader();
 
   private constructor(dir: string, storeDir: string, stateDir = join(dir, STATE_FOLDER)) {
     this.dir = dir;
@@ -120,7 +122,7 @@ export class FileStore {
   async readNarInfo(hash: StoreHash): Promise<NarInfo | undefined> {
     const path = this.narInfoPath(hash);
     try {
-      return parseNarInfo(await readSmall(path));
+      return parseNarInfo(await this.reader.read(path));
     } catch (error) {
       if (systemCode(error) === 'ENOENT') return undefined;
       if (isNarswarmError(error, 'NARINFO_INVALID')) {
@@ -152,7 +154,7 @@ export class FileStore {
 
   /** Reads the text of the narinfo of a store hash. Undefined if it cannot be read. */
   async readNarInfoText(hash: StoreHash): Promise<string | undefined> {
-    return readSmall(this.narInfoPath(hash)).catch(() => undefined);
+    return this.reader.read(this.narInfoPath(hash)).catch(() => undefined);
   }
 
   /**
