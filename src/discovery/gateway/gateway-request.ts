@@ -51,6 +51,10 @@ export function askGateway(
     sent.destroy();
   };
   sent.on('error', giveUp);
+  sent.on('upgrade', (_answer, socket) => {
+    socket.destroy(); // another protocol, which nobody asked for; without this, no event would follow
+    giveUp();
+  });
   sent.on('response', (response) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
