@@ -95,11 +95,12 @@ class Upnp implements Gateway {
     { protocol, externalPort }: Pick<MappedPort, 'protocol' | 'externalPort'>,
     signal: AbortSignal,
   ): Promise<void> {
+    if (await this.#isOfAnother({ protocol }, externalPort, signal)) return;
     await this.#call('DeletePortMapping', mappingKey(protocol, externalPort), signal);
   }
 
   /** Returns true if a port is mapped to another machine. Not every router would refuse to take it away. */
-  async #isOfAnother({ protocol }: WantedPort, port: number, signal: AbortSignal): Promise<boolean> {
+  async #isOfAnother({ protocol }: Pick<WantedPort, 'protocol'>, port: number, signal: AbortSignal): Promise<boolean> {
     const answer = await this.#call('GetSpecificPortMappingEntry', mappingKey(protocol, port), signal);
     const client = answer.kind === 'done' ? textOf(answer.text, 'NewInternalClient') : undefined;
     return client !== undefined && isIPv4(client) && client !== this.#place.own;

@@ -89,7 +89,7 @@ for (const version of [1, 2] as const)
     assert.equal(gateway.mappings.size, 0);
     assert.equal(gateway.count('upnp DeletePortMapping'), 2);
     assert.equal(gateway.count('http /other'), 0);
-    assert.equal(gateway.count('http /ctl?id=1&to=WANIPConn1'), 1 + 2 * 3);
+    assert.equal(gateway.count('http /ctl?id=1&to=WANIPConn1'), 1 + 2 * 4);
   });
 
 test('UPnP without leases: the mapping has no end, and is removed all the same', async () => {
@@ -124,6 +124,18 @@ test('a port of another machine is not taken away: another one is mapped', async
     }
     assert.deepEqual([...gateway.mappings.values()], [theirs]);
   }
+});
+
+test('a port that has become that of another machine stays theirs at the end', async () => {
+  await using gateway = await FakeGateway.start(nextAddress(), { natPmp: false });
+  const theirs = { protocol: 'tcp', client: '10.0.0.9', internalPort: 16_277, leaseSeconds: 0 } as const;
+  {
+    const { mapper, until } = mapperAt(gateway.address);
+    await using _mapper = mapper;
+    await until(settled);
+    gateway.mappings.set('tcp 16277', theirs); // as after a lease that has ended while this machine slept
+  }
+  assert.deepEqual([...gateway.mappings.values()], [theirs]);
 });
 
 test('a mapping is renewed in half of its lease, at the same external port', async () => {
