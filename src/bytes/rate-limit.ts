@@ -18,6 +18,9 @@ const MAX_DEBT_MS = 20_000;
 /** Interval of looks at the schedule: the delay with which a limit changes. */
 const LOOK_AT_SCHEDULE_MS = 1_000;
 
+/** Interval of looks at a rate that {@link RateLimit.moveTo} replaces. */
+const LOOK_AT_MOVING_MS = 100;
+
 /** The time for a limit. Replaced in tests. */
 export interface RateClock {
   /** Milliseconds that never go backwards. */
@@ -32,6 +35,8 @@ const SYSTEM_CLOCK: RateClock = { nowMs: () => performance.now(), date: () => ne
 export interface DirectionLimit {
   /** True while our own limit holds bytes back: then no source can be judged by its speed. */
   readonly isUsedUp: boolean;
+  /** True if it yields to other traffic on the internet line. */
+  readonly yields: boolean;
   /** Returns the limit for a host: an address, or the name in a URL. */
   towards(host: string): RateLimit;
 }
@@ -40,6 +45,8 @@ export interface RateLimitOptions {
   /** Another limit that counts the same bytes. */
   readonly within?: RateLimit | undefined;
   readonly clock?: RateClock | undefined;
+  /** Milliseconds whose unused rate may be used later. Default: 200. */
+  readonly burstMs?: number | undefined;
 }
 
 /**
@@ -47,9 +54,11 @@ export interface RateLimitOptions {
  * Without a rate it never waits. With a schedule its rate changes at the given times.
  */
 export class RateLimit implements DirectionLimit {
+  readonly yields: boolean = false;
   #schedule: RateSchedule;
   readonly #within: RateLimit | undefined;
   readonly #clock: RateClock;
+  readonly #burstMs: number;
   readonly #meter = new RateMeter(USE_MS);
   #rate: number | undefined;
   /** Number of processes that share the limit, this one included. */
@@ -59,12 +68,19 @@ export class RateLimit implements DirectionLimit {
   #freeAtMs = -Infinity;
   /** Increases when the rate changes, so that those who wait for the old rate stop waiting. */
   #changes = 0;
+  /** Bytes counted so far. */
+  #counted = 0;
+  #isMoving = false;
 
   /** @param rate bytes a second, or a schedule. Undefined: no limit */
-  constructor(rate?: number | RateSchedule, { within, clock = SYSTEM_CLOCK }: RateLimitOptions = {}) {
+  constructor(
+    rate?: number | RateSchedule,
+    { within, clock = SYSTEM_CLOCK, burstMs = BURST_MS }: RateLimitOptions = {},
+  ) {
     this.#schedule = typeof rate === 'number' ? [{ rateBytesPerSec: rate }] : (rate ?? []);
     this.#within = within;
     this.#clock = clock;
+    this.#burstMs = burstMs;
   }
 
   /** The current rate. Undefined: no limit. */
@@ -82,6 +98,19 @@ export class RateLimit implements DirectionLimit {
   setSchedule(schedule: RateSchedule): void {
     this.#schedule = schedule;
     if (this.#lookAgainAtMs !== -Infinity) this.#lookAgainAtMs = 0;
+  }
+
+  /**
+   * Replaces the rate of a limit without a schedule, possibly several times a second. Unlike with {@link setSchedule},
+   * the bytes so far keep their place: those that wait do so for as long as the new rate demands.
+   */
+  moveTo(rateBytesPerSec: number): void {
+    const nowMs = this.#clock.nowMs();
+    this.#look(nowMs);
+    const aheadMs = this.#freeAtMs - nowMs;
+    if (this.#rate !== undefined && aheadMs > 0) this.#freeAtMs = nowMs + (aheadMs * this.#rate) / rateBytesPerSec;
+    this.#rate = rateBytesPerSec;
+    this.#isMoving = true;
   }
 
   /** Divides the rate equally among this number of processes from now on. */
@@ -128,24 +157,39 @@ export class RateLimit implements DirectionLimit {
   pace(bytes: number, signal?: AbortSignal): void | Promise<void> {
     const fromMs = this.#clock.nowMs();
     const waitMs = this.take(bytes, fromMs);
-    return waitMs > 0 ? this.#wait(fromMs, waitMs, signal) : undefined;
+    return waitMs > 0 ? this.#wait(fromMs, signal) : undefined;
   }
 
   #count(bytes: number, nowMs: number): void {
     this.#usedAtMs = nowMs;
+    this.#counted += bytes;
     this.#look(nowMs);
     if (this.#rate === undefined) return;
     this.#meter.add(bytes, nowMs);
-    this.#freeAtMs = Math.max(this.#freeAtMs, nowMs - BURST_MS) + (bytes / this.#rate) * 1000;
+    this.#freeAtMs = Math.max(this.#freeAtMs, nowMs - this.#burstMs) + (bytes / this.#rate) * 1000;
   }
 
-  async #wait(fromMs: number, waitMs: number, signal: AbortSignal | undefined): Promise<void> {
-    const untilMs = fromMs + waitMs;
+  async #wait(fromMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const places = this.#places();
     const changes = this.#changesSoFar(fromMs);
-    for (let nowMs = fromMs; nowMs < untilMs; nowMs = this.#clock.nowMs()) {
-      if (this.#changesSoFar(nowMs) !== changes) return;
-      await sleep(Math.min(untilMs - nowMs, LOOK_AT_SCHEDULE_MS), undefined, signal === undefined ? {} : { signal });
+    const lookMs = places.some(({ limit }) => limit.#isMoving) ? LOOK_AT_MOVING_MS : LOOK_AT_SCHEDULE_MS;
+    for (let nowMs = fromMs; ; nowMs = this.#clock.nowMs()) {
+      const leftMs = Math.max(...places.map(({ limit, place }) => limit.#leftMs(place, nowMs)));
+      if (leftMs <= 0 || this.#changesSoFar(nowMs) !== changes) return;
+      await sleep(Math.min(leftMs, lookMs), undefined, signal === undefined ? {} : { signal });
     }
+  }
+
+  /** Returns the place of the last counted byte, in this limit and in those that it is within. */
+  #places(): { readonly limit: RateLimit; readonly place: number }[] {
+    const within = this.#within;
+    return [{ limit: this, place: this.#counted }, ...(within === undefined ? [] : within.#places())];
+  }
+
+  /** Returns the milliseconds until the bytes up to a place have had their time. */
+  #leftMs(place: number, nowMs: number): number {
+    if (this.#rate === undefined) return 0;
+    return this.#freeAtMs - nowMs - ((this.#counted - place) / this.#rate) * 1000;
   }
 
   #changesSoFar(nowMs: number): number {

@@ -26,7 +26,11 @@ export type OriginOf = (option: string) => Origin;
 const SERVICES: ReadonlySet<string> = new Set(['daemon', 'publish', 'doctor']);
 const PORTS: ReadonlySet<ConfigKey> = new Set(['port', 'dht-port', 'http-port']);
 /** Options with the name of a key but another meaning. */
-const OTHERS: Readonly<Record<string, readonly ConfigKey[]>> = { subscribe: ['publish'], torrent: ['peer'] };
+const OTHERS: Readonly<Record<string, readonly ConfigKey[]>> = {
+  subscribe: ['publish'],
+  torrent: ['peer'],
+  fetch: ['yield'],
+};
 /** Options with the meaning of a key but another name. */
 const RENAMED: Readonly<Record<string, Partial<Record<ConfigKey, string>>>> = { key: { key: '--file' } };
 

@@ -20,7 +20,7 @@ import {
   withNeighbours,
 } from './shared-options.ts';
 import { keepHeapSmall } from './small-heap.ts';
-import { addSources, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
+import { addSources, addYield, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
 import { addSubstituter, serveHttp, httpUrls, type SubstituterFlags } from './substituter-options.ts';
 import { keepImported } from './keep-imported.ts';
 import { addMapPort, mapPorts, type MapPortFlags, type ServiceMapping } from './port-mapping.ts';
@@ -73,6 +73,7 @@ export function daemonCommand(): Command {
   daemon.addOption(keepImported());
   addSubstituter(daemon);
   addSources(daemon);
+  addYield(daemon);
   addLogging(daemon);
   addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
   addMapPort(daemon);
@@ -135,7 +136,7 @@ export function daemonCommand(): Command {
             publisherTimeoutMs: options.publisherTimeout ?? MIRROR_PUBLISHER_TIMEOUT_MS,
             // The configured ports are the daemon's own. Its rate limits hold for the updates, too.
             network: sources.network && { ...sources.network, ports: RUN_PORTS.peers, dhtPorts: RUN_PORTS.dht },
-            limits: network.limits,
+            limits: options.yield === true ? network.limits.forBackground() : network.limits,
             storeDir: options.store,
             subscriptions: due,
             configured: await subscriptions(),

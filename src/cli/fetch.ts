@@ -53,6 +53,7 @@ export function fetchCommand(): Command {
       one(parseDuration),
       0,
     )
+    .option('--yield', 'leave the internet line to other traffic, as update does')
     .option('-n, --dry-run', 'list the paths that would be downloaded, and their size');
   addNetwork(fetch, { scope: 'lan' });
   addCommon(

@@ -41,6 +41,8 @@ export interface SourceFlags extends NetworkFlags {
   readonly publisherTimeout?: number;
   readonly peerTimeout?: number;
   readonly deltas: boolean;
+  /** Only for commands that may run beside somebody's work. */
+  readonly yield?: boolean;
   /** Only for commands that import. */
   readonly importWith?: ImportWay;
 }
@@ -82,6 +84,13 @@ export function addRequire(command: Command): Command {
     'fetch a path only if the hash maps of that many publishers have it with the same NarHash (default: 1: they need not have it)',
     parseRequired,
   );
+}
+
+/** Adds the option of a command that runs in the background. */
+export function addYield(command: Command): Command {
+  return command
+    .addOption(new Option('--no-yield', 'use the whole internet line, also while others need it').default(true))
+    .addOption(new Option('--yield', 'leave the internet line to other traffic, even if the config file says not to'));
 }
 
 /** Adds the option of a command that imports. */
@@ -163,7 +172,7 @@ export async function readSources(
       network.scope !== 'off' && network.lan && flags.upstream
         ? { configured: upstreams, interfaceAddress: onlyAddress(network.listen) }
         : undefined,
-    limits: limitsOf(flags),
+    limits: flags.yield === true ? limitsOf(flags).forBackground() : limitsOf(flags),
     publisherTimeoutMs: flags.publisherTimeout ?? (upstreams.length === 0 ? 60_000 : 10_000),
     peerTimeoutMs: flags.peerTimeout,
     importWith: flags.importWith,

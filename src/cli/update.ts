@@ -26,7 +26,7 @@ import { addMakeDeltas, deltasOf, type MakeDeltasFlags } from './make-deltas.ts'
 import { addRecompression, recompressionOf, type RecompressionFlags } from './recompression.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
-import { addImport, addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
+import { addImport, addSources, addYield, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { timeWindow } from './time-window.ts';
 import { tellSwitching } from './switching.ts';
 import { throwIncomplete } from './incomplete.ts';
@@ -87,6 +87,7 @@ export function updateCommand(): Command {
   addPublishing(update);
   addSources(update);
   addImport(update);
+  addYield(update);
   addNetwork(update, { scope: 'lan' });
   addCommon(
     update,

@@ -181,6 +181,13 @@ export const KEYS = {
     description: 'limit for uploads beyond the local network, likewise',
     initial: () => 'none',
   },
+  yield: {
+    shape: 'flag',
+    parse: parseFlag,
+    placeholder: '',
+    description: 'let update, and the mirrors of daemon, leave the internet line to other traffic',
+    initial: () => 'true',
+  },
   'publisher-timeout': {
     shape: 'text',
     parse: parseTimeout,

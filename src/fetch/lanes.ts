@@ -31,6 +31,11 @@ export interface LanesOptions {
   readonly isAlone: () => boolean;
   /** Returns true if the NARs are wanted in the order in which they wait. */
   readonly isOrdered: () => boolean;
+  /**
+   * True if the download yields to other traffic. Then a NAR more would only wait in the buffers of the system: up to a
+   * megabyte, which arrives at once when it is requested.
+   */
+  readonly yields: boolean;
   /** Returns the rate of upstreams so far. Undefined if it is not known. */
   readonly bytesPerSec: () => number | undefined;
   readonly signal: AbortSignal;
@@ -71,7 +76,7 @@ export class Lanes {
 
   /** Takes the next task for upstreams, unless it would only slow down those that are wanted sooner. */
   #ask(next: () => Task | undefined): Task | undefined {
-    if (this.#options.isOrdered() && this.#hasEnough) return undefined;
+    if ((this.#options.isOrdered() || this.#options.yields) && this.#hasEnough) return undefined;
     const task = next();
     if (task !== undefined) this.#asked.add(task);
     return task;

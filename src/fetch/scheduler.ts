@@ -149,6 +149,7 @@ export class Scheduler {
       outcomes: this.#outcomes,
       isAlone: () => !this.#where.areMembersThere,
       isOrdered: () => this.#intake.isOrdered,
+      yields: this.#options.limit?.yields === true,
       bytesPerSec: () => this.#policy.upstreamBytesPerSec,
       signal: linked,
     });

@@ -10,7 +10,8 @@ import { LanCaches, type LanCachesOptions } from './lan-caches.ts';
 import type { NearSources } from './near-sources.ts';
 import { NeighbourNarInfos } from './neighbour-narinfos.ts';
 import type { Network, NetworkOptions } from '../swarm/network.ts';
-import type { RateLimits } from '../bytes/rate-limits.ts';
+import type { Limits } from '../bytes/rate-limits.ts';
+import { DelayProbe } from '../http/delay-probe.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { formatPublisherAddress } from '../index/address.ts';
@@ -43,7 +44,7 @@ export interface WorkplaceOptions {
   /** Further sources of narinfos. Default: none. */
   readonly near?: readonly NearSources[];
   /** Default: none. */
-  readonly limits?: RateLimits | undefined;
+  readonly limits?: Limits | undefined;
   /** Default: `auto`. */
   readonly importWith?: ImportWay | undefined;
   /** False to take no patches. Default: true. */
@@ -69,6 +70,7 @@ export class Workplace implements AsyncDisposable {
   readonly #traffic: TrafficRecorder | undefined;
   readonly #stack: AsyncDisposableStack;
   readonly #maps = new Map<string, HashMaps>();
+  #isWatching = false;
   readonly #orders = new WeakMap<readonly Upstream[], Promise<readonly Upstream[]>>();
 
   private constructor(
@@ -111,7 +113,13 @@ export class Workplace implements AsyncDisposable {
     const session = stack.use(await PartialSession.open(store));
     const traffic = options.dryRun === true ? undefined : stack.use(new TrafficRecorder(store));
     stack.use(await RateShares.open(store, options.limits));
-    const http = stack.use(new HttpClient(options.http));
+    const yields = options.limits?.yielding !== undefined;
+    const http = stack.use(
+      new HttpClient(async () => ({
+        ...(typeof options.http === 'function' ? await options.http() : options.http),
+        lonelyNars: yields,
+      })),
+    );
     const { lanCaches } = options;
     const near: NearSources[] = [...(options.near ?? [])];
     if (lanCaches !== undefined)
@@ -180,9 +188,29 @@ export class Workplace implements AsyncDisposable {
   #order(upstreams: readonly Upstream[], signal: AbortSignal): Promise<readonly Upstream[]> {
     const { store, http } = this;
     const { onWarning } = this.#options;
+    this.#watchLine(upstreams);
     const ordered = this.#orders.get(upstreams) ?? orderUpstreams(upstreams, { store, http, signal, onWarning });
     this.#orders.set(upstreams, ordered);
     return ordered;
+  }
+
+  /** Measures the delay of the internet line from now on if downloads yield to other traffic there. */
+  #watchLine(upstreams: readonly Upstream[]): void {
+    const { limits, http } = this.#options;
+    const yielding = limits?.yielding;
+    if (yielding === undefined || this.#isWatching) return;
+    this.#isWatching = true;
+    const isBeyond = (url: string): boolean => limits?.isNear(new URL(url).hostname) !== true;
+    const urls = upstreams.flatMap(({ infoUrl, isLocal }) => (isLocal ? [] : infoUrl));
+    this.#stack.use(
+      new DelayProbe({
+        http,
+        urls: () => urls.filter(isBeyond),
+        isWanted: () => yielding.isInUse,
+        onDelay: (delayMs, isAnswered) => yielding.onDelay(delayMs, isAnswered),
+        onBlind: () => yielding.onBlind(),
+      }),
+    );
   }
 
   /**

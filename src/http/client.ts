@@ -116,7 +116,8 @@ export class HttpClient implements AsyncDisposable {
   ): Promise<T> {
     const signal =
       call.signal === undefined ? this.#closing.signal : AbortSignal.any([call.signal, this.#closing.signal]);
-    const { userAgent, backoffMs, retries, stallTimeoutMs, hastyStallTimeoutMs } = await this.#resolvedOptions();
+    const { userAgent, backoffMs, retries, lonelyNars, stallTimeoutMs, hastyStallTimeoutMs } =
+      await this.#resolvedOptions();
     let failures = 0;
     const open: OpenUrl = async (headers) =>
       openUrl(url, headers, {
@@ -126,6 +127,7 @@ export class HttpClient implements AsyncDisposable {
         isAnnounced: call.isAnnounced,
         isShort: call.isShort === true,
         isNar: call.isNar === true,
+        isLast: lonelyNars && call.isNar === true && call.isShort !== true,
         // A body that has begun may continue over another connection. Retries soon, and waits longer each time.
         bodyTimeoutMs: Math.min(stallTimeoutMs, hastyStallTimeoutMs * 2 ** failures),
         userAgent,

@@ -31,6 +31,11 @@ export interface HttpClientOptions {
   readonly retries?: number | undefined;
   /** Upper bound of the first wait; it doubles with each failure, with full jitter, up to 10 s. Default 250. */
   readonly backoffMs?: number | undefined;
+  /**
+   * True to close the connection after each NAR that is not short. The system has large buffers for a connection that
+   * was fast, and the next NAR would come at once until they are full. Default: false.
+   */
+  readonly lonelyNars?: boolean | undefined;
   /** Default `narswarm`. */
   readonly userAgent?: string;
   /** File with passwords by host, in the netrc format. Default: none. */
@@ -56,6 +61,7 @@ const DEFAULTS: ResolvedOptions = {
   hastyStallTimeoutMs: 10_000,
   retries: 4,
   backoffMs: 250,
+  lonelyNars: false,
   userAgent: 'narswarm',
   netrcFile: undefined,
   caFile: undefined,

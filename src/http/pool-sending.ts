@@ -56,7 +56,7 @@ export class PoolSending implements Sending {
 
   /** True once the whole answer has come, and the connection can be used for another one. */
   get leavesConnection(): boolean {
-    return this.#hasEnded && this.#parser.hasEnded && this.#parser.isPlain && this.#isKept;
+    return this.#hasEnded && this.#parser.hasEnded && this.#parser.isPlain && this.#isKept && !this.#request.isLast;
   }
 
   /** True once a byte of the answer has come. */
@@ -174,8 +174,12 @@ export class PoolSending implements Sending {
   }
 }
 
-function formatRequest({ origin, path, headers }: SentRequest): string {
-  const lines = [`GET ${path} HTTP/1.1`, `host: ${new URL(origin).host}`, 'connection: keep-alive'];
+function formatRequest({ origin, path, headers, isLast }: SentRequest): string {
+  const lines = [
+    `GET ${path} HTTP/1.1`,
+    `host: ${new URL(origin).host}`,
+    `connection: ${isLast ? 'close' : 'keep-alive'}`,
+  ];
   for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
   const text = lines.join('\r\n');
   // oxlint-disable-next-line no-control-regex -- these are the characters that would end a line

@@ -31,6 +31,7 @@ export interface RequestSettings {
   /** The state of the answer (sender.ts). */
   readonly isShort: boolean;
   readonly isNar: boolean;
+  readonly isLast: boolean;
   readonly signal: AbortSignal;
   /** The address that named this URL; credentials in that address are not sent to this one. */
   readonly linkedFrom?: string | undefined;
@@ -120,7 +121,17 @@ async function rejectStatus(
 async function sendRequest(
   destination: Destination,
   headers: Readonly<Record<string, string>>,
-  { sender, userAgent, credentials, bodyTimeoutMs, isShort, isNar, isAnnounced = false, signal }: RequestSettings,
+  {
+    sender,
+    userAgent,
+    credentials,
+    bodyTimeoutMs,
+    isShort,
+    isNar,
+    isLast,
+    isAnnounced = false,
+    signal,
+  }: RequestSettings,
 ): Promise<SocketAnswer> {
   const authorization = isAnnounced ? undefined : await credentials.headerFor(destination);
   return SocketAnswer.get(await sender(), destination.target, {
@@ -133,6 +144,7 @@ async function sendRequest(
     bodyTimeoutMs,
     isShort,
     isNar,
+    isLast,
     signal,
   });
 }

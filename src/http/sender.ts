@@ -43,6 +43,8 @@ export interface SentRequest {
   readonly isShort: boolean;
   /** True for a NAR, whose answer may be held back for long, by a rate limit or a slow disk. */
   readonly isNar: boolean;
+  /** True to close the connection after the answer. */
+  readonly isLast: boolean;
   /** Time without a byte of the body until it counts as stalled, in milliseconds. Does not run during a pause. */
   readonly bodyTimeout: number;
 }

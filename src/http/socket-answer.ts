@@ -49,10 +49,11 @@ export class SocketAnswer implements Answer {
       bodyTimeoutMs: number;
       isShort: boolean;
       isNar: boolean;
+      isLast: boolean;
       signal: AbortSignal;
     },
   ): Promise<SocketAnswer> {
-    const { headers, bodyTimeoutMs: bodyTimeout, isShort, isNar, signal } = options;
+    const { headers, bodyTimeoutMs: bodyTimeout, isShort, isNar, isLast, signal } = options;
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<SocketAnswer>();
     let answer: SocketAnswer | undefined;
@@ -75,6 +76,7 @@ export class SocketAnswer implements Answer {
         bodyTimeout,
         isShort,
         isNar,
+        isLast,
       },
       {
         onRequestStart(started) {

@@ -1,7 +1,7 @@
 import { generateKeyPairSync, createPublicKey, randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { RateLimits } from '../bytes/rate-limits.ts';
+import type { Limits } from '../bytes/rate-limits.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
 import { ownName, removeLeft } from '../disk/owner.ts';
 import { toRecord } from '../index/record.ts';
@@ -25,7 +25,7 @@ export interface OutgoingOptions {
   /** Signs the paths, besides the key of the push. Undefined: nobody. */
   readonly signer: Signer | undefined;
   readonly network: Pick<NetworkOptions, 'listen' | 'ports'>;
-  readonly limits?: RateLimits | undefined;
+  readonly limits?: Limits | undefined;
   readonly onWarning: Warn;
 }
 

@@ -14,7 +14,7 @@ import { parseStorePath } from '../nix/store-path.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
 import type { InfoHash } from '../nix/brands.ts';
-import type { RateLimits } from '../bytes/rate-limits.ts';
+import type { Limits } from '../bytes/rate-limits.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { ownName, removeLeft, runningMachine } from '../disk/owner.ts';
 import { Progress } from '../fetch/report.ts';
@@ -48,7 +48,7 @@ export interface ReceiveOptions {
   readonly to?: string | undefined;
   readonly importWith?: ImportWay | undefined;
   readonly network: Pick<NetworkOptions, 'listen' | 'ports'>;
-  readonly limits?: RateLimits | undefined;
+  readonly limits?: Limits | undefined;
   /** Address at which ssh has reached this host, and that of the pushing machine, as SSH_CONNECTION has them. */
   readonly connection: { readonly own: string; readonly push: string };
   /** Returns the keys whose signatures this host's Nix accepts. Undefined: Nix wants no signatures. */

@@ -1,6 +1,6 @@
 import { readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { RateLimits } from '../bytes/rate-limits.ts';
+import type { Limits } from '../bytes/rate-limits.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { ownName } from '../disk/owner.ts';
@@ -36,7 +36,7 @@ export class RateShares implements AsyncDisposable {
   }
 
   /** Starts to share the limits. Does nothing without limits, or if this process shares them already. */
-  static async open(store: FileStore, limits: RateLimits | undefined): Promise<AsyncDisposable> {
+  static async open(store: FileStore, limits: Limits | undefined): Promise<AsyncDisposable> {
     const claimed = limits?.claimForSharing();
     if (claimed === undefined || claimed.size === 0) return new AsyncDisposableStack();
     return new RateShares(inState(store, 'rates'), await ownName(), claimed);

@@ -5,7 +5,7 @@ import { Discovery } from '../discovery/discovery.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import { ForeignAddresses, isLoopback } from '../discovery/foreign-addresses.ts';
-import type { RateLimits } from '../bytes/rate-limits.ts';
+import type { Limits } from '../bytes/rate-limits.ts';
 import { mayHave } from '../discovery/connection-guard.ts';
 import { PeerTable, type PeerRecord } from '../discovery/peer-table.ts';
 import type { Scope } from '../discovery/scope.ts';
@@ -40,7 +40,7 @@ export interface NetworkOptions {
   /** Peers named by the user. */
   readonly peers: readonly Endpoint[];
   /** Default: none. */
-  readonly limits?: RateLimits | undefined;
+  readonly limits?: Limits | undefined;
   /** The NARs and narinfos that members may get. Default: none. */
   readonly offer?: Offer | undefined;
   readonly seeds?: NonNullable<SwarmOptions['seeds']>;

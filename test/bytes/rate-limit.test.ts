@@ -20,6 +20,30 @@ test('unused time is not saved', () => {
   assert.equal(limit.take(1200, 60_000), 1000);
 });
 
+test('bytes keep their place when the rate moves', () => {
+  const clock = { nowMs: () => 10_000, date: () => new Date() };
+  const limit = new RateLimit(undefined, { clock, burstMs: 0 });
+  limit.moveTo(1000);
+  assert.equal(limit.take(2000), 2000);
+  limit.moveTo(4000);
+  assert.equal(limit.take(4000), 1500);
+  limit.moveTo(500);
+  assert.equal(limit.debtMs, 12_000);
+});
+
+test('those who wait do so for as long as a rate that moves demands', async () => {
+  const limit = new RateLimit();
+  limit.moveTo(1);
+  const first = Promise.resolve(limit.pace(1000)); // for a quarter of an hour
+  const second = Promise.resolve(limit.pace(1_000_000_000));
+  limit.moveTo(100_000);
+  await first;
+  const late = await Promise.race([second.then(() => 'late'), Promise.resolve('waits')]);
+  assert.equal(late, 'waits');
+  limit.moveTo(Infinity);
+  await second;
+});
+
 test('pace waits, and ends with its signal', async () => {
   const limit = new RateLimit(1000);
   const startedAt = performance.now();

@@ -106,6 +106,22 @@ suite('limits beyond the local network', () => {
     assert.equal(download.isUsedUp, true);
   });
 
+  test('work in the background yields beyond the local network, within the limits of the user', () => {
+    const limits = new RateLimits(rates(undefined, 1000), isNear, new StoppedClock());
+    const { download, yielding } = limits.forBackground();
+    assert.deepEqual([limits.download.yields, download.yields], [false, true]);
+    assert.ok(yielding);
+    assert.equal(download.towards('203.0.113.1').take(1200), 1000, 'the limit of the user');
+    for (let nowMs = 0; nowMs < 10_000; nowMs += 200) yielding.onDelay(nowMs < 3_000 ? 20 : 300, true, nowMs);
+    assert.equal(yielding.state, 'paused');
+    assert.equal(download.isUsedUp, true);
+    assert.ok(download.towards('203.0.113.1').take(100_000) > 100_000);
+    assert.equal(download.towards('192.168.1.2').take(1e9), 0);
+    assert.equal(limits.upload.towards('203.0.113.1').take(1e9), 0);
+    yielding.onBlind();
+    assert.equal(yielding.rateBytesPerSec, Infinity);
+  });
+
   test('directions are independent, and without limits nothing waits', () => {
     const limits = new RateLimits(
       { upload: [{ rateBytesPerSec: 1000 }] },

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { newJob } from '../../src/fetch/job.ts';
 import { namedFile } from '../../src/fetch/named-file.ts';
 import { Scheduler } from '../../src/fetch/scheduler.ts';
+import { RateLimits } from '../../src/bytes/rate-limits.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { FileStore } from '../../src/store/file-store.ts';
@@ -19,7 +20,13 @@ const LIMIT = { timeout: 30_000 };
 const NAR_BYTES = 1_200_000;
 
 /** Fetches four NARs. @returns the number of requests when the first NAR is there */
-async function requestsAtFirst({ isOrdered }: { readonly isOrdered: boolean }): Promise<number> {
+async function requestsAtFirst({
+  isOrdered = false,
+  yields = false,
+}: {
+  readonly isOrdered?: boolean;
+  readonly yields?: boolean;
+}): Promise<number> {
   await using lab = await Lab.open();
   const written = await WrittenCache.create(await lab.folder('cache'), 'ordered-1');
   const paths: WrittenPath[] = [];
@@ -30,7 +37,11 @@ async function requestsAtFirst({ isOrdered }: { readonly isOrdered: boolean }): 
   const others = Promise.withResolvers<void>();
   const [first] = paths as [WrittenPath];
   cache.faults = [
-    { kind: 'hold', match: new RegExp(first.info.fileHash ?? ''), until: gate.promise },
+    {
+      kind: 'hold',
+      until: gate.promise,
+      ...(isOrdered ? { match: new RegExp(first.info.fileHash ?? '') } : { times: 1 }),
+    },
     ...paths.slice(1).map(() => ({ kind: 'hold', until: others.promise }) as const),
   ];
   const store = await FileStore.open(await lab.folder('store'), { create: true });
@@ -45,17 +56,18 @@ async function requestsAtFirst({ isOrdered }: { readonly isOrdered: boolean }): 
     network: undefined,
     upstreams: [upstream],
     http,
+    limit: yields ? new RateLimits({}, () => false).forBackground().download : undefined,
     placeOf: isOrdered ? ({ info }) => places.get(info.storePath) ?? 1 : undefined,
     tell: () => undefined,
     onFetched: ({ info }) => {
-      if (info.storePath !== first.info.storePath) return;
-      requests = cache.requests.length;
+      if (isOrdered && info.storePath !== first.info.storePath) return;
+      requests ||= cache.requests.length;
       others.resolve();
     },
   });
   const jobs = paths.map(({ info }) => newJob(namedFile(info)!, info, upstream));
   const run = scheduler.run(jobs, new AbortController().signal);
-  while (cache.requests.length < (isOrdered ? 2 : 4)) await sleep(10);
+  while (cache.requests.length < (isOrdered || yields ? 2 : 4)) await sleep(10);
   gate.resolve();
   await run;
   return requests;
@@ -63,6 +75,10 @@ async function requestsAtFirst({ isOrdered }: { readonly isOrdered: boolean }): 
 
 test('requests no more NARs than keep the line busy if they are wanted in an order', LIMIT, async () => {
   assert.equal(await requestsAtFirst({ isOrdered: true }), 2);
+});
+
+test('requests no more NARs than that if it yields to other traffic', LIMIT, async () => {
+  assert.equal(await requestsAtFirst({ yields: true }), 2);
 });
 
 test('requests all slots of NARs if no order matters', LIMIT, async () => {

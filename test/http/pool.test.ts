@@ -38,6 +38,25 @@ suite('connections to a server', () => {
     assert.equal(server.sockets.length, 1);
   });
 
+  test('serve a NAR alone that is not short, if asked to', async () => {
+    const seen: string[] = [];
+    const sizeBytes = 300_000;
+    await using server = await serve((socket) => {
+      socket.once('data', () => undefined);
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${sizeBytes}\r\n\r\n`);
+      socket.write(Buffer.alloc(sizeBytes));
+    });
+    for (const lonelyNars of [true, false]) {
+      await using client = new HttpClient({ lonelyNars, retries: 0 });
+      for (let turn = 0; turn < 2; turn++) {
+        const sink = (): void => undefined;
+        await client.download(server.url, { sizeBytes, maxBytes: sizeBytes, sink, onProgress: () => undefined });
+      }
+      seen.push(`${lonelyNars}: ${server.sockets.length}`);
+    }
+    assert.deepEqual(seen, ['true: 2', 'false: 3']);
+  });
+
   test('are as many as allowed', async () => {
     const waiting: Socket[] = [];
     await using server = await serve((socket) => {

@@ -27,7 +27,14 @@ async function ask(t: TestContext, answer: (socket: Socket) => void): Promise<So
   t.after(() => sender.destroy());
   const target = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/x`);
   const { signal } = new AbortController();
-  return SocketAnswer.get(sender, target, { headers: {}, bodyTimeoutMs: 5_000, isShort: false, isNar: false, signal });
+  return SocketAnswer.get(sender, target, {
+    headers: {},
+    bodyTimeoutMs: 5_000,
+    isShort: false,
+    isNar: false,
+    isLast: false,
+    signal,
+  });
 }
 
 /** Lets everything arrive that has been sent. */
