@@ -7,6 +7,8 @@ const FIRST_BYTES_PER_SEC = 512 * 1024;
 /** Waiting time in the queue above which the line is full, and below which the queue has become short. */
 const FULL_MS = 50;
 const SHORT_MS = 20;
+/** Waiting time in the queue above which somebody uses the line. */
+const CROWDED_MS = 5;
 
 /** The shortest delay of these minutes is the one without a queue: the way to the server may change. */
 const BASE_MINUTES = 10;
@@ -24,6 +26,8 @@ const OURS = 0.8;
 /** Share of what arrives at which the queue gets shorter, and the time for that. */
 const DRAINING = 0.6;
 const DRAINED_WITHIN_MS = 2_200;
+/** The same for the first time, when the rate had grown fast. */
+const FIRST_DRAINED_WITHIN_MS = 4_000;
 /** Share of the line that is used for long: without a queue of our own. */
 const CRUISING = 0.95;
 /** Time until the line is tried for more. Doubles each time. */
@@ -38,6 +42,8 @@ const SLOW = 1.005;
 const FASTER = 1.15;
 /** More than this share above what arrives is not used: something else is slow. */
 const USED = 1.3;
+/** Looks in a row without such growth after which a rise is stuck. */
+const STUCK_LOOKS = 8;
 
 /** Time to leave the line to others before it is tried again. Doubles while they are still there. */
 const FIRST_PAUSE_MS = 2_000;
@@ -86,6 +92,8 @@ export class YieldingRate {
   #cruiseMs = FIRST_CRUISE_MS;
   /** How often the line was full because of others since the last cruise. */
   #strikes = 0;
+  /** Looks in a row at which the rate did not grow because less arrived. */
+  #stuck = 0;
   /** The rate after draining. */
   #resumeAt = 0;
   /** True if it rises to find out whether the line carries more. */
@@ -115,7 +123,9 @@ export class YieldingRate {
     this.#rates.push({ atMs: nowMs, rate: arriving });
     while ((this.#rates[0]?.atMs ?? nowMs) < nowMs - MOST_MS) this.#rates.shift();
     const isFull = nowMs - (this.#recent[0]?.askedAtMs ?? nowMs) > RECENT_MS * 0.8 && this.queueMs > FULL_MS;
+    this.#stuck = arriving * USED < this.#rate ? this.#stuck + 1 : 0;
     if (isFull) this.#onFull(arriving, nowMs);
+    else if (this.#isCrowded(arriving)) this.#pause(nowMs);
     else if (isAnswered && this.queueMs < SHORT_MS) this.#onFree(arriving, nowMs);
     return this.#rate;
   }
@@ -145,7 +155,18 @@ export class YieldingRate {
     } else this.#drain(arriving, nowMs);
   }
 
+  /**
+   * True if less arrives than we would read, and some packets wait: others keep the queue short (BBR), and get less for
+   * it. A slow server leaves no queue.
+   */
+  #isCrowded(arriving: number): boolean {
+    if (this.queueMs < CROWDED_MS || this.#line === undefined || arriving > this.#line * OURS) return false;
+    if (this.#state === 'cruising') return arriving < this.#rate * OURS;
+    return this.#state === 'rising' && this.#stuck > STUCK_LOOKS;
+  }
+
   #drain(arriving: number, nowMs: number): void {
+    const isFirst = this.#line === undefined;
     const isOurs = this.#line === undefined || arriving >= this.#line * OURS;
     if (isOurs) {
       if (this.#line === undefined || this.#isTrying) this.#line = this.#most();
@@ -157,7 +178,7 @@ export class YieldingRate {
     this.#state = 'draining';
     this.#rate = Math.max(LOWEST_BYTES_PER_SEC, arriving * DRAINING);
     this.#resumeAt = isOurs ? (this.#line ?? arriving) * CRUISING : arriving * DRAINING;
-    this.#untilMs = nowMs + DRAINED_WITHIN_MS;
+    this.#untilMs = nowMs + (isFirst ? FIRST_DRAINED_WITHIN_MS : DRAINED_WITHIN_MS);
   }
 
   #onFree(arriving: number, nowMs: number): void {

@@ -74,6 +74,22 @@ suite('a rate that yields', () => {
     assert.ok(line.run(60) < 0.12 * LINE);
   });
 
+  test('it leaves the line to those who keep its queue short', () => {
+    const rate = new YieldingRate();
+    let nowMs = 0;
+    const look = (queueMs: number, share: number): void => {
+      nowMs += LOOK_MS;
+      const arrivingBytesPerSec = Math.min(rate.rateBytesPerSec, LINE * share);
+      rate.look({ nowMs, delayMs: BASE_MS + queueMs, isAnswered: true, arrivingBytesPerSec });
+    };
+    for (let count = 0; count < 400; count++) look(rate.rateBytesPerSec > LINE ? 100 : 0, 1);
+    assert.equal(rate.state, 'cruising');
+    for (let count = 0; count < 40; count++) look(0, 0.5);
+    assert.equal(rate.state, 'cruising', 'a slow server leaves no queue');
+    for (let count = 0; count < 20; count++) look(10, 0.5);
+    assert.equal(rate.state, 'paused');
+  });
+
   test('it finds out that the line has become faster, and slower', () => {
     const line = new SimulatedLine();
     line.run(30);
