@@ -36,6 +36,7 @@ export class TrafficRecorder implements AsyncDisposable {
   #from = new Map<TrafficSource, number>();
   #fallbacks = new Map<string, number>();
   #nars = 0;
+  #surplus = 0;
   #given = nothingGiven();
   #firstMs: number | undefined;
   #lastMs = 0;
@@ -56,6 +57,7 @@ export class TrafficRecorder implements AsyncDisposable {
       this.#firstMs ??= this.#lastMs;
     } else if (event.type === 'nar-fetched') {
       this.#nars++;
+      this.#surplus += Math.max(0, event.sizeBytes - (event.cacheBytes ?? event.sizeBytes));
       this.#downloads.doneNars++;
     } else if (event.type === 'nar-kept') this.#downloads.doneBytes += event.bytes;
     else if (event.type === 'downloading') {
@@ -91,6 +93,7 @@ export class TrafficRecorder implements AsyncDisposable {
       by: this.#by,
       from: Object.fromEntries(this.#from),
       nars: this.#nars,
+      ...(this.#surplus > 0 && { surplus: this.#surplus }),
       ...this.#given,
       ...(this.#fallbacks.size > 0 && { fallbacks: Object.fromEntries(this.#fallbacks) }),
       ...(this.#downloads.nars > 0 && { downloads: { ...this.#downloads } }),
@@ -99,6 +102,7 @@ export class TrafficRecorder implements AsyncDisposable {
     this.#from = new Map();
     this.#fallbacks = new Map();
     this.#nars = 0;
+    this.#surplus = 0;
     this.#given = nothingGiven();
     this.#writing = this.#writing.then(() => appendTraffic(this.#store, line));
   }

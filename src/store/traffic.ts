@@ -33,6 +33,8 @@ const LINE = v.object({
   from: FROM,
   /** NARs that were completed. */
   nars: COUNT,
+  /** Bytes of these that no cache would have sent: they came uncompressed from neighbours. Earlier versions did not count them. */
+  surplus: v.exactOptional(COUNT),
   /** Bytes of NARs given to peers. */
   sent: COUNT,
   /** Bytes of NARs given over HTTP to Nix of this machine, and to other machines. Earlier versions did not count them. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Problem } from '../../daemon/web/health.ts';
 import type { Page } from '../../daemon/web/routes.ts';
-import { farBytes, nearBytes, type TrafficSum } from '../../daemon/web/traffic-history.ts';
+import { farBytes, nearBytes, savedBytes, type TrafficSum } from '../../daemon/web/traffic-history.ts';
 import type { DaemonView } from '../../daemon/web/watch.ts';
 import { TRAFFIC_SOURCES } from '../../store/traffic.ts';
 import { failureInWords, mappedSentence, wayOutOf } from '../port-mapping.ts';
@@ -109,7 +109,7 @@ function monthSection({ month, days, at }: DaemonView): Html {
   return html`<section id="month">
     <div class="wide">
       <div>
-        ${figure(nearBytes(month))}
+        ${figure(savedBytes(month))}
         <p class="lead">of internet saved in the last 30 days</p>
         ${sources(month)}
       </div>
@@ -129,7 +129,7 @@ function daySection({ day, hours, at }: DaemonView): Html {
     <div class="axis"><span>${clock(hours[0]?.at ?? at)}</span><span>now</span></div>`;
   return html`<section id="day">
     <h2>The last 24 hours</h2>
-    ${near + far === 0 ? undefined : html`<p class="lead">${formatSize(near)} saved, ${formatSize(far)} from the internet</p>`}
+    ${near + far === 0 ? undefined : html`<p class="lead">${formatSize(savedBytes(day))} saved, ${formatSize(far)} from the internet</p>`}
     ${sources(day)} ${near + far === 0 ? undefined : chart}
     <p class="small soft">
       ${counted(day.nars, 'NAR')} received; ${formatSize(day.given.sent)} given to peers,

@@ -27,6 +27,8 @@ const READ_BYTES = 8 * 1024 * 1024;
 export interface TrafficSum {
   readonly from: Record<TrafficSource, number>;
   nars: number;
+  /** See {@link TrafficLine}. */
+  surplus: number;
   readonly given: Record<GivenKind, number>;
 }
 
@@ -36,9 +38,14 @@ export interface RunningFetch {
   readonly downloads: NonNullable<TrafficLine['downloads']>;
 }
 
-/** Bytes that came over the local network. The internet would have had to send them otherwise. */
+/** Bytes that came over the local network. */
 export function nearBytes({ from }: Pick<TrafficSum, 'from'>): number {
   return from.neighbours + from.lanCaches;
+}
+
+/** Bytes that the internet would have had to send otherwise. An uncompressed NAR counts as the file of a cache. */
+export function savedBytes(sum: Pick<TrafficSum, 'from' | 'surplus'>): number {
+  return Math.max(0, nearBytes(sum) - sum.surplus);
 }
 
 /** Bytes that came from beyond the local network. */
@@ -178,8 +185,8 @@ export class TrafficHistory {
     const text = Array.from(hours, ([at, of]) => {
       const sum = noTraffic();
       for (const line of of) addLine(sum, line);
-      const { from, nars, given } = sum;
-      return formatTrafficLine({ at, by: 'hour', from, nars, ...given });
+      const { from, nars, surplus, given } = sum;
+      return formatTrafficLine({ at, by: 'hour', from, nars, surplus, ...given });
     }).join('');
     await this.#store.replace(path, text);
     this.#offsets.set(name, Buffer.byteLength(text));
@@ -187,17 +194,22 @@ export class TrafficHistory {
 }
 
 export function noTraffic(): TrafficSum {
-  return { from: { neighbours: 0, lanCaches: 0, cohort: 0, clients: 0, caches: 0 }, nars: 0, given: nothingGiven() };
+  const from = { neighbours: 0, lanCaches: 0, cohort: 0, clients: 0, caches: 0 };
+  return { from, nars: 0, surplus: 0, given: nothingGiven() };
 }
 
 /** Adds a line to a sum. */
-export function addLine(sum: TrafficSum, { from, nars, sent, toNix = 0, overHttp = 0 }: TrafficLine): void {
-  addTo(sum, { from: { ...noTraffic().from, ...from }, nars, given: { sent, toNix, overHttp } });
+export function addLine(
+  sum: TrafficSum,
+  { from, nars, surplus = 0, sent, toNix = 0, overHttp = 0 }: TrafficLine,
+): void {
+  addTo(sum, { from: { ...noTraffic().from, ...from }, nars, surplus, given: { sent, toNix, overHttp } });
 }
 
-function addTo(sum: TrafficSum, { from, nars, given }: TrafficSum): void {
+function addTo(sum: TrafficSum, { from, nars, surplus, given }: TrafficSum): void {
   for (const source of TRAFFIC_SOURCES) sum.from[source] += from[source];
   sum.nars += nars;
+  sum.surplus += surplus;
   for (const kind of GIVEN_KINDS) sum.given[kind] += given[kind];
 }
 

@@ -33,6 +33,7 @@ function sum(scaleBytes: number, seed: number): TrafficSum {
   };
   return {
     from,
+    surplus: 0,
     nars: Math.round(bytes / 2e6),
     given: { sent: 1.4 * bytes, toNix: 0.4 * bytes, overHttp: 0.1 * bytes },
   };

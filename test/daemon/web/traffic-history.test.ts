@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { appendFile, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
-import { DAY_MS, farBytes, HOUR_MS, nearBytes, TrafficHistory } from '../../../src/daemon/web/traffic-history.ts';
+import {
+  DAY_MS,
+  farBytes,
+  HOUR_MS,
+  nearBytes,
+  savedBytes,
+  TrafficHistory,
+} from '../../../src/daemon/web/traffic-history.ts';
 import { TrafficRecorder } from '../../../src/fetch/traffic-recorder.ts';
 import { appendTraffic, trafficFolder, type TrafficLine } from '../../../src/store/traffic.ts';
 import { emptyStore } from '../../store/store-fixture.ts';
@@ -114,12 +121,32 @@ suite('the history of a store’s traffic', () => {
     assert.deepEqual(history.sumOf(DAY_MS), {
       from: { neighbours: 60, lanCaches: 20, cohort: 0, clients: 0, caches: 10 },
       nars: 1,
+      surplus: 0,
       given: { sent: 0, toNix: 0, overHttp: 0 },
     });
     const [name = ''] = await readdir(trafficFolder(store));
     const written = JSON.parse((await readFile(join(trafficFolder(store), name), 'utf8')).trim()) as TrafficLine;
     assert.deepEqual(written.fallbacks, { 'lying-peer': 1 });
     assert.deepEqual(written.downloads, { nars: 2, bytes: 100, doneNars: 1, doneBytes: 90 });
+  });
+
+  test('an uncompressed NAR of a neighbour saves the file of a cache', async (t) => {
+    const store = await emptyStore(t);
+    const recorder = new TrafficRecorder(store);
+    const neighbour = { source: 'peers', group: 'neighbours', isNear: true, origin: 'a' } as const;
+    recorder.take({ type: 'nar-bytes', ...neighbour, nar: 'n', bytes: 5_000 });
+    recorder.take({ type: 'nar-fetched', nar: 'n', sizeBytes: 5_000, cacheBytes: 1_000 });
+    await recorder[Symbol.asyncDispose]();
+    const saved = async (now: () => Date): Promise<number[]> => {
+      const history = new TrafficHistory(store, now, () => assert.fail());
+      await history.refresh();
+      const sum = history.sumOf(30 * DAY_MS);
+      return [nearBytes(sum), savedBytes(sum)];
+    };
+    assert.deepEqual(await saved(() => new Date()), [5_000, 1_000]);
+    const later = new Date(Date.now() + 3 * DAY_MS);
+    assert.deepEqual(await saved(() => later), [5_000, 1_000]); // writes the sums of each hour
+    assert.deepEqual(await saved(() => later), [5_000, 1_000]);
   });
 
   test('a recorder without bytes leaves nothing', async (t) => {
