@@ -35,6 +35,8 @@ const PLACES = {
   served: 'read',
   /** Copies on other machines, as counted by a daemon: replicas.ts. */
   'replicas.json': 'read',
+  /** Paths of the Nix store whose NAR files gc may not let go of: collect/refused-paths.ts. */
+  'refused.json': 'left',
   /** The socket of the running daemon, in a folder that only its user can enter: daemon/facts-socket.ts. */
   daemon: 'left',
   /** Bytes received and sent, a file a day: traffic.ts. */

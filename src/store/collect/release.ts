@@ -12,6 +12,7 @@ import type { NixNars } from '../in-nix/nix-nars.ts';
 import { BEING_SERVED_MS, forgetServed } from '../last-served.ts';
 import { inState } from '../state-folder.ts';
 import { reach, type Kept, type Root } from './keep.ts';
+import { RefusedPaths } from './refused-paths.ts';
 import { PRESENT, type StoreGraph } from './store-graph.ts';
 
 /** When NARs are let go of that the Nix store of this machine has, too. `pressure`: as far as the budget needs it. */
@@ -73,15 +74,20 @@ export async function release(releasing: Releasing, context: ReleaseContext): Pr
   const released = { nars: 0, bytes: 0 };
   if (isEnough(0) || (await publishes(context.store))) return released;
   const candidates = candidatesIn(releasing, context);
+  const refused = await RefusedPaths.read(context.store, nars);
   const invalid = await invalidOf(candidates, signal);
-  for (const candidate of candidates) {
-    if (isEnough(released.bytes)) break;
-    if (candidate.entries.some(({ storePath }) => invalid.has(storePath))) continue;
-    const bytes = graph.narBytes(candidate.nar);
-    if (!dryRun && !(await letGo(candidate, nars, context))) continue;
-    countAsReleased(candidate.nar, context);
-    released.nars++;
-    released.bytes += bytes;
+  try {
+    for (const candidate of candidates) {
+      if (isEnough(released.bytes)) break;
+      if (candidate.entries.some(({ storePath }) => invalid.has(storePath))) continue;
+      const bytes = graph.narBytes(candidate.nar);
+      if (!dryRun && !(await letGo(candidate, { nars, refused }, context))) continue;
+      countAsReleased(candidate.nar, context);
+      released.nars++;
+      released.bytes += bytes;
+    }
+  } finally {
+    await refused.write();
   }
   return released;
 }
@@ -149,7 +155,7 @@ async function invalidOf(candidates: readonly Candidate[], signal: AbortSignal):
 /** Lets go of one NAR file. Returns false if the Nix store has other contents, or contents that cannot be read. */
 async function letGo(
   { nar, entries }: Candidate,
-  nars: NixNars,
+  { nars, refused }: { readonly nars: NixNars; readonly refused: RefusedPaths },
   { store, graph, catalogue, signal }: ReleaseContext,
 ): Promise<boolean> {
   const inNix: CatalogueEntry[] = [];
@@ -157,13 +163,16 @@ async function letGo(
     signal.throwIfAborted();
     const { storePath } = file;
     const info = await store.readNarInfoOf(storePath);
-    if (info === undefined) return false;
+    if (info === undefined || refused.has(info)) return false;
     // The line of a run that was killed before it removed the file names no file.
     if (file.isInNix !== true && info.fileHash !== undefined && info.fileHash !== file.fileHash) return false;
     const hashed = await nars.hash(storePath, info.narSize, signal);
     const entry = hashed && inNixEntry(hashed, file);
-    if (entry === undefined || !isInNixAs(entry, info)) return false;
     nars.forget(storePath);
+    if (entry === undefined || !isInNixAs(entry, info)) {
+      if (hashed !== undefined) refused.add(info, hashed.changedAtMs);
+      return false;
+    }
     inNix.push(entry);
   }
   await catalogue.add(inNix); // first: a file that stays after a kill is let go of by the next run

@@ -11,6 +11,7 @@ import { claim } from '../../../src/store/claims.ts';
 import type { FileStore } from '../../../src/store/file-store.ts';
 import { narStateOf } from '../../../src/store/nar-state.ts';
 import { writeReplicas } from '../../../src/store/replicas.ts';
+import { NixNars } from '../../../src/store/in-nix/nix-nars.ts';
 import { PartialSession } from '../../../src/store/session.ts';
 import { useNixFolder } from '../../support/nix-folder.ts';
 import { entryFor } from '../store-fixture.ts';
@@ -163,4 +164,27 @@ test('narinfos of released NARs stay with others as long as Nix has the paths, w
   deleteInNix(top);
   const { removed, kept } = await collect(store, {}, { limited });
   assert.deepEqual([removed.paths, kept.paths], [1, 2]);
+});
+
+test('reads a path with other contents once, as long as it and its narinfo stay the same', async (t) => {
+  const { store, leaf } = await importedStore(t);
+  const change = async (contents: string): Promise<void> => {
+    await chmod(dirname(placeOf(leaf)), 0o755);
+    await rm(placeOf(leaf), { recursive: true });
+    await writeFile(placeOf(leaf), contents);
+    await utimes(placeOf(leaf), 1, 1);
+  };
+  const hashes = async (): Promise<number> => {
+    const nars = new NixNars();
+    const hash = t.mock.method(nars, 'hash');
+    await collect(store, { nars });
+    assert.notEqual((await entryIn(store, leaf)).isInNix, true);
+    return hash.mock.calls.filter(({ arguments: [path] }) => path === leaf.storePath).length;
+  };
+  await change('other');
+  assert.deepEqual([await hashes(), await hashes(), await hashes()], [1, 0, 0]);
+  await change('others');
+  assert.deepEqual([await hashes(), await hashes()], [1, 0]);
+  await writeFile(join(store.stateDir, 'refused.json'), 'torn');
+  assert.deepEqual([await hashes(), await hashes()], [1, 0]);
 });
