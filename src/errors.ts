@@ -137,6 +137,8 @@ interface FactsByCode {
   STORE_FULL: {
     /** Room that is needed on the disk, and room that it has, in bytes. Set if nothing was begun for lack of room. */
     readonly neededBytes?: number;
+    /** What was to be written there. */
+    readonly role?: 'suitcase' | 'store';
     readonly freeBytes?: number;
   };
   NIX_FAILED: {

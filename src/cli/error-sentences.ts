@@ -32,9 +32,13 @@ function incompleteSentence({ message, facts }: NarswarmError<(typeof INCOMPLETE
 }
 
 function fullSentence({ message, facts }: NarswarmError<'STORE_FULL'>): string {
-  const { neededBytes, freeBytes } = facts;
+  const { neededBytes, freeBytes, role } = facts;
   if (neededBytes === undefined || freeBytes === undefined) return message;
-  return `${message}: ${formatSize(neededBytes)} are needed, and ${formatSize(freeBytes)} are free: free ${formatSize(neededBytes - freeBytes)}, take a larger disk, or leave out with --since what the other site has`;
+  const others =
+    role === 'suitcase'
+      ? 'take a larger disk, or leave out with --since what the other site has'
+      : 'or name a file store on a larger disk with --store';
+  return `${message}: ${formatSize(neededBytes)} are needed, and ${formatSize(freeBytes)} are free: free ${formatSize(neededBytes - freeBytes)}, ${others}`;
 }
 
 /** A long-running process loads some of its code only when needed. An update in place may have removed that code. */

@@ -19,7 +19,7 @@ import type { Lack } from '../subscription/missing.ts';
 import { completeMaps, putMaps, type CarriedMap } from './carried-maps.ts';
 import { onDisk } from './disk-error.ts';
 import { putNarInfos, putRealisations } from './narinfos.ts';
-import { assertFileSizes, onBlocks, roomAt, type Room } from './room.ts';
+import { assertFileSizes, assertRoom, onBlocks, roomAt, type Room } from './room.ts';
 import { removeLeftovers } from './staged-files.ts';
 import { contentsFile, formatContents, openSuitcase, README, type Contents } from './suitcase.ts';
 import { narsOf, planNars, writeNars, wrongNars } from './suitcase-nars.ts';
@@ -136,7 +136,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
         plan = planOf(closure, { left, looked, room, isLinked, lacking: missing.length });
         plan = { ...plan, unknown, fetchBytes: jobBytes + unsizedBytes };
         options.onPlan(plan);
-        assertRoom(plan, dir);
+        assertRoom(plan.roomBytes, room, { dir, role: 'suitcase' });
       },
     },
     { tell: options.tell, signal },
@@ -234,14 +234,6 @@ function planOf(
     freeBytes: room.freeBytes,
     isLinked,
   };
-}
-
-/** @throws STORE_FULL if the disk has too little room */
-function assertRoom({ roomBytes, freeBytes }: PackPlan, dir: string): void {
-  if (roomBytes <= freeBytes) return;
-  throw new NarswarmError('STORE_FULL', `there is not enough room on the disk of ${dir}`, {
-    facts: { path: dir, neededBytes: roomBytes, freeBytes },
-  });
 }
 
 /** @throws the error of missing paths, unless all of them may be missing */

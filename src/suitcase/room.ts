@@ -40,6 +40,21 @@ export function onBlocks(sizes: Iterable<number>, blockBytes: number): number {
   return sum;
 }
 
+/**
+ * @param role what is to be written to `dir`
+ * @throws STORE_FULL if its disk has less room than is needed
+ */
+export function assertRoom(
+  neededBytes: number,
+  { freeBytes }: Pick<Room, 'freeBytes'>,
+  { dir, role }: { readonly dir: string; readonly role: 'suitcase' | 'store' },
+): void {
+  if (neededBytes <= freeBytes) return;
+  throw new NarswarmError('STORE_FULL', `there is not enough room on the disk of ${dir}`, {
+    facts: { path: dir, neededBytes, freeBytes, role },
+  });
+}
+
 /** @throws STORE_UNWRITABLE if vfat cannot take a file of the size of one of these NARs */
 export function assertFileSizes(nars: readonly SuitcaseNar[], { isVfat }: Room, dir: string): void {
   const large = isVfat ? nars.find(({ sizeBytes }) => sizeBytes > VFAT_MAX_BYTES) : undefined;

@@ -18,6 +18,7 @@ import { lackOf } from '../subscription/fetch-resolution.ts';
 import type { Lack } from '../subscription/missing.ts';
 import { takeMaps, type TakenMaps } from './carried-maps.ts';
 import { MAX_NARINFO_BYTES } from './narinfos.ts';
+import { assertRoom, onBlocks, roomAt } from './room.ts';
 import { readContents, type Contents } from './suitcase.ts';
 import { fileSizeOf } from './suitcase-nars.ts';
 
@@ -61,7 +62,8 @@ const VOTING_MS = 1_000;
  * trusts and whose NARs have the signed contents. Paths that do not verify are left out with their referrers. Continues
  * an interrupted run. Asks nobody else.
  *
- * @throws NOT_FOUND, STORE_CORRUPT as {@link readContents}; STORE_FULL, STORE_UNWRITABLE; the signal's reason
+ * @throws NOT_FOUND, STORE_CORRUPT as {@link readContents}; STORE_FULL before anything is written, if the disk of the file
+ *   store has too little room; STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
 export async function unpack(options: UnpackOptions): Promise<Unpacked> {
   const { dir, upstream, signal, now, to, imports, dryRun = false } = options;
@@ -69,6 +71,11 @@ export async function unpack(options: UnpackOptions): Promise<Unpacked> {
   await using workplace = await Workplace.open({ ...options, network: undefined });
   const { store } = workplace;
   const maps = dryRun ? NO_MAPS : await takeMaps(dir, store, options.followed, now);
+  let partialBytes = 0;
+  const tell: Tell = (event) => {
+    if (event.type === 'planned') ({ partialBytes } = event);
+    options.tell(event);
+  };
   const take = (roots: readonly string[]): Promise<PrefetchResult> =>
     workplace.prefetch(
       {
@@ -86,8 +93,13 @@ export async function unpack(options: UnpackOptions): Promise<Unpacked> {
         holdAll: true,
         looksInto: 'all',
         wantedOf: (paths) => wantedOf(paths, options),
+        onPlanned: async (_closure, plan) => {
+          const room = await roomAt(store.dir);
+          const sizes = [...plan.jobs.map(({ sizeBytes }) => sizeBytes), ...plan.unsized.map(({ narSize }) => narSize)];
+          assertRoom(onBlocks(sizes, room.blockBytes) - partialBytes, room, { dir: store.dir, role: 'store' });
+        },
       },
-      { tell: options.tell, signal },
+      { tell, signal },
     );
   const result = await take(contents.roots);
   signal.throwIfAborted();

@@ -89,6 +89,22 @@ describe('unpack', { concurrency: 2 }, () => {
     return event;
   };
 
+  test('a file store without room is refused before anything is written, and continues once there is some', async () => {
+    const store = await lab.folder('small');
+    await execa('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', store]);
+    try {
+      const run = await unpack(packed, store);
+      assertFailure(run, 7, 'STORE_FULL', /not enough room .* are needed, and .* are free: free .*--store/);
+      assert.deepEqual(await readdir(join(store, 'nar')), []);
+      await execa('mount', ['-o', 'remount,size=4m', store]);
+      const again = await unpack(packed, store);
+      assert.equal(again.status, 0, again.stderr);
+      await assertSound(store, made.publicKey);
+    } finally {
+      await execa('umount', [store]);
+    }
+  });
+
   test('what it takes is verified, pinned, and served as anything else; a second run reads nothing', async () => {
     const store = await lab.folder('store');
     const dry = await unpack(packed, join(store, 'none'), '--dry-run');
