@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
+import { execa } from 'execa';
 import { PATCH_EXTENSION } from '../../src/delta/record.ts';
 import { buildClosure, type MadeClosure } from '../../src/demo/closure.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
@@ -104,6 +105,35 @@ describe('deltas', () => {
     const run = await fetch(await lab.folder('store'), publisher, '--to', target);
     assert.equal(patchesOf(run)['nars'], made());
     assertValid(target);
+  });
+
+  test('a disk that gets full while a patch is applied ends the fetch, leaves nothing, and the next run continues', async () => {
+    const store = await lab.folder('full');
+    await execa('mount', ['-t', 'tmpfs', '-o', 'size=3500k', 'tmpfs', store]);
+    try {
+      await cp(old, store, { recursive: true, preserveTimestamps: true });
+      const before = await readdir(join(store, 'nar'));
+      const sources = ['--publisher', publisher.mirror, '--peer', publisher.peer, '--no-upstream', ...ALONE];
+      const args = ['fetch', 'lab', '--store', store, '--no-copy', ...sources, '--trusted-public-key', first.publicKey];
+      const run = await lab.run(args);
+      assert.equal(run.status, 7, run.stderr);
+      assert.equal(run.event('error')['code'], 'STORE_FULL');
+      const { nars } = await assertSound(store, first.publicKey);
+      for (const name of nars.filter((one) => !before.includes(one)))
+        assert.ok((await stat(join(store, 'nar', name))).size < 1_000_000, `${name}: a part of the NAR was left`);
+      const left = await readdir(join(store, 'narswarm'), { recursive: true });
+      assert.deepEqual(
+        left.filter((name) => name.endsWith('.made')),
+        [],
+      );
+      await execa('mount', ['-o', 'remount,size=16m', store]);
+      const again = await lab.run(args);
+      assert.equal(again.status, 0, again.stderr);
+      assert.equal(patchesOf(again)['nars'], made());
+      await assertSound(store, first.publicKey);
+    } finally {
+      await execa('umount', [store]);
+    }
   });
 
   test('a cache that has all NARs, too, gives only those without a patch', async () => {
