@@ -112,14 +112,14 @@ describe('deltas', () => {
     await execa('mount', ['-t', 'tmpfs', '-o', 'size=3500k', 'tmpfs', store]);
     try {
       await cp(old, store, { recursive: true, preserveTimestamps: true });
-      const before = await readdir(join(store, 'nar'));
+      const held = await readdir(join(store, 'nar'));
       const sources = ['--publisher', publisher.mirror, '--peer', publisher.peer, '--no-upstream', ...ALONE];
       const args = ['fetch', 'lab', '--store', store, '--no-copy', ...sources, '--trusted-public-key', first.publicKey];
       const run = await lab.run(args);
       assert.equal(run.status, 7, run.stderr);
       assert.equal(run.event('error')['code'], 'STORE_FULL');
       const { nars } = await assertSound(store, first.publicKey);
-      for (const name of nars.filter((one) => !before.includes(one)))
+      for (const name of nars.filter((one) => !held.includes(one)))
         assert.ok((await stat(join(store, 'nar', name))).size < 1_000_000, `${name}: a part of the NAR was left`);
       const left = await readdir(join(store, 'narswarm'), { recursive: true });
       assert.deepEqual(
