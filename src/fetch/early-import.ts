@@ -1,21 +1,20 @@
 import { statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
-import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { copyPaths, type CopyRequest } from '../nix/nix-copy.ts';
 import { decodesInParallel } from '../nix/nix-settings.ts';
-import { storeHashOf } from '../nix/store-path.ts';
 import type { FileFacts } from '../store/catalogue-entry.ts';
-import { FileStore } from '../store/file-store.ts';
+import type { FileStore } from '../store/file-store.ts';
 import { ImportFolder } from '../store/import-folder.ts';
 import type { PartialNar } from '../store/partial.ts';
+import { ArrivedPaths, type Arrived } from './arrived-paths.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
-import { hashIn, importableNow, placesOf } from './import-order.ts';
+import { importableNow } from './import-order.ts';
 import { isLasting, leftMs } from './lasting-download.ts';
 import { ImportWorkers } from './import-workers.ts';
-import { namedFile } from './named-file.ts';
-import { isDecodable, NarDecoding, type ArrivedNar } from './nar-decoding.ts';
+import { isDecodable, NarDecoding } from './nar-decoding.ts';
 
 /** Processes of Nix that import at the same time: one more, so that a large NAR does not hold up the others. */
 const MAX_COPIES = 2;
@@ -41,11 +40,6 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
   readonly signal: AbortSignal;
 }
 
-/** A path whose NAR is in the file store. */
-interface Arrived extends ArrivedNar {
-  readonly file: FileFacts;
-}
-
 /**
  * Imports paths while others are still arriving: each as soon as its NAR and its references are there. Older versions of
  * Nix decode one NAR after another; for them, NARs are decoded here, on all processors. Each `nix copy` takes all that is
@@ -56,17 +50,7 @@ interface Arrived extends ArrivedNar {
  */
 export class EarlyImport implements AsyncDisposable {
   readonly #options: EarlyImportOptions;
-  /** The place of each path in the best order. */
-  readonly #places: ReadonlyMap<StoreHash, number>;
-  /** Paths that the target holds. */
-  readonly #valid = new Set<StoreHash>();
-  /** Paths that are being made ready, or are. Their referrers may follow. */
-  readonly #begun = new Set<StoreHash>();
-  readonly #arrived = new Map<StoreHash, Arrived>();
-  /** Arrived paths that refer to each path that is not begun. */
-  readonly #referrers = new Map<StoreHash, Arrived[]>();
-  /** Arrived paths whose references are begun. */
-  readonly #next: Arrived[] = [];
+  readonly #paths: ArrivedPaths;
   /** Paths that Nix can take once it has their references. */
   readonly #ready = new Set<Arrived>();
   /** Those that are decoded. */
@@ -91,9 +75,8 @@ export class EarlyImport implements AsyncDisposable {
   /** @param needed paths that the target lacks */
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
-    for (const [hash, { storePath }] of closure) if (!needed.has(storePath)) this.#valid.add(hash);
+    this.#paths = new ArrivedPaths(closure, needed, options.store);
     this.#mayDecode = [...closure.values()].some((info) => needed.has(info.storePath) && isDecodable(info));
-    this.#places = placesOf(closure);
     this.#workers = new ImportWorkers(this.#options);
   }
 
@@ -103,8 +86,8 @@ export class EarlyImport implements AsyncDisposable {
   }
 
   /** Returns the place of a path in the best order, from 0 for the first to 1. */
-  placeOf({ storePath }: Pick<NarInfo, 'storePath'>): number {
-    return this.#places.get(storeHashOf(storePath)) ?? 1;
+  placeOf(info: Pick<NarInfo, 'storePath'>): number {
+    return this.#paths.placeOf(info);
   }
 
   /** Learns that a NAR has begun to arrive. */
@@ -119,19 +102,7 @@ export class EarlyImport implements AsyncDisposable {
 
   /** Adds paths whose NAR is in the file store. */
   add(infos: Iterable<NarInfo>): void {
-    for (const info of infos) {
-      const hash = storeHashOf(info.storePath);
-      if (this.#valid.has(hash) || this.#arrived.has(hash)) continue;
-      const arrived = this.#find(info);
-      if (arrived === undefined) continue;
-      this.#arrived.set(hash, arrived);
-      for (const other of info.references.map(hashIn)) {
-        if (other === hash || this.#valid.has(other) || this.#begun.has(other)) continue;
-        arrived.missing++;
-        this.#referrers.set(other, [...(this.#referrers.get(other) ?? []), arrived]);
-      }
-      if (arrived.missing === 0) this.#next.push(arrived);
-    }
+    for (const info of infos) this.#paths.add(info);
     this.#run();
   }
 
@@ -144,7 +115,7 @@ export class EarlyImport implements AsyncDisposable {
   /** Waits until nothing more can be imported. */
   async end(): Promise<void> {
     this.noMore();
-    const paths = Array.from(this.#arrived.values(), ({ info }) => info.storePath);
+    const paths = Array.from(this.#paths.values(), ({ info }) => info.storePath);
     await this.#decoding?.endOthers(new Set(paths));
     this.#run();
     while (this.#running.size > 0) await Promise.race(this.#running);
@@ -158,39 +129,28 @@ export class EarlyImport implements AsyncDisposable {
     await this.#made?.[Symbol.asyncDispose]();
   }
 
-  #find(info: NarInfo): Arrived | undefined {
-    const named = namedFile(info);
-    if (named === undefined) return undefined;
-    const { fileHash, extension } = named;
-    const local = { ...info, url: FileStore.narUrl(fileHash, extension) };
-    const found = this.#options.store.statNarNow(local);
-    return found && { info: local, file: { fileHash, extension, ...found }, missing: 0, decoded: undefined };
-  }
-
   /** Does all that can be done now. */
   #run(): void {
     if (this.#options.signal.aborted) return;
     const decoding = this.#decoding;
     if (decoding === undefined) {
-      if (this.#next.length === 0 && this.#arriving.size === 0) return;
+      if (this.#paths.waiting.size === 0 && this.#arriving.size === 0) return;
       if (!this.#isPreparing) void this.#track(this.#prepare());
       this.#isPreparing = true;
       return;
     }
-    let waitingBytes = this.#next.reduce((sum, { info }) => sum + info.narSize, 0);
-    while (this.#next.length > 0) {
-      const first = this.#next.reduce((best, one) => (this.placeOf(one.info) < this.placeOf(best.info) ? one : best));
+    let waitingBytes = bytesOf(this.#paths.waiting);
+    for (let first = this.#paths.first(); first !== undefined; first = this.#paths.first()) {
       if (!decoding.mayBegin(first, waitingBytes)) break;
       waitingBytes -= first.info.narSize;
-      this.#next.splice(this.#next.indexOf(first), 1);
       this.#begin(first, decoding);
     }
-    for (const begun of decoding.decodeAhead(this.#arrived.values(), this.#copies > 0)) void this.#track(begun);
+    for (const begun of decoding.decodeAhead(this.#paths.values(), this.#copies > 0)) void this.#track(begun);
     if (this.#isLast) this.#pause?.resolve();
     const inOrder = [...this.#ready].toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info));
     for (const arrived of inOrder) {
       if (!this.#workers.isFree || this.#made === undefined) break;
-      if (!this.#decoded.has(arrived) || importableNow([arrived], this.#valid).length === 0) continue;
+      if (!this.#decoded.has(arrived) || importableNow([arrived], this.#paths.valid).length === 0) continue;
       this.#ready.delete(arrived);
       void this.#track(this.#import(arrived, this.#made));
     }
@@ -198,7 +158,7 @@ export class EarlyImport implements AsyncDisposable {
     const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
     if (this.#copies >= maxCopies || this.#workers.isOpening) return;
     const isForCopy = (arrived: Arrived): boolean => !this.#workers.isUsable || !this.#decoded.has(arrived);
-    const wave = importableNow(inOrder.filter(isForCopy), this.#valid);
+    const wave = importableNow(inOrder.filter(isForCopy), this.#paths.valid);
     if (wave.length === 0 || !this.#isWorthIt(wave)) return;
     for (const arrived of wave) this.#ready.delete(arrived);
     void this.#track(this.#copy(wave));
@@ -208,8 +168,7 @@ export class EarlyImport implements AsyncDisposable {
   /** Returns true if Nix should take these paths now, and not wait for more. */
   #isWorthIt(wave: readonly Arrived[]): boolean {
     if (this.#pause === undefined) return true;
-    const bytes = wave.reduce((sum, { info }) => sum + info.narSize, 0);
-    return this.#copies === 0 && bytes >= WORTH_BYTES;
+    return this.#copies === 0 && bytesOf(wave) >= WORTH_BYTES;
   }
 
   /** Lets paths gather for the next `nix copy`. */
@@ -223,7 +182,7 @@ export class EarlyImport implements AsyncDisposable {
 
   /** True if nothing more gets ready. */
   get #isLast(): boolean {
-    return this.#ending.signal.aborted && this.#decoding?.isBusy !== true && this.#next.length === 0;
+    return this.#ending.signal.aborted && this.#decoding?.isBusy !== true && this.#paths.waiting.size === 0;
   }
 
   /** Follows some work to its end. A failure ends the whole import. */
@@ -273,17 +232,13 @@ export class EarlyImport implements AsyncDisposable {
   /** Estimates how long the download goes on, from its bytes so far. */
   #leftMs(passedMs: number): number {
     let bytes = 0;
-    for (const { file } of this.#arrived.values()) bytes += file.sizeBytes;
-    for (const { info, partial } of this.#arriving.values())
-      if (!this.#arrived.has(storeHashOf(info.storePath))) bytes += partial.heldBytes;
+    for (const { file } of this.#paths.values()) bytes += file.sizeBytes;
+    for (const { info, partial } of this.#arriving.values()) if (!this.#paths.has(info)) bytes += partial.heldBytes;
     return leftMs(bytes, this.#options.toDownloadBytes - bytes, passedMs);
   }
 
   #begin(arrived: Arrived, decoding: NarDecoding): void {
-    const hash = storeHashOf(arrived.info.storePath);
-    this.#begun.add(hash);
-    for (const referrer of this.#referrers.get(hash) ?? []) if (--referrer.missing === 0) this.#next.push(referrer);
-    this.#referrers.delete(hash);
+    this.#paths.begin(arrived);
     void this.#track(
       decoding.makeReady(arrived).then((isDecoded) => {
         if (isDecoded) this.#decoded.add(arrived);
@@ -317,7 +272,7 @@ export class EarlyImport implements AsyncDisposable {
     const { tell } = this.#options;
     for (const arrived of wave) {
       const { info, file } = arrived;
-      this.#valid.add(storeHashOf(info.storePath));
+      this.#paths.noteValid(info);
       this.#imported.set(info.storePath, file);
       this.#decoding?.release(arrived);
       tell({ type: 'path-copied', path: info.storePath });
@@ -325,4 +280,11 @@ export class EarlyImport implements AsyncDisposable {
     this.#run();
     await this.#made?.remove(wave.map(({ info }) => info));
   }
+}
+
+/** Returns the sum of the sizes of NARs. */
+function bytesOf(paths: Iterable<Arrived>): number {
+  let sum = 0;
+  for (const { info } of paths) sum += info.narSize;
+  return sum;
 }
