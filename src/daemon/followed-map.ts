@@ -204,13 +204,11 @@ export class FollowedMap {
 
   async #offer({ manifest, bytes }: Verified): Promise<void> {
     const { store, maps, network, onEdition } = this.#context;
-    const { seq, shards } = manifest;
-    const address = this.address;
-    const edition = await seedEdition(store, { address, seq, manifest: bytes, shards, dir: this.#dir });
-    const { created, expires, recordCount } = manifest;
+    const edition = await seedEdition(store, { address: this.address, manifest, bytes, dir: this.#dir });
+    const { seq, created, expires, recordCount } = manifest;
     if (seq >= this.#seq) this.#edition = { seq, created, expires, recordCount };
     this.#claims.hold(seq, edition.torrent.infoHash);
-    if (!maps.add(address, edition)) return;
+    if (!maps.add(this.address, edition)) return;
     network.members.tellEdition({ group: this.group, seq, infoHash: edition.torrent.infoHash });
     await onEdition(manifest);
   }

@@ -1,48 +1,117 @@
 /** Builds a hash map: divides the records into shards and signs the manifest that lists them. */
 import { NarswarmError } from '../errors.ts';
-import type { NarInfo } from '../nix/narinfo.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeDirOf, storeHashOf } from '../nix/store-path.ts';
+import { buildPrefixShards } from './build-prefixes.ts';
+import { buildRoots, closuresOf } from './build-roots.ts';
+import type { IndexDir } from './index-dir.ts';
+import { LastEdition } from './last-edition.ts';
 import { signManifest } from './manifest.ts';
-import type { Manifest } from './manifest.ts';
+import type { ListedRoot, Manifest, Root } from './manifest.ts';
 import type { PublisherKey } from './publisher-key.ts';
 import { torrentOfRecord } from './record.ts';
-import { encodeShard, prefixLengthFor, shardEntryOf, shardPrefix, type ListedShard } from './shard.ts';
+import { RecordTexts } from './record-texts.ts';
+import { prefixLengthFor, type FileEntry, type ShardEntry } from './shard.ts';
+
+/** What the shards of a hash map are made of. */
+export interface ShardParts {
+  /** Narinfos with the added fields of `record.ts`, in any order, one per store path. */
+  readonly records: Iterable<NarInfo>;
+  readonly roots: readonly Root[];
+  /** The directory of all store paths. */
+  readonly storeDir: string;
+  /**
+   * Set if `records` are only those that are new or have changed since the last edition: the store hashes of those that
+   * are gone. All others stay. Undefined: `records` are all.
+   */
+  readonly removed?: ReadonlySet<StoreHash>;
+}
+
+/** The shards of an edition, whose files are in the folder. */
+export interface BuiltShards {
+  readonly roots: readonly ListedRoot[];
+  readonly recordCount: number;
+  readonly prefixLength: number;
+  readonly shards: readonly ShardEntry[];
+  /** All files besides the manifest. */
+  readonly files: readonly FileEntry[];
+}
 
 /** The publisher's part of a hash map. The rest of the manifest follows from the records. */
-export interface IndexParts extends Omit<Manifest, 'recordCount' | 'prefixLength' | 'shards'> {
-  /** Narinfos with the added fields of `record.ts`, in any order, one per store path. */
-  readonly records: readonly NarInfo[];
+export interface IndexParts
+  extends Omit<ShardParts, 'removed'>, Omit<Manifest, 'recordCount' | 'prefixLength' | 'shards' | 'roots'> {
   readonly key: PublisherKey;
 }
 
-/** A hash map, ready to be written to disk or put into a torrent. */
-export interface Index {
-  readonly manifest: Uint8Array;
-  /** Compressed shards by prefix, in order. `shardFileName` returns their file names. */
-  readonly shards: ReadonlyMap<string, ListedShard>;
+/** The folder of a publisher's hash map. */
+export type BuildDir = Pick<IndexDir, 'readShard' | 'writeShard'>;
+
+/**
+ * Builds the shards of an edition on top of the last one. Writes the files that are not there yet. A shard whose records
+ * are unchanged stays as it is: it is neither compressed nor hashed again. The same parts on top of their own edition
+ * change nothing.
+ *
+ * The memory depends on `records` and on the named roots, not on the number of records that stay.
+ *
+ * @param last the manifest of the edition in the folder. Undefined: there is none. If the build is interrupted, the next
+ *   one needs all records
+ * @throws NarswarmError `INDEX_INVALID` for a record outside the store directory, a record that does not fit its torrent,
+ *   two records of one path, or, with `removed`, a last edition that cannot be read; STORE_FULL, STORE_UNWRITABLE
+ */
+export async function buildShards(parts: ShardParts, last: Manifest | undefined, dir: BuildDir): Promise<BuiltShards> {
+  const byHash = recordsByHash(parts);
+  const { removed } = parts;
+  // Of changes, it is not known yet how many records there will be: the next edition may have longer prefixes.
+  const prefixLength = prefixLengthFor(
+    removed === undefined ? byHash.size : Math.max(last?.recordCount ?? 0, byHash.size),
+  );
+  const before = last === undefined ? undefined : new LastEdition(last, dir, { isNeeded: removed !== undefined });
+  const texts = new RecordTexts(byHash, removed, before);
+  // If one shard has all records, a list of shards would not make it smaller.
+  const roots = prefixLength === 0 ? [] : parts.roots;
+  const membership = await closuresOf(roots, texts);
+  const built = await buildRoots(roots, membership, texts, before, dir);
+  const prefixes = await buildPrefixShards(
+    { prefixLength, membership, roots, formerly: built.formerly },
+    texts,
+    before,
+    dir,
+  );
+  return {
+    roots: parts.roots.map((root, index) => {
+      const list = built.lists[index];
+      return list === undefined ? root : { ...root, list };
+    }),
+    recordCount: prefixes.recordCount,
+    prefixLength,
+    shards: prefixes.listed,
+    files: [...built.files, ...prefixes.files],
+  };
 }
 
 /**
- * Builds a hash map. The same parts give the same bytes, and unchanged records give the same shards, so followers fetch
- * only the changes (with the same version of zstd; see `encodeShard`).
+ * Signs the manifest of an edition. The same parts and shards give the same bytes.
  *
- * @throws NarswarmError `INDEX_INVALID` for a record outside the store directory, a record that does not fit its
- *   torrent, two records of one path, or a manifest that could not be read back; `ADDRESS_INVALID` for the salt.
+ * @throws NarswarmError `INDEX_INVALID` for a manifest that could not be read back; `ADDRESS_INVALID` for the salt
  */
-export function buildIndex(parts: IndexParts): Index {
-  const { records, key, ...decided } = parts;
-  for (const record of records) {
-    if (storeDirOf(record.storePath) !== parts.storeDir) {
-      throw new NarswarmError('INDEX_INVALID', `${record.storePath} is not in the store directory ${parts.storeDir}`);
-    }
-    torrentOfRecord(record);
-  }
+export function signIndex(parts: Omit<IndexParts, 'records' | 'roots'>, built: BuiltShards): Uint8Array {
+  const { key, ...decided } = parts;
+  const { roots, recordCount, prefixLength, shards } = built;
+  return signManifest({ ...decided, roots, recordCount, prefixLength, shards }, key);
+}
 
-  const prefixLength = prefixLengthFor(records.length);
-  const groups = Map.groupBy(records, (record) => shardPrefix(storeHashOf(record.storePath), prefixLength));
-  const prefixes = [...groups.keys()].toSorted();
-  const shards = new Map(prefixes.map((prefix) => [prefix, encodeShard(groups.get(prefix) ?? [])]));
-  const entries = Array.from(shards, ([prefix, bytes]) => shardEntryOf(prefix, bytes));
-  const manifest = signManifest({ ...decided, recordCount: records.length, prefixLength, shards: entries }, key);
-  return { manifest, shards };
+/** Returns the texts of the records: they take a third of the memory. */
+function recordsByHash({ records, storeDir }: ShardParts): Map<StoreHash, Buffer> {
+  const byHash = new Map<StoreHash, Buffer>();
+  for (const record of records) {
+    if (storeDirOf(record.storePath) !== storeDir)
+      throw new NarswarmError('INDEX_INVALID', `${record.storePath} is not in the store directory ${storeDir}`);
+    torrentOfRecord(record);
+    const hash = storeHashOf(record.storePath);
+    if (byHash.has(hash))
+      throw new NarswarmError('INDEX_INVALID', `two records have the store hash of ${record.storePath}`);
+    byHash.set(hash, Buffer.from(formatNarInfo(record)));
+  }
+  return byHash;
 }

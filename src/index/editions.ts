@@ -8,10 +8,12 @@ import type { FileStore } from '../store/file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import { mapFolder, type PublisherAddress } from './address.ts';
+import { editionFiles } from './edition-files.ts';
 import { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
 import { manifestName } from './member-files.ts';
-import { assertShard, shardFileName, type ShardEntry } from './shard.ts';
+import type { Manifest } from './manifest.ts';
+import { assertShard, fileNameOf, type FileEntry, type ListedShard } from './shard.ts';
 
 /** The newest edition and the one before it, which followers may still be reading. */
 const KEPT_EDITIONS = 2;
@@ -29,10 +31,9 @@ export interface SeededEdition {
 /** An edition whose files are in a folder. */
 export interface StoredEdition {
   readonly address: PublisherAddress;
-  readonly seq: number;
+  readonly manifest: Manifest;
   /** The verified bytes of the manifest. */
-  readonly manifest: Uint8Array;
-  readonly shards: readonly ShardEntry[];
+  readonly bytes: Uint8Array;
   readonly dir: IndexDir;
 }
 
@@ -45,7 +46,8 @@ export interface StoredEdition {
  * @throws INDEX_INVALID if `dir` already has another edition; STORE_FULL, STORE_UNWRITABLE
  */
 export async function seedEdition(store: FileStore, edition: StoredEdition): Promise<SeededEdition> {
-  const { address, seq, manifest, shards, dir } = edition;
+  const { address, manifest, bytes: signed, dir } = edition;
+  const { seq } = manifest;
   const parent = join(inState(store, 'generations'), mapFolder(address));
   const own = join(parent, `${seq}.${randomUUID().slice(0, 8)}`);
   const files: { name: string; path: string; sizeBytes: number }[] = [];
@@ -55,18 +57,23 @@ export async function seedEdition(store: FileStore, edition: StoredEdition): Pro
     files.push({ name, path, sizeBytes: bytes.length });
   };
   try {
-    await take(MANIFEST_NAME, manifest);
-    for (const entry of shards) {
-      const bytes = (await dir.readShard(entry.prefix)) ?? new Uint8Array();
+    await take(MANIFEST_NAME, signed);
+    const read = async (entry: FileEntry): Promise<ListedShard> => {
+      const bytes = (await dir.readShard(entry)) ?? new Uint8Array();
       assertShard(entry, bytes);
-      await take(shardFileName(entry.prefix), bytes);
+      return bytes;
+    };
+    const entries: FileEntry[] = [];
+    for await (const entry of editionFiles(manifest, read)) {
+      await take(fileNameOf(entry), await read(entry));
+      entries.push(entry);
     }
     const torrent = await indexTorrent(files);
     const place = join(parent, `${seq}-${torrent.infoHash}`);
     await moveFolder(own, place);
     await removeOld(parent);
     const seedFiles = files.map(({ name, sizeBytes }) => ({ path: join(place, name), sizeBytes }));
-    const bySha256 = new Map(shards.map(({ sha256 }, index) => [sha256, seedFiles[index + 1]!]));
+    const bySha256 = new Map(entries.map(({ sha256 }, index) => [sha256, seedFiles[index + 1]!]));
     const seed = { torrent: torrent.torrentFile, files: seedFiles };
     return { torrent, seed, name: manifestName(torrent.infoHash), shards: bySha256 };
   } catch (error) {

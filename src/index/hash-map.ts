@@ -2,73 +2,75 @@ import { once } from 'node:events';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { ByteTurns } from './byte-turns.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { editionFiles } from './edition-files.ts';
 import type { IndexDir } from './index-dir.ts';
-import { MAX_OPEN_TEXT_BYTES, MAX_RECORDS, MAX_SHARD_BYTES, MAX_SHARD_TEXT_BYTES } from './limits.ts';
-import type { Manifest } from './manifest.ts';
-import { ofPublisher } from './of-publisher.ts';
+import { MAX_RECORDS } from './limits.ts';
+import type { ListedRoot, Manifest } from './manifest.ts';
 import { RECORD_KEYS } from './record.ts';
+import { RootIndex } from './root-index.ts';
+import { ShardFiles, type IndexSource, type ShardFilesOptions } from './shard-files.ts';
+import { decodePrefixList } from './shard-list.ts';
 import type { ShardRecords } from './shard-records.ts';
-import { assertShard, decodeShard, shardFileName, shardPrefix, type ListedShard, type ShardEntry } from './shard.ts';
+import { shardPrefix, type ListedShard, type ShardEntry } from './shard.ts';
 
-/** A source of the files of a hash map. */
-export interface IndexSource {
-  /** Reads `manifest` or `shards/<prefix>.zst`. Refuses more than `maxBytes`. */
-  readFile(name: string, options: { maxBytes: number; signal: AbortSignal; sha256?: string }): Promise<Uint8Array>;
-}
+export type { IndexSource } from './shard-files.ts';
 
-const SHARD_TIMEOUT_MS = 10_000;
-/** Time until a failed shard is requested again. A walk looks up many paths of one shard at once. */
-const FAILURE_MS = 10_000;
-
-export interface HashMapOptions {
-  /** Ends all fetches, for all callers. Default: nothing does. */
-  readonly lifetime?: AbortSignal;
-  /** Milliseconds until a shard that nobody serves is given up. Default: 10,000. */
-  readonly shardTimeoutMs?: number | undefined;
+export interface HashMapOptions extends ShardFilesOptions {
+  /**
+   * True to look into the shards of every named root first, as far as they can be read. Default: only of roots that were
+   * looked up themselves.
+   */
+  readonly searchesAllRoots?: boolean;
 }
 
 /**
- * A publisher's hash map with a verified manifest. Loads a shard when a look-up needs it, from the folder of earlier
- * runs or else from the source, and checks it against the manifest. Look-ups take at most {@link MAX_OPEN_TEXT_BYTES}
- * and one arriving shard of memory, whatever the size of the hash map.
+ * A publisher's hash map with a verified manifest. Loads a file when a look-up needs it ({@link ShardFiles}). Look-ups
+ * take bounded memory, whatever the size of the hash map.
+ *
+ * Once a named root was looked up, its closure is expected next: its own shards are searched first. So a walk of it reads
+ * no shard of anything else.
  */
 export class HashMap {
   readonly name: string;
   readonly manifest: Manifest;
   /** The signed bytes of the manifest. */
   readonly manifestBytes: Uint8Array;
-  readonly #dir: IndexDir;
-  readonly #source: IndexSource;
+  readonly #files: ShardFiles;
+  /** The shards, or lists of them, that the manifest names by prefix. */
   readonly #entries: ReadonlyMap<string, ShardEntry>;
-  readonly #options: HashMapOptions;
-  /** Shards that are arriving, and shards that failed recently. */
-  readonly #shards = new Map<string, { records: Promise<ShardRecords>; failedAtMs?: number }>();
-  /** Loaded shards, least recently used first. */
-  readonly #open = new Map<string, ShardRecords>();
-  readonly #turns = new ByteTurns(MAX_SHARD_BYTES);
-  #fetchedBytes: number;
+  /** Lists of shards that were read, by their prefix: the shards by theirs. */
+  readonly #lists = new Map<string, ReadonlyMap<string, ShardEntry>>();
+  readonly #roots: ReadonlyMap<string, RootIndex>;
+  readonly #rootsByHash: ReadonlyMap<StoreHash, readonly ListedRoot[]>;
+  /** The roots whose shards are searched first. */
+  readonly #searched: Set<RootIndex>;
+  readonly #manifestFetchedBytes: number;
 
   constructor(
     name: string,
     verified: { manifest: Manifest; bytes: Uint8Array; fetchedBytes: number },
-    dir: IndexDir,
+    dir: Pick<IndexDir, 'readShard' | 'writeShard'>,
     source: IndexSource,
     options: HashMapOptions = {},
   ) {
     this.name = name;
     this.manifest = verified.manifest;
     this.manifestBytes = verified.bytes;
-    this.#fetchedBytes = verified.fetchedBytes;
-    this.#dir = dir;
-    this.#source = source;
-    this.#options = options;
-    this.#entries = new Map(verified.manifest.shards.map((entry) => [entry.prefix, entry]));
+    this.#manifestFetchedBytes = verified.fetchedBytes;
+    this.#files = new ShardFiles(name, dir, source, options);
+    this.#entries = byPrefix(verified.manifest.shards);
+    const roots = verified.manifest.roots.flatMap(({ name: root, list }) =>
+      list === undefined ? [] : [[root, new RootIndex(list, this.#files)] as const],
+    );
+    this.#roots = new Map(roots);
+    this.#rootsByHash = Map.groupBy(verified.manifest.roots, ({ path }) => storeHashOf(path));
+    this.#searched = new Set(options.searchesAllRoots === true ? this.#roots.values() : []);
   }
 
-  /** Bytes of the manifest and of fetched shards, without those found in the folder. */
+  /** Bytes of the manifest and of fetched files, without those found in the folder. */
   get fetchedBytes(): number {
-    return this.#fetchedBytes;
+    return this.#manifestFetchedBytes + this.#files.fetchedBytes;
   }
 
   /**
@@ -79,34 +81,49 @@ export class HashMap {
    *   of the source; the signal's reason
    */
   async find(hash: StoreHash, signal: AbortSignal): Promise<NarInfo | undefined> {
+    for (const { name } of this.#rootsByHash.get(hash) ?? []) {
+      const root = this.#roots.get(name);
+      if (root !== undefined) this.#searched.add(root);
+    }
     const atHand = this.peek(hash);
     if (atHand !== undefined) return atHand === 'absent' ? undefined : atHand;
-    const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
-    return entry && recordOf(hash, await unlessAborted(this.#records(entry), signal));
+    return withoutUnknownLines(await unlessAborted(this.#find(hash), signal));
   }
 
   /**
    * Returns the record of a store path without waiting, as {@link find} does. `absent`: the hash map has none.
-   * Undefined: its shard must be read first.
+   * Undefined: a file must be read first.
    *
    * @throws INDEX_INVALID if the record is malformed
    */
   peek(hash: StoreHash): NarInfo | 'absent' | undefined {
-    const entry = this.#entries.get(shardPrefix(hash, this.manifest.prefixLength));
-    if (entry === undefined) return 'absent';
-    const open = this.#open.get(entry.prefix);
-    if (open === undefined) return undefined;
-    this.#keepOpen(entry.prefix, open);
-    return recordOf(hash, open) ?? 'absent';
+    for (const root of this.#searched) {
+      const found = root.peek(hash);
+      if (found !== 'absent') return found && withoutUnknownLines(found);
+    }
+    const prefix = shardPrefix(hash, this.manifest.prefixLength);
+    const listed = this.#entries.get(prefix.slice(0, 1));
+    if (listed === undefined) return 'absent';
+    const entry = prefix.length > 1 ? this.#lists.get(listed.prefix)?.get(prefix) : listed;
+    const hasNone = entry === undefined && this.#lists.has(listed.prefix);
+    if (entry === undefined) return hasNone ? 'absent' : undefined;
+    const records = this.#files.atHand(entry);
+    const place = records?.indexOf(hash);
+    if (records === undefined || place === undefined) return records && 'absent';
+    const root = records.rootAt(place);
+    const found = root === undefined ? records.get(hash) : this.#roots.get(root)?.peek(hash);
+    return found === undefined || found === 'absent' ? found : withoutUnknownLines(found);
   }
 
   /**
-   * Fetches every shard into the folder, so that this machine can host the whole hash map.
+   * Fetches every file into the folder, so that this machine can host the whole hash map.
    *
    * @throws as {@link find} does
    */
   async fetchAll(signal: AbortSignal): Promise<void> {
-    for (const entry of this.manifest.shards) await unlessAborted(this.#load(entry), signal);
+    const load = (entry: Parameters<ShardFiles['load']>[0]): Promise<ListedShard> =>
+      unlessAborted(this.#files.load(entry), signal);
+    for await (const entry of editionFiles(this.manifest, load)) await load(entry);
   }
 
   /**
@@ -117,94 +134,58 @@ export class HashMap {
   async *storeHashes(signal: AbortSignal): AsyncGenerator<StoreHash> {
     const limit = Math.min(this.manifest.recordCount, MAX_RECORDS);
     let count = 0;
-    for (const entry of this.manifest.shards) {
-      const records = await unlessAborted(this.#records(entry), signal);
-      count += records.size;
-      if (count > limit)
-        throw new NarswarmError('INDEX_INVALID', `the hash map ${this.name} has more than ${limit} records`, {
-          facts: { publisher: this.name },
-        });
-      yield* records.keys();
-    }
-  }
-
-  /** Fetches a shard once for all callers that need it at the same time. Continues if one of them aborts. */
-  #records(entry: ShardEntry): Promise<ShardRecords> {
-    const { prefix } = entry;
-    const open = this.#open.get(prefix);
-    if (open !== undefined) {
-      this.#keepOpen(prefix, open);
-      return Promise.resolve(open);
-    }
-    const known = this.#shards.get(prefix);
-    const failedAgoMs = performance.now() - (known?.failedAtMs ?? Infinity); // -Infinity if it did not fail
-    if (known !== undefined && failedAgoMs < FAILURE_MS) return known.records;
-    const records = this.#turns.run(entry.sizeBytes, async () => {
-      try {
-        const decoded = decodeShard(await this.#load(entry), { maxBytes: MAX_SHARD_TEXT_BYTES, prefix });
-        this.#keepOpen(prefix, decoded);
-        return decoded;
-      } catch (error) {
-        throw ofPublisher(error, this.name);
+    for (const listed of this.manifest.shards) {
+      const entries = await unlessAborted(this.#shardsOf(listed), signal);
+      for (const entry of entries.values()) {
+        const records = await unlessAborted(this.#files.records(entry), signal);
+        count += records.size;
+        if (count > limit)
+          throw new NarswarmError('INDEX_INVALID', `the hash map ${this.name} has more than ${limit} records`, {
+            facts: { publisher: this.name },
+          });
+        yield* records.keys();
       }
-    });
-    const shard: { records: typeof records; failedAtMs?: number } = { records };
-    this.#shards.set(prefix, shard);
-    records.then(
-      () => this.#shards.delete(prefix),
-      () => (shard.failedAtMs = performance.now()),
-    );
-    return records;
-  }
-
-  /** Keeps a shard in memory. Drops the least recently used shards if they take too much memory. */
-  #keepOpen(prefix: string, records: ShardRecords): void {
-    this.#open.delete(prefix);
-    this.#open.set(prefix, records);
-    let bytes = 0;
-    for (const { textBytes } of this.#open.values()) bytes += textBytes;
-    for (const [oldest, { textBytes }] of this.#open) {
-      if (bytes <= MAX_OPEN_TEXT_BYTES || oldest === prefix) return;
-      this.#open.delete(oldest);
-      bytes -= textBytes;
     }
   }
 
-  async #load(entry: ShardEntry): Promise<ListedShard> {
-    const kept = await this.#dir.readShard(entry.prefix);
-    if (kept !== undefined && fits(entry, kept)) return kept;
-    const bytes = await this.#fetch(entry);
-    try {
-      assertShard(entry, bytes);
-    } catch (error) {
-      throw ofPublisher(error, this.name);
+  async #find(hash: StoreHash): Promise<NarInfo | undefined> {
+    for (const root of this.#searched) {
+      // If its shards cannot be read, those of the prefixes decide, and say why.
+      const found = await root.find(hash).catch(() => undefined);
+      if (found !== undefined) return found;
     }
-    this.#fetchedBytes += bytes.length;
-    await this.#dir.writeShard(entry.prefix, bytes);
-    return bytes;
+    const records = await this.#prefixShard(hash);
+    const place = records?.indexOf(hash);
+    if (records === undefined || place === undefined) return undefined;
+    const root = records.rootAt(place);
+    return root === undefined ? records.get(hash) : this.#roots.get(root)?.find(hash);
   }
 
-  async #fetch(entry: ShardEntry): Promise<Uint8Array> {
-    const { lifetime, shardTimeoutMs = SHARD_TIMEOUT_MS } = this.#options;
-    const deadline = AbortSignal.timeout(shardTimeoutMs);
-    const signal = lifetime === undefined ? deadline : AbortSignal.any([lifetime, deadline]);
-    const file = shardFileName(entry.prefix);
-    try {
-      return await this.#source.readFile(file, { maxBytes: entry.sizeBytes, signal, sha256: entry.sha256 });
-    } catch (cause) {
-      if (!deadline.aborted || lifetime?.aborted === true) throw cause;
-      throw new NarswarmError(
-        'INDEX_UNREACHABLE',
-        `nobody sent ${file} of the hash map ${this.name} within ${shardTimeoutMs / 1000} s`,
-        { cause, facts: { publisher: this.name, file } },
-      );
-    }
+  async #prefixShard(hash: StoreHash): Promise<ShardRecords | undefined> {
+    const prefix = shardPrefix(hash, this.manifest.prefixLength);
+    const listed = this.#entries.get(prefix.slice(0, 1));
+    const entry = listed && (await this.#shardsOf(listed)).get(prefix);
+    return entry && this.#files.records(entry);
+  }
+
+  /** Returns the shards below an entry of the manifest, by their prefixes. */
+  async #shardsOf(listed: ShardEntry): Promise<ReadonlyMap<string, ShardEntry>> {
+    const { prefixLength } = this.manifest;
+    if (prefixLength <= 1) return byPrefix([listed]);
+    const known = this.#lists.get(listed.prefix);
+    if (known !== undefined) return known;
+    const list = byPrefix(await this.#files.list(listed, (bytes) => decodePrefixList(bytes, listed, prefixLength)));
+    this.#lists.set(listed.prefix, list);
+    return list;
   }
 }
 
-function recordOf(hash: StoreHash, records: ShardRecords): NarInfo | undefined {
-  const info = records.get(hash);
-  // Drops unknown lines: a stranger must not fill the store with them.
+function byPrefix(entries: readonly ShardEntry[]): ReadonlyMap<string, ShardEntry> {
+  return new Map(entries.map((entry) => [entry.prefix, entry]));
+}
+
+/** Drops unknown lines: a stranger must not fill the store with them. */
+function withoutUnknownLines<Info extends NarInfo | undefined>(info: Info): Info {
   return info && { ...info, extra: info.extra.filter(([key]) => RECORD_KEYS.has(key)) };
 }
 
@@ -219,14 +200,5 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
     return await Promise.race([work, aborted.then(() => Promise.reject(signal.reason as Error))]);
   } finally {
     stop.abort();
-  }
-}
-
-function fits(entry: ShardEntry, bytes: Uint8Array): bytes is ListedShard {
-  try {
-    assertShard(entry, bytes);
-    return true;
-  } catch {
-    return false; // it belongs to another edition
   }
 }

@@ -1,12 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { open, readFile, readdir, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
+import { open, readFile, readdir, rename, rm, stat, utimes, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
-import type { Index } from './build.ts';
 import { mapFolder, type PublisherAddress } from './address.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
-import { shardFileName } from './shard.ts';
+import { fileNameOf, type FileEntry } from './shard.ts';
 
 /** Marks the hash map of a publisher that is no longer followed. */
 const UNFOLLOWED = 'unfollowed';
@@ -14,14 +13,20 @@ const UNFOLLOWED = 'unfollowed';
 /** Folder of two manifests of different histories. */
 const PROOF = 'two-histories';
 
+const NAMED_BY_HASH = /^[0-9a-df-np-sv-z]{52}\.zst$/;
+/** Time after which a file that is not read is removed. */
+const UNUSED_MS = 31 * 86_400_000;
+/** Interval of notes that a file is used. */
+const NOTE_USE_MS = 86_400_000;
+
 /** Returns the folder in which the hash map of a publisher is kept. @param dir the folder of all hash maps */
 export function indexDirOf(dir: string, address: PublisherAddress): IndexDir {
   return new IndexDir(join(dir, mapFolder(address)));
 }
 
 /**
- * A hash map in a folder: `manifest` and `shards/<prefix>.zst`, named as in the torrent and on a mirror. Every reader
- * checks shards against the manifest, so a folder between two editions is harmless.
+ * A hash map in a folder: `manifest` and the files below `shards/`, named as in the torrent and on a mirror. Every reader
+ * checks them against the manifest, so a folder between two editions is harmless.
  */
 export class IndexDir {
   readonly dir: string;
@@ -35,8 +40,12 @@ export class IndexDir {
     return this.read(MANIFEST_NAME);
   }
 
-  readShard(prefix: string): Promise<Uint8Array | undefined> {
-    return this.read(shardFileName(prefix));
+  /** Reads the file of an entry. It may be of another edition. */
+  async readShard(entry: FileEntry): Promise<Uint8Array | undefined> {
+    const name = fileNameOf(entry);
+    const bytes = await this.read(name);
+    if (bytes !== undefined && entry.prefix === undefined) await this.#noteUse(name);
+    return bytes;
   }
 
   /** @param replaces called just before the replacement with the present manifest. Returns true to replace it */
@@ -44,23 +53,29 @@ export class IndexDir {
     await this.#write(MANIFEST_NAME, bytes, replaces);
   }
 
-  async writeShard(prefix: string, bytes: Uint8Array): Promise<void> {
-    await this.#write(shardFileName(prefix), bytes);
+  async writeShard(entry: FileEntry, bytes: Uint8Array): Promise<void> {
+    await this.#write(fileNameOf(entry), bytes);
   }
 
   /**
-   * Writes a whole edition, the manifest last, then removes the shards of earlier editions. Does not write unchanged
-   * files.
+   * Removes the files named by their SHA-256 that nobody has read for a month. Those of the last editions stay: shards of
+   * newer ones may be made from them.
    */
-  async write(index: Index): Promise<void> {
-    for (const [prefix, bytes] of index.shards) {
-      const there = await this.readShard(prefix);
-      if (there === undefined || Buffer.compare(there, bytes) !== 0) await this.writeShard(prefix, bytes);
+  async removeUnused(now: Date): Promise<void> {
+    const folder = join(this.dir, 'shards');
+    for (const name of await readdir(folder).catch(() => [])) {
+      if (!NAMED_BY_HASH.test(name)) continue;
+      const found = await stat(join(folder, name)).catch(() => undefined);
+      if (found !== undefined && now.getTime() - found.mtimeMs > UNUSED_MS)
+        await rm(join(folder, name), { force: true });
     }
-    await this.writeManifest(index.manifest);
-    const kept = new Set([...index.shards.keys()].map((prefix) => shardFileName(prefix).slice('shards/'.length)));
+  }
+
+  /** Removes the files below `shards/` that an edition does not have. */
+  async removeOthers(files: Iterable<FileEntry>): Promise<void> {
+    const kept = new Set(Array.from(files, fileNameOf));
     for (const name of await readdir(join(this.dir, 'shards')).catch(() => [])) {
-      if (!kept.has(name)) await rm(join(this.dir, 'shards', name), { force: true });
+      if (!kept.has(`shards/${name}`)) await rm(join(this.dir, 'shards', name), { force: true });
     }
   }
 
@@ -108,6 +123,15 @@ export class IndexDir {
       if (systemCode(error) === 'ENOENT') return undefined;
       throw storeError(error, join(this.dir, name));
     }
+  }
+
+  /** Notes once a day that a file is used. */
+  async #noteUse(name: string): Promise<void> {
+    const path = join(this.dir, name);
+    const found = await stat(path).catch(() => undefined);
+    const now = new Date();
+    if (found !== undefined && now.getTime() - found.mtimeMs > NOTE_USE_MS)
+      await utimes(path, now, now).catch(() => undefined); // another user's folder
   }
 
   async #write(name: string, bytes: Uint8Array, replaces?: (there: Uint8Array) => boolean): Promise<void> {

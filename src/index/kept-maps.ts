@@ -1,13 +1,13 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inState } from '../store/state-folder.ts';
-import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { HashMap, type IndexSource } from './hash-map.ts';
+import { HashMap } from './hash-map.ts';
 import { IndexDir } from './index-dir.ts';
 import { parseManifest } from './manifest.ts';
 import { parseManifestText } from './manifest-text.ts';
+import { NOT_HERE } from './not-here.ts';
 
 /** Time for which a check of the folders is valid. An update may bring an edition at any moment. */
 const FRESH_MS = 1_000;
@@ -17,11 +17,6 @@ interface Kept {
   readonly identity: string;
   readonly map: HashMap;
 }
-
-/** Asks nobody for a shard that is not on the disk. */
-const NOT_HERE: IndexSource = {
-  readFile: (name) => Promise.reject(new NarswarmError('INDEX_UNREACHABLE', `${name} is not on the disk`)),
-};
 
 /**
  * The hash maps that a store keeps: those that it follows (`narswarm/index/`) and its own (`narswarm/published/`), as
@@ -95,7 +90,9 @@ async function open(dir: string, known: Kept | undefined): Promise<Kept | undefi
     const { publicKeyHex } = parseManifestText(new TextDecoder().decode(bytes));
     const publicKey = Buffer.from(publicKeyHex, 'hex');
     const manifest = parseManifest(bytes, { publicKey, now: new Date(), allowExpired: true });
-    return { identity, map: new HashMap(dir, { manifest, bytes, fetchedBytes: 0 }, files, NOT_HERE) };
+    // A fetch of a named root has left the shards of that root alone.
+    const options = { searchesAllRoots: true };
+    return { identity, map: new HashMap(dir, { manifest, bytes, fetchedBytes: 0 }, files, NOT_HERE, options) };
   } catch {
     return undefined; // damaged, or still being written
   }

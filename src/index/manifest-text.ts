@@ -8,7 +8,7 @@
  *     Created: 2026-01-31T03:00:00Z
  *     Expires: 2026-02-14T03:00:00Z
  *     StoreDir: /nix/store
- *     Root: desktop /nix/store/<hash>-nixos-system-desktop
+ *     Root: desktop /nix/store/<hash>-nixos-system-desktop 912 <sha256 of the list of its shards in nix32>
  *     Peer: seeder.example.org:6881
  *     PeerPort: 16277
  *     Tracker: udp://tracker.example.org:6969
@@ -28,16 +28,8 @@ import { PIECE_LENGTH_VERSION } from '../torrent/canonical.ts';
 import { saltBytes } from './address.ts';
 import { MAX_PREVIOUS, type PreviousEdition } from './history.ts';
 import * as values from './manifest-values.ts';
-import type { Root } from './manifest-values.ts';
-import {
-  MAX_MAP_BYTES,
-  MAX_PEERS,
-  MAX_PORT,
-  MAX_RECORDS,
-  MAX_ROOTS,
-  MAX_TRACKERS,
-  MAX_VALID_FOR_MS,
-} from './limits.ts';
+import type { ListedRoot } from './manifest-values.ts';
+import { MAX_PEERS, MAX_PORT, MAX_RECORDS, MAX_ROOTS, MAX_TRACKERS, MAX_VALID_FOR_MS } from './limits.ts';
 import { MAX_PREFIX_LENGTH } from './shard.ts';
 import type { ShardEntry } from './shard.ts';
 
@@ -53,7 +45,7 @@ export interface Manifest {
   readonly expires: Date;
   /** The directory of all its store paths. */
   readonly storeDir: string;
-  readonly roots: readonly Root[];
+  readonly roots: readonly ListedRoot[];
   /** `host:port` of cohort members that should be asked first: hints. */
   readonly peers: readonly string[];
   /**
@@ -68,7 +60,10 @@ export interface Manifest {
   readonly recordCount: number;
   /** Characters of the store hash in a shard's name: 0 to {@link MAX_PREFIX_LENGTH}. */
   readonly prefixLength: number;
-  /** Shards in the order of their prefixes. Shards without records are left out. */
+  /**
+   * Shards in the order of their prefixes, for prefixes of at most one character. For longer ones, a list of shards for
+   * each first character (shard-list.ts). Shards without records are left out.
+   */
   readonly shards: readonly ShardEntry[];
 }
 
@@ -91,7 +86,7 @@ export function formatManifestText(manifest: Manifest, publicKey: Uint8Array): s
     ['Created', values.formatTime(manifest.created)],
     ['Expires', values.formatTime(manifest.expires)],
     ['StoreDir', manifest.storeDir],
-    ...manifest.roots.map(({ name, path }) => ['Root', `${name} ${path}`] as const),
+    ...manifest.roots.map((root) => ['Root', values.formatRoot(root)] as const),
     ...manifest.peers.map((peer) => ['Peer', peer] as const),
     ...(manifest.peerPort === undefined ? [] : [['PeerPort', manifest.peerPort] as const]),
     ...manifest.trackers.map((tracker) => ['Tracker', tracker] as const),
@@ -133,6 +128,7 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
   only('PieceLengthVersion', (value) => values.assertVersion(value, PIECE_LENGTH_VERSION));
   const storeDir = only('StoreDir', parseStoreDir);
   const prefixLength = only('PrefixLength', (value) => values.parseWhole(value, 0, MAX_PREFIX_LENGTH));
+  const listedLength = Math.min(prefixLength, 1);
   const peerPort = atMostOne('PeerPort', (value) => values.parseWhole(value, 1, MAX_PORT));
   const previous = all('Previous', values.parsePrevious, MAX_PREVIOUS);
   const manifest = {
@@ -148,7 +144,7 @@ export function parseManifestText(text: string): { readonly manifest: Manifest; 
     ...(previous.length === 0 ? {} : { previous }),
     recordCount: only('Records', (value) => values.parseWhole(value, 0, MAX_RECORDS)),
     prefixLength,
-    shards: all('Shard', (value) => values.parseShard(value, prefixLength), 32 ** prefixLength),
+    shards: all('Shard', (value) => values.parseShard(value, listedLength), 32 ** listedLength),
   };
   assertConsistent(manifest);
   return { manifest, publicKeyHex: only('PublicKey', String) };
@@ -160,8 +156,6 @@ function assertConsistent({ seq, previous = [], roots, shards, created, expires 
   if (expires <= created) throw invalid('it expires before it was created');
   if (expires.getTime() - created.getTime() > MAX_VALID_FOR_MS)
     throw invalid(`it is valid until ${values.formatTime(expires)}, more than ten years`);
-  const mapBytes = shards.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  if (mapBytes > MAX_MAP_BYTES) throw invalid(`its shards have ${mapBytes} bytes, more than ${MAX_MAP_BYTES}`);
   if (new Set(roots.map(({ name }) => name)).size < roots.length) throw invalid('two roots have the same name');
   for (const [index, { prefix }] of shards.entries()) {
     const before = shards[index - 1]?.prefix;

@@ -7,7 +7,7 @@ import { saltFromHex } from './address.ts';
 import type { PreviousEdition } from './history.ts';
 import { MAX_HOST_LENGTH, MAX_PORT, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './limits.ts';
 import { WHOLE_NAME } from './shard.ts';
-import type { ShardEntry } from './shard.ts';
+import type { FileEntry, ShardEntry } from './shard.ts';
 
 /** A store path that the publisher names, for example a channel or the system of a host. */
 export interface Root {
@@ -16,8 +16,14 @@ export interface Root {
   readonly path: StorePath;
 }
 
+/** A root in a manifest. */
+export interface ListedRoot extends Root {
+  /** The list of its shards (shard-list.ts). Undefined: its records are in the shards of their prefixes. */
+  readonly list?: FileEntry;
+}
+
 const TIME_PATTERN = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
-const ROOT_PATTERN = /^([a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}) (\S+)$/;
+const ROOT_PATTERN = /^([a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}) (\S+)(?: (\d+) ([01][0-9a-df-np-sv-z]{51}))?$/;
 const PEER_PATTERN = /^(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\]):([1-9]\d{0,4})$/;
 const TRACKER_PATTERN = /^(?:udp|https?|wss?):\/\/[\x21-\x7e]+$/;
 const PREVIOUS_PATTERN = /^(\d+) ([01][0-9a-df-np-sv-z]{51})$/;
@@ -64,13 +70,19 @@ export function parseSalt(text: string): string {
   return salt;
 }
 
-/** Reads `<name> <store path>`. The path must be in this store directory. */
-export function parseRoot(text: string, storeDir: string): Root {
-  const [, name, path] = ROOT_PATTERN.exec(text) ?? [];
+/** Formats `<name> <store path>`, then the size and the SHA-256 of the root's list if it has one. */
+export function formatRoot({ name, path, list }: ListedRoot): string {
+  return list === undefined ? `${name} ${path}` : `${name} ${path} ${list.sizeBytes} ${list.sha256}`;
+}
+
+/** Reads the output of {@link formatRoot}. The path must be in this store directory. */
+export function parseRoot(text: string, storeDir: string): ListedRoot {
+  const [, name, path, size, sha256] = ROOT_PATTERN.exec(text) ?? [];
   if (name === undefined || path === undefined) throw malformed(text, 'a name (a-z A-Z 0-9 . _ -) and a store path');
   const root = { name, path: parseStorePath(path) };
   if (storeDirOf(root.path) !== storeDir) throw malformed(text, `a store path in ${storeDir}`);
-  return root;
+  if (size === undefined || sha256 === undefined) return root;
+  return { ...root, list: { sizeBytes: parseWhole(size, 1, MAX_SHARD_BYTES), sha256 } };
 }
 
 /** Reads `<seq> <sha256 in nix32>` of an earlier edition. */

@@ -16,7 +16,7 @@ import { verifyEd25519 } from './publisher-key.ts';
 import type { PublisherKey } from './publisher-key.ts';
 
 export type { Manifest } from './manifest-text.ts';
-export type { Root } from './manifest-values.ts';
+export type { ListedRoot, Root } from './manifest-values.ts';
 
 /** Expectations that a manifest is checked against. */
 export interface ManifestExpectation {

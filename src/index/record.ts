@@ -104,6 +104,22 @@ export function formatRecords(infos: readonly NarInfo[]): string {
   return hashes.map((hash) => formatNarInfo(byHash.get(hash)!)).join('\n');
 }
 
+/** Joins the texts of records, in the order of their store hashes, to that of a shard. */
+export function joinRecords(texts: readonly Uint8Array[]): Buffer {
+  const joined = Buffer.allocUnsafe(
+    texts.reduce((sum, { length }) => sum + length + 1, -1) + (texts.length === 0 ? 1 : 0),
+  );
+  let at = 0;
+  for (const text of texts) {
+    if (at > 0) at = joined.writeUInt8(LINE_END, at);
+    joined.set(text, at);
+    at += text.length;
+  }
+  return joined;
+}
+
+const LINE_END = 0x0a;
+
 /** Adds the store path to errors: the canonical torrent only knows the file. */
 function buildTorrent(info: NarInfo, build: () => NarTorrent): NarTorrent {
   try {

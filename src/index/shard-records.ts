@@ -5,12 +5,22 @@ import { storeHashOf } from '../nix/store-path.ts';
 
 /** Limit on the length of a record's first line. A store directory, a hash and a name of 211 characters are shorter. */
 const FIRST_LINE_BYTES = 512;
-const FIRST_LINE = /^StorePath: \S*\/([0-9a-df-np-sv-z]{32})-/;
+const FIRST_LINE = /^(?:StorePath: \S*\/([0-9a-df-np-sv-z]{32})-|In: ([0-9a-df-np-sv-z]{32}) [a-zA-Z0-9._-]+\n)/;
+/** The first byte of a reference. */
+const IN = 0x49;
+const REFERENCE = /^In: \S+ (\S+)\n$/;
 const SEPARATOR = '\n\n';
+
+/** Writes the line that takes the place of a record: the record is in the shards of this root. */
+export function formatReference(hash: StoreHash, root: string): string {
+  return `In: ${hash} ${root}\n`;
+}
 
 /**
  * The records of a shard: narinfos in the order of their store hashes, separated by empty lines. Finds them by
  * bisection and parses them on demand. So a shard takes no more memory than its text and 8 bytes per record.
+ *
+ * A record may be replaced by a reference to a named root ({@link formatReference}), whose shards have it.
  */
 export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   readonly #text: Buffer;
@@ -63,23 +73,52 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
    * @throws NarswarmError `INDEX_INVALID` with its place in `facts.record` if it is malformed
    */
   get(hash: StoreHash): NarInfo | undefined {
+    const index = this.indexOf(hash);
+    return index === undefined || this.rootAt(index) !== undefined ? undefined : this.#parse(index);
+  }
+
+  /** Returns true if there is a record or a reference. */
+  has(hash: StoreHash): boolean {
+    return this.indexOf(hash) !== undefined;
+  }
+
+  /** Returns true if this is the text of all records. */
+  isText(text: Buffer): boolean {
+    return this.#text.equals(text);
+  }
+
+  /** Returns the place of a store hash, from 0. Undefined if there is none. */
+  indexOf(hash: StoreHash): number | undefined {
     let [from, to] = [0, this.size];
     while (from < to) {
       const middle = (from + to) >> 1;
       if (this.#hashAt(middle) < hash) from = middle + 1;
       else to = middle;
     }
-    return from < this.size && this.#hashAt(from) === hash ? this.#parse(from) : undefined;
+    return from < this.size && this.#hashAt(from) === hash ? from : undefined;
   }
 
-  /** Yields the store hashes, in order. */
+  /** Returns the root that a reference names. Undefined if there is a record. @param index from 0 */
+  rootAt(index: number): string | undefined {
+    if (this.#text[this.#starts[index] ?? 0] !== IN) return undefined;
+    return REFERENCE.exec(this.textAt(index).toString('latin1'))?.[1];
+  }
+
+  /** Returns the text of a record or reference, with its line end. @param index from 0 */
+  textAt(index: number): Buffer {
+    const [start = 0, next = 0] = this.#starts.subarray(index, index + 2);
+    return this.#text.subarray(start, next - 1);
+  }
+
+  /** Yields the store hashes of records and references, in order. */
   *keys(): Generator<StoreHash> {
     for (let index = 0; index < this.size; index++) yield this.#hashAt(index);
   }
 
-  /** Yields all records. @throws as {@link get} */
+  /** Yields all records, without references. @throws as {@link get} */
   *[Symbol.iterator](): Generator<readonly [StoreHash, NarInfo]> {
-    for (let index = 0; index < this.size; index++) yield [this.#hashAt(index), this.#parse(index)];
+    for (let index = 0; index < this.size; index++)
+      if (this.rootAt(index) === undefined) yield [this.#hashAt(index), this.#parse(index)];
   }
 
   #hashAt(index: number): StoreHash {
@@ -89,8 +128,7 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   }
 
   #parse(index: number): NarInfo {
-    const [start = 0, next = 0] = this.#starts.subarray(index, index + 2);
-    const info = parse(index + 1, this.#text.subarray(start, next - 1));
+    const info = parse(index + 1, this.textAt(index));
     // A second StorePath line would replace the first.
     if (storeHashOf(info.storePath) !== this.#hashAt(index)) throw corrupt(index + 1, 'it has two store paths');
     return info;
@@ -99,8 +137,9 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
 
 function hashAt(text: Buffer, start: number): StoreHash | undefined {
   const line = text.toString('latin1', start, Math.min(text.length, start + FIRST_LINE_BYTES));
+  const [, record, reference] = FIRST_LINE.exec(line) ?? [];
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the brand is given here, after the check
-  return FIRST_LINE.exec(line)?.[1] as StoreHash | undefined;
+  return (record ?? reference) as StoreHash | undefined;
 }
 
 function parse(record: number, bytes: Buffer): NarInfo {

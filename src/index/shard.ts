@@ -1,6 +1,7 @@
 /**
- * Shards: the records of a hash map, divided by the first characters of their store hashes and compressed. Looking up
- * ten paths fetches ten shards, not a hundred thousand records.
+ * Shards: the records of a hash map, compressed. The records of named roots have shards of their own (root-shards.ts).
+ * The others are divided by the first characters of their store hashes. Looking up ten paths fetches ten shards, not a
+ * hundred thousand records.
  */
 import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
@@ -10,20 +11,33 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { encodeNix32 } from '../nix/nix32.ts';
 import { MAX_SHARD_BYTES, MAX_SHARD_TEXT_BYTES } from './limits.ts';
 import { formatRecords } from './record.ts';
+import type { SourceShard } from './shard-list.ts';
 import { ShardRecords } from './shard-records.ts';
 
-/** A shard's line in the manifest. */
-export interface ShardEntry {
-  /** The first characters of its store hashes. Empty if one shard has all records. */
-  readonly prefix: string;
-  /** Bytes of the compressed shard; above 0. */
+/** A file of a hash map, as the manifest or a list names it. */
+export interface FileEntry {
+  /** Set if the file is named by a prefix. Others are named by their SHA-256. */
+  readonly prefix?: string;
+  /** Bytes of the compressed file; above 0. */
   readonly sizeBytes: number;
-  /** SHA-256 of the compressed shard: 52 nix32 characters. */
+  /** SHA-256 of the compressed file: 52 nix32 characters. */
   readonly sha256: string;
+  /** Files that it can be made from (shard-list.ts). Default: none. */
+  readonly sources?: readonly SourceShard[];
 }
 
-/** The longest prefix that a manifest may use: 32,768 shards. */
-export const MAX_PREFIX_LENGTH = 3;
+/** A shard whose store hashes have the same first characters, or a list of such shards. */
+export interface ShardEntry extends FileEntry {
+  /** The first characters of its store hashes. Empty if one shard has all records. */
+  readonly prefix: string;
+}
+
+/**
+ * The longest prefix that a manifest may use: 1024 shards. 32,768 would make single look-ups in a million records cheaper.
+ * But a publisher would write most of these files for each edition, and whoever takes the whole hash map would fetch a
+ * fifth more.
+ */
+export const MAX_PREFIX_LENGTH = 2;
 
 /** The name of the shard for the empty prefix. */
 export const WHOLE_NAME = 'all';
@@ -35,11 +49,11 @@ const MAX_MEAN_RECORDS = 724;
  * zstd's default. Level 9 saves up to 2 % and takes three times as long. Level 19 saves 1 % and takes ten times as
  * long. Most of a record is hashes and signatures, which do not compress (measured on the records of test/bench).
  */
-const COMPRESSION_LEVEL = 3;
+const COMPRESSION = { [constants.ZSTD_c_compressionLevel]: 3 };
 
 /**
  * Returns how many characters of the store hash name a shard. Shards then have as near to 128 records as steps of 32
- * allow: 23 to 724 on average. One shard up to 724 records, 32 up to 23,168, 1024 up to 741,376.
+ * allow: 23 to 724 on average. One shard up to 724 records, 32 up to 23,168, then 1024.
  *
  * A shard costs every reader its line of 67 bytes in the manifest. A record costs about 520 bytes to readers who look
  * up its neighbours. Smaller shards make ten lookups cheaper; they make the whole hash map, which most followers read,
@@ -64,6 +78,11 @@ export function shardFileName(prefix: string): string {
   return `shards/${prefix === '' ? WHOLE_NAME : prefix}.zst`;
 }
 
+/** Returns the path of a file, relative to the manifest: `shards/<prefix>.zst` or `shards/<sha256>.zst`. */
+export function fileNameOf({ prefix, sha256 }: FileEntry): string {
+  return shardFileName(prefix ?? sha256);
+}
+
 /**
  * Writes a shard: the records as text (see {@link formatRecords}) in one zstd frame. The same records give the same
  * bytes with the same version of zstd. Another version may give other bytes, which decode to the same records.
@@ -71,12 +90,19 @@ export function shardFileName(prefix: string): string {
  * @throws NarswarmError as {@link formatRecords} does.
  */
 export function encodeShard(records: readonly NarInfo[]): ListedShard {
-  const params = { [constants.ZSTD_c_compressionLevel]: COMPRESSION_LEVEL };
-  const text = Buffer.from(formatRecords(records));
-  const bytes = zstdCompressSync(text, { params });
+  return compressFile(Buffer.from(formatRecords(records)));
+}
+
+/**
+ * Compresses the text of a shard, or of a list of shards.
+ *
+ * @throws NarswarmError `INDEX_INVALID` if it is larger than readers accept
+ */
+export function compressFile(text: Uint8Array): ListedShard {
+  const bytes = zstdCompressSync(text, { params: COMPRESSION });
   if (text.length <= MAX_SHARD_TEXT_BYTES && bytes.length <= MAX_SHARD_BYTES) return bytes as Uint8Array as ListedShard;
   throw invalid(
-    `${records.length} records have ${text.length} bytes, ${bytes.length} compressed: a shard may have ${MAX_SHARD_TEXT_BYTES}, ${MAX_SHARD_BYTES} compressed`,
+    `a shard has ${text.length} bytes, ${bytes.length} compressed: it may have ${MAX_SHARD_TEXT_BYTES}, ${MAX_SHARD_BYTES} compressed`,
   );
 }
 
@@ -97,7 +123,7 @@ export function decodeShard(
   bytes: ListedShard,
   { maxBytes, prefix = '' }: { readonly maxBytes: number; readonly prefix?: string },
 ): ShardRecords {
-  const records = ShardRecords.scan(decompress(bytes, maxBytes));
+  const records = ShardRecords.scan(decompressFile(bytes, maxBytes));
   for (const hash of prefix === '' ? [] : records.keys())
     if (!hash.startsWith(prefix)) throw invalid(`${shardFileName(prefix)} has a record of ${hash}`);
   return records;
@@ -108,13 +134,18 @@ export function shardEntryOf(prefix: string, bytes: Uint8Array): ShardEntry {
   return { prefix, sizeBytes: bytes.length, sha256: sha256Of(bytes) };
 }
 
+/** Makes the entry of a file that is named by its SHA-256. */
+export function fileEntryOf(bytes: Uint8Array): FileEntry {
+  return { sizeBytes: bytes.length, sha256: sha256Of(bytes) };
+}
+
 /**
  * Checks that these are the bytes that the signed manifest promises.
  *
  * @throws NarswarmError `INDEX_INVALID`, naming the shard's file.
  */
-export function assertShard(entry: ShardEntry, bytes: Uint8Array): asserts bytes is ListedShard {
-  const name = shardFileName(entry.prefix);
+export function assertShard(entry: FileEntry, bytes: Uint8Array): asserts bytes is ListedShard {
+  const name = fileNameOf(entry);
   if (bytes.length !== entry.sizeBytes) {
     throw invalid(`${name} has ${bytes.length} bytes, the manifest says ${entry.sizeBytes}`);
   }
@@ -124,13 +155,23 @@ export function assertShard(entry: ShardEntry, bytes: Uint8Array): asserts bytes
 /** Limit on the window: 8 MiB. A larger one would be allocated before there is any data for it. */
 const MAX_WINDOW_LOG = 23;
 
-function decompress(bytes: Uint8Array, maxBytes: number): Buffer {
+/**
+ * Returns the text of a file.
+ *
+ * @throws NarswarmError `INDEX_INVALID` if it is not zstd of at most `maxBytes`
+ */
+export function decompressFile(bytes: ListedShard, maxBytes: number): Buffer {
   try {
     const params = { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG };
     return zstdDecompressSync(bytes, { maxOutputLength: maxBytes, params });
   } catch (cause) {
     throw invalid(`corrupt shard: not zstd of at most ${maxBytes} bytes`, { cause });
   }
+}
+
+/** Returns true if these are the bytes that the entry promises. */
+export function isFile(entry: FileEntry, bytes: Uint8Array | undefined): bytes is ListedShard {
+  return bytes !== undefined && bytes.length === entry.sizeBytes && sha256Of(bytes) === entry.sha256;
 }
 
 function sha256Of(bytes: Uint8Array): string {

@@ -47,6 +47,7 @@ export async function acceptManifest(
   const manifest = judged(address, bytes, kept, now);
   // Another process that follows this hash map may already have a newer edition.
   await dir.writeManifest(bytes, (there) => (verified(address, there, now)?.manifest.seq ?? 0) < manifest.seq);
+  if (kept !== undefined && kept.manifest.seq < manifest.seq) await dir.removeUnused(now);
   return { manifest, bytes };
 }
 

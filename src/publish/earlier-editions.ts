@@ -2,9 +2,9 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isNarswarmError } from '../errors.ts';
 import { mapFolder, type PublisherAddress } from '../index/address.ts';
+import { HashMap } from '../index/hash-map.ts';
 import { IndexDir } from '../index/index-dir.ts';
-import { MAX_SHARD_TEXT_BYTES } from '../index/limits.ts';
-import { assertShard, decodeShard } from '../index/shard.ts';
+import { NOT_HERE } from '../index/not-here.ts';
 import { readKept } from '../index/verified-manifest.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -26,15 +26,16 @@ export async function earlierEditions(store: FileStore, address: PublisherAddres
     const dir = new IndexDir(join(parent, name));
     const edition = await readKept(address, dir, now);
     if (edition === undefined) continue;
+    const map = new HashMap(dir.dir, { ...edition, fetchedBytes: 0 }, dir, NOT_HERE);
+    const { signal } = new AbortController();
     const records: NarInfo[] = [];
     try {
-      for (const entry of edition.manifest.shards) {
-        const bytes = (await dir.readShard(entry.prefix)) ?? new Uint8Array();
-        assertShard(entry, bytes);
-        for (const [, record] of decodeShard(bytes, { maxBytes: MAX_SHARD_TEXT_BYTES })) records.push(record);
+      for await (const hash of map.storeHashes(signal)) {
+        const record = await map.find(hash, signal);
+        if (record !== undefined) records.push(record);
       }
     } catch (error) {
-      if (isNarswarmError(error, 'INDEX_INVALID')) continue;
+      if (isNarswarmError(error, 'INDEX_INVALID', 'INDEX_UNREACHABLE')) continue;
       throw error;
     }
     editions.push(records);

@@ -17,7 +17,8 @@ import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.t
 import { LocalNetworks } from '../discovery/local-networks.ts';
 import { listenAtFirst } from '../wire/ports.ts';
 
-const NAME = /^\/(?:maps\/([0-9a-f]{64}-[0-9a-f]{1,128})\/)?(manifest|shards\/(?:[0-9a-z]{1,3}|all)\.zst)$/;
+const NAME =
+  /^\/(?:maps\/([0-9a-f]{64}-[0-9a-f]{1,128})\/)?(manifest|shards\/(?:[0-9a-z]{1,2}|[0-9a-z]{52}|all)\.zst)$/;
 
 /** The folders of the served hash maps. */
 export interface ServedMaps {
@@ -28,7 +29,7 @@ export interface ServedMaps {
 }
 
 /**
- * Serves hash maps over HTTP, for networks without UDP. Serves only `manifest` and `shards/<prefix>.zst`, and only to
+ * Serves hash maps over HTTP, for networks without UDP. Serves only `manifest` and the files below `shards/`, and only to
  * hosts that the scope admits. A client that does not read costs one chunk of one file.
  */
 export class IndexServer implements AsyncDisposable {

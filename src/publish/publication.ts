@@ -4,7 +4,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../discovery/dht.ts';
 import { saltBytes, type PublisherAddress } from '../index/address.ts';
-import { buildIndex, type Index } from '../index/build.ts';
+import { buildShards, signIndex } from '../index/build.ts';
 import { seedEdition, type SeededEdition } from '../index/editions.ts';
 import { historyAfter } from '../index/history.ts';
 import { IndexDir } from '../index/index-dir.ts';
@@ -52,32 +52,36 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const address: PublisherAddress = { publicKey: key.publicKey, publicKeyHex, salt };
   const dir = publishedDir(store, salt);
   const last = await readKept(address, dir, now);
-  const build = (seq: number, created: Date, previous: Manifest['previous']): Index =>
-    buildIndex({
-      records: options.records,
-      roots: options.roots,
-      salt,
-      seq,
-      created,
-      expires: new Date(created.getTime() + options.validForMs),
-      storeDir: store.storeDir,
-      peers: options.peers,
-      peerPort: options.peerPort,
-      trackers: [],
-      previous,
-      key,
-    });
+  const { records, roots, peers, peerPort } = options;
+  const built = await buildShards({ records, roots, storeDir: store.storeDir }, last?.manifest, dir);
+  const sign = (seq: number, created: Date, previous: Manifest['previous']): Uint8Array =>
+    signIndex(
+      {
+        salt,
+        seq,
+        created,
+        expires: new Date(created.getTime() + options.validForMs),
+        storeDir: store.storeDir,
+        peers,
+        peerPort,
+        trackers: [],
+        previous,
+        key,
+      },
+      built,
+    );
   const again =
     last === undefined || isStale(last.manifest, now)
       ? undefined
-      : build(last.manifest.seq, last.manifest.created, last.manifest.previous);
-  const isSame = again !== undefined && last !== undefined && Buffer.compare(again.manifest, last.bytes) === 0;
+      : sign(last.manifest.seq, last.manifest.created, last.manifest.previous);
+  const isSame = again !== undefined && last !== undefined && Buffer.compare(again, last.bytes) === 0;
   // Starts at the seconds since 1970. So a publisher that lost its state continues above its last signed `seq`.
   const seq = Math.max((last?.manifest.seq ?? 0) + 1, Math.floor(now.getTime() / 1000));
-  const index = isSame ? again : build(seq, now, last && historyAfter(last));
-  await dir.write(index);
-  const manifest = parseManifest(index.manifest, { publicKey: key.publicKey, salt, now });
-  return { ...(await seed(store, { address, manifest, bytes: index.manifest, dir })), isNew: !isSame };
+  const bytes = isSame ? again : sign(seq, now, last && historyAfter(last));
+  if (!isSame) await dir.writeManifest(bytes);
+  await dir.removeOthers(built.files);
+  const manifest = parseManifest(bytes, { publicKey: key.publicKey, salt, now });
+  return { ...(await seed(store, { address, manifest, bytes, dir })), isNew: !isSame };
 }
 
 /**
@@ -101,8 +105,7 @@ async function seed(
   store: FileStore,
   { address, manifest, bytes, dir }: Pick<Publication, 'address' | 'manifest' | 'dir'> & { readonly bytes: Uint8Array },
 ): Promise<Omit<Publication, 'isNew'>> {
-  const { seq, shards } = manifest;
-  return { ...(await seedEdition(store, { address, seq, manifest: bytes, shards, dir })), address, manifest, dir };
+  return { ...(await seedEdition(store, { address, manifest, bytes, dir })), address, manifest, dir };
 }
 
 /**

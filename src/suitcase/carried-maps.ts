@@ -5,11 +5,12 @@ import { readBounded } from '../disk/read-small.ts';
 import { isNarswarmError, type NarswarmError } from '../errors.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import { mapFolder, saltFromHex, type PublisherAddress } from '../index/address.ts';
+import { editionFiles } from '../index/edition-files.ts';
 import { IndexDir, indexDirOf } from '../index/index-dir.ts';
 import { MANIFEST_NAME } from '../index/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
 import { parseManifestText } from '../index/manifest-text.ts';
-import { assertShard, shardFileName, type ShardEntry } from '../index/shard.ts';
+import { fileNameOf, isFile, type FileEntry, type ListedShard } from '../index/shard.ts';
 import { resolveHashMap, type ResolveContext } from '../index/resolve.ts';
 import { acceptManifest, readKept, verified, type Verified } from '../index/verified-manifest.ts';
 import { publishedDir } from '../publish/publication.ts';
@@ -41,11 +42,11 @@ export async function putMaps(
     if (kept === undefined) continue;
     const to = indexDirOf(inState(suitcase, 'index'), address);
     const there = await readBounded(join(to.dir, MANIFEST_NAME), MAX_MANIFEST_BYTES);
-    const { seq, shards } = kept.manifest;
+    const { seq } = kept.manifest;
     if (there !== undefined && (verified(address, there, now)?.manifest.seq ?? 0) > seq) continue;
-    const copied = await copyShards(kept, to, (entry) => keptShard(entry, address, store));
+    const lackingShards = await copyShards(kept, to, (entry) => keptShard(entry, address, store));
     await to.writeManifest(kept.bytes);
-    carried.push({ address, seq, lackingShards: shards.length - copied });
+    carried.push({ address, seq, lackingShards });
   }
   return carried;
 }
@@ -103,20 +104,21 @@ function dirsOf(address: PublisherAddress, store: FileStore): IndexDir[] {
 
 /** Reads a shard of an edition from the folder that has it. */
 async function keptShard(
-  entry: ShardEntry,
+  entry: FileEntry,
   address: PublisherAddress,
   store: FileStore,
-): Promise<Uint8Array | undefined> {
+): Promise<ListedShard | undefined> {
   for (const dir of dirsOf(address, store)) {
-    const bytes = await dir.readShard(entry.prefix);
-    if (isShard(entry, bytes)) return bytes;
+    const bytes = await dir.readShard(entry);
+    if (isFile(entry, bytes)) return bytes;
   }
   return undefined;
 }
 
 async function lackOfShards({ manifest }: Verified, address: PublisherAddress, store: FileStore): Promise<number> {
   let lacking = 0;
-  for (const entry of manifest.shards) if ((await keptShard(entry, address, store)) === undefined) lacking++;
+  const read = (entry: FileEntry): Promise<ListedShard | undefined> => keptShard(entry, address, store);
+  for await (const entry of editionFiles(manifest, read)) if ((await read(entry)) === undefined) lacking++;
   return lacking;
 }
 
@@ -178,40 +180,28 @@ async function takeMap(dir: string, address: PublisherAddress, store: FileStore,
   const found = verified(address, bytes, now);
   if (found !== undefined && kept !== undefined && found.manifest.seq < kept.manifest.seq) return false;
   const accepted = await acceptManifest(address, bytes, to, kept, now);
-  await copyShards(accepted, to, ({ prefix, sizeBytes }) => readBounded(join(dir, shardFileName(prefix)), sizeBytes));
+  await copyShards(accepted, to, (entry) => readBounded(join(dir, fileNameOf(entry)), entry.sizeBytes));
   await to.setFollowed(true);
   return true;
 }
 
-/** Copies the shards of an edition that are there and right. @returns their number */
+/** Copies the files of an edition that are there and right. @returns the number of those that are not, as far as known */
 async function copyShards(
   { manifest }: Verified,
   to: IndexDir,
-  read: (entry: ShardEntry) => Promise<Uint8Array | undefined>,
+  read: (entry: FileEntry) => Promise<Uint8Array | undefined>,
 ): Promise<number> {
-  let copied = 0;
-  for (const entry of manifest.shards) {
-    const there = await readBounded(join(to.dir, shardFileName(entry.prefix)), entry.sizeBytes);
-    if (isShard(entry, there)) {
-      copied++;
-      continue;
-    }
+  let lacking = 0;
+  const copy = async (entry: FileEntry): Promise<ListedShard | undefined> => {
+    const there = await readBounded(join(to.dir, fileNameOf(entry)), entry.sizeBytes);
+    if (isFile(entry, there)) return there;
     const bytes = await read(entry);
-    if (bytes === undefined || !isShard(entry, bytes)) continue;
-    await to.writeShard(entry.prefix, bytes);
-    copied++;
-  }
-  return copied;
-}
-
-function isShard(entry: ShardEntry, bytes: Uint8Array | undefined): boolean {
-  try {
-    if (bytes === undefined) return false;
-    assertShard(entry, bytes);
-    return true;
-  } catch {
-    return false;
-  }
+    if (!isFile(entry, bytes)) return undefined;
+    await to.writeShard(entry, bytes);
+    return bytes;
+  };
+  for await (const entry of editionFiles(manifest, copy)) if ((await copy(entry)) === undefined) lacking++;
+  return lacking;
 }
 
 /** Reads the folder name of a hash map. Nothing if it is none. */

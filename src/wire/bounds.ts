@@ -36,7 +36,7 @@ export const MAX_METADATA_BYTES = 2 * 1024 * 1024;
 export const MAX_READ_PIECE_BYTES = 1024 * 1024;
 /** Pieces of such a torrent. WebTorrent makes an object for each at once. */
 export const MAX_READ_PIECES = 16_384;
-/** Bytes of its files, which are held in memory. Hash maps have at most 136 MiB. */
+/** Bytes of its files, which are held in memory. Larger hash maps are read from mirrors and members alone. */
 export const MAX_READ_BYTES = 160 * 1024 * 1024;
 /** Peers that are asked for a torrent's metadata at the same time. Each takes memory for all of it. */
 export const MAX_METADATA_SOURCES = 4;

@@ -15,10 +15,22 @@ const NAMES = (
 const OUTPUTS = ['', '', '', '-lib', '-dev', '-bin', '-man', '-doc'];
 const REFERENCES = 10;
 
-/** `count` records with ten references each, most of them to the same few paths, as closures have it. */
-export function syntheticRecords(count: number): NarInfo[] {
-  const random = randomBytes();
-  const baseNames = Array.from({ length: count }, () => `${encodeNix32(random(20))}-${nameFrom(random(4))}`);
+/**
+ * `count` records with ten references each, most of them to the same few paths, as closures have it.
+ *
+ * @param options.seed another one gives other records
+ * @param options.firstCharacter of all store hashes. Default: any
+ */
+export function syntheticRecords(
+  count: number,
+  { seed = 0, firstCharacter }: { readonly seed?: number; readonly firstCharacter?: string } = {},
+): NarInfo[] {
+  const random = randomBytes(seed);
+  const hash = (): string => {
+    const text = encodeNix32(random(20));
+    return firstCharacter === undefined ? text : firstCharacter + text.slice(1);
+  };
+  const baseNames = Array.from({ length: count }, () => `${hash()}-${nameFrom(random(4))}`);
   return baseNames.map((baseName) => recordFrom(random, baseName, baseNames));
 }
 
@@ -59,7 +71,9 @@ function sizeFrom(bytes: Buffer): number {
   return Math.max(200, Math.round(100_000 * Math.exp(1.45 * normal)));
 }
 
-function randomBytes(): (count: number) => Buffer {
-  const stream = createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16));
+function randomBytes(seed: number): (count: number) => Buffer {
+  const key = Buffer.alloc(16);
+  key.writeUInt32LE(seed);
+  const stream = createCipheriv('aes-128-ctr', key, Buffer.alloc(16));
   return (count) => stream.update(Buffer.alloc(count));
 }

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NewerEdition } from '../../src/daemon/newer-edition.ts';
 import { HttpClient } from '../../src/http/client.ts';
-import { buildIndex } from '../../src/index/build.ts';
+import { signGolden } from '../index/built-index.ts';
 import { GOLDEN, KEY } from '../index/fixtures.ts';
 import { serve } from '../support/odd-server.ts';
 
 test('a mirror that trickles, stalls or redirects in a circle is asked again', { timeout: 60_000 }, async (t) => {
   const created = new Date();
-  const { manifest } = buildIndex({ ...GOLDEN, created, expires: new Date(created.getTime() + 3_600_000) });
+  const manifest = signGolden({ created, expires: new Date(created.getTime() + 3_600_000) });
   let fault: 'trickle' | 'stall' | 'redirect' | undefined;
   await using mirror = await serve((request, response) => {
     if (fault === undefined) response.end(manifest);

@@ -5,7 +5,7 @@ import { cp, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex, writeIndex } from '../index/built-index.ts';
 import { formatPublisherAddress } from '../../src/index/address.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
@@ -87,8 +87,9 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     }
     const index = new IndexDir(join(dir, 'index'));
     const now = Date.now();
-    await index.write(
-      buildIndex({
+    await writeIndex(
+      index,
+      await buildIndex({
         records: withTorrents,
         key,
         salt: '',

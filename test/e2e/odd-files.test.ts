@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { execa } from 'execa';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex, writeIndex } from '../index/built-index.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { formatPublisherAddress } from '../../src/index/address.ts';
@@ -77,8 +77,9 @@ suite('files other than the hash map’s', () => {
     });
     const dir = new IndexDir(await lab.folder('map'));
     const now = Math.floor(Date.now() / 1000) * 1000;
-    await dir.write(
-      buildIndex({
+    await writeIndex(
+      dir,
+      await buildIndex({
         records,
         roots: [{ name: 'lab', path: made.root }],
         salt: '',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex } from './built-index.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
 import { torrentOfRecord } from '../../src/index/record.ts';
 import { assertShard, decodeShard, shardPrefix } from '../../src/index/shard.ts';
@@ -15,17 +15,17 @@ import { assertGoldenZstd, FIXTURES, GOLDEN, KEY, NOW, RECORDS } from './fixture
 const buildOf = (records: typeof RECORDS) => () => buildIndex({ ...GOLDEN, records });
 const EXPECTED = { publicKey: KEY.publicKey, salt: 'desktop', now: NOW };
 
-test('builds the golden hash map', () => {
+test('builds the golden hash map', async () => {
   assertGoldenZstd();
-  const { manifest, shards } = buildIndex(GOLDEN);
+  const { manifest, shards } = await buildIndex(GOLDEN);
   assert.deepEqual(Buffer.from(manifest), readFileSync(new URL('manifest', FIXTURES)));
   assert.deepEqual([...shards.keys()], ['']);
   assert.deepEqual(Buffer.from(shards.get('')!), readFileSync(new URL('shards/all.zst', FIXTURES)));
 });
 
-test('finds every record by its store hash, in a shard of the manifest', () => {
+test('finds every record by its store hash, in a shard of the manifest', async () => {
   const records = syntheticRecords(2000);
-  const { manifest: bytes, shards } = buildIndex({ ...GOLDEN, records });
+  const { manifest: bytes, shards } = await buildIndex({ ...GOLDEN, records });
   const manifest = parseManifest(bytes, EXPECTED);
   assert.equal(manifest.prefixLength, 1);
   assert.equal(manifest.recordCount, 2000);
@@ -50,12 +50,12 @@ test('finds every record by its store hash, in a shard of the manifest', () => {
   }
 });
 
-test('the same records give the same bytes, and a changed record changes one shard', () => {
+test('the same records give the same bytes, and a changed record changes one shard', async () => {
   const records = syntheticRecords(1000);
-  const first = buildIndex({ ...GOLDEN, records });
-  assert.deepEqual(buildIndex({ ...GOLDEN, records: records.toReversed() }), first);
+  const first = await buildIndex({ ...GOLDEN, records });
+  assert.deepEqual(await buildIndex({ ...GOLDEN, records: records.toReversed() }), first);
   const changed = records.with(500, withExtra(records[500]!, 'System', 'x86_64-linux'));
-  const second = buildIndex({ ...GOLDEN, records: changed, seq: 43 });
+  const second = await buildIndex({ ...GOLDEN, records: changed, seq: 43 });
   const differing = [...first.shards].filter(
     ([prefix, bytes]) => !Buffer.from(bytes).equals(second.shards.get(prefix)!),
   );
@@ -65,22 +65,22 @@ test('the same records give the same bytes, and a changed record changes one sha
   );
 });
 
-test('accepts a hash map without records, and a record without a torrent', () => {
-  const empty = buildIndex({ ...GOLDEN, records: [] });
+test('accepts a hash map without records, and a record without a torrent', async () => {
+  const empty = await buildIndex({ ...GOLDEN, records: [] });
   assert.equal(empty.shards.size, 0);
   assert.deepEqual(parseManifest(empty.manifest, EXPECTED).shards, []);
-  assert.equal(buildIndex({ ...GOLDEN, records: [parseNarInfo(readNarInfo(TOP))] }).shards.size, 1);
+  assert.equal((await buildIndex({ ...GOLDEN, records: [parseNarInfo(readNarInfo(TOP))] })).shards.size, 1);
 });
 
-test('refuses records that do not belong together', () => {
+test('refuses records that do not belong together', async () => {
   const [record] = RECORDS;
   const elsewhere = { ...record!, storePath: parseStorePath(`/gnu/store/${TOP}-top`) };
   const unfit = withExtra(record!, 'InfoHash', '0'.repeat(40));
-  assert.throws(
+  await assert.rejects(
     buildOf([elsewhere]),
     failsWith('INDEX_INVALID', /\/gnu\/store.* is not in the store directory \/nix\/store/),
   );
-  assert.throws(buildOf([unfit]), failsWith('INDEX_INVALID', /InfoHash/));
-  assert.throws(buildOf([record!, record!]), failsWith('INDEX_INVALID', /two records/));
-  assert.throws(() => buildIndex({ ...GOLDEN, seq: 0 }), failsWith('INDEX_INVALID', /Seq/));
+  await assert.rejects(buildOf([unfit]), failsWith('INDEX_INVALID', /InfoHash/));
+  await assert.rejects(buildOf([record!, record!]), failsWith('INDEX_INVALID', /two records/));
+  await assert.rejects(() => buildIndex({ ...GOLDEN, seq: 0 }), failsWith('INDEX_INVALID', /Seq/));
 });

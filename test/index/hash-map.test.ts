@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex } from './built-index.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
@@ -17,7 +17,7 @@ import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { GOLDEN, KEY, NOW, RECORDS } from './fixtures.ts';
 
-const INDEX = buildIndex(GOLDEN);
+const INDEX = await buildIndex(GOLDEN);
 const MANIFEST = parseManifest(INDEX.manifest, { publicKey: KEY.publicKey, now: NOW });
 const SHARD = INDEX.shards.get('')!;
 
@@ -99,7 +99,7 @@ describe('HashMap', () => {
     const { signal } = new AbortController();
     const junk = (info: NarInfo): NarInfo => ({ ...info, extra: [...info.extra, ['Junk', 'x'.repeat(1000)]] });
     const records = RECORDS.map(junk);
-    const { manifest: bytes, shards } = buildIndex({ ...GOLDEN, records });
+    const { manifest: bytes, shards } = await buildIndex({ ...GOLDEN, records });
     const manifest = parseManifest(bytes, { publicKey: KEY.publicKey, now: NOW });
     const source = { readFile: () => Promise.resolve(shards.get('')!) };
     const dir = new IndexDir(await tempDir(t));
@@ -116,7 +116,7 @@ describe('HashMap', () => {
 
   test('an invalid shard costs only its own records, and the error names the publisher', async (t) => {
     const records = syntheticRecords(900);
-    const index = buildIndex({ ...GOLDEN, records, roots: [] });
+    const index = await buildIndex({ ...GOLDEN, records, roots: [] });
     const manifest = parseManifest(index.manifest, { publicKey: KEY.publicKey, now: NOW });
     const bad = zstdCompressSync(Buffer.alloc(40_000_000)); // larger than a shard may be
     const [first] = manifest.shards;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { buildIndex } from '../../src/index/build.ts';
+import { signGolden } from './built-index.ts';
 import { continues, historyAfter, MAX_PREVIOUS } from '../../src/index/history.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
 import type { Verified } from '../../src/index/verified-manifest.ts';
@@ -8,7 +8,7 @@ import { GOLDEN, KEY, NOW } from './fixtures.ts';
 
 /** Signs an edition. @param last the edition that it follows, as its publisher knows it */
 function sign(seq: number, last?: Verified, peers: readonly string[] = []): Verified {
-  const { manifest: bytes } = buildIndex({ ...GOLDEN, seq, peers, previous: last && historyAfter(last) });
+  const bytes = signGolden({ seq, peers, previous: last && historyAfter(last) });
   return { bytes, manifest: parseManifest(bytes, { publicKey: KEY.publicKey, salt: GOLDEN.salt, now: NOW }) };
 }
 

@@ -130,7 +130,7 @@ test('reads values strictly', () => {
       `41 ${'e'.repeat(52)}`,
     ],
     Records: ['-1', '1.5', '', '03'],
-    PrefixLength: ['-1', '4', ''],
+    PrefixLength: ['-1', '3', ''],
     Shard: [
       '',
       `all 1009`,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { formatPublisherAddress } from '../../src/index/address.ts';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex } from './built-index.ts';
 import { HashMap, type IndexSource } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
@@ -13,7 +13,7 @@ import { tempDir } from '../store/store-fixture.ts';
 import { GOLDEN, KEY, NOW } from './fixtures.ts';
 
 const records = syntheticRecords(900);
-const { manifest: bytes, shards } = buildIndex({ ...GOLDEN, records, roots: [] });
+const { manifest: bytes, shards } = await buildIndex({ ...GOLDEN, records, roots: [] });
 const manifest = parseManifest(bytes, { publicKey: KEY.publicKey, now: NOW });
 const files = new Map(Array.from(shards, ([prefix, shard]) => [shardFileName(prefix), shard]));
 const good: IndexSource = { readFile: (name) => Promise.resolve(files.get(name)!) };

@@ -7,7 +7,7 @@ import { warningSentence } from '../../src/cli/warnings.ts';
 import { isNarswarmError, NarswarmError, type ErrorCode } from '../../src/errors.ts';
 import { Publisher } from '../../src/publish/publisher.ts';
 import type { PublisherAddress } from '../../src/index/address.ts';
-import { buildIndex } from '../../src/index/build.ts';
+import type { FileEntry } from '../../src/index/shard.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
 import type { EditionClaim } from '../../src/index/edition-claims.ts';
 import { indexDirOf } from '../../src/index/index-dir.ts';
@@ -21,6 +21,7 @@ import { resolveHashMap, resolveNamed, type ResolveContext } from '../../src/ind
 import { FileStore } from '../../src/store/file-store.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { Network } from '../../src/swarm/network.ts';
+import { signGolden } from './built-index.ts';
 import { GOLDEN, KEY, NOW, OTHER_KEY } from './fixtures.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { Lab } from '../support/lab.ts';
@@ -71,6 +72,9 @@ async function scene(t: TestContext, { dhtNodes }: { readonly dhtNodes: number }
   return { publisher, follower, context, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
+/** The only shard. */
+const ALL: FileEntry = { prefix: '', sizeBytes: 1, sha256: '' };
+
 /** The address of the publisher's mirror, and other editions of its hash map. */
 function mirrored({ publisher }: Scene): {
   readonly address: PublisherAddress;
@@ -81,7 +85,7 @@ function mirrored({ publisher }: Scene): {
   const expires = new Date(created.getTime() + 3_600_000);
   return {
     address: { publicKey, publicKeyHex, salt, baseUrl: 'http://mirror.invalid' },
-    editionOf: (seq, key = KEY) => buildIndex({ ...GOLDEN, key, salt, seq, created, expires }).manifest,
+    editionOf: (seq, key = KEY) => signGolden({ key, salt, seq, created, expires }),
   };
 }
 
@@ -281,14 +285,14 @@ describe('resolveHashMap', () => {
     const right = await published(made, 'shards/all.zst');
     const asking = { ...made.context, getBytes: () => Promise.resolve(undefined), asksMembers: true };
     for (const there of [undefined, Buffer.from('damaged'), Buffer.concat([right, Buffer.of(0)])]) {
-      if (there !== undefined) await dir.writeShard('', there);
+      if (there !== undefined) await dir.writeShard(ALL, there);
       await using resolved = await resolveHashMap(address, asking);
       assert.deepEqual([resolved.from, resolved.map.manifestBytes], ['kept', manifest]);
       await resolved.map.fetchAll(t.signal);
-      assert.deepEqual(await dir.readShard(''), right);
+      assert.deepEqual(await dir.readShard(ALL), right);
     }
     await made.publisher[Symbol.asyncDispose]();
-    await dir.writeShard('', Buffer.from('damaged'));
+    await dir.writeShard(ALL, Buffer.from('damaged'));
     await using alone = await resolveHashMap(address, asking);
     await assert.rejects(alone.map.fetchAll(t.signal), { code: 'INDEX_UNREACHABLE', message: /does not exist: check/ });
   });
@@ -329,7 +333,7 @@ describe('resolveHashMap', () => {
   });
 
   test('never replaces a newer manifest of another process', async (t) => {
-    const manifestOf = (seq: number): Uint8Array => buildIndex({ ...GOLDEN, seq }).manifest;
+    const manifestOf = (seq: number): Uint8Array => signGolden({ seq });
     const dir = await tempDir(t);
     const publicKeyHex = Buffer.from(KEY.publicKey).toString('hex');
     const address = { publicKey: KEY.publicKey, publicKeyHex, salt: GOLDEN.salt, baseUrl: 'http://mirror.invalid' };

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test, type TestContext } from 'node:test';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex, writeIndex } from './built-index.ts';
 import { HashMap } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
@@ -23,9 +23,9 @@ suite('the part of a hash map that fits into a budget', () => {
       { name: 'leaf', path: leafName },
       ...(rankFiles === undefined ? [] : [{ name: 'note', path: pathOf(/note/) }]),
     ];
-    const index = buildIndex({ ...GOLDEN, roots });
+    const index = await buildIndex({ ...GOLDEN, roots });
     const dir = new IndexDir(await tempDir(t));
-    await dir.write(index);
+    await writeIndex(dir, index);
     const manifest = parseManifest(index.manifest, { publicKey: KEY.publicKey, now: NOW });
     const source = { readFile: () => assert.fail('everything is on the disk') };
     const map = new HashMap('map', { manifest, bytes: index.manifest, fetchedBytes: 0 }, dir, source);

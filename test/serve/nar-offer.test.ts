@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { prefixOf, type FilePrefix } from '../../src/exchange/messages.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex, writeIndex } from '../index/built-index.ts';
 import { seedEdition } from '../../src/index/editions.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
@@ -244,7 +244,7 @@ test('stops giving a NAR and its narinfo if nobody follows the hash map that lis
   const one = await scene(t, { shareKeys: [] });
   const { forMembers } = one.offer;
   const map = new IndexDir(join(one.store.stateDir, 'index', 'map'));
-  await map.write(buildIndex(GOLDEN));
+  await writeIndex(map, await buildIndex(GOLDEN));
   await untilHeld(one);
   assert.notEqual(await forMembers.narInfo(parseStoreHash(LEAF)), undefined);
   await map.setFollowed(false);
@@ -255,20 +255,20 @@ test('stops giving a NAR and its narinfo if nobody follows the hash map that lis
 
 test('gives the files of an edition that is offered, and of no other', async (t) => {
   const one = await scene(t);
-  const index = buildIndex(GOLDEN);
+  const index = await buildIndex(GOLDEN);
   const dir = new IndexDir(join(one.store.stateDir, 'index', 'a-map'));
-  await dir.write(index);
-  const { shards } = parseManifest(index.manifest, { publicKey: MAP_KEY.publicKey, now: NOW });
+  await writeIndex(dir, index);
+  const manifest = parseManifest(index.manifest, { publicKey: MAP_KEY.publicKey, now: NOW });
   const publicKeyHex = Buffer.from(MAP_KEY.publicKey).toString('hex');
   const address = { publicKey: MAP_KEY.publicKey, publicKeyHex, salt: '' };
-  const edition = await seedEdition(one.store, { address, seq: 1, manifest: index.manifest, shards, dir });
-  const shard = asFileHash(`sha256:${shards[0]!.sha256}`);
+  const edition = await seedEdition(one.store, { address, manifest, bytes: index.manifest, dir });
+  const shard = asFileHash(`sha256:${manifest.shards[0]!.sha256}`);
   assert.equal(await one.offer.forMembers.open(shard, ASKED), 'absent');
   assert.equal(await one.offer.forMembers.narInfo(edition.name), undefined);
   one.offer.maps.add(address, edition);
   const opened = await one.offer.forMembers.open(shard, ASKED);
   assert.ok(typeof opened !== 'string');
   await using file = opened;
-  assert.equal(file.sizeBytes, shards[0]!.sizeBytes);
+  assert.equal(file.sizeBytes, manifest.shards[0]!.sizeBytes);
   assert.deepEqual(Buffer.from((await one.offer.forMembers.narInfo(edition.name)) ?? ''), Buffer.from(index.manifest));
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { buildIndex } from '../../src/index/build.ts';
+import { buildIndex, writeIndex } from '../index/built-index.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { formatPublicKey } from '../../src/nix/signature.ts';
@@ -68,7 +68,7 @@ for (const folder of ['index', 'published']) {
     const { store, shared, signed, addressed } = await scene(t);
     const lists = new SharedNars({ keys: [KEY], shareKeys: [], stateDir: store.stateDir });
     const dir = new IndexDir(join(store.stateDir, folder, 'map'));
-    await dir.write(buildIndex(GOLDEN));
+    await writeIndex(dir, await buildIndex(GOLDEN));
     for (const info of [signed, addressed]) {
       assert.equal(await lists.includes(info), true);
       assert.equal(await lists.includes({ ...info, narHash: '0'.repeat(52) as NarInfo['narHash'] }), false);
@@ -82,13 +82,13 @@ test('a verdict by a hash map holds until nobody follows it any longer, other ve
   const listing = ({ storePath }: NarInfo): ReturnType<typeof buildIndex> =>
     buildIndex({ ...GOLDEN, records: GOLDEN.records.filter((record) => record.storePath === storePath) });
   const dir = new IndexDir(join(store.stateDir, 'index', 'map'));
-  await dir.write(listing(signed));
+  await writeIndex(dir, await listing(signed));
   const byMap = await shared.judge(signed);
   const byOrigin = await shared.judge(signed, 'add');
   assert.deepEqual([byMap.isShared, shared.stillHolds(byMap)], [true, true]);
   assert.equal(await shared.includes(signed), true);
   await dir.setFollowed(false);
-  await new IndexDir(join(store.stateDir, 'index', 'other')).write(listing(addressed));
+  await writeIndex(new IndexDir(join(store.stateDir, 'index', 'other')), await listing(addressed));
   while (!(await shared.includes(addressed))) await sleep(20); // the folders were looked at again
   assert.equal(await shared.includes(signed), false);
   assert.equal(shared.stillHolds(byMap), false);
@@ -99,15 +99,15 @@ test('a verdict by a hash map holds until nobody follows it any longer, other ve
 
 test('a hash map without the NAR, or with a wrong signature, shares nothing', async (t) => {
   const { store, shared, signed } = await scene(t);
-  const others = buildIndex({
+  const others = await buildIndex({
     ...GOLDEN,
     records: GOLDEN.records.filter(({ storePath }) => storePath !== signed.storePath),
   });
-  await new IndexDir(join(store.stateDir, 'index', 'other')).write(others);
-  const forged = buildIndex(GOLDEN);
+  await writeIndex(new IndexDir(join(store.stateDir, 'index', 'other')), others);
+  const forged = await buildIndex(GOLDEN);
   const manifest = Buffer.from(forged.manifest);
   manifest.write('9', manifest.indexOf('Seq: ') + 5);
-  await new IndexDir(join(store.stateDir, 'index', 'forged')).write({ ...forged, manifest });
+  await writeIndex(new IndexDir(join(store.stateDir, 'index', 'forged')), { ...forged, manifest });
   assert.equal(await shared.includes(signed), false);
 });
 

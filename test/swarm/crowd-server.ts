@@ -73,7 +73,7 @@ const swarm = await Swarm.listen({
   seeds: async (infoHash) => seeds.get(infoHash),
 });
 const dir = new IndexDir(join(folder, 'map'));
-await dir.writeShard('all', randomBytes(4 * MIB));
+await dir.writeShard({ prefix: '', sizeBytes: 4 * MIB, sha256: '' }, randomBytes(4 * MIB));
 const http = await IndexServer.listen({ own: dir, dirOf: () => undefined }, { serves: 'lan' });
 process.on('SIGUSR2', () => {
   const peak = /VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];

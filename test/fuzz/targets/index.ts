@@ -7,6 +7,7 @@ import { lan } from './lan.ts';
 import { link } from './link.ts';
 import { manifest } from './manifest.ts';
 import { narinfo } from './narinfo.ts';
+import { shardList } from './shard-list.ts';
 import { shard } from './shard.ts';
 import { swarm } from './swarm.ts';
 import { wire } from './wire.ts';
@@ -22,6 +23,7 @@ export const TARGETS: Readonly<Record<string, () => FuzzTarget | Promise<FuzzTar
   manifest,
   narinfo,
   shard,
+  'shard-list': shardList,
   swarm,
   wire,
 };
