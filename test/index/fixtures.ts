@@ -42,7 +42,7 @@ export const RECORDS: readonly NarInfo[] = [TOP, LEAF, NOTE].map((storeHash) => 
 /** A time at which the golden hash map is valid. */
 export const NOW = new Date('2026-02-01T12:00:00Z');
 
-export const GOLDEN: IndexParts = {
+export const GOLDEN: IndexParts & { readonly records: readonly NarInfo[] } = {
   records: RECORDS,
   key: KEY,
   salt: 'desktop',
