@@ -49,7 +49,10 @@ export PATH
 if command -v narswarm >/dev/null; then
   narswarm ${receive}
   status=$?
-  [ $status = ${REFUSES} ] || exit $status
+  case $status in
+    ${REFUSES} | 126 | 127) ;; # it is another one, or what it needs is not there
+    *) exit $status ;;
+  esac
 fi
 all="\${XDG_CACHE_HOME:-$HOME/.cache}/narswarm-program"
 own="$all"/${quoted(id)}
@@ -71,7 +74,9 @@ if [ ! -f "$own/dist/main.js" ]; then
   ) || exit
 fi
 touch "$own"
-ls -t "$all" | tail -n +${KEPT_COPIES + 1} | while read -r old; do rm -rf "$all/$old"; done
+ls -t "$all" | tail -n +${KEPT_COPIES + 1} | while read -r old; do
+  mv "$all/$old" "$all/old.$$" && rm -rf "$all/old.$$" # in this order: a part of a copy would be taken for one
+done
 exec node "$own/dist/main.js" ${receive}`;
   return `exec sh -c ${quoted(script)}`;
 }

@@ -52,6 +52,24 @@ describe('the command for a host without narswarm', () => {
     assert.deepEqual(run(sent(), 'd').kept, ['c', 'd', 'id']);
   });
 
+  test('a removal that is interrupted leaves no part of a copy under its name', (t) => {
+    const rm = join(dir, 'bin/rm');
+    t.after(() => rmSync(rm));
+    writeFileSync(rm, '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+    const { kept } = run(sent(), 'e');
+    assert.deepEqual(
+      kept.filter((name) => !/^(?:old|new)\./.test(name)),
+      ['d', 'e', 'id'],
+    );
+  });
+
+  test('a narswarm that cannot be run leaves it to a copy', (t) => {
+    const own = join(dir, 'bin/narswarm');
+    t.after(() => rmSync(own));
+    writeFileSync(own, '#!/bin/sh\nexec /nonexistent/node\n', { mode: 0o755 });
+    assert.equal(run(sent()).stdout.replace('{"type":"send-program"}\n', ''), told);
+  });
+
   test('a narswarm of another version, or without this command, leaves it to a copy', (t) => {
     const own = join(dir, 'bin/narswarm');
     t.after(() => rmSync(own));
