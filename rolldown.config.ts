@@ -30,6 +30,7 @@ export default defineConfig({
     main: 'src/cli/main.ts',
     'reading-worker': 'src/store/reading-worker.ts',
     'hash-thread-worker': 'src/bytes/hash-thread-worker.ts',
+    'request-worker': 'src/mount/request-worker.ts',
   },
   platform: 'node',
   external: ['bufferutil', 'utf-8-validate'],

@@ -23,6 +23,7 @@ export const EXIT_STATUSES = {
   HOOK: [10, 'everything else was done, but the on-complete command failed'],
   NOT_READY: [11, 'a rebuild without a network would lack something'],
   HOSTS: [12, 'some hosts did not get everything that was pushed to them'],
+  MOUNT: [13, 'nothing can be mounted: no FUSE here, not root, or the folder is not fit for it'],
   INTERRUPTED: [130, 'interrupted; the next run continues from here'],
 } as const satisfies Record<string, readonly [status: number, meaning: string]>;
 
@@ -70,6 +71,7 @@ const KIND_OF = {
   HOOK_FAILED: 'HOOK',
   NOT_READY: 'NOT_READY',
   HOST_FAILED: 'HOSTS',
+  MOUNT_FAILED: 'MOUNT',
   INTERRUPTED: 'INTERRUPTED',
 } as const satisfies Record<string, ErrorKind>;
 

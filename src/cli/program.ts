@@ -28,6 +28,7 @@ const COMMANDS = {
   unpin: async () => (await import('./pin.ts')).unpinCommand(),
   pack: async () => (await import('./pack.ts')).packCommand(),
   unpack: async () => (await import('./unpack.ts')).unpackCommand(),
+  mount: async () => (await import('./mount.ts')).mountCommand(),
   push: async () => (await import('./push.ts')).pushCommand(),
   receive: async () => (await import('./receive.ts')).receiveCommand(),
   dht: async () => (await import('./dht.ts')).dhtCommand(),

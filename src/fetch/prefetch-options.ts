@@ -83,8 +83,11 @@ export interface PrefetchOptions {
    * now keep what is valid already, and the rest as soon as it is. Its errors end the fetch.
    */
   readonly beforeImport?: ((tops: readonly StorePath[], wanted: readonly StoreHash[]) => Promise<void>) | undefined;
-  /** The part of the NARs that is decompressed before the end if there is no import. Default: `small`. */
-  readonly looksInto?: LooksInto;
+  /**
+   * The part of the NARs that is decompressed before the end if there is no import. `nothing`: the caller checks each NAR
+   * before it uses it. Default: `small`.
+   */
+  readonly looksInto?: LooksInto | 'nothing';
   /**
    * True if the store should also hold paths that the target has, in order to serve them. Default: only paths that the
    * target lacks.

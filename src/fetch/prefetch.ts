@@ -225,6 +225,7 @@ function notBegun({ jobs, unsized, patches }: Plan, headStart: HeadStart | undef
 function downloadContext(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {
   const { sources, walked, planned, planning, gathered, feed, early, headStart } = found;
   const { store, session, network, http, keys, limit, held, tell, signal } = context;
+  const { looksInto = 'small' } = options;
   const upstreams = sources.caches;
   return {
     store,
@@ -242,7 +243,7 @@ function downloadContext(options: PrefetchOptions, context: PrefetchContext, fou
     candidates: walked.candidates,
     torrentOf: (info) => sources.maps.torrentOf(info, signal),
     torrentsLate: planned.torrentsLate,
-    contents: options.copy ? undefined : (options.looksInto ?? 'small'),
+    contents: looksInto === 'nothing' || options.copy ? undefined : looksInto,
     placeOf: early && (({ info }) => early.placeOf(info)),
     onBegun: early && ((info, partial) => early.follow(info, partial)),
     onFetched:

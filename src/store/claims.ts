@@ -12,7 +12,7 @@ export const CLAIMS = 'claims';
 const FOREIGN_CLAIM_MS = 7 * 86_400_000;
 
 /** Folders of the state that have sessions. */
-export const SESSION_KINDS = ['partial', 'export', 'recompress', 'import'] as const;
+export const SESSION_KINDS = ['partial', 'export', 'recompress', 'import', 'mount'] as const;
 export type SessionKind = (typeof SESSION_KINDS)[number];
 
 /** A path that must stay in the store until the session of its process ends. */

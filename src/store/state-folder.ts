@@ -55,6 +55,8 @@ const PLACES = {
   recompress: 'left',
   /** NARs that Nix imports while others are arriving, a folder per process: import-folder.ts. */
   import: 'left',
+  /** Unpacked NARs of mounted closures, a folder per process: mount/mount-folder.ts. */
+  mount: 'left',
   /** The contents of a suitcase: suitcase/suitcase.ts. */
   'suitcase.json': 'left',
   /** Turns of processes, a folder per process: turn.ts. */

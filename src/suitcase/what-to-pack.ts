@@ -106,7 +106,7 @@ async function newestComplete(
   if (state === undefined || generation === undefined) {
     throw new NarswarmError(
       'NOT_FOUND',
-      `the subscription ${name} has never been complete here: run narswarm update ${name}, then pack again`,
+      `the subscription ${name} has never been complete here: run narswarm update ${name}, then the same command again`,
       { facts: { name } },
     );
   }

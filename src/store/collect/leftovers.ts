@@ -100,7 +100,7 @@ export async function removeLeftovers(
     const parent = inState(store, kind);
     for await (const owner of namesIn(parent)) {
       if ((await stateOfOwner(owner)) !== 'gone') continue;
-      if (kind === 'import') {
+      if (kind === 'import' || kind === 'mount') {
         if (!dryRun) await rm(join(parent, owner), { recursive: true, force: true }); // nobody continues these
         continue;
       }

@@ -1,0 +1,150 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
+import { workerBeside } from '../bytes/thread.ts';
+import { systemCode } from '../disk/store-error.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import { MAX_READ_BYTES } from './protocol.ts';
+
+const DEVICE = '/dev/fuse';
+/** As `mount` and other programs list it. */
+const NAME = 'narswarm';
+/** Codes for an answer that nobody waits for any more: the request was taken back, or the file system is unmounted. */
+const UNWANTED: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENODEV']);
+
+/**
+ * Unmounts once this process has ended, however it has, or at a SIGTERM; not at all after a line. Open files fail then,
+ * and nobody waits for an answer.
+ */
+const WATCH = `
+trap 'umount -f -l "$1"; exit' TERM
+read -r line || umount -f -l "$1"`;
+
+/** A file system that is mounted, and the kernel's requests to it. */
+export class MountedDevice implements AsyncDisposable {
+  readonly #fd: number;
+  readonly #worker: Worker;
+  readonly #watch: ChildProcess;
+  readonly #ended: Promise<void>;
+  #isUnmounted = false;
+  readonly #atExit = (): void => void this.#watch.kill();
+
+  private constructor(fd: number, watch: ChildProcess, onRequest: (bytes: Buffer) => void) {
+    this.#fd = fd;
+    this.#watch = watch;
+    this.#worker = new Worker(workerBeside(import.meta.url, 'request-worker'), { workerData: { fd } });
+    this.#worker.on('message', (bytes: Uint8Array) => onRequest(Buffer.from(bytes.buffer)));
+    this.#ended = once(this.#worker, 'exit').then(() => {
+      this.#isUnmounted = true;
+      process.off('exit', this.#atExit);
+      this.#watch.stdin?.end('\n');
+      closeSync(fd);
+    });
+    // The thread waits in the kernel, and the end of the process would wait for it.
+    process.on('exit', this.#atExit);
+  }
+
+  /**
+   * Mounts a read-only file system on a folder.
+   *
+   * @param onRequest takes each request of the kernel, as bytes; must not throw
+   * @throws MOUNT_FAILED if this machine, this user or the folder does not allow it
+   */
+  static async mount(dir: string, onRequest: (bytes: Buffer) => void): Promise<MountedDevice> {
+    const fd = openDevice();
+    try {
+      await runMount(dir, fd);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    const watch = spawn('/bin/sh', ['-c', WATCH, 'sh', dir], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+    watch.on('error', () => undefined);
+    watch.stdin?.on('error', () => undefined);
+    watch.unref();
+    return new MountedDevice(fd, watch, onRequest);
+  }
+
+  /** Resolves once it is unmounted, whoever has done it. */
+  get ended(): Promise<void> {
+    return this.#ended;
+  }
+
+  /** Sends an answer. */
+  send(answer: Uint8Array): void {
+    if (this.#isUnmounted) return;
+    try {
+      writeSync(this.#fd, answer);
+    } catch (error) {
+      if (!UNWANTED.has(systemCode(error))) throw error;
+    }
+  }
+
+  /** Unmounts it, also if files are open. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isUnmounted) this.#watch.kill();
+    await this.#ended;
+  }
+}
+
+function openDevice(): number {
+  if (process.platform !== 'linux')
+    throw refusal('narswarm mount needs Linux: it speaks the FUSE protocol of its kernel');
+  if (process.getuid?.() !== 0)
+    throw refusal(
+      'only root can mount without a setuid helper: run it as root, as a service of the system, or for one shell of your own: unshare --user --map-root-user --mount sh',
+    );
+  try {
+    return openSync(DEVICE, constants.O_RDWR);
+  } catch (error) {
+    throw refusal(
+      `cannot open ${DEVICE} (${systemCode(error)}): load the module fuse, and give a container that device`,
+      error,
+    );
+  }
+}
+
+/** Runs `mount`, which passes our descriptor on to the kernel. */
+async function runMount(dir: string, fd: number): Promise<void> {
+  const options = `ro,nosuid,nodev,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${MAX_READ_BYTES}`;
+  const child = spawn('mount', ['-i', '-t', 'fuse', '-o', options, NAME, dir], {
+    stdio: ['ignore', 'ignore', 'pipe', fd],
+  });
+  let text = '';
+  child.stderr?.setEncoding('utf8').on('data', (some: string) => (text += some));
+  const [status] = (await once(child, 'close').catch((error: unknown) => {
+    throw refusal(`cannot run mount (${systemCode(error)}): it is part of util-linux`, error);
+  })) as [number | null];
+  if (status !== 0) throw refusal(`cannot mount on ${dir}: ${text.trim() || `mount ended with ${status}`}`);
+}
+
+/**
+ * Makes sure that something can be mounted on a folder. Takes away what a killed process has left mounted there.
+ *
+ * @throws MOUNT_FAILED if it is no empty folder
+ */
+export async function assertMountPoint(dir: string): Promise<void> {
+  try {
+    if (!(await lstat(dir)).isDirectory()) throw refusal(`${dir} is no folder`);
+    if ((await readdir(dir)).length > 0) throw refusal(`${dir} is not empty: name an empty folder`);
+  } catch (error) {
+    if (isNarswarmError(error)) throw error;
+    const code = systemCode(error);
+    if (code === 'ENOTCONN') {
+      await once(spawn('umount', ['-l', dir], { stdio: 'ignore' }), 'close').catch(() => undefined);
+      const isStillDead = await lstat(dir).then(
+        () => false,
+        () => true,
+      );
+      if (!isStillDead) return assertMountPoint(dir);
+    }
+    const wayOut = code === 'ENOENT' ? 'make it first' : code === 'ENOTCONN' ? `fusermount -u ${dir}` : 'check it';
+    throw refusal(`cannot mount on ${dir} (${code}): ${wayOut}`, error);
+  }
+}
+
+function refusal(message: string, cause?: unknown): NarswarmError {
+  return new NarswarmError('MOUNT_FAILED', message, { cause });
+}

@@ -1,0 +1,34 @@
+import type { HttpClient } from '../http/client.ts';
+import type { Upstream } from '../http/upstream.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import { MAX_LISTING_BYTES, parseListing } from './listing.ts';
+import type { Tree } from './tree.ts';
+
+/** Time for a cache to send a listing. The NAR itself tells the same. */
+const PATIENCE_MS = 10_000;
+
+/** Finds listings of NARs in caches. Most caches of Nix have one for each path (`write-nar-listing`). */
+export class Listings {
+  readonly #upstreams: readonly Upstream[];
+  readonly #http: HttpClient;
+  readonly #signal: AbortSignal;
+
+  /** @param upstreams the caches, in the order of asking */
+  constructor(upstreams: readonly Upstream[], http: HttpClient, signal: AbortSignal) {
+    this.#upstreams = upstreams;
+    this.#http = http;
+    this.#signal = signal;
+  }
+
+  /** Returns the tree that a cache shows for a path. Undefined if no cache does. Never throws. */
+  async find(hash: StoreHash): Promise<Tree | undefined> {
+    for (const { url, isAnnounced } of this.#upstreams) {
+      const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(PATIENCE_MS)]);
+      const options = { maxBytes: MAX_LISTING_BYTES, signal, retries: 1, isAnnounced, isShort: true };
+      const bytes = await this.#http.getBytes(`${url}/${hash}.ls`, options).catch(() => undefined);
+      const tree = bytes && parseListing(bytes);
+      if (tree !== undefined) return tree;
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { assert as check, json, property, uint8Array } from 'fast-check';
+import { MAX_LISTING_BYTES, parseListing } from '../../src/mount/listing.ts';
+import { Tree, TreeBuilder } from '../../src/mount/tree.ts';
+import { Trees } from '../../src/mount/trees.ts';
+
+const text = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
+const file = { type: 'regular', size: 1 };
+const listing = (root: unknown): Tree | undefined => parseListing(text({ version: 1, root }));
+
+test('a listing becomes a tree whose nodes are in the order of their names as bytes', () => {
+  const tree = listing({
+    type: 'directory',
+    entries: { ü: file, b: { type: 'symlink', target: 'a' }, 10: file, a: { type: 'directory', entries: { x: file } } },
+  });
+  assert.deepEqual(
+    tree?.nodes.map(({ name, parent }) => [Buffer.from(name, 'latin1').toString(), parent]),
+    [
+      ['', 0],
+      ['10', 0],
+      ['a', 0],
+      ['x', 2],
+      ['b', 0],
+      ['ü', 0],
+    ],
+  );
+});
+
+test('a listing that names what no folder has is no listing', () => {
+  for (const name of ['', '.', '..', 'a/b', '/', 'a\0', 'x'.repeat(256)])
+    assert.equal(listing({ type: 'directory', entries: { [name]: file } }), undefined, JSON.stringify(name));
+  for (const size of [-1, 0.5, 2 ** 53, '1', null]) assert.equal(listing({ type: 'regular', size }), undefined);
+  for (const target of ['', 'a\0b', 'x'.repeat(4_096), 1])
+    assert.equal(listing({ type: 'symlink', target }), undefined);
+  let deep: unknown = file;
+  for (let depth = 0; depth < 1_001; depth++) deep = { type: 'directory', entries: { x: deep } };
+  assert.equal(listing(deep), undefined);
+  assert.equal(parseListing(text({ version: 2, root: file })), undefined);
+  assert.ok(MAX_LISTING_BYTES >= 1e6);
+});
+
+test('no listing makes the parser throw', () => {
+  check(property(uint8Array(), (bytes) => parseListing(bytes) === undefined));
+  check(property(json(), (some) => void parseListing(new TextEncoder().encode(some))));
+});
+
+/** A tree of so many nodes. */
+function treeOf(nodes: number): Tree {
+  const builder = new TreeBuilder();
+  builder.beginFolder('');
+  for (let index = 1; index < nodes; index++) builder.regular(String(index).padStart(8, '0'), false, index);
+  builder.endFolder();
+  return builder.build();
+}
+
+test('a few trees stay in memory, and the others are read again', async () => {
+  const disk = new Map<string, Tree>();
+  const reads: string[] = [];
+  const folder = {
+    writeTree: async (name: string, tree: Tree) => void disk.set(name, new Tree(tree.nodes)),
+    readTree: async (name: string) => {
+      reads.push(name);
+      return disk.get(name)!;
+    },
+  };
+  const trees = new Trees(folder, 25);
+  for (const name of ['a', 'b', 'c']) await trees.put(name, treeOf(10));
+  assert.equal(trees.nodesInMemory, 20);
+  assert.equal(trees.peek('a'), undefined);
+  await trees.get('b');
+  const [one, other] = await Promise.all([trees.get('a'), trees.get('a')]);
+  assert.equal(one, other);
+  assert.deepEqual(reads, ['a']);
+  assert.equal(trees.peek('c'), undefined, 'the one used longest ago is gone');
+  await trees.put('large', treeOf(100));
+  assert.equal(trees.peek('large')?.nodes.length, 100, 'the present one stays, however large');
+  assert.equal(trees.nodesInMemory, 100);
+});
+
+test('trees are alike if everything shown is the same, wherever the contents are', () => {
+  const tree = (target: string, isExecutable: boolean, sizeBytes: number, offset?: number): Tree => {
+    const builder = new TreeBuilder();
+    builder.beginFolder('');
+    builder.symlink('a', target);
+    builder.regular('b', isExecutable, sizeBytes, offset);
+    builder.endFolder();
+    return builder.build();
+  };
+  assert.ok(tree('x', true, 5, 96).isLike(tree('x', true, 5)));
+  for (const other of [tree('y', true, 5), tree('x', false, 5), tree('x', true, 6), treeOf(3)])
+    assert.ok(!tree('x', true, 5, 96).isLike(other));
+});
