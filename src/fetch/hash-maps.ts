@@ -1,21 +1,17 @@
-import { deltasOf, type Delta } from '../delta/record.ts';
-import { unlessInvalid } from '../delta/unless-invalid.ts';
 import { inState } from '../store/state-folder.ts';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../index/address.ts';
 import type { HashMap } from '../index/hash-map.ts';
 import { indexDirOf } from '../index/index-dir.ts';
-import { torrentOfRecord } from '../index/record.ts';
 import type { Resolved } from '../index/open-map.ts';
 import { resolveHashMap } from '../index/resolve.ts';
 import { withinBudget, type MapBudget, type WithinBudget } from '../index/within-budget.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { quote } from '../nix/quote.ts';
-import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
-import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Network } from '../swarm/network.ts';
+import { MapRecords } from './map-records.ts';
 import type { NarInfoSource } from './narinfo-sources.ts';
 import { withSafeUrl } from './named-file.ts';
 import type { HttpClient } from '../http/client.ts';
@@ -71,9 +67,9 @@ export class HashMaps implements AsyncDisposable {
   /** The outcomes so far; undefined for a failed publisher. */
   readonly #answered: (Resolved | undefined)[] = [];
   readonly #failures: unknown[] = [];
-  /** Hash maps that can no longer be read. They are not asked for more torrents. */
-  readonly #unreachable = new Set<HashMap>();
   readonly #settled: Promise<HashMap[]>;
+  /** What they say about single NARs. */
+  readonly records: MapRecords = new MapRecords(this);
   /** Number of answers when a fetch last waited in vain. */
   #answersInVain = -1;
 
@@ -95,6 +91,11 @@ export class HashMaps implements AsyncDisposable {
    */
   settled(): Promise<HashMap[]> {
     return this.#settled;
+  }
+
+  /** Returns the hash maps that have answered so far. */
+  get answered(): HashMap[] {
+    return this.#answered.flatMap((resolved) => resolved?.map ?? []);
   }
 
   /** True once every publisher has answered or its time is over. */
@@ -191,52 +192,6 @@ export class HashMaps implements AsyncDisposable {
     });
   }
 
-  /**
-   * Returns the torrent of exactly this NAR file. A narinfo from a hash map has its own torrent; another hash map may
-   * be wrong. For other narinfos, waits for all publishers and uses the first hash map that has one.
-   */
-  async torrentOf(info: NarInfo, signal: AbortSignal): Promise<NarTorrent | undefined> {
-    const own = ownTorrent(info);
-    if (own !== undefined) return own;
-    for (const map of await this.settled()) {
-      if (this.#unreachable.has(map)) continue;
-      try {
-        const record = await map.find(storeHashOf(info.storePath), signal);
-        if (record === undefined || record.fileHash !== info.fileHash) continue;
-        const torrent = torrentOfRecord(record);
-        if (torrent?.sizeBytes === info.fileSize) return torrent;
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!isNarswarmError(error)) throw error; // a damaged record: the NAR is fetched from another source
-        if (error.code === 'INDEX_UNREACHABLE') this.#unreachable.add(map);
-      }
-    }
-    return undefined;
-  }
-
-  /** Returns true if a hash map that has answered names a patch for this NAR, as far as its shards are here. */
-  mayPatch({ storePath, narHash }: NarInfo): boolean {
-    return this.#answered.some((resolved) => {
-      const record = unlessInvalid(() => resolved?.map.peek(storeHashOf(storePath)));
-      return record !== undefined && record !== 'absent' && record.narHash === narHash && deltasOf(record).length > 0;
-    });
-  }
-
-  /**
-   * Returns the patches that hash maps name for this NAR. Asks only hash maps that have answered, and never fails: a NAR
-   * without a patch is fetched whole.
-   */
-  async deltasOf({ storePath, narHash }: NarInfo, signal: AbortSignal): Promise<Delta[]> {
-    const found: Delta[] = [];
-    for (const resolved of this.#answered) {
-      if (resolved === undefined || this.#unreachable.has(resolved.map)) continue;
-      const record = await resolved.map.find(storeHashOf(storePath), signal).catch(() => undefined);
-      signal.throwIfAborted();
-      if (record?.narHash === narHash) found.push(...deltasOf(record));
-    }
-    return found;
-  }
-
   /** The hash maps so far that their publishers did not confirm, with the reasons. */
   get doubts(): MapDoubt[] {
     return this.#answered.flatMap((resolved) => {
@@ -302,15 +257,6 @@ export class HashMaps implements AsyncDisposable {
         return record && withSafeUrl(record);
       },
     }));
-  }
-}
-
-function ownTorrent(info: NarInfo): NarTorrent | undefined {
-  try {
-    return torrentOfRecord(info);
-  } catch (error) {
-    if (isNarswarmError(error)) return undefined; // a damaged record: another hash map may have it
-    throw error;
   }
 }
 

@@ -97,7 +97,11 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
       ? new Map()
       : await choosePatches(
           rest.filter(({ fileHash }) => begun.get(fileHash) === 0),
-          { ...means.bases, deltasOf: (info) => maps.deltasOf(info, signal), lineRate: await lineRateOf(store) },
+          {
+            ...means.bases,
+            deltasOf: (info) => maps.records.deltasOf(info, signal),
+            lineRate: await lineRateOf(store),
+          },
         );
   const plan = withPatches(whole, patches);
   tell({ type: 'planned', plan, closure, partialBytes: [...begun.values()].reduce((sum, bytes) => sum + bytes, 0) });
@@ -116,7 +120,7 @@ export async function attachInTime(
   { mayBeLate, signal }: { readonly mayBeLate: boolean; readonly signal: AbortSignal },
 ): Promise<Planned['torrentsLate']> {
   let isLate = false;
-  const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.torrentOf(info, signal);
+  const torrentOf = (info: NarInfo): Promise<NarTorrent | undefined> => maps.records.torrentOf(info, signal);
   const attaching = attachTorrents(jobs, torrentOf, () => isLate); // waits for the publishers, if there is a job
   attaching.catch(() => undefined); // a late failure is ignored
   isLate = mayBeLate && jobs.length > 0 && (await maps.areLateFor(attaching));

@@ -196,7 +196,7 @@ function headStartOf(
   if (needsPlan || target?.isRemote === true || upstreams.length === 0) return undefined;
   const caches = (): readonly Upstream[] => sources.caches;
   const attach: HeadStartOptions['attach'] = (jobs) => attachInTime(jobs, maps, { mayBeLate: true, signal });
-  const mayPatch = takesPatches(options, context) ? (info: NarInfo): boolean => maps.mayPatch(info) : undefined;
+  const mayPatch = takesPatches(options, context) ? (info: NarInfo): boolean => maps.records.mayPatch(info) : undefined;
   const means = {
     store,
     session,
@@ -241,7 +241,7 @@ function downloadContext(options: PrefetchOptions, context: PrefetchContext, fou
     order: headStart?.order ?? new UpstreamOrder(upstreams),
     peerTimeoutMs: options.peerTimeoutMs,
     candidates: walked.candidates,
-    torrentOf: (info) => sources.maps.torrentOf(info, signal),
+    torrentOf: (info) => sources.maps.records.torrentOf(info, signal),
     torrentsLate: planned.torrentsLate,
     contents: looksInto === 'nothing' || options.copy ? undefined : looksInto,
     placeOf: early && (({ info }) => early.placeOf(info)),

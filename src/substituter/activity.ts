@@ -158,7 +158,7 @@ export class Activity implements AsyncDisposable {
           order = new UpstreamOrder((known = present));
         return { upstreams: known, order };
       },
-      torrentOf: (info) => sources.maps.torrentOf(info, signal),
+      torrentOf: (info) => sources.maps.records.torrentOf(info, signal),
       attach: ({ jobs }) => attachInTime(jobs, sources.maps, { mayBeLate: true, signal }),
       onArriving,
       onHere: (infos, job) => feed.add(infos, job),
