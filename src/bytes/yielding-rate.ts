@@ -26,7 +26,8 @@ const OURS = 0.8;
 /** Share of what arrives at which the queue gets shorter, and the time for that. */
 const DRAINING = 0.6;
 const DRAINED_WITHIN_MS = 2_200;
-/** The same for the first time, when the rate had grown fast. */
+/** The same while the rate did not grow, so that the queue is hardly ours; and for the first time, when it had grown fast. */
+const SOON_DRAINED_WITHIN_MS = 1_300;
 const FIRST_DRAINED_WITHIN_MS = 4_000;
 /** Share of the line that is used for long: without a queue of our own. */
 const CRUISING = 0.95;
@@ -43,7 +44,7 @@ const FASTER = 1.15;
 /** More than this share above what arrives is not used: something else is slow. */
 const USED = 1.3;
 /** Looks in a row without such growth after which a rise is stuck. */
-const STUCK_LOOKS = 8;
+const STUCK_LOOKS = 3;
 
 /** Time to leave the line to others before it is tried again. Doubles while they are still there. */
 const FIRST_PAUSE_MS = 2_000;
@@ -166,7 +167,8 @@ export class YieldingRate {
   }
 
   #drain(arriving: number, nowMs: number): void {
-    const isFirst = this.#line === undefined;
+    const grows = this.#line === undefined ? FIRST_DRAINED_WITHIN_MS : DRAINED_WITHIN_MS;
+    const drainedWithinMs = this.#state === 'cruising' ? SOON_DRAINED_WITHIN_MS : grows;
     const isOurs = this.#line === undefined || arriving >= this.#line * OURS;
     if (isOurs) {
       if (this.#line === undefined || this.#isTrying) this.#line = this.#most();
@@ -175,10 +177,10 @@ export class YieldingRate {
       this.#pause(nowMs);
       return;
     }
-    this.#state = 'draining';
     this.#rate = Math.max(LOWEST_BYTES_PER_SEC, arriving * DRAINING);
     this.#resumeAt = isOurs ? (this.#line ?? arriving) * CRUISING : arriving * DRAINING;
-    this.#untilMs = nowMs + (isFirst ? FIRST_DRAINED_WITHIN_MS : DRAINED_WITHIN_MS);
+    this.#untilMs = nowMs + drainedWithinMs;
+    this.#state = 'draining';
   }
 
   #onFree(arriving: number, nowMs: number): void {
