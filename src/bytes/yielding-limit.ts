@@ -13,6 +13,8 @@ export class YieldingLimit extends RateLimit {
   readonly #sums: { readonly atMs: number; readonly bytes: number }[] = [];
   #bytes = 0;
   #control = new YieldingRate();
+  /** True from the time when no server answered until one does: questions without an answer tell nothing then. */
+  #isBlind = false;
 
   constructor(options: RateLimitOptions = {}) {
     super(undefined, { ...options, burstMs: BURST_MS });
@@ -34,6 +36,8 @@ export class YieldingLimit extends RateLimit {
 
   /** Notes the delay of a small question over the same line, or the time so far if there is no answer yet. */
   onDelay(delayMs: number, isAnswered: boolean, nowMs = performance.now()): void {
+    if (this.#isBlind && !isAnswered) return;
+    this.#isBlind = false;
     const arrivingBytesPerSec = this.#arrivingRate(nowMs);
     this.moveTo(this.#control.look({ nowMs, delayMs, isAnswered, arrivingBytesPerSec }));
   }
@@ -51,6 +55,7 @@ export class YieldingLimit extends RateLimit {
   /** Forgets all delays, and limits nothing until there is one again. */
   onBlind(): void {
     this.#control = new YieldingRate();
+    this.#isBlind = true;
     this.moveTo(Infinity);
   }
 }

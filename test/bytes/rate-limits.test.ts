@@ -119,7 +119,10 @@ suite('limits beyond the local network', () => {
     assert.equal(download.towards('192.168.1.2').take(1e9), 0);
     assert.equal(limits.upload.towards('203.0.113.1').take(1e9), 0);
     yielding.onBlind();
-    assert.equal(yielding.rateBytesPerSec, Infinity);
+    for (let waitMs = 50; waitMs < 10_000; waitMs += 50) yielding.onDelay(waitMs, false, 10_000 + waitMs);
+    assert.equal(yielding.rateBytesPerSec, Infinity, 'a server that does not answer limits nothing');
+    yielding.onDelay(20, true, 20_000);
+    assert.notEqual(yielding.rateBytesPerSec, Infinity);
   });
 
   test('directions are independent, and without limits nothing waits', () => {
