@@ -3,7 +3,7 @@
  * beside the store's NARs, so nothing of it is imported or served.
  */
 import { createHash } from 'node:crypto';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
 import { namesIn } from '../disk/names-in.ts';
@@ -90,7 +90,11 @@ async function keepBuild(path: StorePath, narHash: string, context: KeepBuildsCo
   const dir = join(folder, FETCHING);
   try {
     await makeFolder(folder);
-    if (await isThere(file)) return file;
+    if (await isThere(file)) {
+      const now = new Date();
+      await utimes(file, now, now); // the difference was found again
+      return file;
+    }
     const maxBytes = Math.max(0, context.maxBytes - (await sizeOf(folder)));
     const built = await fetchBuild({ path, narHash: hash, dir, maxBytes }, signal);
     const part = join(dir, 'unpacked');

@@ -81,3 +81,13 @@ test('what no state names is removed after a week; what one names stays', async 
   assert.deepEqual((await readdir(join(dir, 'different'))).length, 1);
   assert.deepEqual(await pruneBuilds({ stateDir: join(dir, 'none') }, states, new Date()), []);
 });
+
+test('the week begins again with each run that finds the difference', async (t) => {
+  const dir = await tempDir(t);
+  const difference = differenceOf('one', 'other');
+  const { nars } = await keep(dir, difference, ['one', 'other']);
+  const old = new Date(Date.now() - 8 * 86_400_000);
+  for (const nar of nars) await utimes(nar ?? '', old, old);
+  assert.deepEqual((await keep(dir, difference, [])).nars, nars);
+  assert.deepEqual(await pruneBuilds({ stateDir: dir }, [], new Date()), []);
+});
