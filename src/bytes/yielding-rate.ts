@@ -36,6 +36,8 @@ const FIRST_CRUISE_MS = 5_000;
 const LONGEST_CRUISE_MS = 60_000;
 /** Takes a little less of a line that was full without a try for more. */
 const LESS = 0.99;
+/** Above this share of what may be read, the line carries it: then the server is slow, not the line. */
+const ARRIVES = 0.98;
 /** Growth by each look: far below the rate of the line, and near it. */
 const FAST = 1.1;
 const SLOW = 1.005;
@@ -91,6 +93,8 @@ export class YieldingRate {
   #untilMs = 0;
   #pauseMs = FIRST_PAUSE_MS;
   #cruiseMs = FIRST_CRUISE_MS;
+  /** When the line is tried for more. A queue meanwhile does not put it off: it may be none, but a slow server. */
+  #tryAtMs = -Infinity;
   /** How often the line was full because of others since the last cruise. */
   #strikes = 0;
   /** Looks in a row at which the rate did not grow because less arrived. */
@@ -171,8 +175,10 @@ export class YieldingRate {
     const drainedWithinMs = this.#state === 'cruising' ? SOON_DRAINED_WITHIN_MS : grows;
     const isOurs = this.#line === undefined || arriving >= this.#line * OURS;
     if (isOurs) {
-      if (this.#line === undefined || this.#isTrying) this.#line = this.#most();
-      else this.#line *= LESS;
+      if (this.#line === undefined) this.#line = this.#most();
+      else if (this.#isTrying) this.#line = Math.max(this.#line * LESS, this.#most());
+      else if (arriving < this.#rate * ARRIVES) this.#line *= LESS;
+      this.#isTrying = false;
     } else if (++this.#strikes > 1) {
       this.#pause(nowMs);
       return;
@@ -199,8 +205,11 @@ export class YieldingRate {
 
   #cruise(nowMs: number): void {
     this.#state = 'cruising';
-    this.#untilMs = nowMs + this.#cruiseMs;
-    this.#cruiseMs = Math.min(LONGEST_CRUISE_MS, this.#cruiseMs * 2);
+    if (nowMs > this.#tryAtMs) {
+      this.#tryAtMs = nowMs + this.#cruiseMs;
+      this.#cruiseMs = Math.min(LONGEST_CRUISE_MS, this.#cruiseMs * 2);
+    }
+    this.#untilMs = this.#tryAtMs;
     this.#pauseMs = FIRST_PAUSE_MS;
   }
 

@@ -18,6 +18,8 @@ class SimulatedLine {
   /** Bytes a second that others want to send. */
   others = 0;
   lineBytesPerSec = LINE;
+  /** Milliseconds that the server takes for an answer. */
+  serverMs = 0;
   bytes = 0;
 
   /** @returns the bytes a second that arrived for us */
@@ -39,7 +41,7 @@ class SimulatedLine {
     this.#arriving += (carried - this.#arriving) * (LOOK_MS / LAG_MS);
     this.rate.look({
       nowMs: this.#nowMs,
-      delayMs: BASE_MS + this.#queueMs,
+      delayMs: BASE_MS + this.#queueMs + this.serverMs,
       isAnswered: true,
       arrivingBytesPerSec: this.#arriving,
     });
@@ -99,6 +101,19 @@ suite('a rate that yields', () => {
     line.lineBytesPerSec = 5 * LINE;
     line.run(600);
     assert.ok(line.run(60) > 0.8 * line.lineBytesPerSec);
+  });
+
+  test('a server that is slow now and then does not take the line away for ever', () => {
+    const line = new SimulatedLine();
+    const runTenSeconds = (): number => {
+      line.serverMs = 0;
+      const quick = line.run(8.5);
+      line.serverMs = 100;
+      return 0.85 * quick + 0.15 * line.run(1.5);
+    };
+    for (let count = 0; count < 360; count++) runTenSeconds();
+    const rates = Array.from({ length: 60 }, runTenSeconds);
+    assert.ok(rates.reduce((sum, rate) => sum + rate, 0) / rates.length > 0.6 * LINE);
   });
 
   test('a question without an answer shows the queue before its answer comes', () => {
