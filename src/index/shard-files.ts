@@ -119,12 +119,18 @@ export class ShardFiles {
    */
   async #make(entry: FileEntry): Promise<ListedShard | undefined> {
     const texts = new Map<StoreHash, Buffer>();
+    let textBytes = 0;
     for (const { sha256, live } of entry.sources ?? []) {
       const bytes = await this.#dir.readShard({ sha256, sizeBytes: 0 });
       if (bytes === undefined || !isFile({ sha256, sizeBytes: bytes.length }, bytes)) return undefined;
       const records = decodeShard(bytes, { maxBytes: MAX_SHARD_TEXT_BYTES });
-      for (const [place, hash] of [...records.keys()].entries())
-        if (isLive({ live }, place)) texts.set(hash, records.textAt(place));
+      for (const [place, hash] of [...records.keys()].entries()) {
+        if (!isLive({ live }, place)) continue;
+        const text = Buffer.from(records.textAt(place)); // a part of the text would keep all of it in memory
+        textBytes += text.length;
+        if (textBytes > MAX_SHARD_TEXT_BYTES) return undefined;
+        texts.set(hash, text);
+      }
     }
     if (texts.size === 0) return undefined;
     const text = joinRecords([...texts.keys()].toSorted().map((hash) => texts.get(hash)!));

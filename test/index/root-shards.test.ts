@@ -12,7 +12,15 @@ import { KeptMaps } from '../../src/index/kept-maps.ts';
 import { parseManifest, type Manifest } from '../../src/index/manifest.ts';
 import { planRootShards, ROOT_SHARD_RECORDS } from '../../src/index/root-shards.ts';
 import { decodeRootList, encodeRootList, type RootShard } from '../../src/index/shard-list.ts';
-import { fileEntryOf, fileNameOf, shardEntryOf, type FileEntry, type ListedShard } from '../../src/index/shard.ts';
+import { ShardFiles } from '../../src/index/shard-files.ts';
+import {
+  compressFile,
+  fileEntryOf,
+  fileNameOf,
+  shardEntryOf,
+  type FileEntry,
+  type ListedShard,
+} from '../../src/index/shard.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
@@ -277,6 +285,35 @@ test('a shard that is made here counts only if it is the one that the list names
   await map.find(hash, signal).catch(() => undefined);
   assert.ok(follower.fetched.includes(`shards/${'1'.repeat(52)}.zst`), 'it was asked for');
   assert.equal(await follower.dir.read(`shards/${'1'.repeat(52)}.zst`), undefined);
+});
+
+test('of the sources of a shard, no more is held in memory than a shard may have', async () => {
+  const long = OTHERS.slice(0, 8).map(hashOf).toSorted();
+  const shards = long.map((hash) => {
+    const text = `StorePath: ${storePathFromBaseName(`${hash}-x`)}\nX: ${'x'.repeat(20 * 1024 * 1024)}\n`;
+    return compressFile(Buffer.from(text));
+  });
+  const kept = new Map(shards.map((bytes) => [fileEntryOf(bytes).sha256, bytes]));
+  const read: string[] = [];
+  const dir = {
+    readShard: ({ sha256 }: FileEntry) => {
+      read.push(sha256);
+      return Promise.resolve(kept.get(sha256));
+    },
+    writeShard: () => Promise.resolve(),
+  };
+  const files = new ShardFiles('it', dir, { readFile: () => Promise.reject(new Error('nobody has it')) }, {});
+  const sources = [...kept.keys()].map((sha256) => ({ sha256, live: undefined }));
+  const entry: RootShard = {
+    sha256: '1'.repeat(52),
+    sizeBytes: 7,
+    first: '000000',
+    last: 'zzzzzz',
+    live: undefined,
+    sources,
+  };
+  await assert.rejects(files.records(entry), /nobody has it/);
+  assert.deepEqual(read, [entry.sha256, ...sources.slice(0, 2).map(({ sha256 }) => sha256)]);
 });
 
 describe('lists of shards', () => {
