@@ -82,6 +82,11 @@ export class MountedPath {
     }
   }
 
+  /** True if its tree is that of its NAR. */
+  get isOfNar(): boolean {
+    return this.#isOfNar;
+  }
+
   get #name(): string {
     return nameOf(this.number, this.#generation);
   }

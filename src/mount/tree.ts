@@ -48,6 +48,19 @@ export class Tree {
     if (this.nodes.length !== other.nodes.length) return false;
     return this.nodes.every((node, index) => isSameNode(node, other.nodes[index]));
   }
+
+  /** False if a link surely stays in the tree, whatever other links are on its way. */
+  leadsOut(link: LinkNode): boolean {
+    if (link.target.startsWith('/') || this.nodes[0] === link) return true;
+    const steps = link.target.split('/').filter((step) => step !== '' && step !== '.');
+    let folder = link.parent;
+    while (steps[0] === '..') {
+      if (folder === 0) return true;
+      folder = this.nodes[folder]!.parent;
+      steps.shift();
+    }
+    return steps.includes('..');
+  }
 }
 
 function isSameNode(one: TreeNode, other: TreeNode | undefined): boolean {

@@ -120,11 +120,8 @@ export class View implements AsyncDisposable {
         return entryReply(unique, await this.#lookUp(node, request.name));
       case 'getattr':
         return attributesReply(unique, await this.#attributes(node));
-      case 'readlink': {
-        const { found } = await this.#find(node);
-        if (found.kind !== 'symlink') throw new Refusal('EINVAL');
-        return bytesReply(unique, Buffer.from(found.target, 'latin1'));
-      }
+      case 'readlink':
+        return bytesReply(unique, Buffer.from(await this.#target(node), 'latin1'));
       case 'opendir':
         return openReply(unique, 0);
       case 'releasedir':
@@ -218,6 +215,17 @@ export class View implements AsyncDisposable {
       this.#onFailure(error, path);
       throw new Refusal('EIO');
     }
+  }
+
+  /** Returns where a link leads. Only a NAR may say that it leads out of its path: a listing could lead anywhere. */
+  async #target(node: NodeId): Promise<string> {
+    const { shown, found } = await this.#find(node);
+    if (found.kind !== 'symlink') throw new Refusal('EINVAL');
+    if (shown.path.isOfNar || !shown.tree.leadsOut(found)) return found.target;
+    const nar = await shown.path.open();
+    await nar.release();
+    if (generationOf(node) !== nar.generation) throw new Refusal('ESTALE');
+    return found.target;
   }
 
   async #openFile({ unique, node }: Pick<FuseRequest, 'unique' | 'node'>): Promise<Uint8Array> {

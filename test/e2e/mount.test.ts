@@ -59,6 +59,9 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
         '-printf',
         '%P %y %m\n',
         '-o',
+        '!',
+        '-name',
+        'broken', // only the NAR tells where it leads
         '-printf',
         format,
         ')',
@@ -67,7 +70,7 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     };
     assert.deepEqual(await listOf(mounted.dir), await listOf(made.unpacked));
     assert.deepEqual((await lookWell('ls', mounted.dir)).trim().split('\n'), paths);
-    assert.match(await lookWell('ls', '-laR', mounted.dir), /read me/);
+    assert.match(await lookWell('ls', '-aR', mounted.dir), /read me[^]*broken|broken[^]*read me/);
     assert.deepEqual(narRequests(cache), []);
     await mounted.process.stop();
   });
@@ -160,7 +163,7 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     await writeFile(listing, lies);
     const mounted = await mount(lab, made, [lying]);
     const list = (): Promise<string> =>
-      lookWell('ls', '-l', mounted.path('tree-1', 'share'), mounted.path('tree-1', 'bin'));
+      lookWell('ls', '-l', mounted.path('tree-1', 'share'), mounted.path('tree-1', 'bin/hi'));
     assert.match(await list(), /hi -> blob[^]* 7 .*blob[^]*nothing here/);
     // The size that the kernel was told of is 7.
     assert.ok(
@@ -180,6 +183,20 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     await mounted.process.stop();
   });
 
+  test('a listing leads nobody out of its path', async () => {
+    const lying = await cacheCopy();
+    const listing = join(lying, `${baseName(made, 'tree-0').slice(0, 32)}.ls`);
+    const lies = (await readFile(listing, 'utf8'))
+      .replace('"target":"/nowhere"', '"target":"/etc/passwd"')
+      .replace('"target":"share/doc"', `"target":"../${baseName(made, 'tree-1')}"`);
+    await writeFile(listing, lies);
+    const mounted = await mount(lab, made, [lying]);
+    assert.match((await look('cat', mounted.path('tree-0', 'bin/broken'))).stderr, /No such file/);
+    assert.equal(await lookWell('readlink', mounted.path('tree-0', 'bin/broken')), '/nowhere\n');
+    assert.equal(await lookWell('readlink', mounted.path('tree-0', 'doc')), 'share/doc\n');
+    await mounted.process.stop();
+  });
+
   test('is listed from its NARs where no cache has listings', async () => {
     const bare = await cacheCopy();
     for (const name of await readdir(bare))
@@ -196,7 +213,7 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
   test('keeps what is here if the cache dies, and the rest is an error', async () => {
     const cache = await startHttpCache(made.cacheDir);
     const mounted = await mount(lab, made, [cache.url]);
-    await lookWell('ls', '-lR', mounted.dir);
+    await lookWell('ls', '-R', mounted.dir);
     await lookWell('cat', mounted.path('tree-1', 'bin/hello'));
     await cache.stop();
     assert.ok(

@@ -40,6 +40,28 @@ test('a listing that names what no folder has is no listing', () => {
   assert.ok(MAX_LISTING_BYTES >= 1e6);
 });
 
+test('a link stays in its tree only if no other link can lead it out', () => {
+  const links = {
+    in: ['file', 'c/d', '../file', '.././c', './/c'],
+    out: ['/file', '../..', '../../other', 'c/..', 'c/../../x', '../c/..'],
+  };
+  const builder = new TreeBuilder();
+  builder.beginFolder('');
+  builder.beginFolder('folder');
+  const all = [...links.in, ...links.out];
+  for (const [index, target] of all.entries()) builder.symlink(String.fromCharCode(97 + index), target);
+  builder.endFolder();
+  builder.symlink('link', '..');
+  builder.endFolder();
+  const tree = builder.build();
+  const out = tree.nodes.flatMap((node) => (node.kind === 'symlink' && tree.leadsOut(node) ? [node.target] : []));
+  assert.deepEqual(out, [...links.out, '..']);
+  const root = new TreeBuilder();
+  root.symlink('', 'other');
+  const [link] = root.build().nodes;
+  assert.ok(link?.kind === 'symlink' && root.build().leadsOut(link), 'beside it are other paths');
+});
+
 test('no listing makes the parser throw', () => {
   check(property(uint8Array(), (bytes) => parseListing(bytes) === undefined));
   check(property(json(), (some) => void parseListing(new TextEncoder().encode(some))));
