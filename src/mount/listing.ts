@@ -3,6 +3,8 @@ import { Tree, TreeBuilder } from './tree.ts';
 
 /** Most bytes of a listing: about 300,000 files. The NAR itself tells of larger ones. */
 export const MAX_LISTING_BYTES = 32 * 1024 * 1024;
+/** Most objects of a listing, of which a folder has two. Without it, one of tiny folders would take a gigabyte of memory. */
+const MAX_OBJECTS = 600_000;
 
 /**
  * Reads a listing. Nobody has signed it, so offsets in the NAR are not believed.
@@ -10,6 +12,7 @@ export const MAX_LISTING_BYTES = 32 * 1024 * 1024;
  * @returns undefined if it is no listing
  */
 export function parseListing(bytes: Uint8Array): Tree | undefined {
+  if (objectsIn(bytes) > MAX_OBJECTS) return undefined;
   try {
     const { version, root } = Object(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))) as {
       readonly version?: unknown;
@@ -22,6 +25,13 @@ export function parseListing(bytes: Uint8Array): Tree | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Counts the objects of a JSON text, and braces in its strings. */
+function objectsIn(json: Uint8Array): number {
+  let count = 0;
+  for (const byte of json) if (byte === 0x7b) count++;
+  return count;
 }
 
 /** The fields of a node, which may hold anything. */

@@ -62,6 +62,17 @@ test('a link stays in its tree only if no other link can lead it out', () => {
   assert.ok(link?.kind === 'symlink' && root.build().leadsOut(link), 'beside it are other paths');
 });
 
+test('a listing of more than 600,000 objects is no listing, however short it is', () => {
+  const listingOf = (folders: number): Buffer => {
+    const entries = Array.from({ length: folders }, (_, index) => `"${index.toString(36)}":{"type":"directory"}`);
+    return Buffer.from(`{"version":1,"root":{"type":"directory","entries":{${entries.join(',')}}}}`);
+  };
+  assert.equal(parseListing(listingOf(1_000))?.nodes.length, 1_001);
+  const bytes = listingOf(600_000);
+  assert.ok(bytes.length < MAX_LISTING_BYTES);
+  assert.ok(parseListing(bytes) === undefined);
+});
+
 test('no listing makes the parser throw', () => {
   check(property(uint8Array(), (bytes) => parseListing(bytes) === undefined));
   check(property(json(), (some) => void parseListing(new TextEncoder().encode(some))));
