@@ -53,7 +53,7 @@ export function fetchCommand(): Command {
       one(parseDuration),
       0,
     )
-    .option('--yield', 'leave the internet line to other traffic, as update does')
+    .option('--yield', 'leave the internet line to other traffic, and be slower for it')
     .option('-n, --dry-run', 'list the paths that would be downloaded, and their size');
   addNetwork(fetch, { scope: 'lan' });
   addCommon(

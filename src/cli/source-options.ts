@@ -89,8 +89,8 @@ export function addRequire(command: Command): Command {
 /** Adds the option of a command that runs in the background. */
 export function addYield(command: Command): Command {
   return command
-    .addOption(new Option('--no-yield', 'use the whole internet line, also while others need it').default(true))
-    .addOption(new Option('--yield', 'leave the internet line to other traffic, even if the config file says not to'));
+    .option('--yield', 'leave the internet line to other traffic, and be slower for it')
+    .option('--no-yield', 'use the whole internet line, even if the config file says to yield');
 }
 
 /** Adds the option of a command that imports. */

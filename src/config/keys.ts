@@ -186,7 +186,7 @@ export const KEYS = {
     parse: parseFlag,
     placeholder: '',
     description: 'let update, and the mirrors of daemon, leave the internet line to other traffic',
-    initial: () => 'true',
+    initial: () => 'false',
   },
   'publisher-timeout': {
     shape: 'text',
