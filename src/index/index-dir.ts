@@ -5,6 +5,7 @@ import { makeFolder } from '../disk/make-folder.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import { mapFolder, type PublisherAddress } from './address.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
+import { MAX_MAP_BYTES } from './limits.ts';
 import { fileNameOf, type FileEntry } from './shard.ts';
 
 /** Marks the hash map of a publisher that is no longer followed. */
@@ -16,6 +17,8 @@ const PROOF = 'two-histories';
 const NAMED_BY_HASH = /^[0-9a-df-np-sv-z]{52}\.zst$/;
 /** Time after which a file that is not read is removed. */
 const UNUSED_MS = 31 * 86_400_000;
+/** Limit on the bytes of such files, however many editions a publisher makes in that time: twice a whole hash map. */
+const MOST_HASHED_BYTES = 2 * MAX_MAP_BYTES;
 /** Interval of notes that a file is used. */
 const NOTE_USE_MS = 86_400_000;
 
@@ -58,16 +61,22 @@ export class IndexDir {
   }
 
   /**
-   * Removes the files named by their SHA-256 that nobody has read for a month. Those of the last editions stay: shards of
-   * newer ones may be made from them.
+   * Removes the files named by their SHA-256 that nobody has read for a month, and the oldest of more than `mostBytes`. Those
+   * of the last editions stay: shards of newer ones may be made from them.
    */
-  async removeUnused(now: Date): Promise<void> {
+  async removeUnused(now: Date, mostBytes = MOST_HASHED_BYTES): Promise<void> {
     const folder = join(this.dir, 'shards');
+    const files: { path: string; size: number; mtimeMs: number }[] = [];
     for (const name of await readdir(folder).catch(() => [])) {
       if (!NAMED_BY_HASH.test(name)) continue;
-      const found = await stat(join(folder, name)).catch(() => undefined);
-      if (found !== undefined && now.getTime() - found.mtimeMs > UNUSED_MS)
-        await rm(join(folder, name), { force: true });
+      const path = join(folder, name);
+      const found = await stat(path).catch(() => undefined);
+      if (found !== undefined) files.push({ path, size: found.size, mtimeMs: found.mtimeMs });
+    }
+    let bytes = 0;
+    for (const { path, size, mtimeMs } of files.toSorted((a, b) => b.mtimeMs - a.mtimeMs)) {
+      bytes += size;
+      if (bytes > mostBytes || now.getTime() - mtimeMs > UNUSED_MS) await rm(path, { force: true });
     }
   }
 

@@ -26,6 +26,8 @@ export const MAX_SHARD_BYTES = 16 * MIB;
 export const MAX_SHARD_TEXT_BYTES = 32 * MIB;
 /** Bytes of a list of shards, decompressed. */
 export const MAX_LIST_TEXT_BYTES = 4 * MIB;
+/** Bytes of text of the lists that are read of one edition: they stay in memory. 1,000 roots of 30 shards have a third. */
+export const MAX_LISTS_TEXT_BYTES = 16 * MIB;
 /** Shards in a list. */
 export const MAX_LISTED_SHARDS = 16_384;
 /** Shards that a shard is made from. */

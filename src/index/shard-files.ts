@@ -2,7 +2,14 @@ import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { ByteTurns } from './byte-turns.ts';
 import type { IndexDir } from './index-dir.ts';
-import { MAX_OPEN_TEXT_BYTES, MAX_SHARD_BYTES, MAX_SHARD_TEXT_BYTES } from './limits.ts';
+import {
+  MAX_LIST_TEXT_BYTES,
+  MAX_LISTS_TEXT_BYTES,
+  MAX_MAP_BYTES,
+  MAX_OPEN_TEXT_BYTES,
+  MAX_SHARD_BYTES,
+  MAX_SHARD_TEXT_BYTES,
+} from './limits.ts';
 import { ofPublisher } from './of-publisher.ts';
 import { joinRecords } from './record.ts';
 import { isLive } from './shard-list.ts';
@@ -11,6 +18,7 @@ import {
   assertShard,
   compressFile,
   decodeShard,
+  decompressFile,
   fileNameOf,
   isFile,
   type FileEntry,
@@ -48,6 +56,7 @@ export class ShardFiles {
   /** Loaded shards, least recently used first. */
   readonly #open = new Map<string, ShardRecords>();
   readonly #turns = new ByteTurns(MAX_SHARD_BYTES);
+  #listTextBytes = 0;
   /** Bytes that came from the source. */
   fetchedBytes = 0;
 
@@ -91,9 +100,16 @@ export class ShardFiles {
     return records;
   }
 
-  /** Reads a list of shards, and keeps it. @throws as {@link records} */
+  /** Reads a list of shards, and keeps it. @throws as {@link records}; INDEX_INVALID for more lists than a reader keeps */
   list<List>(entry: FileEntry, decode: (bytes: ListedShard) => List): Promise<List> {
-    return this.#once(entry, async () => decode(await this.load(entry)));
+    return this.#once(entry, async () => {
+      const bytes = await this.load(entry);
+      const textBytes = decompressFile(bytes, MAX_LIST_TEXT_BYTES).length;
+      if (this.#listTextBytes + textBytes > MAX_LISTS_TEXT_BYTES)
+        throw new NarswarmError('INDEX_INVALID', `its lists of shards have more than ${MAX_LISTS_TEXT_BYTES} bytes`);
+      this.#listTextBytes += textBytes;
+      return decode(bytes);
+    });
   }
 
   /** Returns the bytes of a file. Puts it into the folder. @throws as {@link records} */
@@ -102,6 +118,11 @@ export class ShardFiles {
     if (isFile(entry, kept)) return kept; // otherwise it belongs to another edition
     const made = await this.#make(entry);
     if (made !== undefined) return made;
+    // Each list names at most a whole hash map, but there may be a list for each root.
+    if (this.fetchedBytes + entry.sizeBytes > MAX_MAP_BYTES) {
+      const error = new NarswarmError('INDEX_INVALID', `the hash map has more than ${MAX_MAP_BYTES} bytes`);
+      throw ofPublisher(error, this.#name);
+    }
     const bytes = await this.#fetch(entry);
     try {
       assertShard(entry, bytes);

@@ -1,7 +1,8 @@
 /** Named roots have shards of their own: what their followers read, and what editions share. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { readdir, utimes } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import { buildShards } from '../../src/index/build.ts';
@@ -314,6 +315,57 @@ test('of the sources of a shard, no more is held in memory than a shard may have
   };
   await assert.rejects(files.records(entry), /nobody has it/);
   assert.deepEqual(read, [entry.sha256, ...sources.slice(0, 2).map(({ sha256 }) => sha256)]);
+});
+
+/** The files of an edition, each with the bytes of its own. */
+async function filesOf(t: TestContext, all: readonly Uint8Array[]): Promise<ShardFiles> {
+  const byName = new Map(all.map((bytes) => [fileNameOf(fileEntryOf(bytes)), bytes]));
+  const readFile = (name: string): Promise<Uint8Array> => Promise.resolve(byName.get(name)!);
+  return new ShardFiles('it', new IndexDir(await tempDir(t)), { readFile }, {});
+}
+
+test('a reader keeps lists of a bounded size, however many roots there are', async (t) => {
+  const line = `000000 zzzzzz 1 1${'0'.repeat(51)} ${'A'.repeat(8_000)}\n`.repeat(500);
+  const lists = Array.from({ length: 5 }, (_, index) =>
+    zstdCompressSync(Buffer.from(line.replace('000000', `00000${index}`))),
+  );
+  const files = await filesOf(t, lists);
+  for (const list of lists.slice(0, 4)) assert.equal((await files.list(fileEntryOf(list), decodeRootList)).length, 500);
+  await assert.rejects(
+    files.list(fileEntryOf(lists[4]!), decodeRootList),
+    failsWith('INDEX_INVALID', /lists of shards/),
+  );
+});
+
+test('a reader fetches no more bytes of an edition than a hash map may have, whichever roots it looks up', async (t) => {
+  const [one, other] = [Buffer.from('one'), Buffer.from('other')];
+  const files = await filesOf(t, [one, other]);
+  files.fetchedBytes = 640 * 2 ** 20 - one.length;
+  await files.load(fileEntryOf(one));
+  await files.load(fileEntryOf(one)); // from the folder
+  await assert.rejects(files.load(fileEntryOf(other)), failsWith('INDEX_INVALID', /more than 671088640 bytes/));
+});
+
+test('shards of earlier editions go after a month, and before it if they are too many', async (t) => {
+  const dir = new IndexDir(await tempDir(t));
+  const days = [0, 1, 2, 30, 32];
+  const names: string[] = [];
+  for (const age of days) {
+    const bytes = Buffer.from(`used ${age} days ago`.padEnd(100));
+    const entry = fileEntryOf(bytes);
+    names.push(fileNameOf(entry));
+    await dir.writeShard(entry, bytes);
+    const at = new Date(NOW.getTime() - age * 86_400_000);
+    await utimes(join(dir.dir, fileNameOf(entry)), at, at);
+  }
+  const left = async (): Promise<number[]> => {
+    const there = await readdir(join(dir.dir, 'shards'));
+    return days.filter((_, index) => there.includes(basename(names[index]!)));
+  };
+  await dir.removeUnused(NOW);
+  assert.deepEqual(await left(), [0, 1, 2, 30]);
+  await dir.removeUnused(NOW, 250);
+  assert.deepEqual(await left(), [0, 1]);
 });
 
 describe('lists of shards', () => {
