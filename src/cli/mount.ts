@@ -28,7 +28,7 @@ export function mountCommand(): Command {
     )
     .argument('<dir>', 'empty folder to mount on; the store paths appear in it')
     .argument(
-      '<words...>',
+      '<root...>',
       'what to show, as for fetch, or the name of a subscription, which stands for its newest complete generation',
     )
     .usage('[options] <dir> <root|subscription...>')
@@ -86,7 +86,8 @@ export function mountCommand(): Command {
           },
           lackError: (error, lack) => toldFailure(error, lack),
         });
-        output.result('unmounted', { dir }, `unmounted ${dir}`);
+        const shown = resolve(dir);
+        output.result('unmounted', { dir: shown }, `unmounted ${shown}`);
       },
       { stopMs: STOP_MS },
     ),

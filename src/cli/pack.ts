@@ -38,7 +38,7 @@ export function packCommand(): Command {
     )
     .usage('[options] <root|subscription...> <dir>')
     .argument(
-      '<words...>',
+      '<root...>',
       'what to pack, as for fetch, or the name of a subscription, which stands for its newest complete generation; the last word is the folder on the disk',
     )
     .option('-f, --file <file>', 'Nix file in which the ROOTs are attributes')

@@ -10,11 +10,12 @@ export interface MapPortFlags {
   readonly mapPort?: boolean;
 }
 
-/** Adds `--map-port`. */
+/** Adds `--map-port`, after the options of the network. */
 export function addMapPort(command: Command): Command {
+  const hasScope = command.options.some(({ long }) => long === '--scope');
   return command.option(
     '--map-port',
-    'with --scope cohort or public: have the router map the ports for peers and the DHT to this machine (NAT-PMP, UPnP)',
+    `${hasScope ? 'with --scope cohort or public: ' : ''}have the router map the ports for peers and the DHT to this machine (NAT-PMP, UPnP)`,
   );
 }
 
@@ -115,7 +116,9 @@ export function wayOutOf(failure: MappingFailure): string {
     case 'scope':
       return 'give --scope cohort or public, or leave map-port out';
     case 'no-gateway':
-      return 'connect to a network with a router; narswarm reads the route on Linux only';
+      return process.platform === 'linux'
+        ? 'connect to a network with a router'
+        : 'forward the ports in the router by hand: narswarm reads the route on Linux only';
     case 'listen':
       return 'leave --listen out, or give the address of this machine in the router’s network';
     case 'public-address':

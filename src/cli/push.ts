@@ -128,7 +128,10 @@ function tellEvent(output: Output, event: PushEvent, dryRun: boolean): void {
   switch (event.type) {
     case 'lacking': {
       const { host, paths, narBytes } = event;
-      const text = `${host} lacks ${formatCount(paths, 'path')}, ${formatSize(narBytes)} unpacked`;
+      const text =
+        paths === 0
+          ? `${host} lacks nothing`
+          : `${host} lacks ${formatCount(paths, 'path')}, ${formatSize(narBytes)} unpacked`;
       if (dryRun || output.json) output.result('lacking', { host, paths, narBytes }, text);
       else output.note(text);
       return;

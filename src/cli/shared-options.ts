@@ -26,9 +26,10 @@ export function addCommon(
   examples: readonly string[],
   statuses: readonly (keyof typeof EXIT_STATUSES)[],
 ): Command {
-  const lines = (['OK', 'USAGE', ...statuses, 'INTERNAL'] as const).map(
-    (kind) => `  ${String(EXIT_STATUSES[kind][0]).padStart(3)}  ${EXIT_STATUSES[kind][1]}`,
-  );
+  const lines = (['OK', 'USAGE', ...statuses, 'INTERNAL'] as const)
+    .map((kind) => EXIT_STATUSES[kind])
+    .toSorted(([status], [other]) => status - other)
+    .map(([status, meaning]) => `  ${String(status).padStart(3)}  ${meaning}`);
   rememberExamples(command, examples);
   return command
     .option('--json', 'print one JSON object per line on stdout')

@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { workerBeside } from '../bytes/thread.ts';
 import { systemCode } from '../disk/store-error.ts';
@@ -89,13 +90,18 @@ export class MountedDevice implements AsyncDisposable {
   }
 }
 
-function openDevice(): number {
+/** @throws MOUNT_FAILED if this system or this user cannot mount */
+export function assertMayMount(): void {
   if (process.platform !== 'linux')
     throw refusal('narswarm mount needs Linux: it speaks the FUSE protocol of its kernel');
   if (process.getuid?.() !== 0)
     throw refusal(
       'only root can mount without a setuid helper: run it as root, as a service of the system, or for one shell of your own: unshare --user --map-root-user --mount sh',
     );
+}
+
+function openDevice(): number {
+  assertMayMount();
   try {
     return openSync(DEVICE, constants.O_RDWR);
   } catch (error) {
@@ -127,8 +133,11 @@ async function runMount(dir: string, fd: number): Promise<void> {
  */
 export async function assertMountPoint(dir: string): Promise<void> {
   try {
-    if (!(await lstat(dir)).isDirectory()) throw refusal(`${dir} is no folder`);
-    if ((await readdir(dir)).length > 0) throw refusal(`${dir} is not empty: name an empty folder`);
+    if (!(await lstat(dir)).isDirectory()) throw refusal(`${dir} is no folder: name an empty folder`);
+    if ((await readdir(dir)).length > 0)
+      throw (await isMounted(dir))
+        ? refusal(`something is mounted on ${dir} already: umount ${dir}, or name another folder`)
+        : refusal(`${dir} is not empty: name an empty folder`);
   } catch (error) {
     if (isNarswarmError(error)) throw error;
     const code = systemCode(error);
@@ -143,6 +152,12 @@ export async function assertMountPoint(dir: string): Promise<void> {
     const wayOut = code === 'ENOENT' ? 'make it first' : code === 'ENOTCONN' ? `fusermount -u ${dir}` : 'check it';
     throw refusal(`cannot mount on ${dir} (${code}): ${wayOut}`, error);
   }
+}
+
+/** Returns true if a folder is on another file system than the folder that it is in. */
+async function isMounted(dir: string): Promise<boolean> {
+  const [here, above] = await Promise.all([lstat(dir), lstat(dirname(dir))]);
+  return here.dev !== above.dev;
 }
 
 function refusal(message: string, cause?: unknown): NarswarmError {

@@ -92,7 +92,13 @@ async function fetchedNar(info: NarInfo, means: FindNarMeans, looksInto: 'all' |
  * @throws the signal's reason
  */
 export async function openHashMaps({ workplace, sources, tell, signal }: FindNarMeans): Promise<void> {
-  await workplace.prefetch({ ...sources, ...ONE_BY_ONE, roots: [], looksInto: 'nothing' }, { tell, signal });
+  const tellButWalk: Tell = (event) => {
+    if (event.type !== 'walking') tell(event); // it walks nothing
+  };
+  await workplace.prefetch(
+    { ...sources, ...ONE_BY_ONE, roots: [], looksInto: 'nothing' },
+    { tell: tellButWalk, signal },
+  );
 }
 
 const ONE_BY_ONE = { onlyRoots: true, keepGoing: true, copy: false } as const;

@@ -8,7 +8,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { lackOf } from '../subscription/fetch-resolution.ts';
 import type { Lack } from '../subscription/missing.ts';
 import { asError } from '../warning.ts';
-import { assertMountPoint, MountedDevice } from './device.ts';
+import { assertMayMount, assertMountPoint, MountedDevice } from './device.ts';
 import { openHashMaps, waysToNar, type FindNarMeans, type MountSources } from './find-nar.ts';
 import { Listings } from './listings.ts';
 import { MountFolder } from './mount-folder.ts';
@@ -51,6 +51,7 @@ export interface MountOptions extends WorkplaceOptions {
 export async function mountClosure(options: MountOptions): Promise<void> {
   const { roots, sources, signal, tell, onMount } = options;
   const dir = resolve(options.dir);
+  assertMayMount();
   await assertMountPoint(dir);
   await using workplace = await Workplace.open(options);
   const { store } = workplace;

@@ -1,4 +1,4 @@
-import type { Dirent, Stats } from 'node:fs';
+import { existsSync, type Dirent, type Stats } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
@@ -99,6 +99,8 @@ export async function readContents(dir: string): Promise<Contents> {
   const path = contentsFile({ stateDir: join(dir, STATE_FOLDER) });
   const bytes = await onDisk(path, () => readBounded(path, MAX_CONTENTS_BYTES));
   if (bytes === undefined) {
+    if (!existsSync(dir))
+      throw new NarswarmError('NOT_FOUND', `there is no folder ${dir}: is the disk mounted?`, { facts: { path: dir } });
     throw new NarswarmError(
       'NOT_FOUND',
       `${dir} has no narswarm/suitcase.json, which narswarm pack writes at its end: run pack again to complete it, or take a path from there with narswarm fetch PATH --from ${dir}`,

@@ -37,6 +37,11 @@ suite('documents', () => {
       command.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
       for (const part of ['Examples:', 'Exit status:', '--json'])
         assert.ok(help.includes(part), `${command.name()} --help lacks ${part}`);
+      const statuses = [...help.slice(help.indexOf('Exit status:')).matchAll(/^ +(\d+) /gm)].map(([, n]) => Number(n));
+      assert.deepEqual(
+        statuses,
+        statuses.toSorted((a, b) => a - b),
+      );
     }
   });
 });

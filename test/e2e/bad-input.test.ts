@@ -64,6 +64,7 @@ describe('bad input', { concurrency: 4 }, () => {
       ['publish', '--store', 'STORE', '--from', 'http://127.0.0.1:9'],
       /--root NAME=STOREPATH/,
     ],
+    ['nothing to mount', ['mount', '/mnt'], /missing required argument 'root': see narswarm mount --help$/],
     ['no root', ['fetch'], /missing required argument 'root': see narswarm fetch --help$/],
     [
       'an unknown option',

@@ -326,5 +326,8 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     const absent = ['mount', dir, `/nix/store/${'0'.repeat(32)}-absent`, ...args, '--no-lan'];
     assert.equal((await lab.run(absent)).status, 3);
     assert.equal(isMounted(dir), false);
+    const other = await mount(lab, made, [made.cacheDir]);
+    assertFailure(await run(other.dir), 13, 'MOUNT_FAILED', /something is mounted on .* already: umount/);
+    await other.process.stop();
   });
 });

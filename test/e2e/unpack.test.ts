@@ -374,6 +374,7 @@ describe('unpack', { concurrency: 2 }, () => {
     await mkdir(join(link, 'narswarm'));
     await symlink('/etc/shadow', list(link));
     assertFailure(await unpack(link, store), 3, 'NOT_FOUND', /has no narswarm/);
+    assertFailure(await unpack(join(link, 'gone'), store), 3, 'NOT_FOUND', /there is no folder .*gone/);
   });
 
   test('a hash map of a publisher that is followed comes along; one of a stranger is left alone', async () => {
