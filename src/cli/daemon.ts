@@ -83,6 +83,7 @@ export function daemonCommand(): Command {
       'narswarm daemon',
       'narswarm subscribe mirror "magnet:?xs=urn:btpk:…" && narswarm daemon --max-size 200G',
       'narswarm daemon --store /srv/narswarm --scope cohort --publish',
+      'narswarm daemon --scope cohort --map-port   # at home: the router maps the ports',
     ],
     ['STORE', 'NIX', 'LISTEN'],
   );

@@ -102,7 +102,7 @@ export function packCommand(): Command {
         now: new Date(),
         dryRun,
         signal,
-        lackError: (error, lack, paths) => lackError(error, lack, { paths, signal }),
+        lackError: (error, lack, paths) => lackError(error, lack, { paths, roots: what.roots, signal }),
         onPlan: (plan) => tellPlan(output, plan, dir),
         onPack: (event) => {
           if (event.type === 'bytes') work.add({ bytes: event.bytes });
@@ -123,7 +123,11 @@ export function packCommand(): Command {
 async function lackError(
   error: NarswarmError,
   lack: Lack | undefined,
-  { paths, signal }: { readonly paths: readonly string[]; readonly signal: AbortSignal },
+  {
+    paths,
+    roots,
+    signal,
+  }: { readonly paths: readonly string[]; readonly roots: readonly string[]; readonly signal: AbortSignal },
 ): Promise<NarswarmError> {
   const told = toldFailure(error, lack);
   const whole = paths.filter((path) => path.includes('/')).map(parseStorePath);
@@ -132,7 +136,10 @@ async function lackError(
   const [first] = held;
   if (first === undefined) return told;
   const others = held.length === 1 ? '' : ` and ${held.length - 1} more`;
-  const wayOut = `narswarm add ${held.slice(0, NAMED_PATHS).join(' ')}${held.length > NAMED_PATHS ? ' …' : ''}`;
+  // A root that is held has its whole closure here, so a command line that can be pasted names the roots.
+  const isShort = held.length > NAMED_PATHS && roots.every((root) => held.some((path) => path === root));
+  const toAdd = isShort ? roots : held;
+  const wayOut = `narswarm add ${toAdd.slice(0, NAMED_PATHS).join(' ')}${toAdd.length > NAMED_PATHS ? ' …' : ''}`;
   return new NarswarmError(
     error.code,
     `no cache gives ${first}${others}, but this machine's Nix store has ${held.length === 1 ? 'it' : 'them'}: ${wayOut}, then run the same command again`,

@@ -177,7 +177,12 @@ function throwIncomplete({ error, lack, contents, closure }: Unpacked): void {
   const wayOut = isLeftOut
     ? ` (without ${contents.since ?? ''}, for which it was packed; pack it again without --since)`
     : '';
-  const rest = closure.size === 0 ? '' : '; the others are unpacked';
+  const rest =
+    closure.size === 0
+      ? ''
+      : error.code === 'NIX_FAILED'
+        ? '; what was unpacked is in the file store'
+        : '; the others are unpacked';
   throw new NarswarmError(error.code, `${failureSentence(error, lack)}${wayOut}${rest}`, {
     cause: error,
     facts: error.facts,

@@ -96,6 +96,8 @@ export function updateCommand(): Command {
       'narswarm update desktop --dry-run',
       'narswarm update lab --ready && narswarm ready /etc/nixos#nixosConfigurations.lab.config.system.build.toplevel',
       'narswarm update --until 06:00 --max-download-rate 2MB/s',
+      'narswarm update --yield   # leaves the line to others',
+      'narswarm update --require 2 --keep-different 2G; narswarm status   # how to compare what was built differently',
       'narswarm update --json --quiet',
     ],
     [...FETCH_STATUSES, 'HOOK'],

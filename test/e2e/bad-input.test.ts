@@ -215,7 +215,10 @@ describe('bad input', { concurrency: 4 }, () => {
       assert.equal(run.status, 0);
       assert.match(run.stdout, new RegExp(`Usage: narswarm ${name}`));
       assert.match(run.stdout, /\nExamples:\n {2}\$ narswarm /);
-      assert.match(run.stdout, /\nExit status:\n {4}0 {2}everything requested was done\n {4}1 {2}a bug in narswarm: please report it\n {4}2 {2}/);
+      assert.match(
+        run.stdout,
+        /\nExit status:\n {4}0 {2}everything requested was done\n {4}1 {2}a bug in narswarm: please report it\n {4}2 {2}/,
+      );
       assert.match(run.stdout, /--json/);
     }
     assert.match((await lab.runPlain(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
