@@ -2,6 +2,7 @@ import PQueue from 'p-queue';
 import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
 import { readFully } from '../disk/read-small.ts';
 import type { Closure } from '../fetch/closure.ts';
+import { linesFrom } from './folder-lines.ts';
 import { MountedPath, type MountedPathMeans, type ShownTree } from './mounted-path.ts';
 import {
   attributesReply,
@@ -29,8 +30,6 @@ import type { OpenNar } from './unpacked-nars.ts';
 const READS_AT_ONCE = 16;
 /** Listings that are asked for at the same time, once somebody lists all paths. */
 const LISTINGS_AT_ONCE = 32;
-/** Lines before those of the entries: `.` and `..`. */
-const DOTS = 2;
 
 const ROOT: NodeId = { high: 0, low: 1 };
 /** Node numbers of a path: twice its own number, so that both generations have theirs. The root has 0. */
@@ -180,25 +179,20 @@ export class View implements AsyncDisposable {
     return attributesOf(shown, node.low);
   }
 
-  /** Returns the lines of a folder from an offset on. */
-  async #list({ node, offset }: RequestOf<'readdir' | 'readdirplus'>): Promise<readonly Listed[]> {
+  /** Returns the lines of a folder from an offset on. They are made as they are taken: a reply has room for few. */
+  async #list({ node, offset }: RequestOf<'readdir' | 'readdirplus'>): Promise<Iterable<Listed>> {
     if (isRoot(node)) {
       this.#listAhead();
-      const paths = [...this.#byName].map(([name, path]) => {
+      return linesFrom(offset, dots(ofRoot, ofRoot), this.#byName, (path) => {
         const shown = path.peek();
-        return { name, attributes: shown && attributesOf(shown, 0) };
+        return shown && attributesOf(shown, 0);
       });
-      return [...dots(ofRoot, ofRoot), ...paths].slice(offset);
     }
     const { shown, found } = await this.#find(node);
     if (found.kind !== 'directory') throw new Refusal('ENOTDIR');
-    const itself = attributesOf(shown, node.low);
     const above = node.low === 0 ? ofRoot : attributesOf(shown, found.parent);
-    const lines: Listed[] = dots(itself, above).slice(offset);
-    let at = DOTS;
-    for (const [name, index] of found.entries)
-      if (at++ >= offset) lines.push({ name, attributes: attributesOf(shown, index) });
-    return lines;
+    const both = dots(attributesOf(shown, node.low), above);
+    return linesFrom(offset, both, found.entries, (index) => attributesOf(shown, index));
   }
 
   /** Asks for all listings, since somebody lists all paths, and mostly looks at each. */
