@@ -176,7 +176,7 @@ function tellPlan(output: Output, plan: PackPlan, dir: string): void {
     ...(fetchBytes === 0 ? [] : [`${formatSize(fetchBytes)} to fetch first`]),
     ...(leftOut === 0 ? [] : [`${formatCount(leftOut, 'path')} left out, since the other site has them`]),
     ...(lacking === 0 ? [] : [`${formatCount(lacking, 'source')} left out, since nobody has them`]),
-    `${formatSize(freeBytes)} free on the disk of ${dir}`,
+    ...(freeBytes === undefined ? [] : [`${formatSize(freeBytes)} free on the disk of ${dir}`]),
   ];
   if (unknown > 0)
     output.warn(

@@ -1,5 +1,5 @@
-import { statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
+import { freeBytesAt } from '../disk/free-bytes.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { copyPaths, type CopyRequest } from '../nix/nix-copy.ts';
@@ -206,9 +206,9 @@ export class EarlyImport implements AsyncDisposable {
     // They are never told to accept unsigned paths.
     if (this.#mayDecode && checkSignatures !== false)
       for (const opening of this.#workers.open()) void this.#track(opening);
-    const disk = await statfs(store.dir);
+    const freeBytes = (await freeBytesAt(store.dir)) ?? Infinity;
     const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
-    const hasRoom = disk.bavail * disk.bsize > toDownloadBytes + 2 * maxBytes;
+    const hasRoom = freeBytes > toDownloadBytes + 2 * maxBytes;
     this.#decoding = new NarDecoding({
       store,
       folder,

@@ -1,6 +1,7 @@
-import { readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
+import { freeBytesAt } from '../disk/free-bytes.ts';
 import { storeError } from '../disk/store-error.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { PartialSession } from '../store/session.ts';
@@ -29,10 +30,9 @@ export class MountFolder implements AsyncDisposable {
     return this.#session.path(name);
   }
 
-  /** Bytes that may be written to its disk. @throws the system's error */
+  /** Bytes that may be written to its disk. Infinite if that is unknown. @throws the system's error */
   async freeBytes(): Promise<number> {
-    const { bavail, bsize } = await statfs(this.#session.dir);
-    return bavail * bsize;
+    return (await freeBytesAt(this.#session.dir)) ?? Infinity;
   }
 
   /** Keeps a tree on the disk. @throws STORE_FULL, STORE_UNWRITABLE */

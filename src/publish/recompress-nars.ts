@@ -1,7 +1,7 @@
-import { statfs } from 'node:fs/promises';
 import type { NarHash } from '../nix/brands.ts';
 import { contentsCheckOf } from '../nix/contents-check.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
+import { freeBytesAt } from '../disk/free-bytes.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
@@ -142,9 +142,9 @@ export async function recompressNars(
 
 /** @throws STORE_FULL if the disk has fewer bytes free */
 async function assertRoom({ dir }: FileStore, bytes: number): Promise<void> {
-  const disk = await statfs(dir).catch(() => undefined);
-  if (disk === undefined || disk.bavail * disk.bsize >= bytes) return;
-  const [needed, free] = [bytes, disk.bavail * disk.bsize].map((count) => `${(count / 1e6).toFixed(1)} MB`);
+  const freeBytes = await freeBytesAt(dir).catch(() => undefined);
+  if (freeBytes === undefined || freeBytes >= bytes) return;
+  const [needed, free] = [bytes, freeBytes].map((count) => `${(count / 1e6).toFixed(1)} MB`);
   throw new NarswarmError(
     'STORE_FULL',
     `the zstd files need about ${needed} beside the old files, and ${dir} has ${free} left: free some space, or name a smaller part with --root`,

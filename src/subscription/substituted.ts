@@ -1,4 +1,4 @@
-import { statfs } from 'node:fs/promises';
+import { freeBytesAt } from '../disk/free-bytes.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { Catalogue } from '../store/catalogue.ts';
@@ -33,6 +33,6 @@ export async function substitutedOf(catalogue: Catalogue): Promise<Substituted> 
 
 /** Returns the limit for the bytes of such NARs: 10 GB, and less on a small disk. */
 export async function limitOfSubstituted(store: FileStore, { bytes }: Substituted): Promise<number> {
-  const { bavail, bsize } = await statfs(store.dir);
-  return Math.min(MOST_BYTES, MOST_OF_FREE * (bavail * bsize + bytes));
+  const freeBytes = (await freeBytesAt(store.dir)) ?? Infinity;
+  return Math.min(MOST_BYTES, MOST_OF_FREE * (freeBytes + bytes));
 }

@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, statfs, unlink, type FileHandle } from 'node:fs/promises';
+import { open, unlink, type FileHandle } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import PQueue from 'p-queue';
+import { freeBytesAt } from '../disk/free-bytes.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -126,8 +127,8 @@ export class DecodedNars implements AsyncDisposable {
 
   /** Returns true if the disk has room for the decoded NARs, and as much again. */
   async #hasDisk(): Promise<boolean> {
-    const disk = await statfs(this.#store.dir).catch(() => undefined);
-    return disk !== undefined && disk.bavail * disk.bsize > 2 * this.#roomBytes;
+    const freeBytes = await freeBytesAt(this.#store.dir).catch(() => 0);
+    return freeBytes === undefined || freeBytes > 2 * this.#roomBytes;
   }
 
   /**

@@ -49,7 +49,8 @@ export interface PackPlan {
   readonly thereBytes: number;
   /** Bytes that are to be fetched first. */
   readonly fetchBytes: number;
-  readonly freeBytes: number;
+  /** Undefined: the file system does not say. */
+  readonly freeBytes: number | undefined;
   /** True if the NARs are linked: they take no room. */
   readonly isLinked: boolean;
 }

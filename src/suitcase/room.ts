@@ -1,5 +1,6 @@
 import { stat, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { freeBytesAt } from '../disk/free-bytes.ts';
 import { NarswarmError } from '../errors.ts';
 import { diskError } from './disk-error.ts';
 import type { SuitcaseNar } from './suitcase-nars.ts';
@@ -11,7 +12,8 @@ const VFAT = 0x4d44;
 
 /** The room on the disk of a folder. */
 export interface Room {
-  readonly freeBytes: number;
+  /** Undefined: the file system does not say. */
+  readonly freeBytes: number | undefined;
   /** Files take a multiple of this. */
   readonly blockBytes: number;
   readonly isVfat: boolean;
@@ -27,10 +29,10 @@ export async function roomAt(dir: string): Promise<Room> {
   const { dev: device } = await stat(folder).catch((error: unknown) => {
     throw diskError(error, folder);
   });
-  const { bavail, bsize, type } = await statfs(folder).catch((error: unknown) => {
+  const { bsize, type } = await statfs(folder).catch((error: unknown) => {
     throw diskError(error, folder);
   });
-  return { freeBytes: bavail * bsize, blockBytes: bsize, isVfat: type === VFAT, device };
+  return { freeBytes: await freeBytesAt(folder), blockBytes: bsize, isVfat: type === VFAT, device };
 }
 
 /** Returns the bytes that files take on a disk with blocks of this size. */
@@ -49,7 +51,7 @@ export function assertRoom(
   { freeBytes }: Pick<Room, 'freeBytes'>,
   { dir, role }: { readonly dir: string; readonly role: 'suitcase' | 'store' },
 ): void {
-  if (neededBytes <= freeBytes) return;
+  if (freeBytes === undefined || neededBytes <= freeBytes) return;
   throw new NarswarmError('STORE_FULL', `there is not enough room on the disk of ${dir}`, {
     facts: { path: dir, neededBytes, freeBytes, role },
   });

@@ -1,10 +1,11 @@
 import { constants } from 'node:fs';
-import { access, stat, statfs } from 'node:fs/promises';
+import { access, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { execFile } from 'node:child_process';
+import { freeBytesAt } from '../../disk/free-bytes.ts';
 import { systemCode } from '../../disk/store-error.ts';
 import { LocalNetworks } from '../../discovery/local-networks.ts';
 import { isNarswarmError } from '../../errors.ts';
@@ -167,8 +168,7 @@ async function examineStore({ storeDir: path, maxBytes }: Setup): Promise<Findin
     () => undefined,
     (error: unknown) => systemCode(error) ?? String(error),
   );
-  const disk = await statfs(place).catch(() => undefined);
-  const freeBytes = disk === undefined ? undefined : disk.bavail * disk.bsize;
+  const freeBytes = await freeBytesAt(place).catch(() => undefined);
   const isFull = freeBytes !== undefined && freeBytes < LITTLE_BYTES;
   return found('store', failure !== undefined || isFull ? 'bad' : 'good', {
     path,
