@@ -52,9 +52,10 @@ export async function buildPrefixShards(
   for (const unit of new Set([...touchedIn.keys(), ...(isAdded ? [] : old.keys())])) {
     const there: OldShard[] = [];
     for (const entry of old.get(unit) ?? []) there.push({ entry, records: await last?.records(entry) });
-    const kept = removed === undefined ? new Map<StoreHash, Buffer>() : linesIn(there);
-    const lines = await changed(kept, touchedIn.get(unit) ?? [], texts, division);
-    recordCount += lines.size - (isAdded ? kept.size : 0);
+    const lines = removed === undefined ? new Map<StoreHash, Buffer>() : linesIn(there);
+    const keptCount = lines.size;
+    await change(lines, touchedIn.get(unit) ?? [], texts, division);
+    recordCount += lines.size - (isAdded ? keptCount : 0);
     if (isAdded && lines.size === 0) shards.delete(unit);
     for (const [prefix, hashes] of Map.groupBy([...lines.keys()].toSorted(), (hash) =>
       shardPrefix(hash, prefixLength),
@@ -92,25 +93,23 @@ function linesIn(shards: readonly OldShard[]): Map<StoreHash, Buffer> {
 }
 
 /**
- * Returns the records and references of an edition, by their store hashes.
+ * Turns the records and references of the last edition into those of the new one.
  *
- * @param kept those of the last edition
- * @param touched the store hashes of those that may have changed
+ * @param lines by their store hashes
+ * @param touched the store hashes of those that may have changed, each once
  */
-async function changed(
-  kept: ReadonlyMap<StoreHash, Buffer>,
+async function change(
+  lines: Map<StoreHash, Buffer>,
   touched: readonly StoreHash[],
   texts: RecordTexts,
   { membership, roots }: Division,
-): Promise<Map<StoreHash, Buffer>> {
-  const lines = new Map(kept);
+): Promise<void> {
   for (const hash of touched) {
     const of = membership.get(hash);
     if (of !== undefined) lines.set(hash, Buffer.from(formatReference(hash, nameOf(of, roots))));
-    else if (texts.given.has(hash) || (kept.has(hash) && texts.stays(hash))) lines.set(hash, await texts.of(hash));
+    else if (texts.given.has(hash) || (lines.has(hash) && texts.stays(hash))) lines.set(hash, await texts.of(hash));
     else lines.delete(hash);
   }
-  return lines;
 }
 
 /** Returns the first of the roots in the order of their names. */

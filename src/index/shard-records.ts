@@ -9,6 +9,7 @@ const FIRST_LINE = /^(?:StorePath: \S*\/([0-9a-df-np-sv-z]{32})-|In: ([0-9a-df-n
 /** The first byte of a reference. */
 const IN = 0x49;
 const REFERENCE = /^In: \S+ (\S+)\n$/;
+const LINE_END = 0x0a;
 const SEPARATOR = '\n\n';
 
 /** Writes the line that takes the place of a record: the record is in the shards of this root. */
@@ -136,7 +137,9 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
 }
 
 function hashAt(text: Buffer, start: number): StoreHash | undefined {
-  const line = text.toString('latin1', start, Math.min(text.length, start + FIRST_LINE_BYTES));
+  // Only the line: the hash, a part of this string, keeps all of it in memory.
+  const end = text.indexOf(LINE_END, start) + 1 || text.length;
+  const line = text.toString('latin1', start, Math.min(end, start + FIRST_LINE_BYTES));
   const [, record, reference] = FIRST_LINE.exec(line) ?? [];
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the brand is given here, after the check
   return (record ?? reference) as StoreHash | undefined;

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { buildIndex } from './built-index.ts';
+import { buildShards } from '../../src/index/build.ts';
 import { parseManifest } from '../../src/index/manifest.ts';
 import { torrentOfRecord } from '../../src/index/record.ts';
 import { assertShard, decodeShard, shardPrefix } from '../../src/index/shard.ts';
-import { parseNarInfo, withExtra } from '../../src/nix/narinfo.ts';
+import { formatNarInfo, parseNarInfo, withExtra } from '../../src/nix/narinfo.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
 import { syntheticRecords } from '../bench/records.ts';
@@ -65,6 +68,30 @@ test('the same records give the same bytes, and a changed record changes one sha
   );
 });
 
+test('holds the texts of the records once', async () => {
+  const [records, noteBytes] = [1000, 20_000];
+  const collect = garbageCollector();
+  function* read(): Generator<NarInfo> {
+    for (const record of syntheticRecords(records))
+      yield parseNarInfo(formatNarInfo(withExtra(record, 'Note', 'x'.repeat(noteBytes))));
+  }
+  collect();
+  const { heapUsed } = process.memoryUsage(); // without Buffers
+  const grown: number[] = [];
+  await buildShards({ ...GOLDEN, records: read() }, undefined, {
+    readShard: () => Promise.resolve(undefined),
+    writeShard: () => {
+      if (grown.length === 0) {
+        collect();
+        grown.push(process.memoryUsage().heapUsed - heapUsed);
+      }
+      return Promise.resolve();
+    },
+  });
+  assert.equal(grown.length, 1);
+  assert.ok(grown[0]! < (records * noteBytes) / 4, `the heap has grown by ${grown[0]} bytes`);
+});
+
 test('accepts a hash map without records, and a record without a torrent', async () => {
   const empty = await buildIndex({ ...GOLDEN, records: [] });
   assert.equal(empty.shards.size, 0);
@@ -84,3 +111,9 @@ test('refuses records that do not belong together', async () => {
   await assert.rejects(buildOf([record!, record!]), failsWith('INDEX_INVALID', /two records/));
   await assert.rejects(() => buildIndex({ ...GOLDEN, seq: 0 }), failsWith('INDEX_INVALID', /Seq/));
 });
+
+/** Returns a function that collects all garbage. */
+function garbageCollector(): () => void {
+  setFlagsFromString('--expose-gc');
+  return runInNewContext('gc') as () => void;
+}
