@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import { freeBytesAt } from '../disk/free-bytes.ts';
@@ -35,10 +35,17 @@ export class MountFolder implements AsyncDisposable {
     return (await freeBytesAt(this.#session.dir)) ?? Infinity;
   }
 
-  /** Keeps a tree on the disk. @throws STORE_FULL, STORE_UNWRITABLE */
+  /** Keeps a tree on the disk. If that fails, the one of this name before it stays. @throws STORE_FULL, STORE_UNWRITABLE */
   async writeTree(name: string, { nodes }: Tree): Promise<void> {
     const path = this.path(name);
-    await writeFile(path, serialize(nodes)).catch((error: unknown) => Promise.reject(storeError(error, path)));
+    const temporary = `${path}.tmp`;
+    try {
+      await writeFile(temporary, serialize(nodes));
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw storeError(error, path);
+    }
   }
 
   /** @throws the system's error */
