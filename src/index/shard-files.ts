@@ -1,4 +1,4 @@
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { ByteTurns } from './byte-turns.ts';
 import type { IndexDir } from './index-dir.ts';
@@ -116,7 +116,7 @@ export class ShardFiles {
   async load(entry: FileEntry): Promise<ListedShard> {
     const kept = await this.#dir.readShard(entry);
     if (isFile(entry, kept)) return kept; // otherwise it belongs to another edition
-    const made = await this.#make(entry);
+    const made = await this.#make(entry).catch(unlessInvalid);
     if (made !== undefined) return made;
     // Each list names at most a whole hash map, but there may be a list for each root.
     if (this.fetchedBytes + entry.sizeBytes > MAX_MAP_BYTES) {
@@ -210,4 +210,9 @@ export class ShardFiles {
       );
     }
   }
+}
+
+/** What the list calls a shard may be another file. */
+function unlessInvalid(error: unknown): undefined {
+  if (!isNarswarmError(error, 'INDEX_INVALID')) throw error;
 }

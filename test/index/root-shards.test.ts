@@ -324,6 +324,14 @@ async function filesOf(t: TestContext, all: readonly Uint8Array[]): Promise<Shar
   return new ShardFiles('it', new IndexDir(await tempDir(t)), { readFile }, {});
 }
 
+test('a shard whose list names a source that is no shard is fetched', async (t) => {
+  const [source, shard] = [compressFile(Buffer.from('no shard')), compressFile(Buffer.from('a shard'))];
+  const files = await filesOf(t, [source, shard]);
+  await files.load(fileEntryOf(source));
+  const entry = { ...fileEntryOf(shard), sources: [{ sha256: fileEntryOf(source).sha256, live: undefined }] };
+  assert.deepEqual(new Uint8Array(await files.load(entry)), new Uint8Array(shard));
+});
+
 test('a reader keeps lists of a bounded size, however many roots there are', async (t) => {
   const line = `000000 zzzzzz 1 1${'0'.repeat(51)} ${'A'.repeat(8_000)}\n`.repeat(500);
   const lists = Array.from({ length: 5 }, (_, index) =>
