@@ -110,6 +110,8 @@ export function updateCommand(): Command {
       const chosen = options.ready === true ? asked.map((each) => withReady(each, names.length > 0)) : asked;
       if (chosen.length === 0) output.note(`no subscriptions in ${config.path}: add one with narswarm subscribe`);
       const sources = await readSources(options, { output, signal, originOf, seeds: chosen.length > 0 });
+      if ((options.keepDifferent ?? 0) > 0 && (options.require ?? 1) < 2)
+        output.warn('keep-different has nothing to compare: builds are compared with --require 2 (require = 2)');
       await warnOfIgnoredKeys(sources.keys, {
         named: sources.trustedPublicKeys,
         stores: new Set(chosen.filter((subscription) => subscription.import).map(({ to }) => to)),

@@ -159,6 +159,16 @@ describe('publishers that must agree', { concurrency: 2 }, () => {
       assert.deepEqual(await keptIn(machine.store), []);
     });
 
+    test('are not compared without --require, which an update says', async () => {
+      const machine = await Machine.of(lab, { desktop: { source: root.info.storePath } }, [
+        '--no-lan',
+        '--no-dht',
+        '--no-upstream',
+      ]);
+      const { stdout } = await machine.update(['--keep-different', '1MB']);
+      assert.match(stdout, /keep-different has nothing to compare: builds are compared with --require 2/);
+    });
+
     test('are kept up to the limit', async () => {
       const { machine, run } = await updated(
         '--keep-different',
