@@ -195,6 +195,11 @@ export function isNarswarmError<Code extends ErrorCode = ErrorCode>(
   return error instanceof NarswarmError && (codes.length === 0 || (codes as ErrorCode[]).includes(error.code));
 }
 
+/** Returns true for an end that the user's settings ask for: that of the time window, or at a metered line. */
+export function isPlanned({ code, facts }: NarswarmError): boolean {
+  return code === 'INTERRUPTED' && (facts['until'] !== undefined || facts['metered'] === true);
+}
+
 /**
  * Returns the failure that came first. Leaving a block with `await using` may fail for the same reason: then the
  * language wraps both errors into a SuppressedError. The failure of the clean-up is of no interest.

@@ -20,7 +20,7 @@ import {
   withNeighbours,
 } from './shared-options.ts';
 import { keepHeapSmall } from './small-heap.ts';
-import { addSources, addYield, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
+import { addSources, addYield, metered, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
 import { addSubstituter, serveHttp, httpUrls, type SubstituterFlags } from './substituter-options.ts';
 import { keepImported } from './keep-imported.ts';
 import { addMapPort, mapPorts, type MapPortFlags, type ServiceMapping } from './port-mapping.ts';
@@ -74,6 +74,7 @@ export function daemonCommand(): Command {
   addSubstituter(daemon);
   addSources(daemon);
   addYield(daemon);
+  daemon.addOption(metered('avoid lets mirrors look again ten minutes later; seeding goes on'));
   addLogging(daemon);
   addNetwork(daemon, { scope: 'lan', ports: SERVICE_PORTS });
   addMapPort(daemon);
@@ -149,6 +150,8 @@ export function daemonCommand(): Command {
             waits: true,
             dryRun: false,
             signal: stop,
+            avoidsMetered: options.metered === 'avoid',
+            debug: (text) => output.debug(text),
             configPath: config.path,
             onWarning,
             onUpdated: (result) => tellUpdated(output, result, false),

@@ -1,4 +1,4 @@
-import { NarswarmError, type ErrorFacts } from '../errors.ts';
+import { isPlanned, NarswarmError, type ErrorFacts } from '../errors.ts';
 import { escapeControls } from '../nix/quote.ts';
 import { withoutPasswords } from '../redact.ts';
 import { errorSentence } from './error-sentences.ts';
@@ -109,11 +109,11 @@ export function reportFailure(error: unknown, { json, isLog = false }: { json: b
   const facts: ErrorFacts = known?.facts ?? {};
   const exitStatus = known?.exitStatus ?? 1;
   if (json) printJson({ event: 'error', code: known?.code ?? 'INTERNAL', message, exitStatus, facts });
-  const isPlanned = known?.code === 'INTERRUPTED' && facts['until'] !== undefined; // the end of the time window
-  const level = isPlanned ? 'info' : 'error';
+  const asPlanned = known !== undefined && isPlanned(known);
+  const level = asPlanned ? 'info' : 'error';
   const text = isLog
     ? logLine(level, message, { code: known?.code ?? 'INTERNAL', exitStatus, facts })
-    : `${isPlanned ? '' : 'error: '}${message}`;
+    : `${asPlanned ? '' : 'error: '}${message}`;
   printTo(process.stderr, `${text}\n`, level);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;

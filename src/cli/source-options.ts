@@ -3,6 +3,7 @@ import { NarswarmError } from '../errors.ts';
 import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
 import type { RunFetchOptions } from '../fetch/run-fetch.ts';
 import type { PublisherAddress } from '../index/address.ts';
+import { METERED, type Metered } from '../subscription/metered.ts';
 import type { OriginOf } from './configuration.ts';
 import type { Output } from './output.ts';
 import {
@@ -43,6 +44,7 @@ export interface SourceFlags extends NetworkFlags {
   readonly deltas: boolean;
   /** Only for commands that may run beside somebody's work. */
   readonly yield?: boolean;
+  readonly metered?: Metered;
   /** Only for commands that import. */
   readonly importWith?: ImportWay;
 }
@@ -91,6 +93,13 @@ export function addYield(command: Command): Command {
   return command
     .option('--yield', 'leave the internet line to other traffic, and be slower for it')
     .option('--no-yield', 'use the whole internet line, even if the config file says to yield');
+}
+
+/** Makes the option of a command that may run although nobody waits for it. @param rule when it avoids a metered line */
+export function metered(rule: string): Option {
+  return new Option('--metered <what>', `what to do on an internet line that NetworkManager calls metered: ${rule}`)
+    .choices(METERED)
+    .default('avoid');
 }
 
 /** Adds the option of a command that imports. */

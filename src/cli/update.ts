@@ -1,15 +1,17 @@
+import { isatty } from 'node:tty';
 import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import { checkTimeOfDay, parseBudget, parseCount } from '../config/units.ts';
 import type { UpdateRun } from '../subscription/run-update.ts';
-import { NarswarmError } from '../errors.ts';
+import { isPlanned, NarswarmError } from '../errors.ts';
 import { canBeReady, READY_NEEDS, sourceInWords, type Subscription } from '../subscription/subscription.ts';
 import type { NarToFetch, Updated } from '../subscription/update.ts';
 import type { KeptOfImported } from '../subscription/kept-of-imported.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
 import { formatEndpoint } from '../discovery/endpoint.ts';
 import { announce } from './announce.ts';
+import type { OriginOf } from './configuration.ts';
 import { groupFacts, patchesInWords, sharesInWords } from './fetch-report.ts';
 import { warnOfIgnoredKeys } from './ignored-keys.ts';
 import { openKey } from './key.ts';
@@ -26,7 +28,15 @@ import { addMakeDeltas, deltasOf, type MakeDeltasFlags } from './make-deltas.ts'
 import { addRecompression, recompressionOf, type RecompressionFlags } from './recompression.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
-import { addImport, addSources, addYield, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
+import {
+  addImport,
+  addSources,
+  addYield,
+  FETCH_STATUSES,
+  metered,
+  readSources,
+  type SourceFlags,
+} from './source-options.ts';
 import { timeWindow } from './time-window.ts';
 import { tellSwitching } from './switching.ts';
 import { throwIncomplete } from './incomplete.ts';
@@ -88,6 +98,11 @@ export function updateCommand(): Command {
   addSources(update);
   addImport(update);
   addYield(update);
+  update.addOption(
+    metered(
+      'avoid fetches nothing, keeps what is here and ends with status 130; without this flag, an update whose standard input is a terminal uses the line, since somebody asked for it',
+    ),
+  );
   addNetwork(update, { scope: 'lan' });
   addCommon(
     update,
@@ -149,6 +164,8 @@ export function updateCommand(): Command {
         dryRun: options.dryRun === true,
         signal,
         window: window.signal,
+        avoidsMetered: avoidsMetered(options, originOf),
+        debug: (text) => output.debug(text),
         configPath: config.path,
         ...display.handlers,
         onWait: () => {
@@ -192,6 +209,12 @@ export function updateCommand(): Command {
       if (unheard.length > 0) throw new NarswarmError('HOOK_FAILED', 'the on-complete command failed');
     }),
   );
+}
+
+/** Returns true if nobody asked for this update, as far as one can tell. A dry run fetches no NAR. */
+function avoidsMetered({ metered: what, dryRun }: UpdateFlags, originOf: OriginOf): boolean {
+  const isAskedFor = isatty(0) && originOf('metered').source !== 'cli';
+  return what === 'avoid' && dryRun !== true && !isAskedFor;
 }
 
 /**
@@ -256,7 +279,7 @@ export function tellUpdated(
     if (error !== undefined) {
       const outcome = run?.outcome ?? 'failed';
       // An interruption reports itself.
-      return error.code === 'INTERRUPTED' && lack === undefined && error.facts['until'] === undefined
+      return error.code === 'INTERRUPTED' && lack === undefined && !isPlanned(error)
         ? `${name}: ${message}`
         : `${name}: ${outcome}: ${message}`;
     }
@@ -287,6 +310,8 @@ function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolea
   );
   if (failed.length > 0 && failure !== undefined)
     output.warn(`the hash map was not published: ${errorSentence(failure)}`);
+  const waiting = failed.find(({ error }) => error.facts['metered'] === true); // then all of them wait
+  if (waiting !== undefined) throw waiting.error;
   throwIncomplete(output, failed, updated.length);
   if (failure !== undefined)
     throw new NarswarmError(failure.code, `the hash map was not published: ${errorSentence(failure)}`, {

@@ -14,6 +14,7 @@ import { defaultPortInWords, SERVICE_PORTS, SUBSTITUTER_PORT } from '../wire/por
 import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
 import { KEPT_OF_IMPORTED } from '../subscription/kept-of-imported.ts';
+import { METERED } from '../subscription/metered.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './log-levels.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {
@@ -187,6 +188,14 @@ export const KEYS = {
     placeholder: '',
     description: 'let update, and the mirrors of daemon, leave the internet line to other traffic',
     initial: () => 'false',
+  },
+  metered: {
+    shape: 'text',
+    parse: (text) => parseOneOf(METERED, text),
+    placeholder: 'what',
+    description:
+      'on a line that NetworkManager calls metered: avoid lets updates that are not started at a terminal, and the mirrors of daemon, wait for another line',
+    initial: () => 'avoid',
   },
   'publisher-timeout': {
     shape: 'text',

@@ -13,6 +13,7 @@ import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
 import { listRooted, pruneRoots } from './gc-roots.ts';
 import { pruneBuilds } from './kept-builds.ts';
+import { isMetered, meteredError } from './metered.ts';
 import { generationsToKeep, mirrored } from './mirror.ts';
 import { publishedContents } from './published.ts';
 import type { KeptOfImported } from './kept-of-imported.ts';
@@ -22,7 +23,7 @@ import { isDamaged, keptGenerations, listStates, removeState, rootsOf, writeStat
 import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
 import { publishersOfGone, unfollow } from './unfollow.ts';
-import { failedOf, updateSubscription, type Updated } from './update.ts';
+import { failedOf, postpone, updateSubscription, type Updated } from './update.ts';
 import type { UpdateContext } from './update-context.ts';
 import { partialsOfAll } from './wanted-partials.ts';
 import { yieldingMirrors } from './yielding.ts';
@@ -36,6 +37,10 @@ export interface RunUpdateOptions
   readonly dryRun: boolean;
   /** Aborts at the end of the time window: then fetching stops, but the rest of the run continues. */
   readonly window?: AbortSignal | undefined;
+  /** True to fetch nothing while the line to the internet is metered. */
+  readonly avoidsMetered?: boolean;
+  /** Is told what only a developer wants to know. */
+  readonly debug?: (text: string) => void;
   /** Subscriptions to bring up to date. */
   readonly subscriptions: readonly Subscription[];
   /** All subscriptions of the configuration. */
@@ -99,7 +104,8 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const store = await FileStore.open(storeDir, { create: true });
   await using _turn = await takeTurn(store, options);
   if (options.forgetOthers) await unfollowGone(store, options);
-  const { updated, ending } = await updateAll(options);
+  const waits = options.avoidsMetered === true && (await isMetered(signal, options.debug ?? (() => {})));
+  const { updated, ending } = waits ? await postponeAll(store, options) : await updateAll(options);
   signal.throwIfAborted();
   // If a subscription could not write, then publishing and collecting could not either.
   if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
@@ -164,6 +170,21 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
       updated.push(result);
       onUpdated?.(result);
     }
+  }
+  return { updated, ending: undefined };
+}
+
+/** Records that the subscriptions wait for a line that is not metered. */
+async function postponeAll(
+  store: FileStore,
+  { subscriptions, configPath, onBegin, onUpdated }: RunUpdateOptions,
+): Promise<{ updated: Updated[]; ending: undefined }> {
+  const updated: Updated[] = [];
+  for (const subscription of subscriptions) {
+    onBegin?.(subscription);
+    const result = await postpone(subscription, meteredError(), { store, configPath, now: new Date() });
+    updated.push(result);
+    onUpdated?.(result);
   }
   return { updated, ending: undefined };
 }

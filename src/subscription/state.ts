@@ -34,7 +34,7 @@ export interface LastRun {
   /** When it began, ISO 8601. */
   readonly at: string;
   readonly durationMs: number;
-  /** `interrupted`: stopped by the user or at the end of the time window; the next run continues. */
+  /** `interrupted`: stopped by the user, at the end of the time window or at a metered line; the next run continues. */
   readonly outcome: 'complete' | 'incomplete' | 'failed' | 'interrupted';
   /** The reason why it is not complete. */
   readonly failure?: Failure;

@@ -273,6 +273,8 @@ export class Lab implements AsyncDisposable {
       NARSWARM_CONFIG: this.configFile,
       STATE_DIRECTORY: join(this.dir, 'state'),
       LC_ALL: 'C',
+      // The line of the machine that runs the tests may be metered.
+      DBUS_SYSTEM_BUS_ADDRESS: 'unix:path=/dev/null',
       NIX_CONF_DIR: join(this.dir, 'no-nix-conf'),
       NIX_CONFIG: 'substituters =\ntrusted-public-keys =',
       NODE_COMPILE_CACHE: join(tmpdir(), 'narswarm-compile-cache'),

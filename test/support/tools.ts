@@ -33,6 +33,10 @@ const TOOLS: Readonly<Record<string, { check: readonly [string, ...string[]]; pa
     check: ['sh', '-c', 'command -v ssh && test -x /usr/sbin/sshd'],
     packageName: 'openssh-server openssh-client',
   },
+  networkmanager: {
+    check: ['sh', '-c', 'command -v dbus-daemon busctl && /usr/bin/python3 -c "import dbus, gi"'],
+    packageName: 'dbus-daemon systemd python3-dbus python3-gi',
+  },
   systemd: { check: ['systemd-analyze', '--version'], packageName: 'systemd' },
 };
 

@@ -1,0 +1,40 @@
+/** A bus of its own, on which a real D-Bus service says whether the line is metered, as NetworkManager does. */
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import type { Lab } from './lab.ts';
+
+const SCRIPT = fileURLToPath(new URL('network_manager.py', import.meta.url));
+
+type Started = ChildProcessByStdio<Writable, Readable, null>;
+
+/** @param metered the value of the property `Metered`; `silent` never answers @returns the environment of its clients */
+export async function networkManager(lab: Lab, metered: number | 'silent'): Promise<Record<string, string>> {
+  const address = `unix:path=${lab.path('bus')}`;
+  const config = lab.path('bus.conf');
+  await writeFile(
+    config,
+    `<busconfig><listen>${address}</listen><policy context="default">
+<allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`,
+  );
+  await started(lab, 'dbus-daemon', ['--nofork', '--nopidfile', '--print-address', `--config-file=${config}`]);
+  await started(lab, '/usr/bin/python3', [SCRIPT, address, String(metered)]);
+  return { DBUS_SYSTEM_BUS_ADDRESS: address };
+}
+
+/** Starts a program, which prints a line once it is ready. The bus warns of limits that only root may change. */
+async function started(lab: Lab, file: string, args: readonly string[]): Promise<void> {
+  const child: Started = spawn(file, args, { stdio: ['pipe', 'pipe', file === 'dbus-daemon' ? 'ignore' : 'inherit'] });
+  const ended = once(child, 'exit');
+  lab.use({
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL');
+      await ended;
+    },
+  });
+  const early = ended.then(() => Promise.reject(new Error(`${file} has ended`)));
+  early.catch(() => undefined); // it ends at last in any case
+  await Promise.race([once(child.stdout, 'data'), early]);
+}

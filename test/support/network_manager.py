@@ -1,0 +1,34 @@
+"""NetworkManager as far as its property Metered goes: network_manager.py ADDRESS VALUE
+
+ADDRESS is that of a bus, VALUE a number; `silent` never answers. Prints a line once it has its name. Ends with its
+standard input.
+"""
+import sys
+
+import dbus
+import dbus.bus
+import dbus.service
+from dbus.mainloop.glib import DBusGMainLoop
+from gi.repository import GLib
+
+NAME = 'org.freedesktop.NetworkManager'
+address, value = sys.argv[1:]
+
+
+class NetworkManager(dbus.service.Object):
+    @dbus.service.method(dbus.PROPERTIES_IFACE, in_signature='ss', out_signature='v', async_callbacks=('answer', 'fail'))
+    def Get(self, interface, name, answer, fail):
+        if (interface, name) != (NAME, 'Metered'):
+            fail(dbus.exceptions.DBusException('no such property'))
+        elif value != 'silent':
+            answer(dbus.UInt32(int(value)))
+
+
+DBusGMainLoop(set_as_default=True)
+bus = dbus.bus.BusConnection(address)
+claimed = dbus.service.BusName(NAME, bus)
+manager = NetworkManager(bus, '/org/freedesktop/NetworkManager')
+loop = GLib.MainLoop()
+GLib.io_add_watch(sys.stdin.fileno(), GLib.IO_HUP, lambda *_: loop.quit())
+print('ready', flush=True)
+loop.run()
