@@ -1,5 +1,5 @@
 /**
- * Measures what a follower of one named root reads of a hash map: `node test/bench/roots.ts [--json] [--records N]`.
+ * Measures what a follower of one named root reads of a hash map: `npm run bench:roots`, see `--help`.
  *
  * The hash map has a root of 2,000 paths and as many others as asked for (10,000 and 1,000,000 by default). A follower looks
  * up the root and its closure, and then the closure of the next edition, in which 5 % of the root's paths are new: random
@@ -11,7 +11,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { buildShards, signIndex, type BuiltShards } from '../../src/index/build.ts';
 import { HashMap } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
@@ -23,6 +23,7 @@ import type { StoreHash } from '../../src/nix/brands.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { Closure } from './closure-records.ts';
+import { countOf } from './option-values.ts';
 import { syntheticRecords } from './records.ts';
 
 const ROOT_PATHS = 2_000;
@@ -38,6 +39,16 @@ const WANTED = { index: 1.5, change: 0.08, seconds: 15, peakBytes: 400e6 };
 const LARGEST = 1_000_000;
 /** New records of a file. */
 const NEW_AT_ONCE = 1_000;
+
+const HELP = `Usage: npm run bench:roots -- [options]
+
+What a follower of one named root of ${ROOT_PATHS} paths reads of a hash map, and how long an edition takes to build. With a million
+records it takes ten minutes.
+
+  --records N   records besides those of the root (default: 10000, then ${LARGEST})
+  --json        print JSON instead of a table
+  --help
+`;
 
 /** A publisher's hash map on the disk. */
 class Published {
@@ -110,8 +121,14 @@ async function rebuild({
   return JSON.parse(stdout) as { seconds: number; cpuSeconds: number; peakBytes: number };
 }
 
-const asked = Number(process.argv[process.argv.indexOf('--records') + 1]);
-const sizes = process.argv.includes('--records') ? [asked] : [10_000, LARGEST];
+const { values } = parseArgs({
+  options: { records: { type: 'string' }, json: { type: 'boolean' }, help: { type: 'boolean' } },
+});
+if (values.help === true) {
+  console.log(HELP);
+  process.exit();
+}
+const sizes = values.records === undefined ? [10_000, LARGEST] : [countOf('records', values.records)];
 const figures = [];
 const lines: string[] = [];
 const check = (isMet: boolean, what: string): void => void lines.push(`${isMet ? 'met' : 'MISSED'}: ${what}`);
@@ -125,6 +142,7 @@ for (const size of sizes) {
       await published.build(syntheticRecords(batch, { seed: 7_000 + index, firstCharacter }), new Set());
     const buildS = (performance.now() - begin) / 1000;
     for (const kind of ['whole', 'same', 'random'] as const) {
+      process.stderr.write(`${size} records, changes: ${kind}\n`);
       const closure = new Closure(ROOT_PATHS, 1);
       await published.build(closure.records, new Set(), closure.root);
       const ownBytes = encodeShard(closure.records).length;
@@ -170,6 +188,6 @@ for (const size of sizes) {
     await rm(base, { recursive: true, force: true });
   }
 }
-if (process.argv.includes('--json')) console.log(JSON.stringify(figures));
+if (values.json === true) console.log(JSON.stringify(figures));
 else console.table(figures);
 console.log(lines.join('\n'));
