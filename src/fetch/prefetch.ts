@@ -180,7 +180,8 @@ function onNarInfoOf(headStart: HeadStart | undefined, keepGoing: boolean): Walk
 /**
  * Prepares the fetch of NARs beside the walk. Undefined where the whole plan is needed first: if not everything is
  * fetched, if somebody looks at the plan, or if each question to the target takes long. A whole hash map is walked without
- * round trips.
+ * round trips. Machines of one network update at the same moment: what they begin in the order of the walk is the same for
+ * all, and comes over the line more than once.
  */
 function headStartOf(
   options: PrefetchOptions,
@@ -192,7 +193,8 @@ function headStartOf(
   const { store, session, network, http, limit, held, tell, signal } = context;
   const { target, upstreams, maps } = sources;
   const leavesOut = onlyRoots === true || wholeMaps === true || room !== undefined || wantedOf !== undefined;
-  const needsPlan = dryRun === true || leavesOut || onPlanned !== undefined;
+  const sharesLine = options.keepGoing === true && network?.discovery.mayMeetNeighbours === true;
+  const needsPlan = dryRun === true || leavesOut || sharesLine || onPlanned !== undefined;
   if (needsPlan || target?.isRemote === true || upstreams.length === 0) return undefined;
   const caches = (): readonly Upstream[] => sources.caches;
   const attach: HeadStartOptions['attach'] = (jobs) => attachInTime(jobs, maps, { mayBeLate: true, signal });
