@@ -1,6 +1,6 @@
 /** Checks the documents against the code: README's tables against the definitions that they describe. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';
 import { program } from '../../src/cli/program.ts';
 import { formatDuration, formatSize, parseDuration, parsePort, parseRates, parseSize } from '../../src/cli/values.ts';
@@ -21,6 +21,25 @@ suite('documents', () => {
     const readme = await read('README.md');
     for (const command of PROGRAM.commands) {
       assert.match(readme, new RegExp(`\\| \`${command.name()}[ \`]`), `README.md lacks ${command.name()}`);
+    }
+  });
+
+  test('links between the documents lead to a file and a heading', async () => {
+    const names = ['README.md', 'MANUAL.md', 'ARCHITECTURE.md', 'EXCHANGE.md', 'CHANGELOG.md'];
+    const texts = new Map(await Promise.all(names.map(async (name) => [name, await read(name)] as const)));
+    const anchorsOf = (text: string): string[] =>
+      Array.from(text.matchAll(/^#+ (.*)$/gm), ([, title = '']) =>
+        title
+          .toLowerCase()
+          .replaceAll(/[^\w\- ]/g, '')
+          .replaceAll(' ', '-'),
+      );
+    for (const [name, text] of texts) {
+      for (const [link, path = '', anchor] of text.matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)) {
+        const target = path === '' ? name : path;
+        if (anchor === undefined) await access(new URL(`../../${target}`, import.meta.url));
+        else assert.ok(anchorsOf(texts.get(target) ?? '').includes(anchor), `${name}: ${link} leads nowhere`);
+      }
     }
   });
 
