@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError, type Option } from 'commander';
 import { NarswarmError } from '../errors.ts';
 import { CONFIG_KEYS, type ConfigKey, type Written } from '../config/keys.ts';
 import type { Config, Setting } from '../config/load.ts';
+import type { PublisherAddress } from '../index/address.ts';
 
 /** Sources of an option's value, the strongest last. */
 export const SOURCES = ['default', 'config', 'env', 'cli'] as const;
@@ -39,12 +40,36 @@ export class Program extends Command {
   /** For each command: where the values of its options stand that are no flags. */
   readonly whereabouts = new Map<Command, ReadonlyMap<string, string>>();
   #config: Promise<Config> | undefined;
+  #followed: () => readonly PublisherAddress[] = () => [];
 
   /** Returns the configuration, read once. @throws USAGE if it is malformed */
   config(): Promise<Config> {
-    const file = this.getOptionValue('config') as string | undefined;
-    return (this.#config ??= import('../config/load.ts').then(({ loadConfig }) => loadConfig({ file })));
+    return (this.#config ??= this.#load());
   }
+
+  /** The publishers of the configuration. None before it has been read. */
+  get followed(): readonly PublisherAddress[] {
+    return this.#followed();
+  }
+
+  async #load(): Promise<Config> {
+    const [{ configured, loadConfig }, { publishersOf }] = await Promise.all([
+      import('../config/load.ts'),
+      import('../subscription/source.ts'),
+    ]);
+    const config = await loadConfig({ file: this.getOptionValue('config') as string | undefined });
+    this.#followed = () => [
+      ...(configured(config, 'publisher') ?? []),
+      ...config.subscriptions.flatMap((subscription) => publishersOf([], [subscription])),
+    ];
+    return config;
+  }
+}
+
+/** Returns the publishers that a command follows, by its options or by the config file, as far as that has been read. */
+export function followedBy(command: Command): readonly PublisherAddress[] {
+  const named = command.getOptionValue('publisher') as readonly PublisherAddress[] | undefined;
+  return [...(named ?? []), ...programOf(command).followed];
 }
 
 /** Returns the configuration of a command, read once per program. @throws USAGE if it is malformed */

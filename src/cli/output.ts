@@ -5,6 +5,8 @@ import { errorSentence } from './error-sentences.ts';
 import { LiveLines } from './live/live-lines.ts';
 import type { LogFormat, LogLevel } from '../config/log-levels.ts';
 import { isWritten, logLine, withPriority } from './log.ts';
+import { mayNamePublisher, shortener } from './publisher-names.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 
 /**
@@ -17,6 +19,17 @@ export interface Output {
   readonly isLog: boolean;
   /** The lines at the end of the terminal. Undefined if nothing can be redrawn, or if progress is not wanted. */
   readonly live: LiveLines | undefined;
+  /** Width of the terminal that results are printed on, in characters. Undefined if it is none. */
+  readonly columns: number | undefined;
+  /** Returns the publishers that have a short name. */
+  followed(): readonly PublisherAddress[];
+  /**
+   * Puts short names instead of the addresses of followed publishers. Notes, warnings and errors for people have them
+   * anyway; a result has them only if nobody takes an address from it.
+   *
+   * @param others publishers that are named, too
+   */
+  shorten(text: string, others?: readonly PublisherAddress[]): string;
   /** Prints a result. People get `text` instead; nothing if it is undefined. */
   result(event: string, facts: Record<string, unknown>, text?: string): void;
   /** Prints a step or remark on stderr. Omitted with --json and --quiet. */
@@ -48,8 +61,16 @@ export function printJson(value: Readonly<Record<string, unknown>>): void {
   printTo(process.stdout, `${JSON.stringify(value)}\n`);
 }
 
-/** Writes to the process's own stdout and stderr, above the live lines. Removes these for good when `signal` is aborted. */
-export function makeOutput(options: OutputOptions, signal?: AbortSignal): Output {
+/**
+ * Writes to the process's own stdout and stderr, above the live lines. Removes these for good when `signal` is aborted.
+ *
+ * @param followed see {@link Output.followed}. Default: none
+ */
+export function makeOutput(
+  options: OutputOptions,
+  signal?: AbortSignal,
+  followed: () => readonly PublisherAddress[] = () => [],
+): Output {
   const json = options.json === true;
   const isLog = !json && options.logFormat === 'json';
   const isShown = (level: LogLevel): boolean => isWritten(level, options.logLevel ?? 'info');
@@ -60,11 +81,16 @@ export function makeOutput(options: OutputOptions, signal?: AbortSignal): Output
       ? new LiveLines({ screen: process.stderr, env: process.env })
       : undefined;
   signal?.addEventListener('abort', () => live?.interrupt(), { once: true });
+  const shorten: Output['shorten'] = (text, others = []) =>
+    mayNamePublisher(text) ? shortener([...followed(), ...others])(text) : text;
   const above = (print: () => void): void => (live === undefined ? print() : live.above(print));
   return {
     json,
     isLog,
     live,
+    columns: process.stdout.isTTY ? process.stdout.columns : undefined,
+    followed,
+    shorten,
     result(event, facts, text) {
       if (json) printJson({ event, ...facts });
       else if (!isShown('info')) return;
@@ -76,18 +102,18 @@ export function makeOutput(options: OutputOptions, signal?: AbortSignal): Output
     note(text) {
       if (json || options.quiet === true || !isShown('info')) return;
       if (isLog) log('info', text);
-      else above(() => printTo(process.stderr, `${text}\n`));
+      else above(() => printTo(process.stderr, `${shorten(text)}\n`));
     },
     warn(text, facts) {
       if (json) printJson({ event: 'warning', message: text, ...facts });
       else if (!isShown('warn')) return;
       else if (isLog) log('warn', text, facts);
-      else above(() => printTo(process.stderr, `warning: ${text}\n`, 'warn'));
+      else above(() => printTo(process.stderr, `warning: ${shorten(text)}\n`, 'warn'));
     },
     debug(text, facts) {
       if (json || !isShown('debug')) return;
       if (isLog) log('debug', text, facts);
-      else above(() => printTo(process.stderr, `${text}\n`, 'debug'));
+      else above(() => printTo(process.stderr, `${shorten(text)}\n`, 'debug'));
     },
   };
 }
@@ -103,7 +129,14 @@ function describeUnknown(error: unknown): string {
 }
 
 /** Reports a failure in one sentence (with --json also as an event). Returns its exit status. */
-export function reportFailure(error: unknown, { json, isLog = false }: { json: boolean; isLog?: boolean }): number {
+export function reportFailure(
+  error: unknown,
+  {
+    json,
+    isLog = false,
+    shorten = (text) => text,
+  }: { readonly json: boolean; readonly isLog?: boolean; readonly shorten?: Output['shorten'] },
+): number {
   const known = error instanceof NarswarmError ? error : undefined;
   const message = known === undefined ? describeUnknown(error) : errorSentence(known);
   const facts: ErrorFacts = known?.facts ?? {};
@@ -113,7 +146,7 @@ export function reportFailure(error: unknown, { json, isLog = false }: { json: b
   const level = asPlanned ? 'info' : 'error';
   const text = isLog
     ? logLine(level, message, { code: known?.code ?? 'INTERNAL', exitStatus, facts })
-    : `${asPlanned ? '' : 'error: '}${message}`;
+    : `${asPlanned ? '' : 'error: '}${shorten(message)}`;
   printTo(process.stderr, `${text}\n`, level);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;

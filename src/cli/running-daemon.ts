@@ -3,6 +3,8 @@ import { join, resolve } from 'node:path';
 import type { DaemonFacts, EditionFacts } from '../daemon/facts.ts';
 import { pidOfOwner } from '../disk/owner.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
+import { parsePublisherAddress } from '../index/address.ts';
+import { fittedFacts } from './fitting.ts';
 import type { Output } from './output.ts';
 import { mappingSentence } from './port-mapping.ts';
 import { whenInWords } from './times.ts';
@@ -20,7 +22,12 @@ export async function tellDaemon(output: Output, storeDir: string): Promise<void
   const store = { stateDir: join(resolve(storeDir), STATE_FOLDER) };
   const asked = await askDaemon(store, ANSWER_MS);
   if (asked.kind === 'running') {
-    output.result('daemon', { state: 'running', ...asked.facts }, [...daemonLines(asked.facts, new Date())].join('\n'));
+    const { maps, published } = asked.facts;
+    const addresses = [...maps, ...(published === null ? [] : [published])].map(({ address }) =>
+      parsePublisherAddress(address),
+    );
+    const text = fittedFacts(output, daemonLines(asked.facts, new Date()), addresses);
+    output.result('daemon', { state: 'running', ...asked.facts }, text);
     return;
   }
   if (asked.kind === 'other') {

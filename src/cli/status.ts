@@ -7,6 +7,7 @@ import type { SubscriptionState } from '../subscription/state.ts';
 import { shownSource, sourceInWords } from '../subscription/subscription.ts';
 import type { Replicas } from '../store/replicas.ts';
 import type { SubscriptionStatus, Uncounted } from '../subscription/status.ts';
+import { fittedFacts } from './fitting.ts';
 import { throwIncomplete, type Failed } from './incomplete.ts';
 import { failureSentence, groupByReason, missingFacts } from './missing-paths.ts';
 import { comparisons, differencesIn, noteSentence, twoHistories } from './notes.ts';
@@ -102,7 +103,7 @@ function tell(output: Output, status: SubscriptionStatus): void {
       twoHistories: map.proof ?? null,
     },
   };
-  output.result('status', facts, [...linesOf(status)].join('\n'));
+  output.result('status', facts, fittedFacts(output, linesOf(status)));
 }
 
 /** Returns the paths that the last run could not get, or that were lost since. */
@@ -124,7 +125,8 @@ export function* linesOf(status: SubscriptionStatus, now = new Date()): Generato
     return;
   }
   const asOf = when(state.completeAsOf ?? run.at);
-  const generation = newest === undefined ? '' : ` (generation ${newest.number}, since ${when(newest.at)})`;
+  const since = newest === undefined || when(newest.at) === asOf ? '' : `, since ${when(newest.at)}`;
+  const generation = newest === undefined ? '' : ` (generation ${newest.number}${since})`;
   if (lost !== undefined && lost.count > 0)
     yield `${subscription.name}: damaged; last complete as of ${asOf}${generation}`;
   else if (run.outcome === 'complete' && map?.isExpired === true)

@@ -1,5 +1,8 @@
 import { Command } from 'commander';
+import { formatPublisherAddress, mapFolder } from '../index/address.ts';
 import { shownSource, sourceInWords, type Subscription } from '../subscription/subscription.ts';
+import type { Output } from './output.ts';
+import { namesOf } from './publisher-names.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 
@@ -11,7 +14,7 @@ export function subscriptionsCommand(): Command {
       const { path, subscriptions: declared } = await config();
       const rows = declared.map((subscription) => [
         subscription.name,
-        sourceInWords(subscription),
+        output.shorten(sourceInWords(subscription)),
         extrasOf(subscription),
       ]);
       const widths = [0, 1].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
@@ -43,11 +46,21 @@ export function subscriptionsCommand(): Command {
           where,
         };
         const line = rows[index]?.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ');
-        output.result('subscription', facts, line?.trimEnd());
+        const isLast = index === declared.length - 1;
+        output.result('subscription', facts, [line?.trimEnd(), ...(isLast ? legend(output) : [])].join('\n'));
       }
       if (declared.length === 0) output.note(`no subscriptions in ${path}: add one with narswarm subscribe`);
     }),
   );
+}
+
+/** Returns lines that say which address each short name of a publisher stands for. */
+function legend(output: Output): string[] {
+  const followed = output.followed();
+  const names = namesOf(followed);
+  if (names.size === 0) return [];
+  const addresses = new Map(followed.map((address) => [mapFolder(address), formatPublisherAddress(address)]));
+  return ['', 'publishers', ...Array.from(names, ([map, name]) => `  ${name}  ${addresses.get(map) ?? ''}`)];
 }
 
 function extrasOf({ import: imports, to, profile, switchTo, sources, ready, publish }: Subscription): string {

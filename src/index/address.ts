@@ -15,6 +15,8 @@ export interface PublisherAddress {
   readonly salt: string;
   /** URL of an HTTP mirror, without a trailing slash. */
   readonly baseUrl?: string;
+  /** Name that the user has given it (`dn`, as in magnet links of torrents). It is for people alone. */
+  readonly label?: string;
 }
 
 /** Limit on the salt of a mutable item (BEP 44). */
@@ -25,7 +27,8 @@ const EXPECTED =
   'or https://<host>/<path>?xs=urn:btpk:<64 hex characters>&s=<salt in hex>';
 
 /**
- * Reads an address in either form. Without `s` the salt is empty. Ignores other parameters and the fragment.
+ * Reads an address in either form. Without `s` the salt is empty. Ignores parameters other than `xs`, `s` and `dn`, and
+ * the fragment.
  *
  * @throws NarswarmError `ADDRESS_INVALID`, naming the text and showing both forms.
  */
@@ -34,7 +37,9 @@ export function parsePublisherAddress(text: string): PublisherAddress {
   if (url === null) throw invalid(text, 'it is not a URL');
   const publicKey = parseKey(text, onlyParameter(text, url, 'xs'));
   const salt = parseSalt(text, onlyParameter(text, url, 's') ?? '');
-  const address = { publicKey, publicKeyHex: Buffer.from(publicKey).toString('hex'), salt };
+  const label = url.searchParams.get('dn') ?? '';
+  const publicKeyHex = Buffer.from(publicKey).toString('hex');
+  const address = { publicKey, publicKeyHex, salt, ...(label === '' ? {} : { label }) };
   if (url.protocol === 'magnet:') return address;
   if (url.protocol !== 'http:' && url.protocol !== 'https:') throw invalid(text, `it has the scheme ${url.protocol}`);
   url.search = '';
@@ -44,7 +49,7 @@ export function parsePublisherAddress(text: string): PublisherAddress {
 
 /**
  * Writes an address: as a URL if it has a `baseUrl`, otherwise as a magnet link. {@link parsePublisherAddress} reads
- * back the same address.
+ * back the same address, without the label.
  *
  * @throws NarswarmError `ADDRESS_INVALID` for a salt that BEP 44 does not allow.
  */

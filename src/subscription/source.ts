@@ -69,8 +69,11 @@ export function parseSource(text: string, options: { file?: string | undefined }
 /** Writes a source as {@link parseSource} reads it. The file of an attribute is not part of the text. */
 export function formatSource(source: Source): string {
   switch (source.kind) {
-    case 'publisher':
-      return `${formatPublisherAddress(source.address)}${source.root === undefined ? '' : `#${source.root}`}`;
+    case 'publisher': {
+      const { address, root } = source;
+      const label = address.label === undefined ? '' : `&dn=${encodeURIComponent(address.label)}`;
+      return `${formatPublisherAddress(address)}${label}${root === undefined ? '' : `#${root}`}`;
+    }
     case 'list':
       return source.url;
     case 'installable':

@@ -26,12 +26,19 @@ export interface Subscription {
 
 /**
  * Returns a key of a subscription's source. If the key changes, the subscription starts again. The key is kept in
- * files, so it has at most a hash of the secret parts of an address. A new password does not change it.
+ * files, so it has at most a hash of the secret parts of an address. A new password does not change it, nor does another
+ * label of a publisher.
  */
 export function sourceKey({ source, file }: Pick<Subscription, 'source' | 'file'>): string {
   if (file !== undefined) return `${source} of ${file}`;
-  const [address, query] = splitQuery(source);
+  const [address, query] = splitQuery(withoutLabel(source));
   return query === undefined ? address : `${address}?${createHash('sha256').update(query).digest('hex').slice(0, 16)}`;
+}
+
+/** Removes the label (`dn`) from the address of a publisher. */
+function withoutLabel(source: string): string {
+  if (!/xs=urn:btpk:/i.test(source)) return source;
+  return source.replace(/&dn=[^&#]*/, '').replace(/\?dn=[^&#]*&/, '?');
 }
 
 /** Returns a source for people: without a password, and without the query of a list's address, which may be secret. */

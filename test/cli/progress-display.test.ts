@@ -26,6 +26,9 @@ test('counts the paths that Nix copies, and shows its other lines', (context) =>
   using display = progressDisplay({
     json: false,
     isLog: false,
+    columns: undefined,
+    followed: () => [],
+    shorten: (text: string) => text,
     debug: () => undefined,
     live: undefined,
     result: () => undefined,

@@ -39,8 +39,14 @@ test('reads and writes the URL of an HTTP mirror', () => {
 });
 
 test('accepts hex in capitals, and ignores other parameters and surrounding space', () => {
-  const loud = ` magnet:?dn=map&xs=urn:btpk:${HEX.toUpperCase()}&s=666F6F626172\n`;
+  const loud = ` magnet:?tr=x&xs=urn:btpk:${HEX.toUpperCase()}&s=666F6F626172\n`;
   assert.deepEqual(parsePublisherAddress(loud), ADDRESS);
+});
+
+test('keeps the label of the user, which is no part of the address', () => {
+  const labelled = parsePublisherAddress(`${withSalt('666f6f626172')}&dn=the%20lab`);
+  assert.deepEqual(labelled, { ...ADDRESS, label: 'the lab' });
+  assert.deepEqual(parsePublisherAddress(formatPublisherAddress(labelled)), ADDRESS);
 });
 
 test('refuses anything else, and shows both forms', () => {

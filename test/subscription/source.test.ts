@@ -6,6 +6,7 @@ import { parseStorePath } from '../../src/nix/store-path.ts';
 import { absoluteSource } from '../../src/subscription/absolute-source.ts';
 import { formatSource, parseSource, type Source } from '../../src/subscription/source.ts';
 import { throwsOnlyOwnErrors } from '../index/fixtures.ts';
+import { sourceKey } from '../../src/subscription/subscription.ts';
 import { failsWith } from '../nix/fixtures.ts';
 
 const HEX = '77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548';
@@ -204,3 +205,14 @@ function list(url: string): Source {
 function installable(text: string): Source {
   return { kind: 'installable', installable: text };
 }
+
+test('the label of a publisher stays in a source, and another one begins nothing anew', () => {
+  const address = `magnet:?xs=urn:btpk:${'ab'.repeat(32)}&s=6c6162`;
+  const labelled = `${address}&dn=the%20lab#desktop`;
+  assert.equal(absoluteSource(labelled, { cwd: '/' }).source, labelled);
+  const keys = [`${address}#desktop`, labelled, `magnet:?dn=x&${address.slice('magnet:?'.length)}#desktop`];
+  assert.deepEqual(
+    keys.map((source) => sourceKey({ source })),
+    keys.map(() => `${address}#desktop`),
+  );
+});

@@ -15,7 +15,7 @@ import { narsInFlight } from './in-flight.ts';
 import { SCRIPT } from './script.ts';
 import { STYLE } from './style.ts';
 import { subscriptionsSection } from './subscriptions.ts';
-import { counted, grouped, withShortKeys } from './words.ts';
+import { counted, grouped, shortenerOf } from './words.ts';
 
 /** Two machines that exchange. */
 const ICON =
@@ -50,8 +50,8 @@ function statusPage(view: DaemonView): Html {
       <body>
         <div id="lost" role="status" hidden>The daemon does not answer. These are its last figures.</div>
         <main>
-          ${topSection(view)} ${problemsSection(view.problems)} ${monthSection(view)} ${nowSection(view)}
-          ${daySection(view)} ${subscriptionsSection(view)} ${membersSection(view.facts)} ${mapsSection(view)}
+          ${topSection(view)} ${problemsSection(view)} ${monthSection(view)} ${nowSection(view)} ${daySection(view)}
+          ${subscriptionsSection(view)} ${membersSection(view.facts)} ${mapsSection(view)}
         </main>
         <footer>
           File store <code>${view.facts.storeDir}</code>. For programs: <a href="/metrics">metrics</a>,
@@ -73,11 +73,13 @@ function topSection({ problems, facts, at }: DaemonView): Html {
   </section>`;
 }
 
-function problemsSection(problems: readonly Problem[]): Html | undefined {
+function problemsSection(view: DaemonView): Html | undefined {
+  const { problems } = view;
+  const shorten = shortenerOf(view);
   if (problems.length === 0) return undefined;
   return html`<section id="problems">
     <ul class="problems">
-      ${problems.map((problem) => html`<li>${withShortKeys(problemInWords(problem))}</li>`)}
+      ${problems.map((problem) => html`<li>${shorten(problemInWords(problem))}</li>`)}
     </ul>
   </section>`;
 }
@@ -178,7 +180,10 @@ function nowSection({ running, inFlight, rates, facts }: DaemonView): Html {
   </section>`;
 }
 
-function mapsSection({ facts: { maps, published, dht, port, mapPort, portMapping }, at }: DaemonView): Html {
+function mapsSection(view: DaemonView): Html {
+  const { facts, at } = view;
+  const { maps, published, dht, port, mapPort, portMapping } = facts;
+  const shorten = shortenerOf(view);
   const edition = (one: { readonly created: string; readonly expires: string; readonly records: number }): string =>
     `${counted(one.records, 'NAR')}, made ${whenInWords(one.created, at)}, ${Date.parse(one.expires) < at.getTime() ? 'expired' : 'valid until'} ${whenInWords(one.expires, at)}`;
   return html`<section id="maps">
@@ -186,7 +191,7 @@ function mapsSection({ facts: { maps, published, dht, port, mapPort, portMapping
     ${maps.map(
       (map) =>
         html`<div class="item">
-          <code title="${map.address}">${withShortKeys(map.address)}</code>
+          <code title="${map.address}">${shorten(map.address)}</code>
           <p class="small soft">${map.edition === null ? 'not found yet' : edition(map.edition)}</p>
         </div>`,
     )}

@@ -6,7 +6,7 @@ import { failureSentence, groupByReason } from '../missing-paths.ts';
 import { whenInWords } from '../times.ts';
 import { formatSize } from '../values.ts';
 import { html, type Html } from './html.ts';
-import { counted, withShortKeys } from './words.ts';
+import { counted, shortenerOf } from './words.ts';
 
 /** Limit on paths shown for each reason. */
 const SHOWN_PATHS = 20;
@@ -18,18 +18,29 @@ const HEALTH = {
   never: ['', 'not updated yet'],
 } as const satisfies Record<SubscriptionStatus['health'], readonly [string, string]>;
 
-export function subscriptionsSection({ subscriptions, facts, at }: DaemonView): Html {
+export function subscriptionsSection(view: DaemonView): Html {
+  const { subscriptions, facts, at } = view;
+  const shorten = shortenerOf(view);
   return html`<section id="subscriptions">
     <h2>Subscriptions</h2>
     ${
       subscriptions.length === 0
         ? html`<p class="soft">None yet. <code>narswarm subscribe NAME SOURCE</code> adds one.</p>`
-        : subscriptions.map((one) => item(one, facts.updating.includes(one.subscription.name), at))
+        : subscriptions.map((one) =>
+            item(one, { isBusy: facts.updating.includes(one.subscription.name), now: at, shorten }),
+          )
     }
   </section>`;
 }
 
-function item(status: SubscriptionStatus, isBusy: boolean, now: Date): Html {
+function item(
+  status: SubscriptionStatus,
+  {
+    isBusy,
+    now,
+    shorten,
+  }: { readonly isBusy: boolean; readonly now: Date; readonly shorten: (text: string) => string },
+): Html {
   const { subscription, state, map, replicas, failure, lack } = status;
   const [tone, text] = HEALTH[status.health];
   const when = (time: string | Date): string => whenInWords(time, now);
@@ -41,12 +52,12 @@ function item(status: SubscriptionStatus, isBusy: boolean, now: Date): Html {
     </div>
     <dl>
       <dt>source</dt>
-      <dd><code title="${sourceInWords(subscription)}">${withShortKeys(sourceInWords(subscription))}</code></dd>
+      <dd><code title="${sourceInWords(subscription)}">${shorten(sourceInWords(subscription))}</code></dd>
       ${state?.completeAsOf === undefined ? undefined : row('complete as of', when(state.completeAsOf))}
       ${map && row('its map', `made ${when(map.created)}; ${map.isExpired ? 'expired' : 'valid until'} ${when(map.expires)}`)}
       ${state?.lastRun && row('last update', `${when(state.lastRun.at)}: ${formatSize(state.lastRun.bytes.peers)} from peers, ${formatSize(state.lastRun.bytes.upstream)} from caches`)}
       ${replicas && row('copies', copiesInWords(replicas))}
-      ${isBad && failure !== undefined ? row('why', failureSentence(failure, lack)) : undefined}
+      ${isBad && failure !== undefined ? row('why', shorten(failureSentence(failure, lack))) : undefined}
     </dl>
     ${missing(status)}
   </div>`;

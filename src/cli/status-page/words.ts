@@ -1,3 +1,7 @@
+import type { DaemonView } from '../../daemon/web/watch.ts';
+import { parsePublisherAddress } from '../../index/address.ts';
+import { publishersOf } from '../../subscription/source.ts';
+import { mayNamePublisher, shortener } from '../publisher-names.ts';
 import { formatCount } from '../values.ts';
 
 /** Formats a number of things for people: `1 NAR`, `18,412 NARs`. */
@@ -10,7 +14,12 @@ export function grouped(count: number): string {
   return count.toLocaleString('en-US');
 }
 
-/** Shortens the keys in a text, which nobody reads: `magnet:?xs=urn:btpk:8c34a1d7…#desktop` becomes `8c34a1d7…#desktop`. */
-export function withShortKeys(text: string): string {
-  return text.replace(/(?:magnet:\?xs=)?urn:btpk:([0-9a-f]{8})[0-9a-f]{56}/g, '$1…');
+/** Returns a function that puts short names instead of the addresses of the publishers that a daemon follows. */
+export function shortenerOf({ facts, subscriptions }: DaemonView): (text: string) => string {
+  return shortener([
+    ...facts.maps.map(({ address }) => parsePublisherAddress(address)),
+    ...subscriptions.flatMap(({ subscription }) =>
+      mayNamePublisher(subscription.source) ? publishersOf([], [subscription]) : [],
+    ),
+  ]);
 }

@@ -10,7 +10,19 @@ const MB = 1_000_000;
 function silent(live: LiveLines | undefined): Output & { readonly notes: string[] } {
   const notes: string[] = [];
   const note = (text: string): void => void notes.push(text);
-  return { json: false, isLog: false, debug: () => undefined, live, notes, result: () => undefined, note, warn: note };
+  return {
+    json: false,
+    isLog: false,
+    columns: undefined,
+    followed: () => [],
+    shorten: (text: string) => text,
+    debug: () => undefined,
+    live,
+    notes,
+    result: () => undefined,
+    note,
+    warn: note,
+  };
 }
 
 test('hashing has a total, and its lines are gone at the end', async (t) => {
