@@ -1,6 +1,6 @@
 /** Checks the documents against the code: README's tables against the definitions that they describe. */
 import assert from 'node:assert/strict';
-import { access, readFile } from 'node:fs/promises';
+import { access, readdir, readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';
 import { program } from '../../src/cli/program.ts';
 import { formatDuration, formatSize, parseDuration, parsePort, parseRates, parseSize } from '../../src/cli/values.ts';
@@ -41,6 +41,26 @@ suite('documents', () => {
         else assert.ok(anchorsOf(texts.get(target) ?? '').includes(anchor), `${name}: ${link} leads nowhere`);
       }
     }
+  });
+
+  test('ARCHITECTURE.md names only files that exist, and every folder of src', async () => {
+    const text = await read('ARCHITECTURE.md');
+    const roots = ['src', 'test', 'nix', 'packaging'];
+    const listed = await Promise.all(
+      roots.map(async (root) => {
+        const entries = await readdir(new URL(`../../${root}`, import.meta.url), { recursive: true });
+        return entries.map((entry) => `${root}/${entry}`);
+      }),
+    );
+    const files = listed
+      .flat()
+      .map((file) => `/${file}\n`)
+      .join('');
+    for (const [name] of text.matchAll(/[\w./-]+\.(?:ts|cjs|nix|sh)\b/g))
+      assert.ok(files.includes(`/${name}\n`), `ARCHITECTURE.md names ${name}, which does not exist`);
+    const rooms = text.slice(text.indexOf('## The rooms'), text.indexOf('## The main job'));
+    const folders = await readdir(new URL('../../src', import.meta.url), { recursive: true, withFileTypes: true });
+    for (const folder of folders) if (folder.isDirectory()) assert.match(rooms, new RegExp(`\\b${folder.name}/`));
   });
 
   test('add --help says how to reach another Nix store', () => {
