@@ -15,6 +15,7 @@ import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork } from './shared-options.ts';
 import { addImport, addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
+import { insteadOfSubscription } from './unknown-name.ts';
 import { formatDuration, one, parseDuration } from './values.ts';
 import { noteSentence } from './notes.ts';
 
@@ -68,7 +69,7 @@ export function fetchCommand(): Command {
     FETCH_STATUSES,
   );
   return fetch.action(
-    command<FetchOptions, [readonly string[]]>(async ({ output, signal, options, originOf }, roots) => {
+    command<FetchOptions, [readonly string[]]>(async ({ output, signal, options, originOf, config: load }, roots) => {
       const { ofRoot, readFetchRoots } = await import('../subscription/fetch-roots.ts');
       const { fetchResolution } = await import('../subscription/fetch-resolution.ts');
       const wanted = await readFetchRoots(roots, { file: options.file });
@@ -136,7 +137,10 @@ export function fetchCommand(): Command {
           else output.note(`done; seeding on port ${port} for ${formatDuration(options.seedFor)}`);
         },
       });
-      await run.finally(() => warned);
+      const known = run.catch(async (error: unknown) => {
+        throw insteadOfSubscription(error, await load());
+      });
+      await known.finally(() => warned);
     }),
   );
 }

@@ -11,6 +11,7 @@ import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork, defaultStoreDir } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
+import { orSubscription } from './unknown-name.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
 interface MountFlags extends CommonOptions, SourceFlags {
@@ -49,7 +50,8 @@ export function mountCommand(): Command {
   return mount.action(
     command<MountFlags, [string, readonly string[]]>(
       async ({ output, signal, options, originOf, config: load }, dir, words) => {
-        const { subscriptions: configured } = await load();
+        const config = await load();
+        const { subscriptions: configured } = config;
         const { readWhatToPack } = await import('../suitcase/what-to-pack.ts');
         const store = { stateDir: join(resolve(options.store), STATE_FOLDER) };
         const what = await readWhatToPack(words, { file: options.file, withSources: false, store, configured, signal });
@@ -85,6 +87,8 @@ export function mountCommand(): Command {
             tellEvent(output, event);
           },
           lackError: (error, lack) => toldFailure(error, lack),
+        }).catch((error: unknown) => {
+          throw orSubscription(error, config);
         });
         const shown = resolve(dir);
         output.result('unmounted', { dir: shown }, `unmounted ${shown}`);

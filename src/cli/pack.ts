@@ -17,6 +17,7 @@ import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, addNetwork, defaultStoreDir } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { suitcaseReadme } from './suitcase-readme.ts';
+import { orSubscription } from './unknown-name.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
 /** Limit on paths in a command that people are told to run. */
@@ -68,7 +69,8 @@ export function packCommand(): Command {
       const texts = words.slice(0, -1);
       if (dir === undefined || texts.length === 0)
         throw new NarswarmError('USAGE', 'name what to pack, then the folder on the disk: see narswarm pack --help');
-      const { subscriptions: configured } = await load();
+      const config = await load();
+      const { subscriptions: configured } = config;
       assertFolder(dir, configured);
       const { readWhatToPack } = await import('../suitcase/what-to-pack.ts');
       const store = { stateDir: join(resolve(options.store), STATE_FOLDER) };
@@ -112,6 +114,8 @@ export function packCommand(): Command {
             work.begin(event.type, event);
           }
         },
+      }).catch((error: unknown) => {
+        throw orSubscription(error, config);
       });
       work.stop();
       if (!dryRun) tellPacked(output, packed, dir, performance.now() - startedAtMs);

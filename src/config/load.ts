@@ -5,6 +5,7 @@ import { NarswarmError } from '../errors.ts';
 import { systemCode } from '../disk/store-error.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { readEnvironment, variableOf } from './environment.ts';
+import { nearest } from './nearest.ts';
 import { KEYS, type ConfigKey, type ValueOf, type Written } from './keys.ts';
 import { configLocation, surroundings, type Surroundings } from './locations.ts';
 import { parseConfig, type DeclaredSubscription } from './schema.ts';
@@ -63,10 +64,22 @@ export function subscriptionNamed(config: Config, name: string): Subscription {
   const found = config.subscriptions.find((subscription) => subscription.name === name);
   if (found !== undefined) return found;
   const names = config.subscriptions.map((subscription) => subscription.name);
-  const known = names.length === 0 ? 'it has none; add one with narswarm subscribe' : `it has ${names.join(', ')}`;
-  throw new NarswarmError('USAGE', `there is no subscription ${name} in ${config.path}: ${known}`, {
-    facts: { name, file: config.path },
+  const meant = nearest(name, names);
+  const has = hasInWords(names);
+  const wayOut = meant === undefined ? has : `did you mean ${meant}? ${has}`;
+  throw new NarswarmError('USAGE', `there is no subscription ${name} in ${config.path}: ${wayOut}`, {
+    facts: { name, file: config.path, ...(meant === undefined ? {} : { meant }) },
   });
+}
+
+/** Limit on names that a message lists. */
+const LISTED_NAMES = 12;
+
+/** Says which subscriptions a config file has. */
+export function hasInWords(names: readonly string[]): string {
+  if (names.length === 0) return 'it has none; add one with narswarm subscribe';
+  if (names.length > LISTED_NAMES) return `narswarm subscriptions lists its ${names.length}`;
+  return `it has ${names.join(', ')}`;
 }
 
 /** Reads the text of the config file. Undefined if it does not exist. @throws USAGE as {@link loadConfig} */

@@ -148,7 +148,7 @@ export class HashMaps implements AsyncDisposable {
     throw new NarswarmError(
       'ROOT_UNKNOWN',
       `${quote(name)} is neither a store path nor the hash part of one nor the name of a root (${names})`,
-      { facts: { root: name } },
+      { facts: { root: name, named: known } },
     );
   }
 

@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { insteadOfSubscription, orSubscription } from '../../src/cli/unknown-name.ts';
+import type { Config } from '../../src/config/load.ts';
+import { NarswarmError } from '../../src/errors.ts';
+
+const configOf = (...names: string[]): Config =>
+  ({ path: '/etc/c.toml', exists: true, values: new Map(), subscriptions: names.map((name) => ({ name })) }) as never;
+const unknown = (root: string, named: readonly string[] = []): NarswarmError =>
+  new NarswarmError('ROOT_UNKNOWN', 'as it was', { facts: { root, named } });
+const told = (error: unknown): NarswarmError => {
+  assert.ok(error instanceof NarswarmError);
+  return error;
+};
+
+test('a misspelt subscription is answered with the nearest name and the list', () => {
+  const { code, message, facts } = told(orSubscription(unknown('deskto'), configOf('desktop', 'lab')));
+  assert.equal(code, 'ROOT_UNKNOWN');
+  assert.match(message, /^there is no subscription deskto in \/etc\/c\.toml \(it has desktop, lab\), /);
+  assert.match(message, /: did you mean desktop\?$/);
+  assert.deepEqual(facts, { root: 'deskto', named: [], subscriptions: ['desktop', 'lab'], meant: 'desktop' });
+});
+
+test('a root of a hash map may be the nearest, too', () => {
+  const { message } = told(orSubscription(unknown('servr', ['server']), configOf('desktop')));
+  assert.match(message, /neither a root of a hash map \(server\) nor a store path .*: did you mean server\?$/);
+});
+
+test('without a near name the forms are named, and a long list is not', () => {
+  const many = Array.from({ length: 13 }, (_, index) => `machine${index}`);
+  const { message } = told(orSubscription(unknown('xyz'), configOf(...many)));
+  assert.match(message, /\(narswarm subscriptions lists its 13\).*: give one of these names, a path such as/);
+  assert.match(told(orSubscription(unknown('xyz'), configOf())).message, /\(it has none; add one with narswarm subscribe\)/);
+});
+
+test('fetch says what to do with a subscription; other failures stay', () => {
+  const error = told(insteadOfSubscription(unknown('lab'), configOf('lab')));
+  assert.equal(error.message, 'lab is a subscription: narswarm update lab fetches it');
+  const other = unknown('lib');
+  assert.equal(insteadOfSubscription(other, configOf('lab')), other);
+  const full = new NarswarmError('STORE_FULL', 'full');
+  assert.equal(orSubscription(full, configOf('lab')), full);
+});
