@@ -112,6 +112,34 @@ interface PublishingFacts {
   readonly unpublished?: Unpublished;
 }
 
+/** Why a host of a push has failed. */
+export type HostFailure =
+  /** There is no ssh on this machine. */
+  | 'no-ssh'
+  /** ssh has ended before the host answered: the name, the network, the login. */
+  | 'ssh'
+  /** It has neither narswarm nor what a copy of it needs. */
+  | 'no-program'
+  /** Its narswarm is another build of this version. */
+  | 'other-build'
+  /** Its narswarm has failed there. */
+  | 'narswarm'
+  /** The connection has ended in the middle. */
+  | 'lost'
+  /** It has sent something that no narswarm sends. */
+  | 'nonsense'
+  /** It seems to be a host that has another name, too, but lacks paths of that one. */
+  | 'not-the-same';
+
+interface HostFacts {
+  /** Not set for failures of this machine. */
+  readonly kind?: HostFailure;
+  /** Exit status of ssh, or of the narswarm there. Not set if there is none. */
+  readonly exitStatus?: number | undefined;
+  /** What the narswarm there failed of. */
+  readonly hostCode?: string;
+}
+
 interface IncompleteFacts {
   /** Set if a fetch has left paths out. The message says why the first of them is missing. */
   readonly incomplete?: 'fetch' | 'import';
@@ -143,6 +171,7 @@ interface FactsByCode {
     readonly role?: 'suitcase' | 'store';
     readonly freeBytes?: number;
   };
+  HOST_FAILED: HostFacts;
   NIX_FAILED: {
     /** True if this user may not talk to the Nix daemon. The message has the way out. */
     readonly isDaemonDenied?: boolean;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { pushDir } from '../config/locations.ts';
-import { NarswarmError } from '../errors.ts';
+import { NarswarmError, type HostFailure } from '../errors.ts';
 import { queryRegistrations } from '../nix/nix-queries.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { HostResult, PushEvent } from '../push/push.ts';
@@ -13,6 +13,7 @@ import { ShownProgress } from './live/shown-progress.ts';
 import type { Output } from './output.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon, limitsOf, type RateFlags } from './shared-options.ts';
+import { shellWord } from './shell-word.ts';
 import { each, formatCount, formatDuration, formatSize, parseAddress, parsePort } from './values.ts';
 import { warningsTo } from './warnings.ts';
 
@@ -160,7 +161,7 @@ function tellEvent(output: Output, event: PushEvent, dryRun: boolean): void {
       return;
     }
     case 'failed':
-      if (output.json) output.result('host-failed', { host: event.host, message: event.failure.message });
+      if (output.json) output.result('host-failed', failureFacts(event));
       else output.note(`${event.host} failed`);
       return;
     case 'exporting':
@@ -182,8 +183,60 @@ function tellResults(
       { hosts, complete, durationMs: Math.round(durationMs) },
       `pushed  ${complete} of ${formatCount(hosts, 'host')} complete in ${formatDuration(durationMs)}`,
     );
-  const [first] = failed;
-  if (first === undefined) return;
-  const lines = failed.map(({ host, failure }) => `${host}: ${failure.message}`);
-  throw new NarswarmError('HOST_FAILED', lines.join('\n       '), { facts: { hosts: failed.map(({ host }) => host) } });
+  if (failed.length === 0) return;
+  const names = failed.map(({ host }) => host);
+  const lines = failed.map((one) => {
+    const { message, wayOut } = failureFacts(one);
+    return `${one.host}: ${message}${wayOut === null ? '' : `: ${wayOut}`}`;
+  });
+  const what = `${failed.length} of ${formatCount(hosts, 'host')} failed`;
+  throw new NarswarmError(
+    'HOST_FAILED',
+    output.json ? `${what}: ${lines.join('; ')}` : [what, ...lines].join('\n       '),
+    {
+      facts: { hosts: names, failed: failed.length, total: hosts },
+    },
+  );
+}
+
+interface HostFailed {
+  readonly host: string;
+  readonly failure: NarswarmError<'HOST_FAILED'>;
+}
+
+/** Returns the facts of a failure for --json, with the way out. */
+function failureFacts({ host, failure: { message, facts } }: HostFailed) {
+  const { kind, exitStatus, hostCode } = facts;
+  return {
+    host,
+    kind: kind ?? null,
+    hostCode: hostCode ?? null,
+    exitStatus: exitStatus ?? null,
+    message,
+    wayOut: kind === undefined ? null : wayOutOf(kind, host),
+  };
+}
+
+/** Says what to do about a failure. Null if its message says it. */
+function wayOutOf(kind: HostFailure, host: string): string | null {
+  switch (kind) {
+    case 'no-ssh':
+      return 'install it (on Debian: apt-get install openssh-client)';
+    case 'ssh':
+      return `ssh ${shellWord(host)} true must work without a question; --ssh-option and NIX_SSHOPTS give it options`;
+    case 'no-program':
+      return 'install one of them there';
+    case 'other-build':
+      return 'install the same one there';
+    case 'lost':
+      return 'run the same command again: what has arrived there is kept';
+    case 'nonsense':
+      return `look at what ssh ${shellWord(host)} true prints`;
+    case 'not-the-same':
+      return 'give each host a machine-id of its own (systemd-machine-id-setup)';
+    case 'narswarm':
+      return null;
+    default:
+      return kind satisfies never;
+  }
 }

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { execa } from 'execa';
-import { NarswarmError } from '../errors.ts';
+import { isErrorCode, NarswarmError, type FactsOf, type HostFailure } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
@@ -106,20 +106,21 @@ export class PushHost {
     try {
       for await (const line of linesOf(this.#ssh.stdout)) {
         const message = parseFromHost(line);
-        if (message?.type === 'failed') failure = new NarswarmError('HOST_FAILED', message.message);
+        if (message?.type === 'failed') failure = failedThere(message);
         else if (message !== undefined) this.#take(message);
       }
     } catch (error) {
-      failure ??= error instanceof NarswarmError ? error : new NarswarmError('HOST_FAILED', String(error));
+      failure ??= error instanceof NarswarmError ? error : hostFailed('nonsense', String(error));
       this.#ssh.kill();
     }
     const { exitCode, originalMessage, code } = await this.#ssh;
     failure ??=
       code === 'ENOENT'
-        ? new NarswarmError('HOST_FAILED', 'ssh is not installed here (on Debian: apt-get install openssh-client)')
-        : new NarswarmError(
-            'HOST_FAILED',
+        ? hostFailed('no-ssh', 'there is no ssh in PATH on this machine')
+        : hostFailed(
+            this.#isReached ? 'lost' : 'ssh',
             this.#words.at(-1) ?? originalMessage ?? `ssh ended with status ${exitCode}`,
+            { exitStatus: exitCode },
           );
     this.#hello.reject(failure);
     this.#ready.reject(failure);
@@ -153,10 +154,7 @@ export class PushHost {
     else if (message.type === 'no-node') throw withoutNode(message.node, this.#words.at(-1));
     else if (message.type === 'hello') {
       if (message.protocol !== PROTOCOL)
-        throw new NarswarmError(
-          'HOST_FAILED',
-          `its narswarm ${message.version} is another build: install the same one`,
-        );
+        throw hostFailed('other-build', `its narswarm ${message.version} is another build`);
       this.#isReached = true;
       this.#hello.resolve(message.machine);
     } else if (message.type === 'ready') {
@@ -174,10 +172,25 @@ export class PushHost {
 function withoutNode(node: string, words: string | undefined): NarswarmError {
   const found = node === '' ? 'no Node' : `Node ${node}`;
   const said = words === undefined ? '' : `; it says: ${words}`;
-  return new NarswarmError(
-    'HOST_FAILED',
-    `it has neither this version of narswarm nor Node 24 to run a copy with (${found}): install one of them there${said}`,
+  return hostFailed(
+    'no-program',
+    `it has neither this version of narswarm nor Node 24 to run a copy with (${found})${said}`,
   );
+}
+
+/** Makes the failure of a host. */
+export function hostFailed(
+  kind: HostFailure,
+  message: string,
+  facts: Omit<FactsOf<'HOST_FAILED'>, 'kind'> = {},
+): NarswarmError<'HOST_FAILED'> {
+  return new NarswarmError('HOST_FAILED', message, { facts: { ...facts, kind } });
+}
+
+/** Makes the failure that the narswarm of a host has told. A later version may have other codes. */
+function failedThere({ code, message }: Extract<FromHost, { type: 'failed' }>): NarswarmError {
+  const exitStatus = isErrorCode(code) ? new NarswarmError(code, message).exitStatus : undefined;
+  return hostFailed('narswarm', message, { hostCode: code, exitStatus });
 }
 
 function startSsh(options: HostOptions) {

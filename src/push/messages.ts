@@ -123,7 +123,8 @@ export async function* linesOf(stream: AsyncIterable<unknown>, maxLine = MAX_LIN
     const [first = '', ...others] = decoder.decode(chunk as Uint8Array, { stream: true }).split('\n');
     rest.push(first);
     length += first.length;
-    if (length > maxLine) throw new NarswarmError('HOST_FAILED', 'it sends a line without an end');
+    if (length > maxLine)
+      throw new NarswarmError('HOST_FAILED', 'it sends a line without an end', { facts: { kind: 'nonsense' } });
     for (const other of others) {
       yield rest.join('');
       rest = [other];

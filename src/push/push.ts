@@ -5,7 +5,7 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { baseNameOf } from '../nix/store-path.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
-import { PushHost, type Done, type HostOptions } from './host.ts';
+import { hostFailed, PushHost, type Done, type HostOptions } from './host.ts';
 import type { FromHost } from './messages.ts';
 import { Outgoing, type OutgoingOptions } from './outgoing.ts';
 import { packProgram } from './remote-script.ts';
@@ -43,7 +43,7 @@ export type PushEvent =
   | { readonly type: 'warning'; readonly host: string; readonly text: string }
   | { readonly type: 'exporting'; readonly bytes: number; readonly totalBytes: number }
   | { readonly type: 'done'; readonly host: string; readonly done: Done }
-  | { readonly type: 'failed'; readonly host: string; readonly failure: NarswarmError };
+  | { readonly type: 'failed'; readonly host: string; readonly failure: NarswarmError<'HOST_FAILED'> };
 
 /** The result for one host. */
 export interface HostResult {
@@ -51,7 +51,7 @@ export interface HostResult {
   /** Another name of the same host, which has the result. */
   readonly sameAs?: string;
   readonly done?: Done;
-  readonly failure?: NarswarmError;
+  readonly failure?: NarswarmError<'HOST_FAILED'>;
 }
 
 /** A host that has been reached. */
@@ -154,7 +154,7 @@ class Push implements AsyncDisposable {
     if (result?.done === undefined) return { host: name, sameAs };
     const [lacking] = await host.ask([...this.#closure.keys()]);
     if (lacking === undefined) return { host: name, sameAs };
-    throw new NarswarmError('HOST_FAILED', `it has the machine-id and boot id of ${sameAs}, but lacks ${lacking}`);
+    throw hostFailed('not-the-same', `it has the machine-id and boot id of ${sameAs}, but lacks ${lacking}`);
   }
 
   /** Connects to a host, and asks what it lacks, if it is not one that is reached by another name. */

@@ -30,7 +30,10 @@ test('without a near name the forms are named, and a long list is not', () => {
   const many = Array.from({ length: 13 }, (_, index) => `machine${index}`);
   const { message } = told(orSubscription(unknown('xyz'), configOf(...many)));
   assert.match(message, /\(narswarm subscriptions lists its 13\).*: give one of these names, a path such as/);
-  assert.match(told(orSubscription(unknown('xyz'), configOf())).message, /\(it has none; add one with narswarm subscribe\)/);
+  assert.match(
+    told(orSubscription(unknown('xyz'), configOf())).message,
+    /\(it has none; add one with narswarm subscribe\)/,
+  );
 });
 
 test('fetch says what to do with a subscription; other failures stay', () => {

@@ -14,6 +14,13 @@ import { makeSshUser, SshHost, type SshHostOptions, type SshUser } from '../supp
 
 const PATHS = 4;
 
+/** Returns the facts of the failure of one host. */
+function failureOf({ events }: Run, host: string): CliEvent {
+  const found = events.find((event) => event.event === 'host-failed' && event['host'] === host);
+  assert.ok(found !== undefined, `${host} has not failed`);
+  return found;
+}
+
 suite('a push', { concurrency: 2 }, () => {
   let lab: Lab;
   let made: MadeClosure;
@@ -71,6 +78,11 @@ suite('a push', { concurrency: 2 }, () => {
     const run = await push(deploy, server.name);
     assert.equal(run.status, 12, run.stderr);
     assert.match(run.stderr, /lacks a signature by a key that its Nix trusts.*--no-check-sigs/s);
+    const { kind, exitStatus, hostCode, wayOut } = failureOf(run, server.name);
+    assert.deepEqual(
+      { kind, exitStatus, hostCode, wayOut },
+      { kind: 'narswarm', exitStatus: 4, hostCode: 'NARINFO_UNTRUSTED', wayOut: null },
+    );
     assert.ok(!run.events.some(({ event }) => event === 'progress'));
     const onWord = await push(deploy, server.name, '--no-check-sigs');
     assert.equal(onWord.status, 0, onWord.stderr);
@@ -88,6 +100,8 @@ suite('a push', { concurrency: 2 }, () => {
     const run = await push(deploy, a.name, b.name);
     assert.equal(run.status, 12, run.stderr);
     assert.match(run.stderr, new RegExp(`${b.name}: it has neither this version of narswarm nor Node 24`));
+    const { kind, wayOut } = failureOf(run, b.name);
+    assert.deepEqual([kind, wayOut], ['no-program', 'install one of them there']);
     assert.equal(a.requisites(made.root).length, PATHS);
   });
 
@@ -142,6 +156,15 @@ suite('a push', { concurrency: 2 }, () => {
     assert.equal(run.status, 12, run.stderr);
     assert.match(run.stderr, new RegExp(`${b.name}: .*Permission denied`));
     assert.match(run.stderr, new RegExp(`${off}: .*Connection refused`));
+    assert.match(run.stderr, /^error: 2 of 3 hosts failed: /m);
+    for (const name of [b.name, off]) {
+      const failed = failureOf(run, name);
+      assert.deepEqual([failed['kind'], failed['exitStatus'], failed['hostCode']], ['ssh', 255, null]);
+      assert.match(String(failed['wayOut']), new RegExp(`^ssh ${name} true must work without a question`));
+    }
+    const { facts, message } = run.event('error');
+    assert.deepEqual(facts, { hosts: [b.name, off], failed: 2, total: 3 });
+    assert.match(String(message), /^2 of 3 hosts failed: .*Permission denied.*; .*Connection refused/);
     assert.equal(a.requisites(made.root).length, PATHS);
   });
 });
@@ -174,6 +197,7 @@ suite('a push of a large closure', { concurrency: 1 }, () => {
     const run = await running.end();
     assert.equal(run.status, 12, run.stderr);
     assert.match(run.stderr, new RegExp(`${b.name}: `));
+    assert.equal(failureOf(run, b.name)['kind'], 'lost');
     assert.equal(a.requisites(made.root).length, PATHS);
   });
 
