@@ -3,7 +3,7 @@ import { YieldingRate, type YieldingState } from './yielding-rate.ts';
 
 /** Time over which arriving bytes are measured. */
 const ARRIVING_MS = 1_500;
-/** With more, what was not used would come at once, and wait in the queue of the line. */
+/** With more, unused bytes would arrive all at once, and wait in the queue of the line. */
 const BURST_MS = 20;
 
 /** A limit that yields to all other traffic on the line, as long as somebody measures the delay there. */

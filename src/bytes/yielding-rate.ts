@@ -23,10 +23,10 @@ const MOST_MS = 3_000;
 
 /** A line that is full at less than this share of what it has carried carries traffic of others. */
 const OURS = 0.8;
-/** Share of what arrives at which the queue gets shorter, and the time for that. */
+/** The rate while the queue gets shorter, as a share of the arriving rate, and the time for that. */
 const DRAINING = 0.6;
 const DRAINED_WITHIN_MS = 2_200;
-/** The same while the rate did not grow, so that the queue is hardly ours; and for the first time, when it had grown fast. */
+/** The same time after cruising, when the queue is probably not ours; and after the first rise, which is fast. */
 const SOON_DRAINED_WITHIN_MS = 1_300;
 const FIRST_DRAINED_WITHIN_MS = 4_000;
 /** Share of the line that is used for long: without a queue of our own. */
@@ -34,18 +34,18 @@ const CRUISING = 0.95;
 /** Time until the line is tried for more. Doubles each time. */
 const FIRST_CRUISE_MS = 5_000;
 const LONGEST_CRUISE_MS = 60_000;
-/** Takes a little less of a line that was full without a try for more. */
+/** Factor of the line's rate after it was full although we did not try for more. */
 const LESS = 0.99;
-/** Above this share of what may be read, the line carries it: then the server is slow, not the line. */
+/** If less than this share of our rate arrives, the line is full. Otherwise the server may be slow. */
 const ARRIVES = 0.98;
 /** Growth by each look: far below the rate of the line, and near it. */
 const FAST = 1.1;
 const SLOW = 1.005;
 /** Above this share, the line carries more than before. */
 const FASTER = 1.15;
-/** More than this share above what arrives is not used: something else is slow. */
+/** A rate above this multiple of the arriving rate does not grow: something else is slow. */
 const USED = 1.3;
-/** Looks in a row without such growth after which a rise is stuck. */
+/** Looks in a row without growth after which a rise is stuck. */
 const STUCK_LOOKS = 3;
 
 /** Time to leave the line to others before it is tried again. Doubles while they are still there. */
@@ -53,7 +53,7 @@ const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 32_000;
 /** Share of the line that a rise begins with after a pause. */
 const RISE_FROM = 0.15;
-/** Forgets the rate of a line that got slower: by each pause. */
+/** Factor of the line's rate after each pause, since the line may have become slower. */
 const FADING = 0.96;
 
 /** One look at the line. */

@@ -25,7 +25,7 @@ const MIB = 1024 * 1024;
 export const PART_BYTES = 16 * MIB;
 /** Most bytes of the base that one frame refers to. */
 export const WINDOW_BYTES = 32 * MIB;
-/** zstd writes what does not compress as it is, with 3 bytes for each block of 128 KiB. */
+/** zstd stores incompressible blocks of 128 KiB as they are, with 3 bytes more for each. */
 const MAX_FRAME_BYTES = PART_BYTES + MIB;
 
 const MAGIC = 0x184d2a5d;

@@ -1,6 +1,6 @@
 import { isNarswarmError } from '../errors.ts';
 
-/** Returns undefined for a text of somebody else that is malformed. */
+/** Parses somebody else's text. Returns undefined if it is malformed. */
 export function unlessInvalid<T>(parse: () => T): T | undefined {
   try {
     return parse();

@@ -29,7 +29,7 @@ export interface DhtOptions {
   readonly host?: string;
   /** UDP port to bind. Default: 0, any free one. */
   readonly port?: number;
-  /** Nodes to ask first. `[]` asks nobody, for the first node of a network. Default: the public routers. */
+  /** Nodes to ask first. `[]`: none, for the first node of a network. Default: the public routers. */
   readonly bootstrap?: readonly Endpoint[];
   /** Limit on held peers that others announced, over all infohashes, 100 bytes each. Default: 10,000. */
   readonly maxPeersStored?: number;

@@ -195,7 +195,7 @@ export class LanDiscovery implements AsyncDisposable {
   }
 }
 
-/** A set that forgets everything when it is full: then neighbours are answered once more. */
+/** A set that forgets everything when it is full: then neighbours are answered again. */
 class BoundedSet {
   readonly #items = new Set<string>();
   readonly #max: number;

@@ -24,7 +24,7 @@ export interface AskingSideOptions {
   readonly onEdition: (edition: Edition) => void;
 }
 
-/** The side of a connection on which we ask: what the member says it has, our requests to it, and how it answers. */
+/** The asking side of a connection: the files that the member claims to have, our requests, and its answers. */
 export class AskingSide {
   readonly haves: Haves;
   readonly fetches: TheirFetches;

@@ -6,8 +6,7 @@ import type { LinkContext } from './link-context.ts';
 import { isNamed, Places } from './places.ts';
 
 /**
- * A connected member that has nothing of what is wanted is replaced by another after `IDLE_MS`, and tried again after
- * `LEFT_MS`.
+ * A connected member without any wanted file is replaced by another after `IDLE_MS`, and tried again after `LEFT_MS`.
  */
 const IDLE_MS = 2_000;
 const LEFT_MS = 60_000;
@@ -38,7 +37,7 @@ export class Dialing {
 
   /**
    * Connects to further members while there are places. A member that does not answer at once, is silent when asked, or
-   * has nothing of what is wanted does not keep others from being tried.
+   * has no wanted file does not keep others from being tried.
    */
   fill(): void {
     const { known, open, peers, networks, dial } = this.#options;

@@ -34,8 +34,8 @@ export interface DownloadOptions extends FileOptions {
 }
 
 /**
- * Fetches files from members as if all files were one torrent. The {@link Picker} chooses which member is asked for
- * what. Each member is used from the moment at which it is known to have something.
+ * Fetches files from members as if all files were one torrent. The {@link Picker} chooses the member and the ranges of
+ * each request. A member is used as soon as it is known to have something.
  */
 export class Download implements AsyncDisposable {
   readonly #options: DownloadOptions;
@@ -93,7 +93,9 @@ export class Download implements AsyncDisposable {
     this.#pumpAll();
   }
 
-  /** Stops requesting a file, but still learns who has it. Resolves once nothing of it is being written. */
+  /**
+   * Stops requesting a file, but still records which members have it. Resolves once no part of it is being written.
+   */
   async pause(file: FileHash): Promise<void> {
     await this.#files.get(file)?.pause();
   }
@@ -143,7 +145,7 @@ export class Download implements AsyncDisposable {
     return count;
   }
 
-  /** True if members have not said yet what they have. */
+  /** True if members have not said yet which files they have. */
   get isAsking(): boolean {
     for (const { member, isSilent: isLeft } of this.#sources.values()) if (!isLeft && !member.isKnown) return true;
     return false;

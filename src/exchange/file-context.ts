@@ -7,9 +7,9 @@ import type { Picker } from './picker.ts';
 import type { RangeRequests } from './range-requests.ts';
 import type { Sink } from './sink.ts';
 
-/** Where files go, and who hears of them. */
+/** The places of files, and the callbacks about them. */
 export interface FileOptions {
-  /** Computes the SHA-1 of what arrives. */
+  /** Computes the SHA-1 of arriving pieces. */
   readonly hashThread: HashThread;
   /**
    * True if pieces are given only to members that want them. Then the SHA-1 of pieces is not checked if the SHA-256 of

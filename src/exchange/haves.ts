@@ -31,7 +31,7 @@ export class Haves {
     return this.#batches.size === 0 && this.#later.size === 0;
   }
 
-  /** True if it has said so far that it has nothing of what we want. */
+  /** True if its answers so far name no file that we want. */
   get isEmpty(): boolean {
     return this.#whole.size === 0 && this.#partial.size === 0;
   }

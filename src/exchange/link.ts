@@ -183,9 +183,7 @@ export class Link implements Member, Receiver {
     return this.isOpen && this.#asking.haves.isKnown;
   }
 
-  /**
-   * True if nothing is requested in either direction, and the member has said that it has nothing of what is wanted.
-   */
+  /** True if nothing is requested in either direction, and the member has said that it has no wanted file. */
   get isIdle(): boolean {
     const { haves, requests } = this.#asking;
     const isUsed = requests.size > 0 || this.#serving.answers.size > 0;

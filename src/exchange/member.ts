@@ -14,7 +14,7 @@ export type Outcome = 'complete' | 'closed' | Refusal;
 export type OnBytes = (bytes: Uint8Array) => void;
 
 export interface GetOptions {
-  /** True if our limit on the rate must not delay the answer. It then does not delay what comes before it, either. */
+  /** True if our limit on the rate must not delay the answer. Then it does not delay earlier answers, either. */
   readonly isUrgent?: boolean | undefined;
 }
 
@@ -29,7 +29,7 @@ export interface WantedFile {
   readonly isScoped?: boolean | undefined;
 }
 
-/** A connected member: what it has of the wanted files, and the requests to it. */
+/** A connected member: its parts of the wanted files, and the requests to it. */
 export interface Member {
   /** The record of the peer over all connections: its merit, its rate, its silences. */
   readonly peer: PeerRecord;
@@ -48,13 +48,13 @@ export interface Member {
   readonly sentBytes: number;
   /** Milliseconds in which it could have sent payload and did not. 0 if nothing is requested from it. */
   readonly silentMs: number;
-  /** Milliseconds for which our own limit will read nothing from it, for what was read so far. */
+  /** Milliseconds for which our own limit will read nothing from it, because of the bytes that were read so far. */
   readonly debtMs: number;
   /**
-   * True if it has answered all questions about what it has. Only then is a file absent that it is not known to have.
+   * True if it has answered all questions about its files. Only then does a file that was not named count as absent.
    */
   readonly isKnown: boolean;
-  /** Returns what it has of a wanted file. */
+  /** Returns its parts of a wanted file. */
   has(file: FileHash): 'whole' | PieceSet | undefined;
   /** Returns true if it wants a file that we did not have when it said so. */
   wants(file: FileHash): boolean;

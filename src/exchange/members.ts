@@ -25,7 +25,7 @@ const LOOK_EVERY_MS = 1_000;
 
 /** Events of {@link Members}. Other events of a member come between its `member` and `gone`. */
 export interface MembersEvents {
-  /** A member is connected and may be asked. It will say soon what it has. */
+  /** A member is connected and may be asked. It will soon name its files. */
   member: [member: Member];
   gone: [member: Member];
   /** It has all of a wanted file now. */
@@ -56,13 +56,13 @@ export interface MembersOptions extends Pick<LinkContext, 'port' | 'peers' | 'ne
 /** Bytes that are read from a socket at once. Larger reads take fewer calls. */
 const READ_BYTES = 256 * 1024;
 
-/** The members of our groups. Keeps one connection to each of some members, and reports what they have. */
+/** The members of our groups. Keeps one connection to each of some members, and reports their files. */
 export class Members extends EventEmitter<MembersEvents> {
   readonly #context: LinkContext;
   readonly #known: KnownPeers;
   readonly #dialing: Dialing;
   readonly #links = new Set<Link>();
-  /** Editions of our hash maps that members are told of, by group. */
+  /** Editions of our hash maps that are announced to members, by group. */
   readonly #editions = new Map<InfoHash, Edition>();
   readonly #open = new Set<Link>();
   readonly #lookTimer: NodeJS.Timeout;

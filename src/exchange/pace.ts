@@ -1,4 +1,6 @@
-/** Decides from rates alone how much a member is asked for, and who takes over what it does not send. */
+/**
+ * Decides from rates alone how much is requested from a member, and who takes over the ranges that it does not send.
+ */
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -9,8 +11,8 @@ export const SILENT_MS = 1_000;
 const UNKNOWN_WINDOW_BYTES = MIB;
 /**
  * Seconds of a member's rate that may be in flight, and the least number of bytes. A round trip must not leave the
- * member idle. Requests, answers and news wait behind what is in flight, so neighbours, with short round trips, are
- * asked for less. The seeder of a crowd is asked as late as possible, since it chooses what it sends.
+ * member idle. Requests, answers and news wait behind the bytes in flight, so less is requested from neighbours, which
+ * have short round trips. The seeder of a crowd is asked as late as possible, since it chooses what it sends.
  */
 const NEIGHBOUR_WINDOW: Window = { seconds: 0.1, seedSeconds: 0.1, leastBytes: 128 * KIB };
 const STRANGER_WINDOW: Window = { seconds: 0.5, seedSeconds: 0.2, leastBytes: 256 * KIB };
@@ -64,7 +66,7 @@ export function knownMs(pace: Pace, bytes: number): number {
   return pace.rate === undefined && pace.silentMs <= SILENT_MS ? 0 : expectedMs(pace, bytes);
 }
 
-/** Returns the same time. A member whose rate is unknown is taken to go on as so far. */
+/** Returns the same time. A member of unknown rate is expected to continue as so far. */
 export function soFarMs(
   { rate, rateSoFar, silentMs }: Pace & { readonly rateSoFar: number | undefined },
   bytes: number,

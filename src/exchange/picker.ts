@@ -38,9 +38,9 @@ interface FileState {
 }
 
 /**
- * Chooses what to request from whom, over the ranges of all wanted files as if they were one torrent: the rarest first,
- * in a random order. Prefers neighbours. Requests from the seeder of a crowd only what no other member has. At the end,
- * requests slow ranges from a second member. Has no clock and does no I/O.
+ * Chooses which ranges to request from which member, over all wanted files as if they were one torrent: the rarest
+ * first, in a random order. Prefers neighbours. Requests from the seeder of a crowd only ranges that no other member
+ * has. At the end, requests slow ranges from a second member. Has no clock and does no I/O.
  */
 export class Picker {
   readonly #files = new Map<FileHash, FileState>();

@@ -7,10 +7,7 @@ const FAR_PLACES = 12;
 const NEAR_PLACES = 32;
 /** The same limit for members that a person or a hash map named, over all groups. */
 const NAMED_PLACES = 64;
-/**
- * Limit on connected members that have nothing of what is wanted, or have not said yet. They do not take the places
- * above.
- */
+/** Limit on connected members that have no wanted file, or have not said yet. They do not take the places above. */
 const MAX_IDLE = 48;
 
 /** Counts the members at each kind of place. */

@@ -16,7 +16,7 @@ export interface TellingOptions {
   readonly send: (message: ServingMessage) => void;
 }
 
-/** Tells one member of what we want, hold and fetch, as far as it may hear of it. */
+/** Tells one member which files we want, hold and fetch, as far as it may know. */
 export class Telling {
   readonly #options: TellingOptions;
 

@@ -28,7 +28,7 @@ export class TheirWants {
     return this.#lacked.has(prefix);
   }
 
-  /** Answers a batch with what is here. @returns false if the member wants more than it may */
+  /** Answers a batch with the files that are here. @returns false if the member wants more than it may */
   want(batch: number, prefixes: readonly FilePrefix[]): boolean {
     const { offer, mayHave, send, room } = this.#options;
     const bitmap = new Uint8Array(Math.ceil(prefixes.length / 8));

@@ -6,7 +6,7 @@ export interface Pieces {
   has(index: number): boolean;
 }
 
-/** The facts about a member that decide what it is asked for. */
+/** The facts about a member that decide which ranges are requested from it. */
 export interface Source extends Pace {
   /** Bytes a second since it was first asked, however short that was. Undefined before the first byte. */
   readonly rateSoFar: number | undefined;

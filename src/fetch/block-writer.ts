@@ -63,7 +63,7 @@ export class BlockWriter {
     await this.#writing;
   }
 
-  /** Forgets what is not being written yet, and waits for the rest. */
+  /** Drops the bytes that are not being written yet, and waits for the others. */
   async drop(): Promise<void> {
     for (const chunk of this.#block?.chunks ?? []) giveBack(chunk);
     this.#block = undefined;

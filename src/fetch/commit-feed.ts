@@ -47,7 +47,10 @@ export class CommitFeed {
     this.#schedule();
   }
 
-  /** Waits for the running commit. Nothing is committed afterwards. @param options.commits true to commit what waits */
+  /**
+   * Waits for the running commit. Nothing is committed afterwards. @param options.commits true to commit the waiting
+   * paths
+   */
   async end({ commits = false }: { readonly commits?: boolean } = {}): Promise<void> {
     this.#hasEnded = true;
     clearTimeout(this.#timer);

@@ -10,8 +10,8 @@ interface Waiting {
 }
 
 /**
- * Finds out during a walk which paths are complete: all that they reach has been found. What refers to a missing path
- * never is.
+ * Finds out during a walk which paths are complete: all paths that they reach have been found. A path that refers to a
+ * missing one never is.
  */
 export class CompletePaths {
   readonly #complete = new Set<StoreHash>();

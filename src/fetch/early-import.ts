@@ -41,12 +41,11 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
 }
 
 /**
- * Imports paths while others are still arriving: each as soon as its NAR and its references are there. Older versions of
- * Nix decode one NAR after another; for them, NARs are decoded here, on all processors. Each `nix copy` takes all that is
- * ready.
+ * Imports paths while others are still arriving: each as soon as its NAR and its references are there. Older versions
+ * of Nix decode one NAR after another; for them, NARs are decoded here, on all processors. Each `nix copy` takes all
+ * paths that are ready.
  *
- * It only saves time. At the first failure it ends, and the import after the download, which finds out what is wrong,
- * does the rest.
+ * It only saves time. At the first failure it ends. The import after the download finds the fault and imports the rest.
  */
 export class EarlyImport implements AsyncDisposable {
   readonly #options: EarlyImportOptions;
@@ -203,7 +202,7 @@ export class EarlyImport implements AsyncDisposable {
     const doesNixDecode = await decodesInParallel({ signal });
     const folder = (this.#made = await ImportFolder.open(store));
     if (doesNixDecode && !(await this.#isLasting())) return;
-    // They are never told to accept unsigned paths.
+    // They never accept unsigned paths.
     if (this.#mayDecode && checkSignatures !== false)
       for (const opening of this.#workers.open()) void this.#track(opening);
     const freeBytes = (await freeBytesAt(store.dir)) ?? Infinity;
@@ -229,7 +228,7 @@ export class EarlyImport implements AsyncDisposable {
     return isLasting(lastingMs, (passedMs) => this.#leftMs(passedMs), AbortSignal.any([signal, this.#ending.signal]));
   }
 
-  /** Estimates how long the download goes on, from its bytes so far. */
+  /** Estimates the rest of the download's time from its bytes so far. */
   #leftMs(passedMs: number): number {
     let bytes = 0;
     for (const { file } of this.#paths.values()) bytes += file.sizeBytes;

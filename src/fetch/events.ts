@@ -41,7 +41,10 @@ export type FetchEvent =
   | { readonly type: 'nar-kept'; readonly bytes: number }
   /** Payload that is not verified yet. */
   | ({ readonly type: 'nar-bytes' } & Received)
-  /** A NAR is verified and in the store. `cacheBytes`: what a cache would have sent, if the file is another one than there. */
+  /**
+   * A NAR is verified and in the store. `cacheBytes`: bytes that a cache would have sent, if it has another file of the
+   * NAR.
+   */
   | { readonly type: 'nar-fetched'; readonly nar: string; readonly sizeBytes: number; readonly cacheBytes?: number }
   /** A NAR was made out of another one by a patch, which took the place of its file. */
   | { readonly type: 'nar-patched'; readonly patchBytes: number; readonly fileBytes: number }

@@ -73,7 +73,7 @@ export async function fetchPatches(
     upstreams: [],
     standstillMs: context.upstreams.length > 0 ? STANDSTILL_MS : ALONE_MS,
     tell: (event) => {
-      if (event.type !== 'nar-fetched') tell(event); // told once the NAR is made
+      if (event.type !== 'nar-fetched') tell(event); // reported once the NAR is made
     },
     onFetched: ({ info: { storePath } }) => {
       const patchJob = byPath.get(storePath);

@@ -45,7 +45,9 @@ export interface RoundContext {
   readonly torrentOf: (info: NarInfo) => Promise<NarTorrent | undefined>;
   /** Resolves once torrents can be looked up without waiting. Undefined: they can now. */
   readonly torrentsLate?: (() => Promise<unknown>) | undefined;
-  /** Limit on what is decompressed before this ends. Undefined: nothing, since an import checks everything. */
+  /**
+   * Limit on the bytes that are decompressed before this ends. Undefined: nothing, since an import checks everything.
+   */
   readonly contents?: LooksInto | undefined;
   /** False to fetch only the files that narinfos name. Default: true. */
   readonly mayBeUncompressed?: boolean | undefined;

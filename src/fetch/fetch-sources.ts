@@ -62,7 +62,7 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     const wantsTarget = options.holdAll !== true && (options.copy || to !== undefined);
     const asksTarget = wantsTarget && !(options.dryRun === true && (await isAbsentStore(to)));
     const target = asksTarget ? stack.use(new Target(to, { signal })) : undefined; // Nix starts meanwhile
-    // A name or a whole hash map is nothing without the hash map: then its failure ends the fetch, and is told once.
+    // Names and whole hash maps need the hash map: then its failure ends the fetch, and is reported once.
     const areKnown = options.wholeMaps !== true && readRoots(options.roots).every(({ known }) => known !== undefined);
     const isOptional = areKnown && options.upstreams.length > 0;
     const onWarning = (warning: Warning): void => tell({ type: 'warning', warning });

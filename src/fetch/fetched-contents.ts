@@ -154,7 +154,7 @@ export class FetchedContents implements AsyncDisposable {
   }
 }
 
-/** Reports that a path's NAR has other contents than the signed ones, and who named this file. */
+/** Reports that a path's NAR has other contents than the signed ones, and which source named this file. */
 export function lackOfContents({ info, fault }: WrongContents, origin = 'an unknown source'): NarswarmError {
   const { storePath: path } = info;
   const says = `does not have the signed contents; its narinfo came from ${origin}: name another cache with --from`;

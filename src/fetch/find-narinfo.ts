@@ -73,7 +73,7 @@ export function firstTrusted(
 }
 
 /**
- * Returns the first trusted narinfo if all sources before it are known not to have one. Asks nobody. Undefined
+ * Returns the first trusted narinfo if all sources before it are known not to have one. Sends no question. Undefined
  * otherwise, also if the narinfo is wrong: then the sources are asked, and report failures.
  */
 function firstAtHand(

@@ -30,7 +30,7 @@ export function handOver(facts: HandOverFacts): void {
 function handToMembers(task: Task, { work, where, policy }: HandOverFacts): void {
   if (task.handOver.signal.aborted) return;
   if (!where.hasHolder(task)) {
-    // A neighbour has it uncompressed: what has come so far is lost, so it is little.
+    // A neighbour has it uncompressed: the bytes so far are lost, so there may be only a few.
     if (!task.isHelped && where.isOnlyUncompressed(task) && policy.areMembersFaster) task.handOver.abort();
     return;
   }

@@ -68,7 +68,7 @@ export class HashMaps implements AsyncDisposable {
   readonly #answered: (Resolved | undefined)[] = [];
   readonly #failures: unknown[] = [];
   readonly #settled: Promise<HashMap[]>;
-  /** What they say about single NARs. */
+  /** Their records of single NARs. */
   readonly records: MapRecords = new MapRecords(this);
   /** Number of answers when a fetch last waited in vain. */
   #answersInVain = -1;

@@ -16,7 +16,7 @@ import { UpstreamOrder } from './upstream-order.ts';
 
 /**
  * Largest NAR that is begun before the whole plan is known. Round trips take most of the time of these. Larger ones
- * would hold the line for what an import needs last.
+ * would delay NARs that an import needs earlier.
  */
 const MAX_BYTES = 1024 * 1024;
 /**
@@ -58,7 +58,7 @@ export type Receiver = Pick<SchedulerOptions, 'placeOf' | 'onBegun' | 'onFetched
 
 /**
  * Fetches small NARs while the walk that finds them goes on: each level of a closure costs a round trip. The same
- * scheduler fetches the rest of the plan afterwards. If the walk fails, what has arrived stays in the store.
+ * scheduler fetches the rest of the plan afterwards. If the walk fails, NARs that have arrived stay in the store.
  */
 export class HeadStart implements AsyncDisposable {
   readonly order: UpstreamOrder;
@@ -135,7 +135,7 @@ export class HeadStart implements AsyncDisposable {
   /**
    * Fetches further NARs, and waits for all.
    *
-   * @param others settles once nobody adds NARs to the scheduler any more. Default: nobody does
+   * @param others settles once no more NARs are added to the scheduler. Default: none are added
    * @throws as {@link Scheduler.run}
    */
   async finish(jobs: readonly NarJob[], receiver: Receiver, others?: Promise<unknown>): Promise<void> {
@@ -154,7 +154,7 @@ export class HeadStart implements AsyncDisposable {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** Stops. Keeps what has arrived. */
+  /** Stops. Keeps the bytes that have arrived. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.end();
     this.#stop.abort();
@@ -226,11 +226,11 @@ export class HeadStart implements AsyncDisposable {
 
   async #add(jobs: readonly NarJob[], whole?: Pick<Receiver, 'placeOf'>): Promise<void> {
     this.#running ??= this.scheduler.run([], this.#signal, { mayGrow: true });
-    this.#running.catch(() => undefined); // the one who waits for the end learns of it
+    this.#running.catch(() => undefined); // `end` reports it
     await this.scheduler.add(jobs, whole);
   }
 
-  /** Learns which upstreams are there now. New ones come first, so they get what the others are sending. */
+  /** Takes in the present upstreams. New ones come first, so they get NARs that the others are sending. */
   #update(): void {
     if (this.order.update(this.#options.caches())) this.scheduler.chooseAgain();
   }

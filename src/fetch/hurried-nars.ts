@@ -24,7 +24,7 @@ export class HurriedNars {
     this.#turns.delete(file);
   }
 
-  /** Returns the turn of a NAR, as a number that grows with each question. Infinity if nobody waits for it. */
+  /** Returns the turn of a NAR, as a number that grows with each question. Infinity if Nix does not wait for it. */
   turnOf(files: Iterable<FileHash>): number {
     let turn = Infinity;
     for (const file of files) turn = Math.min(turn, this.#turns.get(file) ?? Infinity);

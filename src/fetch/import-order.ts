@@ -5,8 +5,8 @@ import { parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { referencesFirst, type Closure } from './closure.ts';
 
 /**
- * Orders paths by the bytes of NARs on the longest way from each to a path that nothing refers to: what waits for them
- * takes longest. So references come first.
+ * Orders paths by the bytes of NARs on the longest way from each to a path that nothing refers to: the imports that
+ * wait for it take longest. So references come first.
  *
  * @returns the place of each path, from 0 to 1: the part of all bytes of NARs that come before it
  */

@@ -37,7 +37,10 @@ export class ImportWorkers implements AsyncDisposable {
     return this.#isUsable;
   }
 
-  /** Opens the connections, one after another: two must not create the same store. Returns what to wait for. Never fails. */
+  /**
+   * Opens the connections, one after another: two must not create the same store. Returns a promise of that. Never
+   * fails.
+   */
   open(): Promise<void>[] {
     this.#isUsable = true;
     return Array.from({ length: WORKERS }, () => (this.#opening = this.#opening.then(() => this.#openOne())));
@@ -70,7 +73,7 @@ export class ImportWorkers implements AsyncDisposable {
       this.#all.push(worker);
       this.#idle.push(worker);
     } catch {
-      this.#isUsable = this.#all.length > 0; // `nix copy` finds out what is wrong
+      this.#isUsable = this.#all.length > 0; // `nix copy` finds the fault
     }
   }
 }

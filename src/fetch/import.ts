@@ -115,7 +115,7 @@ class Import {
   }
 
   /**
-   * Repairs what made Nix fail, or records the paths that cannot be repaired.
+   * Repairs the cause of Nix's failure, or records the paths that cannot be repaired.
    *
    * @param sound the paths that were to be imported
    * @throws `error` if another import would fail in the same way

@@ -43,9 +43,9 @@ interface LanCache {
 }
 
 /**
- * Binary caches that announce themselves on the local network: harmonia, nix-serve, ncps or a beacon. Nobody has
- * configured them, so they may only help. Nothing waits for them, their failures are not failures of a fetch, they get
- * no passwords, and paths that no trusted key has signed count as absent.
+ * Binary caches that announce themselves on the local network: harmonia, nix-serve, ncps or a beacon. They are not
+ * configured, so they may only help. Nothing waits for them, their failures are not failures of a fetch, they get no
+ * passwords, and paths that no trusted key has signed count as absent.
  */
 export class LanCaches implements NearSources, AsyncDisposable {
   readonly #options: LanCachesOptions;

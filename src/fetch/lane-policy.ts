@@ -15,8 +15,8 @@ const ALONE: Patience = { firstByteMs: Infinity, stallMs: 3_000 };
 const LINE_OUT: Patience = { firstByteMs: Infinity, stallMs: 20_000 };
 const AT_AN_END: Patience = { firstByteMs: 0, stallMs: 0 };
 /**
- * Time without a byte from any peer after which upstreams take NARs that wait for peers, too. It ends once clients have
- * kept a NAR waiting in vain.
+ * Time without a byte from any peer after which upstreams take NARs that wait for peers, too. It no longer applies once
+ * a NAR has waited for clients without result.
  */
 const PROBE_MS = 3_000;
 /** Time from one trial of an idle upstream to the next. Doubled after each trial that brought nothing. */
@@ -28,7 +28,7 @@ const SILENCE_MS = 1_000;
 const EARLY_MS = 1_500;
 /** Time without a byte from upstreams after which members that send are asked for a NAR. Doubled with each time. */
 const UPSTREAM_SILENCE_MS = 1_500;
-/** Factor of this time if nobody sends anything: the line may be out. */
+/** Factor of this time if no source sends anything: the line may be out. */
 const LINE_OUT_FACTOR = 2;
 /**
  * Limit on the total time that idle upstreams wait for NARs that another process should fetch from its own upstream.
@@ -38,7 +38,7 @@ const SHARE_MS = 2_000;
 const SHARE_PART = 0.25;
 /**
  * The same limits for claims of other processes that they are fetching these NARs, if their hosts have given something:
- * above them nobody is believed. A liar may repeat its claims under any number of names.
+ * above them no claim is believed. A liar may repeat its claims under any number of names.
  */
 const CLAIMS_MS = 10_000;
 const CLAIMS_PART = 0.5;
@@ -67,7 +67,7 @@ export class LanePolicy {
   readonly #peerRate = new RateMeter();
   readonly #upstreamRate = new RateMeter();
   #peerBytes = 0;
-  /** True once clients have kept a NAR waiting in vain. */
+  /** True once a NAR has waited for clients without result. */
   #hasWaited = false;
   #upstreamBytes = 0;
   /** Time for which upstreams have been at work. */
@@ -157,8 +157,9 @@ export class LanePolicy {
   }
 
   /**
-   * Records what upstreams have done since the last call: worked, only waited for other processes, or nothing. Waiting
-   * does not count while members send at least as fast as our upstreams did: it makes no run slower.
+   * Records the state of upstreams since the last call: they worked, only waited for other processes, or were idle.
+   * Waiting does not count while members send at least as fast as our upstreams did: then it does not slow the run
+   * down.
    */
   onLook(upstreams: 'work' | 'wait' | 'rest'): void {
     const now = this.#now();

@@ -8,7 +8,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { HashMaps } from './hash-maps.ts';
 
-/** What hash maps say about single NARs: their torrents and patches. */
+/** The records of single NARs in hash maps: their torrents and patches. */
 export class MapRecords {
   readonly #maps: Pick<HashMaps, 'settled' | 'answered'>;
   /** Hash maps that can no longer be read. They are not asked for more torrents. */

@@ -183,7 +183,7 @@ export class MemberLane implements AsyncDisposable {
   /**
    * Returns the neighbour that fetches a NAR from an upstream instead of this process, as of the last {@link look}. It
    * wants the NAR, too, and is fetching it or should. Its claim is left out if it is not believed. If parts of the NAR
-   * have come from members, the claim tells what has come, whatever the neighbour says.
+   * have come from members, the claim has these bytes and their rate instead of the neighbour's own.
    */
   otherFor(task: Task): Rival | undefined {
     if (!task.isShared || task.wrongOfMembers > 0 || isOnlyForProven(task)) return undefined;
@@ -199,7 +199,7 @@ export class MemberLane implements AsyncDisposable {
     return this.#others.get(fileHash);
   }
 
-  /** Learns what neighbours want now, and tells them what upstreams send. */
+  /** Reads the present wants of neighbours, and tells them which NARs upstreams are sending. */
   look(): void {
     this.#others.clear();
     const nowMs = performance.now();

@@ -52,7 +52,7 @@ export async function storeSource(store: FileStore): Promise<NarInfoSource> {
   };
 }
 
-/** Returns a source of all narinfos in the file store, whoever has signed them, and whether their NARs are there. */
+/** Returns a source of all narinfos in the file store, whatever their signatures, also those without a NAR. */
 export function anyInStore(store: FileStore): NarInfoSource {
   return { name: store.dir, isTrusted: true, find: (hash) => store.readNarInfo(hash) };
 }

@@ -1,9 +1,7 @@
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfoSource } from './narinfo-sources.ts';
 
-/**
- * Sources on the local network, which come and go during a fetch. Nobody has configured them, so they may only help.
- */
+/** Sources on the local network, which come and go during a fetch. They are not configured, so they may only help. */
 export interface NearSources {
   /** Sources of narinfos that may be asked now, before any cache on the internet. */
   readonly sources: readonly NarInfoSource[];

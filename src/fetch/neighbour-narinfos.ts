@@ -26,7 +26,10 @@ export interface NeighbourNarInfosOptions {
    * appear, be busy, or still check it. Default: 10,000.
    */
   readonly lastingMs?: number;
-  /** Milliseconds of waiting in vain after which caches are asked at the same time as the neighbours. Default: 100. */
+  /**
+   * Milliseconds of waiting without an answer after which caches are asked at the same time as the neighbours. Default:
+   * 100.
+   */
   readonly inVainMs?: number;
 }
 

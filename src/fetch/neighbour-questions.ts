@@ -9,7 +9,7 @@ import { MAX_NARINFOS_PER_MESSAGE } from '../wire/bounds.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import { withSafeUrl } from './named-file.ts';
 
-/** Silence after which a neighbour is given up while nobody else can be asked. */
+/** Silence after which a neighbour is given up if there is no other source. */
 const LAST_PATIENCE_MS = 2_000;
 
 export interface NeighbourQuestionsOptions {

@@ -1,4 +1,4 @@
-/** Decides when a NAR goes on with its other file: uncompressed at a neighbour, or as its narinfo named it. */
+/** Decides when a NAR is continued as its other file: uncompressed at a neighbour, or as its narinfo named it. */
 import type { LaneWork } from './lane-work.ts';
 import type { TaskOutcomes } from './task-outcomes.ts';
 import type { TaskQueues } from './task-queues.ts';
@@ -17,8 +17,9 @@ export interface OtherFilesContext {
 }
 
 /**
- * Looks at all NARs that wait. One that only a neighbour has, and uncompressed, goes on so. If nobody has it so any more,
- * it goes back to the file that its narinfo named: an upstream does that by itself, and members may have that file.
+ * Looks at all waiting NARs. A NAR that only a neighbour has, uncompressed, is fetched in that form. If no neighbour
+ * has it any more, it goes back to the file that its narinfo named: an upstream does that by itself, and members may
+ * have that file.
  */
 export function changeFiles({ queues, where, work, outcomes, signal }: OtherFilesContext): void {
   const waiting = Array.from(queues.waiting());

@@ -112,7 +112,7 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
  * Gives each job the torrent of its NAR in a hash map.
  *
  * @param options.mayBeLate true if NARs can come from elsewhere: then the wait for publishers is short
- * @returns what to wait for until torrents can be looked up without waiting. Undefined: all jobs have theirs
+ * @returns a promise that resolves once torrents can be looked up without waiting. Undefined: all jobs have theirs
  */
 export async function attachInTime(
   jobs: Plan['jobs'],

@@ -50,7 +50,7 @@ export interface PrefetchOptions {
   readonly roots: readonly string[];
   /** True to include every path of the publishers' hash maps, besides the roots. */
   readonly wholeMaps?: boolean;
-  /** Limit on what is taken from each of those hash maps. Default: none. */
+  /** Limit on the NARs that are taken from each of those hash maps. Default: none. */
   readonly mapBudget?: MapBudget | undefined;
   /** The room for NARs. Only without an import. Default: unlimited. */
   readonly room?: StoreRoom | undefined;
@@ -64,7 +64,7 @@ export interface PrefetchOptions {
    */
   readonly keepGoing?: boolean;
   readonly publishers: readonly PublisherAddress[];
-  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  /** Publishers that must have a path with the same NarHash. Default: 1, which needs no publisher. */
   readonly require?: number | undefined;
   /**
    * The only NarHash that counts, for a single root without its references. Its narinfo needs no signature. Default: any
@@ -79,8 +79,8 @@ export interface PrefetchOptions {
   /** True to run `nix copy` at the end. */
   readonly copy: boolean;
   /**
-   * Called before the import, with the paths whose closures are to be valid and the requested roots: GC roots that are made
-   * now keep what is valid already, and the rest as soon as it is. Its errors end the fetch.
+   * Called before the import, with the paths whose closures are to be valid and the requested roots: GC roots that are
+   * made now keep valid paths from now on, and the others as soon as they are valid. Its errors end the fetch.
    */
   readonly beforeImport?: ((tops: readonly StorePath[], wanted: readonly StoreHash[]) => Promise<void>) | undefined;
   /**
@@ -96,8 +96,8 @@ export interface PrefetchOptions {
   /** Names the paths whose NARs the store must hold. Only with `holdAll`. Default: all. */
   readonly wantedOf?: ((paths: readonly StorePath[]) => Promise<ReadonlySet<StorePath>>) | undefined;
   /**
-   * True to write NARs again that the file store has let go of, from the Nix store of this machine, instead of fetching
-   * them. Their files are then others than those that a hash map names. Default: only for an import into another store.
+   * True to write NARs that the file store has released again, from the Nix store of this machine, instead of fetching
+   * them. The new files differ from those that a hash map names. Default: only for an import into another store.
    */
   readonly writesReleased?: boolean;
   /** True to accept a narinfo of the file store that no trusted key has signed, if no other source has a better one. */
@@ -126,7 +126,7 @@ export interface StoreRoom extends Pick<Room, 'inFlightBytes'> {
   /**
    * Removes paths outside of the fetched closure until the budget is met. Returns the bytes that it then leaves.
    *
-   * @param held what has arrived so far
+   * @param held the NARs that have arrived so far
    */
   readonly make: (held: PrefetchResult) => Promise<number>;
 }

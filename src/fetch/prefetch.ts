@@ -124,7 +124,7 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
           room,
           makeRoom: (held) => room.make({ ...result(false), closure: held }),
         });
-  // A later run does not fetch what Nix has taken. So its narinfos are written now.
+  // A later run does not fetch paths that Nix has imported. So their narinfos are written now.
   const fetched = await fetching.finally(() =>
     feed?.end({ commits: signal.aborted && (early?.imported.size ?? 0) > 0 }),
   );
@@ -164,12 +164,12 @@ function takesPatches({ wholeMaps, holdAll }: PrefetchOptions, { deltas, network
 }
 
 /**
- * Returns what gives found narinfos to the head start. With `keepGoing`, these are only of paths that are complete: the
- * others may refer to a missing path, and are not fetched then.
+ * Returns a function that gives found narinfos to the head start. With `keepGoing`, it gives only those of complete
+ * paths: the others may refer to a missing path, and are then not fetched.
  */
 function onNarInfoOf(headStart: HeadStart | undefined, keepGoing: boolean): WalkOptions['onNarInfo'] {
   if (headStart === undefined) return undefined;
-  // What is here or in the target needs no NAR, or the plan finds out why it does.
+  // Paths that are here or in the target need no NAR. If one does, the plan finds out why.
   const take: WalkOptions['onNarInfo'] = (info, source) =>
     source?.mayStall === true && headStart.take(info, source.upstream);
   if (!keepGoing) return take;
@@ -179,9 +179,9 @@ function onNarInfoOf(headStart: HeadStart | undefined, keepGoing: boolean): Walk
 
 /**
  * Prepares the fetch of NARs beside the walk. Undefined where the whole plan is needed first: if not everything is
- * fetched, if somebody looks at the plan, or if each question to the target takes long. A whole hash map is walked without
- * round trips. Machines of one network update at the same moment: what they begin in the order of the walk is the same for
- * all, and comes over the line more than once.
+ * fetched, if somebody looks at the plan, or if each question to the target takes long. A whole hash map is walked
+ * without round trips. Machines of one network update at the same moment: in the order of the walk, all would begin the
+ * same NARs, which would cross the line more than once.
  */
 function headStartOf(
   options: PrefetchOptions,

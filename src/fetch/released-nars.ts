@@ -22,8 +22,8 @@ export interface ReleasedMeans {
 }
 
 /**
- * NARs whose files the store has let go of, since the Nix store of this machine has their paths. Where the file itself is
- * needed, it is written again from there, and nothing is downloaded.
+ * NARs whose files the store has released, since the Nix store of this machine has their paths. Where the file itself
+ * is needed, it is written again from there, and nothing is downloaded.
  */
 export class ReleasedNars {
   readonly #nars = new NixNars();

@@ -93,9 +93,9 @@ export class Progress {
   }
 
   /**
-   * Bytes that came from the local network and that the internet would have had to send otherwise. Bytes that came twice
-   * do not count, nor do wrong ones: it is what the completed NARs needed, less what came from elsewhere. An uncompressed
-   * NAR counts as the file of a cache.
+   * Bytes that came from the local network and that the internet would have had to send otherwise. Bytes that came
+   * twice do not count, nor do wrong ones: this is the size of the completed NARs, less the bytes that came from
+   * elsewhere. An uncompressed NAR counts as the file of a cache.
    */
   get savedBytes(): number {
     const farBytes = this.peerBytes + this.upstreamBytes - this.#nearBytes;

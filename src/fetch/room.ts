@@ -70,7 +70,7 @@ export interface SteppedFetch {
   /** @param isFruitless true if nothing arrived in the step before: then a short wait for peers is enough */
   readonly fetch: (plan: Plan, closure: Closure, isFruitless: boolean) => Promise<FetchedNars>;
   /**
-   * Commits what has arrived so far. Then removes other paths if the store exceeds its budget.
+   * Commits the NARs that have arrived so far. Then removes other paths if the store exceeds its budget.
    *
    * @param later paths of later steps
    * @returns the bytes that the budget leaves

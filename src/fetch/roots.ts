@@ -35,7 +35,7 @@ export function readRoots(texts: readonly string[]): NamedRoot[] {
  * Finds the store paths of named roots.
  *
  * @param options.wholeMaps true to include every path of the publishers' hash maps
- * @param options.mapBudget limit on what is taken from each of those hash maps
+ * @param options.mapBudget limit on the NARs that are taken from each of those hash maps
  * @throws ROOT_UNKNOWN for a name that no hash map has; INDEX_UNREACHABLE …; the signal's reason
  */
 export async function resolveRoots(

@@ -190,7 +190,10 @@ export class Scheduler {
     this.#queues.settle();
   }
 
-  /** Lets upstreams begin again with what they are sending, since better ones have come. Keeps what has arrived. */
+  /**
+   * Queues the NARs that upstreams are sending again, since better upstreams have come. Keeps the bytes that have
+   * arrived.
+   */
   chooseAgain(): void {
     for (const task of this.#work.atUpstreams) task.handOver.abort();
   }

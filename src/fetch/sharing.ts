@@ -50,8 +50,8 @@ interface Promising extends Claimant {
 }
 
 /**
- * Leaves out claims that are not believed, so that nobody has to wait for them and they hide no other claim: those of
- * hosts that have given nothing yet once `isSharing` ends, the others later.
+ * Leaves out claims that are not believed, so that they delay nothing and hide no other claim: those of hosts that have
+ * given nothing yet once `isSharing` ends, the others later.
  */
 export function believed<Other extends Promising>(
   others: readonly Other[],
@@ -63,8 +63,8 @@ export function believed<Other extends Promising>(
 }
 
 /**
- * Replaces the claim of a process by what has come of the file from members, if something has: a process that gives
- * slowly may claim any rate.
+ * If bytes of the file have come from members, replaces the claim of a process by these bytes and their rate: a process
+ * that gives slowly may claim any rate.
  *
  * @param arrived.bytesPerSec undefined if nothing has come from members
  */

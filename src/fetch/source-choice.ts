@@ -26,7 +26,7 @@ export class SourceChoice {
     this.#facts = facts;
   }
 
-  /** Forgets what was computed from the last look of the whereabouts. */
+  /** Forgets results of the last look of the whereabouts. */
   look(): void {
     this.#areOthersSooner = undefined;
   }

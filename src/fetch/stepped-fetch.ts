@@ -15,7 +15,7 @@ const FRUITLESS_WAIT_MS = 5_000;
 
 /**
  * Fetches a plan in steps, as {@link fetchWithinRoom} does. After each step, commits the paths that are complete, and
- * makes room for the rest. Counts what arrives: measuring a store of 100,000 NARs after each step would take a second.
+ * makes room for the rest. Counts arriving NARs: measuring a store of 100,000 NARs after each step would take a second.
  *
  * @param parts.makeRoom removes other paths until the budget is met, and returns the bytes that it then leaves. Called
  *   with the complete part of the closure

@@ -3,8 +3,8 @@ import type { Claim } from '../exchange/their-fetches.ts';
 /** Time for which an upstream tries a NAR that another process fetches. Then the two are compared. */
 const TRY_MS = 2_000;
 /**
- * Time within which others are waited for while the rate of our own upstreams is not known. A trial may take half of the line
- * from them for two seconds, and what is then on its way besides.
+ * If others will have a NAR within this time, they are waited for while the rate of our own upstreams is unknown. A
+ * trial may take half of the line from them for two seconds, and delay the bytes that are then on their way.
  */
 const SOON_SEC = 8;
 /**

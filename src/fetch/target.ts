@@ -70,7 +70,7 @@ export class Target implements AsyncDisposable {
       const valid = await this.#session.queryValidPaths(paths);
       return new Set(paths.filter((path) => !valid.has(path)));
     } catch {
-      // This Nix may not support serving. Asking it in another way may also explain what is wrong.
+      // This Nix may not support serving. Another question may also explain the fault.
       return queryInvalidPaths(paths, this.#uri, { signal: this.#signal });
     }
   }

@@ -23,7 +23,7 @@ export interface TaskFilesOptions {
 }
 
 /**
- * The files of tasks: where each arrives, where it lies in the store, and which file a NAR turned out to be in if its
+ * The files of tasks: where each arrives, its place in the store, and the file that a NAR turned out to be in if its
  * narinfo named another one.
  */
 export class TaskFiles {

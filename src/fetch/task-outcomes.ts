@@ -102,7 +102,7 @@ export class TaskOutcomes {
 
   async #do(task: Task, work: () => Promise<Verdict>, signal: AbortSignal): Promise<void> {
     const { queues, takeOvers, members } = this.#options;
-    const file = task.job.fileHash; // members know the task by it, even if it goes on with another file
+    const file = task.job.fileHash; // members know the task by it, even if it continues as another file
     try {
       if ((await work()) === 'fetched' || (await this.#isComplete(task, signal))) {
         this.fetched(task);

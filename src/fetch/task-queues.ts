@@ -55,7 +55,7 @@ export class TaskQueues {
       for (const set of [this.#atMembers, this.#elsewhere]) if (set.delete(task)) this.#put(task, set);
   }
 
-  /** Counts as open until {@link settle} is called once more, since further tasks are to come. */
+  /** Counts as open until {@link settle} is called one more time, since further tasks may come. */
   expectMore(): void {
     this.#open++;
   }

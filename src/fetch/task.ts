@@ -140,7 +140,7 @@ export function unavailable(job: NarJob, reason: string, cause?: unknown): Narsw
   });
 }
 
-/** Makes the error of a run. Each NAR's own failure is what people read. */
+/** Makes the error of a run. People read each NAR's own failure. */
 export function summary(failures: readonly unknown[], total: number): NarswarmError {
   return new NarswarmError('NAR_UNAVAILABLE', `${failures.length} of ${total} NARs could not be fetched`, {
     cause: new AggregateError(failures),

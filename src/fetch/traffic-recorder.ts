@@ -74,7 +74,7 @@ export class TrafficRecorder implements AsyncDisposable {
     this.#given[kind] += bytes;
   }
 
-  /** Writes what was counted since the last time. Never rejects. */
+  /** Writes the sums since the last time. Never rejects. */
   async flush(): Promise<void> {
     const hasGiven = GIVEN_KINDS.some((kind) => this.#given[kind] > 0);
     if (this.#from.size > 0 || this.#nars > 0 || hasGiven || this.#fallbacks.size > 0) this.#write();

@@ -11,7 +11,7 @@ import type { Task } from './task.ts';
 const MAX_UNCOMPRESSED = MAX_WANTS / 2;
 /** The part of the named file that may be dropped for the uncompressed NAR. */
 const MOST_LOST = 0.25;
-/** How often a NAR goes on with its other file. Neighbours may come and go. */
+/** How often a NAR may change to its other file. Neighbours may come and go. */
 const MAX_CHANGES = 4;
 
 /**
@@ -53,7 +53,7 @@ export class UncompressedNars implements Disposable {
     if (file !== job.fileHash) this.#members.unwant([file]);
   }
 
-  /** Returns true if a neighbour has the NAR of a task uncompressed, and the task may go on with it. */
+  /** Returns true if a neighbour has the NAR of a task uncompressed, and the task may continue with it. */
   isAtHand(task: Task): boolean {
     const file = uncompressedOf(task)?.fileHash;
     return file !== undefined && (this.#holders.get(file)?.size ?? 0) > 0;

@@ -10,7 +10,7 @@ const MAX_LIES = 2;
  * for all NARs.
  */
 const PROVEN_LIES = 2;
-/** The same number for a cache that nobody has configured. */
+/** The same number for a cache that was found on the network. */
 const PROVEN_LIES_OF_ANNOUNCED = 1;
 /** Missing NARs in a row after which an upstream is asked after the others. */
 const MISSES = 2;

@@ -130,7 +130,7 @@ function mapped(
     });
 }
 
-/** Returns a source that has only one build. Its contents are checked, so nobody has to have signed it. */
+/** Returns a source that has only one build. Its contents are checked, so it needs no signature. */
 function ofBuild(narHash: NarHash, source: NarInfoSource): NarInfoSource {
   return {
     ...source,
@@ -143,7 +143,7 @@ function ofBuild(narHash: NarHash, source: NarInfoSource): NarInfoSource {
   };
 }
 
-/** Returns a source that has only what the quorum confirms. What the target has is already imported. */
+/** Returns a source of only those narinfos that the quorum confirms. Paths of the target are already imported. */
 function confirmedBy(quorum: Quorum, source: NarInfoSource): NarInfoSource {
   if (source.isTarget === true) return source;
   return {
@@ -169,7 +169,10 @@ function noting(source: NarInfoSource, answered: AbortController): NarInfoSource
   };
 }
 
-/** Returns the last source of a path. While no cache has answered, nobody else may ever come: then it lasts longer. */
+/**
+ * Returns the last source of a path. While no cache has answered, there may never be another source: then it waits
+ * longer.
+ */
 function lastNear({ awaited, lasting }: NearSources, answered: AbortSignal): NarInfoSource {
   if (lasting === undefined) return awaited;
   return {

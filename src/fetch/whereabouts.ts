@@ -8,7 +8,9 @@ import type { Task } from './task.ts';
 /** Time for a member that has gone to come back. A service that is restarted takes a few seconds. */
 const RETURN_MS = 15_000;
 
-/** Knows who may have a NAR now: members, clients outside our groups, another process that is fetching it. */
+/**
+ * Knows which sources may have a NAR now: members, clients outside our groups, another process that is fetching it.
+ */
 export class Whereabouts {
   readonly #network: Network | undefined;
   readonly #members: () => MemberLane | undefined;

@@ -2,7 +2,9 @@ import type { Socket } from 'node:net';
 import type { Line, PoolSending } from './pool-sending.ts';
 import type { RequestsAhead } from './requests-ahead.ts';
 
-/** Time for the answer to a request that was sent ahead. Some servers drop what they read behind a request. */
+/**
+ * Time for the answer to a request that was sent ahead. Some servers drop the bytes that they read behind a request.
+ */
 const AHEAD_PATIENCE_MS = 1_500;
 
 export interface ConnectionEvents {
@@ -113,7 +115,7 @@ export class Connection implements Line {
     for (let at = 0; at < bytes.length && !this.#isOver;) {
       const [first] = this.#sendings;
       if (first === undefined) {
-        this.close(); // an answer that nobody asked for
+        this.close(); // an answer without a request
         return;
       }
       const { sending } = first;

@@ -92,7 +92,7 @@ export class Credentials {
   }
 }
 
-/** Returns true if everybody on the way can read the request, but not the one that led to it. */
+/** Returns true if the request is readable on the way, while the one that led to it was not. */
 function isDowngraded({ target, first }: Destination): boolean {
   return first.protocol === 'https:' && target.protocol === 'http:';
 }

@@ -6,7 +6,7 @@ const FEWEST_BYTES = 64 * 1024;
 const MOST_BYTES = 512 * 1024;
 /** A rest of a block that is smaller is not used. */
 const SMALL_REST_BYTES = 16 * 1024;
-/** Reads that follow each other within this time, and fill what was offered, are offered more. */
+/** If reads follow each other within this time, and fill their buffer, the next one gets a larger buffer. */
 const QUICK_MS = 20;
 
 /**

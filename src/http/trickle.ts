@@ -20,7 +20,7 @@ export class Trickle {
     this.#lastFlowMs = nowMs;
   }
 
-  /** Forgets the time in which nobody wanted bytes. */
+  /** Leaves out the time in which no bytes were wanted. */
   resume(nowMs: number): void {
     this.#lastFlowMs = nowMs;
   }

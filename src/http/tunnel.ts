@@ -3,7 +3,10 @@ import type { Socket } from 'node:net';
 import { hungUp } from './failure.ts';
 import type { Endpoint } from './route.ts';
 
-/** Asks a proxy at the other end of a connection to lead it on. @throws errors of the socket, and what the proxy refuses */
+/**
+ * Asks the proxy at the other end of a connection to forward it. @throws errors of the socket, and refusals of the
+ * proxy
+ */
 export type Tunnel = (socket: Socket, target: Endpoint) => Promise<void>;
 
 /**

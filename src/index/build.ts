@@ -14,7 +14,7 @@ import { torrentOfRecord } from './record.ts';
 import { RecordTexts } from './record-texts.ts';
 import { prefixLengthFor, type FileEntry, type ShardEntry } from './shard.ts';
 
-/** What the shards of a hash map are made of. */
+/** The records from which the shards of a hash map are made. */
 export interface ShardParts {
   /** Narinfos with the added fields of `record.ts`, in any order, one per store path. */
   readonly records: Iterable<NarInfo>;

@@ -127,7 +127,7 @@ export class EditionClaims {
     }
   }
 
-  /** Returns the credible claim of the newest edition. Forgets those that are of no use. */
+  /** Returns the credible claim of the newest edition. Forgets useless claims. */
   #newest(): Claim | undefined {
     for (const [teller, edition] of this.#claims) {
       const isFalse = (this.#unproven.get(hostKey(teller)) ?? 0) >= MAX_FALSE_CLAIMS;

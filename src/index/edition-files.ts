@@ -8,8 +8,8 @@ import { fileNameOf, type FileEntry, type ListedShard } from './shard.ts';
 export type ReadFile = (entry: FileEntry) => Promise<ListedShard | undefined>;
 
 /**
- * Yields every file of an edition besides the manifest, each once, lists before what they name. Leaves out what an absent
- * list would name.
+ * Yields every file of an edition except the manifest, each once, lists before the files that they name. Leaves out the
+ * files that an absent list would name.
  *
  * @param read called for lists
  * @throws INDEX_INVALID for a malformed list, or more bytes than a hash map may have; errors of `read`

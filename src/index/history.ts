@@ -30,7 +30,7 @@ export function historyAfter({ manifest, bytes }: Signed): PreviousEdition[] {
 
 /**
  * Returns true if an edition continues the history of one that was seen before, as far as it says. False: the publisher
- * has signed two histories, or has lost the record of its own. What it names is trusted only as its own word.
+ * has signed two histories, or has lost the record of its own. The hashes that it names are only its own claim.
  */
 export function continues(later: Signed, seen: Signed): boolean {
   const { seq, previous = [] } = later.manifest;

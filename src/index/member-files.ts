@@ -82,7 +82,9 @@ export class MemberFiles {
   }
 }
 
-/** Returns the name by which members ask for the manifest of an edition, in place of a store hash: both have 160 bits. */
+/**
+ * Returns the name by which members ask for the manifest of an edition, instead of a store hash: both have 160 bits.
+ */
 export function manifestName(infoHash: InfoHash): StoreHash {
   return parseStoreHash(encodeNix32(Buffer.from(infoHash, 'hex')));
 }

@@ -7,7 +7,7 @@ import type { Manifest } from './manifest.ts';
 import { orMembers } from './or-members.ts';
 import { acceptManifest, type Verified } from './verified-manifest.ts';
 
-/** One look-up of a publisher's hash map, in whatever way. */
+/** One look-up of a publisher's hash map, in any way. */
 export interface Lookup {
   readonly address: PublisherAddress;
   readonly network: Network | undefined;
@@ -20,7 +20,7 @@ export interface Lookup {
   readonly timeoutMs: number;
   /** Ends the look-up, also after that time. */
   readonly signal: AbortSignal;
-  /** Ends what is read from the hash map later. */
+  /** Ends later reads from the hash map. */
   readonly lifetime: AbortSignal;
   readonly shardTimeoutMs: number | undefined;
 }

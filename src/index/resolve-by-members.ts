@@ -51,8 +51,9 @@ export async function resolveByMembers(lookup: Lookup, network: Network): Promis
 }
 
 /**
- * Returns what the mirror answers. If it fails or is silent, opens the newest edition that a member of the cohort claims
- * to hold, if it is newer than the kept one. After a failure, waits for claims only as long as it takes to meet members.
+ * Returns the answer of the mirror. If it fails or is silent, opens the newest edition that a member of the cohort
+ * claims to hold, if it is newer than the kept one. After a failure, waits for claims only as long as it takes to meet
+ * members.
  *
  * @param mirror the look-up at the mirror. Returned as it is, if it answers soon
  * @throws the signal's reason, or an AbortError if no member claims to hold one

@@ -96,7 +96,7 @@ function resolveByDhtOrMembers(lookup: Lookup, network: Network): Promise<Resolv
   return firstOf(lookup, (inner) => {
     const members = resolveByMembers(inner, network);
     const alone = new AbortController();
-    // Nobody is left to ask: the DHT has no node, and no member claims to hold an edition.
+    // No source is left to ask: the DHT has no node, and no member claims to hold an edition.
     members.catch(() => alone.abort());
     const signal = AbortSignal.any([inner.signal, alone.signal]);
     const dht = resolveByDht({ ...inner, signal }).catch((error: unknown) => {
@@ -131,7 +131,7 @@ async function resolveByMirrorOrMembers(
 }
 
 /**
- * Returns what the first of two ways finds. Ends the other.
+ * Returns the result of the first of two ways that has one. Ends the other.
  *
  * @param beginBoth begins both ways. They end with the signal of their look-up
  * @throws the error of the first way, if both fail

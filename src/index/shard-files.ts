@@ -212,7 +212,7 @@ export class ShardFiles {
   }
 }
 
-/** What the list calls a shard may be another file. */
+/** The list may name another file as a shard. */
 function unlessInvalid(error: unknown): undefined {
   if (!isNarswarmError(error, 'INDEX_INVALID')) throw error;
 }

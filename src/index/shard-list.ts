@@ -150,7 +150,7 @@ export function decodePrefixList(bytes: ListedShard, list: ShardEntry, prefixLen
   });
 }
 
-/** Reads the lines of a list. What they name may not be more than a whole hash map. */
+/** Reads the lines of a list. The named shards may not have more bytes than a whole hash map. */
 function linesOf<Entry extends FileEntry>(bytes: ListedShard, parse: (line: string) => Entry): Entry[] {
   const text = decompressFile(bytes, MAX_LIST_TEXT_BYTES).toString('latin1');
   const lines = text === '' ? [] : text.replace(/\n$/, '').split('\n');

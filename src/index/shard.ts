@@ -33,9 +33,9 @@ export interface ShardEntry extends FileEntry {
 }
 
 /**
- * The longest prefix that a manifest may use: 1024 shards. 32,768 would make single look-ups in a million records cheaper.
- * But a publisher would write most of these files for each edition, and whoever takes the whole hash map would fetch a
- * fifth more.
+ * The longest prefix that a manifest may use: 1024 shards. 32,768 would make single look-ups in a million records
+ * cheaper. But a publisher would write most of these files for each edition, and readers of the whole hash map would
+ * fetch a fifth more.
  */
 export const MAX_PREFIX_LENGTH = 2;
 

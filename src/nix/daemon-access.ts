@@ -1,4 +1,4 @@
-/** Says so if this user may not talk to the Nix daemon. On Debian only members of nix-users may. */
+/** Explains failures of Nix that come from a lack of access to its daemon. On Debian only members of nix-users may. */
 import { accessSync, constants, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { NarswarmError } from '../errors.ts';

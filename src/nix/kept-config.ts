@@ -1,5 +1,5 @@
 /**
- * Keeps Nix's configuration in a file, until something changes that it depends on. To ask Nix takes 40 ms of processor
+ * Keeps Nix's configuration in a file, until something that it depends on changes. To ask Nix takes 40 ms of processor
  * time, a fifth of a run that has nothing to do.
  */
 import { createHash } from 'node:crypto';
@@ -19,7 +19,7 @@ import { readConfigFiles, readNixConfig } from './nix-settings.ts';
 import type { CallOptions } from './run-nix.ts';
 
 interface KeptConfig {
-  /** SHA-256 of all that the configuration depends on. */
+  /** SHA-256 of everything that the configuration depends on. */
   readonly origin: string;
   /** The files of settings, with those that they include. */
   readonly files: readonly string[];

@@ -70,7 +70,7 @@ async function copyBy(
   }
 }
 
-/** Nix (with `LC_ALL=C`) about a failure that no other bytes would mend. */
+/** Nix (with `LC_ALL=C`) about a failure that other bytes would not repair. */
 const OF_TARGET =
   /no space left on device|permission denied|read-only file system|cannot connect|not permitted|valid signature/i;
 

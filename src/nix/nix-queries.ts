@@ -107,7 +107,7 @@ export async function queryRealisations(drvPath: StorePath, options: StoreCallOp
 }
 
 /**
- * Returns those of these valid paths that this machine has built itself.
+ * Returns the paths, among these valid ones, that this machine has built itself.
  *
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words, for example if a path is not valid
  */

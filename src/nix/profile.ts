@@ -1,4 +1,4 @@
-/** Profiles: links with generations, of which Nix keeps each from its garbage collector. */
+/** Profiles: links with generations. Nix's garbage collector takes none of them. */
 import { readdir, readlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';

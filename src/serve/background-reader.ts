@@ -4,7 +4,7 @@ import type { NarContents, NarHashes } from '../store/hash-nar.ts';
 import type { Unread } from '../store/hash-pool.ts';
 import { ReadingThread } from '../store/reading-thread.ts';
 
-/** `now`: somebody waits for it. `later`: nobody does. */
+/** `now`: a peer waits for it. `later`: nothing waits for it. */
 export type Urgency = 'now' | 'later';
 
 /**

@@ -131,7 +131,7 @@ export class HeldNars implements AsyncDisposable {
     return { torrent, files: [{ path, sizeBytes }] };
   }
 
-  /** Returns what a member may get of a file now. `onNews` tells of a file that must be checked first. */
+  /** Returns the parts of a file that a member may get now. `onNews` reports a file that must be checked first. */
   holds(prefix: FilePrefix): 'whole' | PieceSet | undefined {
     const held = this.#held.get(prefix);
     if (held?.isFree === true) return 'whole';

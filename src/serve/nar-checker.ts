@@ -49,7 +49,7 @@ export class NarChecker implements AsyncDisposable {
   readonly #told = new Set<string>();
   /** Version of the catalogue that was walked completely. */
   #walked = -1;
-  /** Time (`performance.now`) from which on NARs are checked that nobody waits for. */
+  /** Time (`performance.now`) from which on NARs are checked without a request. */
   #freeAtMs = 0;
 
   constructor(options: NarCheckerOptions) {
@@ -57,8 +57,8 @@ export class NarChecker implements AsyncDisposable {
   }
 
   /**
-   * Checks the file of an entry, once for all who ask at the same time. A check for which nobody waited begins again if
-   * somebody asks: on a busy machine it may not end for hours.
+   * Checks the file of an entry, once for all requests at the same time. A check for which nobody waited begins again
+   * if somebody asks: on a busy machine it may not end for hours.
    *
    * @param info the store's narinfo of it, whose signature was checked
    * @returns the entry with the result, right or wrong; undefined if the file could not be read

@@ -46,7 +46,7 @@ export class OfferedPatches {
     this.#index();
   }
 
-  /** Reads the list if it has changed, and tells of what is new in it. */
+  /** Reads the list if it has changed, and reports its new patches. */
   look(): void {
     if (performance.now() - this.#lookedAtMs < LOOK_EVERY_MS) return;
     this.#lookedAtMs = performance.now();

@@ -24,9 +24,9 @@ export interface Verdict {
 const OWN: ReadonlySet<AskedBy | undefined> = new Set(['add', 'publish'] as const);
 
 /**
- * Decides what is shared with others. No other place decides it. Shares NARs signed by a share-key, NARs in a hash map
- * that this machine follows or publishes, and NARs that it has added itself. Everything else is private, even if its
- * key is trusted: a company's cache, or a source tree that needs no signature.
+ * Decides which NARs are shared with others. No other place decides it. Shares NARs signed by a share-key, NARs in a
+ * hash map that this machine follows or publishes, and NARs that it has added itself. Everything else is private, even
+ * if its key is trusted: a company's cache, or a source tree that needs no signature.
  */
 export class SharedNars {
   readonly #keys: readonly PublicKey[];

@@ -88,7 +88,7 @@ export class StoreOffer implements AsyncDisposable {
   /**
    * Returns the uncompressed NAR of a path that is read from the Nix store. Undefined if it is not there, or is in `nar/`.
    *
-   * @param isShared true to open only what others may have
+   * @param isShared true to open only NARs that others may have
    */
   async inNix(info: NarInfo, { isShared }: { readonly isShared: boolean }): Promise<OfferedFile | undefined> {
     const entry = this.catalogue.byStorePath(info.storePath);

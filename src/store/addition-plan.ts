@@ -20,7 +20,7 @@ export interface AdditionPlan {
 }
 
 /**
- * Sorts the paths of a closure by what the file store already has. Writes nothing.
+ * Divides the paths of a closure into those that the file store has and those that it lacks. Writes nothing.
  *
  * @param store undefined if there is none yet
  * @throws STORE_UNWRITABLE if it cannot be read

@@ -10,7 +10,8 @@ const TURN_BYTES = 512 * 1024;
 
 /**
  * Decodes an xz file while it arrives, from its front on. It reads the partial file through a descriptor of its own, so
- * the download never waits for it. It hashes what it decodes, since bytes in the partial file may be replaced.
+ * the download never waits for it. It hashes the bytes that it decodes, since bytes in the partial file may be
+ * replaced.
  */
 export class ArrivingDecoder implements AsyncDisposable {
   readonly #partial: PartialNar;

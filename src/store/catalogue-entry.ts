@@ -51,8 +51,8 @@ export type FoundNarHash = NarHash | `none:${number}`;
 const NONE = 'none:';
 
 /**
- * Adds earlier facts about the same file to an entry: a line with fewer facts removes none. What somebody has asked for
- * stays so when Nix asks for it, too.
+ * Adds earlier facts about the same file to an entry: a line with fewer facts removes none. A path that somebody has
+ * asked for keeps that mark when Nix asks for it, too.
  */
 export function withKnown(line: CatalogueEntry, known: CatalogueEntry | undefined): CatalogueEntry {
   if (known === undefined) return line;

@@ -125,7 +125,7 @@ export class Catalogue {
     try {
       const file = await handle.stat(); // it may be another file by now
       if (!this.#isOf(file) || file.size < this.#offset) this.#forget(file);
-      // In parts: the text of a whole channel takes more memory than what is kept of it.
+      // In parts: the text of a whole channel takes more memory than its entries.
       const part = Buffer.allocUnsafe(Math.min(READ_BYTES, file.size - this.#offset));
       const decoder = new StringDecoder('utf8');
       let count = 0;

@@ -19,17 +19,17 @@ export type SessionKind = (typeof SESSION_KINDS)[number];
 export interface Claim {
   /** Hash part of a store path whose narinfo and NAR the process needs. */
   readonly storeHash: string;
-  /** File in `nar/` that the process counts on, if its narinfo may not be there yet. */
+  /** File in `nar/` that the process needs, if its narinfo may not be there yet. */
   readonly narName?: string | undefined;
 }
 
 /**
- * Paths that are claimed. Whatever counts on finding them in the store takes them in this form, so that nobody looks
- * first and claims afterwards.
+ * Paths that are claimed. Code that relies on finding them in the store takes this type, so that no code looks first
+ * and claims afterwards.
  */
 export type Claimed<T> = T & { readonly isClaimed: true };
 
-/** Passes paths to a plan that counts on nothing that it finds: a dry run claims nothing. */
+/** Passes paths to a plan that does not rely on the store: a dry run claims nothing. */
 export function forDryRun<T>(paths: T): Claimed<T> {
   return paths as Claimed<T>;
 }

@@ -58,8 +58,8 @@ export async function compactCatalogue(store: FileStore): Promise<number> {
 }
 
 /**
- * Finds the last line of each path that is there, and how many others there are. A line of the substituter does not replace
- * one of somebody who has asked for the path.
+ * Finds the last line of each path, and the number of all other lines. A line of the substituter does not replace a
+ * line of somebody who has asked for the path.
  */
 async function judge(
   store: FileStore,

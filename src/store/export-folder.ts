@@ -29,7 +29,7 @@ export interface PlacedNar {
   readonly mtimeMs: number;
 }
 
-/** Limits of what one process of Nix reads, so that all processors have work until the end. */
+/** Limits on the paths that one process of Nix reads, so that all processors have work until the end. */
 const BATCH_BYTES = 16e6;
 const BATCH_NARS = 64;
 

@@ -31,8 +31,8 @@ export interface GcOptions {
   /** Limit for the bytes of all NARs. Undefined: no complete path is removed. */
   readonly maxBytes: number | undefined;
   /**
-   * If given, these paths are removed, and only beyond their limit. Narinfos without a NAR go with them. What another path
-   * or a root needs stays, and everything else.
+   * If given, only these paths are removed, and only beyond their limit, with narinfos without a NAR. Paths that
+   * another path or a root needs stay.
    */
   readonly limited?: LimitedPaths | undefined;
   /** NARs that may go since the Nix store has their paths. They go before any path is removed. Default: none. */
@@ -40,8 +40,8 @@ export interface GcOptions {
   /** Keepers whose paths are removed if the budget is not met otherwise, unless something else keeps them. Default: none. */
   readonly yielding?: Yielding | undefined;
   /**
-   * Names of the partial files that subscriptions want. If NARs and partial files exceed the budget, others are removed.
-   * Undefined: nobody knows, so all are kept for their time.
+   * Names of the partial files that subscriptions want. If NARs and partial files exceed the budget, others are
+   * removed. Undefined if they are not known: all are kept for their time.
    */
   readonly wantedPartials?: ReadonlySet<string> | undefined;
   readonly dryRun: boolean;

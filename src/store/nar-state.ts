@@ -11,7 +11,7 @@ import { isInQuarantine } from './quarantine.ts';
  * - `changed`: the file has never been read, or not since it changed
  * - `wrong`: the file has another size, or other contents than the signed ones
  * - `gone`: the file was here and is missing
- * - `never`: the file was never here; the target held the path at the time of the fetch. Or it was let go of, since the
+ * - `never`: the file was never here; the target held the path at the time of the fetch. Or it was released, since the
  *   Nix store of this machine has the path
  */
 export type NarState = 'held' | 'changed' | 'wrong' | 'gone' | 'never';

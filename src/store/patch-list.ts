@@ -102,7 +102,9 @@ export class PatchList {
     return found?.isFile() === true && found.size === patch.torrent.sizeBytes;
   }
 
-  /** Adds a patch whose file is in its place, or a base that was tried in vain. @throws STORE_FULL, STORE_UNWRITABLE */
+  /**
+   * Adds a patch whose file is in its place, or a base that gave no small patch. @throws STORE_FULL, STORE_UNWRITABLE
+   */
   async add(patch: KeptPatch | VainBase): Promise<void> {
     try {
       await makeFolderBelow(dirname(dirname(this.#path)), dirname(this.#path));

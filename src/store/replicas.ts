@@ -23,9 +23,7 @@ export interface SoleNar {
   readonly sizeBytes: number;
 }
 
-/**
- * The copies on other machines of what the store holds, as counted by a daemon. Other machines may leave at any time.
- */
+/** The copies of the store's NARs on other machines, as counted by a daemon. Other machines may leave at any time. */
 export interface Replicas {
   /** Time of the count, ISO 8601. */
   readonly at: string;

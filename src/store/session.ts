@@ -29,7 +29,7 @@ export class PartialSession implements AsyncDisposable {
   readonly claims = new Set<string>();
   /** Paths of partial files in the folder: inherited ones, and those left by closed NARs. */
   readonly leftovers = new Set<string>();
-  /** Hashes and writes what arrives. */
+  /** Hashes and writes arriving bytes. */
   readonly hashThread = new HashThread();
 
   private constructor(dir: string) {

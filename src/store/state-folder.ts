@@ -23,7 +23,7 @@ const PLACES = {
   published: 'read',
   /** States of subscriptions, a file each: subscription/state.ts. */
   subscriptions: 'read',
-  /** The generation of each subscription that the on-complete command was told of: subscription/on-complete.ts. */
+  /** The generation of each subscription for which the on-complete command has run: subscription/on-complete.ts. */
   announced: 'left',
   /** GC roots of imported subscriptions, a folder each: subscription/gc-roots.ts. */
   gcroots: 'left',
@@ -35,7 +35,7 @@ const PLACES = {
   served: 'read',
   /** Copies on other machines, as counted by a daemon: replicas.ts. */
   'replicas.json': 'read',
-  /** Paths of the Nix store whose NAR files gc may not let go of: collect/refused-paths.ts. */
+  /** Paths of the Nix store whose NAR files gc may not release: collect/refused-paths.ts. */
   'refused.json': 'left',
   /** The socket of the running daemon, in a folder that only its user can enter: daemon/facts-socket.ts. */
   daemon: 'left',

@@ -17,8 +17,8 @@ const LOOK_AGAIN_MS = 100;
 export type Work = 'announcing' | 'collecting' | 'packing' | 'publishing' | 'receiving' | 'serving' | 'updating';
 
 /**
- * A process's turn for work that only one may do at a time: a folder `narswarm/<work>/<owner>/`. Nobody waits for a
- * folder that a crash has left.
+ * A process's turn for work that only one may do at a time: a folder `narswarm/<work>/<owner>/`. A folder that a crash
+ * has left delays no process.
  */
 export class Turn implements AsyncDisposable {
   readonly #dir: string;

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { XzDecoder } from './xz-decoder.ts';
 
-/** Decodes files on all processors. What it has decoded takes bounded room until it is released. */
+/** Decodes files on all processors. Decoded files take bounded room until they are released. */
 export class XzDecoders implements AsyncDisposable {
   readonly #maxBytes: number;
   readonly #signal: AbortSignal;

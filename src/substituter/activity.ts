@@ -41,7 +41,7 @@ export interface ActivitySources {
   readonly near: readonly NearSources[];
   readonly upstreams: readonly Upstream[];
   readonly publishers: readonly PublisherAddress[];
-  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  /** Publishers that must have a path with the same NarHash. Default: 1, which needs no publisher. */
   readonly require?: number | undefined;
 }
 
@@ -61,7 +61,7 @@ export interface ActivityMeans {
 
 /**
  * Everything that is open while Nix asks for paths that the store lacks: sources, walks, and NARs on their way. It ends
- * when nobody has asked for some time.
+ * after some time without questions.
  */
 export class Activity implements AsyncDisposable {
   readonly lookups: Lookups;
@@ -145,7 +145,7 @@ export class Activity implements AsyncDisposable {
       candidates,
       held: offer.held,
       contents: 'small',
-      mayBeUncompressed: false, // Nix waits for the file that it was told of
+      mayBeUncompressed: false, // Nix waits for the file that its narinfo named
       tell,
       signal,
       catalogue: async () => {
@@ -183,7 +183,7 @@ export class Activity implements AsyncDisposable {
     return new Activity({ lookups, lookAhead, arrivals, realisation }, stop, stack.move());
   }
 
-  /** Stops all fetches. What has arrived is kept. */
+  /** Stops all fetches. Bytes that have arrived are kept. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#stack.disposeAsync();

@@ -3,7 +3,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { PartialNar } from '../store/partial.ts';
 import { Readers } from './readers.ts';
 
-/** A NAR on its way into the store, for all who wait for it. */
+/** A NAR on its way into the store, for all clients that wait for it. */
 export class Arrival {
   /** A narinfo that names the file. */
   readonly info: NarInfo;

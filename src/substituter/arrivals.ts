@@ -25,11 +25,11 @@ type OfBatch = 'session' | 'upstreams' | 'order' | 'torrentsLate' | 'placeOf' | 
 /** The means of a fetch, without those that each batch has of its own. */
 export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
   readonly catalogue: () => Promise<Catalogue>;
-  /** Keeps what has arrived from the garbage collector until its narinfo is written. */
+  /** Protects a NAR that has arrived from the garbage collector until its narinfo is written. */
   readonly claimant: PartialSession;
   /** Returns the present caches and their order. */
   readonly caches: () => Pick<FetchNarsContext, 'upstreams' | 'order'>;
-  /** Gives the jobs of a plan their torrents. Returns what to wait for if that takes too long, as in a fetch. */
+  /** Gives the jobs of a plan their torrents. Returns a promise if that takes too long, as in a fetch. */
   readonly attach: (plan: Plan) => Promise<FetchNarsContext['torrentsLate']>;
   /** Called when a NAR begins to arrive. */
   readonly onArriving: (arrival: Arrival) => void;

@@ -9,7 +9,7 @@ import { asError } from '../warning.ts';
 import { Readers } from './readers.ts';
 
 const CHUNK_BYTES = 512 * 1024;
-/** Interval of looks at what xz has written, while its input is slow. */
+/** Interval of looks at the output of xz, while its input is slow. */
 const LOOK_MS = 100;
 
 export interface DecodedNarOptions {
@@ -68,7 +68,7 @@ export class DecodedNar implements AsyncDisposable {
     return this.#failure;
   }
 
-  /** Counts a client. Call what it returns once the client has gone. */
+  /** Counts a client. Call the returned function once the client has gone. */
   enter(): () => void {
     return this.#readers.enter();
   }

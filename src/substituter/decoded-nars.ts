@@ -32,7 +32,7 @@ export interface GivenNar {
   readonly leave: () => void;
 }
 
-/** A NAR file: where it lies, or what it arrives in. */
+/** A NAR file in the store, or one that is arriving. */
 export type NarFile =
   | { readonly kind: 'here'; readonly path: string }
   | { readonly kind: 'arriving'; readonly arrival: Arrival };
@@ -103,7 +103,7 @@ export class DecodedNars implements AsyncDisposable {
     return nar && { nar, leave: nar.enter() };
   }
 
-  /** Ends what no client receives. Nothing is decoded ahead until a client asks again. */
+  /** Ends the decoders that no client reads from. Nothing is decoded ahead until a client asks again. */
   endUnread(): void {
     this.#isAhead = false;
     this.#hasFailed = false;

@@ -21,7 +21,10 @@ export class Given {
   readonly #done = { toNix: 0, toOthers: 0 };
   readonly #open = new Set<Giving>();
 
-  /** Counts an answer with a body of this size that begins now. Call what it returns when it has ended or broken off. */
+  /**
+   * Counts an answer with a body of this size that begins now. Call the returned function when it has ended or broken
+   * off.
+   */
   begin(socket: Giving['socket'], bodyBytes: number, { isLocal }: { readonly isLocal: boolean }): () => void {
     const giving = { isLocal, socket, bodyBytes, fromByte: socket.bytesWritten };
     this.#open.add(giving);

@@ -2,9 +2,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { NarInfoSource } from '../fetch/narinfo-sources.ts';
 
 /**
- * Returns the same sources, which give one narinfo in each turn of the event loop, all of them together. A walk verifies
- * each narinfo, in a tenth of a millisecond. Dozens arrive with one packet, and a hash map has thousands at hand: without
- * turns, whoever asks for something meanwhile would wait for all of them.
+ * Returns the same sources, which give one narinfo in each turn of the event loop, all of them together. A walk
+ * verifies each narinfo, in a tenth of a millisecond. Dozens arrive with one packet, and a hash map has thousands at
+ * hand: without turns, other questions would wait for all of them.
  */
 export function inTurns(sources: () => readonly NarInfoSource[]): () => NarInfoSource[] {
   let last: Promise<void> = Promise.resolve();

@@ -57,7 +57,7 @@ export class LookAhead {
       signal,
       known: this.#found,
       onNarInfo: (found) => this.#take(found),
-      onMissing: () => undefined, // Nix will ask for it, and be told
+      onMissing: () => undefined, // Nix will ask for it, and get the failure
     }).catch(() => undefined);
     this.#want();
   }

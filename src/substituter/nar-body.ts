@@ -11,8 +11,8 @@ import type { Arrival } from './arrival.ts';
  * Yields a NAR file while it arrives. Its last chunk comes only after the store has verified the whole file, and only if
  * the bytes before it were those of the verified file. So a receiver never gets a wrong file whole.
  *
- * If the pieces are known, a piece is checked before any of it is passed on. Otherwise what has arrived in order is
- * passed on, and the receiver checks it, as Nix does by NarHash.
+ * If the pieces are known, a piece is checked before any of it is passed on. Otherwise bytes are passed on as they
+ * arrive in order, and the receiver checks them, as Nix does by NarHash.
  *
  * @param take gives the buffer of each chunk
  * @throws the failure of the arrival; HASH_MISMATCH if bytes that were passed on turned out to be wrong

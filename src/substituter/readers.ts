@@ -12,7 +12,7 @@ export class Readers {
     return this.#count === 0;
   }
 
-  /** Counts a client. Call what it returns once the client has gone; a second call changes nothing. */
+  /** Counts a client. Call the returned function once the client has gone; a second call changes nothing. */
   enter(): () => void {
     let isHere = true;
     this.#count++;

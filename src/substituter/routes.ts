@@ -26,7 +26,7 @@ interface NarQuery {
 
 /**
  * Adds the paths of a binary cache to a server (Nix: src/libstore/binary-cache-store.cc): `nix-cache-info`, narinfos,
- * NARs and realisations. What is not found is a 404, so that Nix asks its next substituter. Nothing is listed.
+ * NARs and realisations. Anything else is a 404, so that Nix asks its next substituter. Nothing is listed.
  */
 export function addRoutes(app: FastifyInstance, substituter: Substituter): void {
   app.get('/nix-cache-info', (_, reply) => reply.type('text/x-nix-cache-info').send(substituter.cacheInfo));
@@ -145,7 +145,10 @@ function sendPart(
   return sendBytes(request, reply, end - start + 1, (take) => bytesIn(take, { start, end }));
 }
 
-/** Answers for what has failed, such as a NAR whose first byte is wrong. After other answers Nix would try again. */
+/**
+ * Answers a question that has failed, such as one for a NAR whose first byte is wrong. After other answers Nix would
+ * try again.
+ */
 function errorHandler(_error: unknown, _request: FastifyRequest, reply: FastifyReply): void {
   void notFound(reply);
 }

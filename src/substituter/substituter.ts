@@ -44,9 +44,9 @@ export interface SubstituterOptions extends Omit<ActivityMeans, 'tell' | 'onArri
 
 /** The client that asks. */
 export interface Client {
-  /** True if it is on this machine. Others get only what is shared. */
+  /** True if it is on this machine. Others get only shared NARs. */
   readonly isLocal: boolean;
-  /** True for narswarm itself. It asks other sources on its own, so it gets only what is here. */
+  /** True for narswarm itself. It asks other sources itself, so it gets only NARs that are here. */
   readonly isNarswarm: boolean;
   /** True if it only asks whether something is there. */
   readonly onlyAsks: boolean;
@@ -72,7 +72,7 @@ export type FoundNar =
   | ({ readonly kind: 'decoded' } & GivenNar);
 
 /**
- * The answers of a binary cache that holds what the file store holds, and fetches the rest when it is asked for. The first
+ * The answers of a binary cache that serves the file store, and fetches everything else when it is asked for. The first
  * question about a path begins the fetch of its whole closure.
  */
 export class Substituter implements AsyncDisposable {
@@ -122,7 +122,7 @@ export class Substituter implements AsyncDisposable {
     const text = await this.#textFor(client, info);
     if (text === undefined || client.onlyAsks) return text;
     if (client.isLocal) void activity.lookAhead.begin(info);
-    else activity.arrivals.want([info]); // nobody knows what else it lacks
+    else activity.arrivals.want([info]); // it is unknown what else that machine lacks
     return text;
   }
 
@@ -193,7 +193,7 @@ export class Substituter implements AsyncDisposable {
     return found?.sizeBytes === file.sizeBytes ? info : undefined;
   }
 
-  /** Returns the uncompressed NAR of a path in the Nix store, whose file the store has let go of, and its narinfo. */
+  /** Returns the uncompressed NAR of a path in the Nix store, whose file the store has released, and its narinfo. */
   async #inNix(hash: StoreHash, { isLocal }: Client): Promise<{ info: NarInfo; file: OfferedFile } | undefined> {
     const { store, offer } = this.#options;
     const info = await store.readNarInfo(hash).catch(() => undefined);
@@ -216,7 +216,7 @@ export class Substituter implements AsyncDisposable {
     return isLocal || this.#options.offer.held.isShared(info);
   }
 
-  /** Opens what is needed to ask others. Undefined if that fails. */
+  /** Opens the means to ask others. Undefined if that fails. */
   async #begin(): Promise<Activity | undefined> {
     this.#askedAtMs = performance.now();
     if (this.#isClosed) return undefined;
@@ -238,7 +238,7 @@ export class Substituter implements AsyncDisposable {
     }
   }
 
-  /** Ends the activity if nobody asks any more, and tells how often its warnings came again. */
+  /** Ends the activity if there are no more questions, and reports how often its warnings came again. */
   #look(): void {
     const { idleMs = IDLE_MS, lookingMs = LOOKING_MS } = this.#options;
     if (performance.now() - this.#askedAtMs <= (this.#hasServed ? idleMs : lookingMs)) return;

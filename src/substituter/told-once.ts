@@ -45,7 +45,7 @@ function keyOf(warning: Warning): string {
   }
 }
 
-/** Returns what failures blame: upstreams and peers. */
+/** Returns the upstreams and peers that failures blame. */
 function sourcesOf(failures: readonly Failure[]): string[] {
   const sources = failures.flatMap(({ facts, causes = [] }) => {
     const { url, origins = [] } = (facts ?? {}) as { readonly url?: string; readonly origins?: readonly string[] };

@@ -45,8 +45,8 @@ interface Trial {
 }
 
 /**
- * The peers that a torrent is downloaded from: what each was asked for and has sent, which are silent, and which lied.
- * WebTorrent chooses which blocks to request from whom. This class decides which peers it may ask.
+ * The peers that a torrent is downloaded from: the requests to each, its blocks, its silence and its lies. WebTorrent
+ * chooses the block and the peer of each request. This class decides which peers it may ask.
  */
 export class DownloadPeers {
   readonly #torrent: OpenTorrent;

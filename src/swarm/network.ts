@@ -59,7 +59,7 @@ export interface SentBytes {
 /** This process's place among the peers: the swarm, the DHT node, and the peers found so far. */
 export class Network implements AsyncDisposable {
   readonly swarm: Swarm;
-  /** The members of the joined groups, and what they have. */
+  /** The members of the joined groups, and their files. */
   readonly members: Members;
   readonly discovery: Discovery;
   /** Decides which hosts are on the local network. */

@@ -5,7 +5,7 @@ import { newPeerId } from '../wire/protocol.ts';
 import { listenToNobody } from './webtorrent-seams.ts';
 
 /**
- * Makes a client that contacts nobody by itself.
+ * Makes a client that makes no connections by itself.
  *
  * @param port TCP port at which others reach us
  */

@@ -50,8 +50,8 @@ export interface TorrentInfo {
 
 /**
  * Returns the piece length for a NAR file: the smallest power of two that holds the file, at least 16 KiB (one block of
- * the wire protocol) and at most 256 KiB. So a NAR of up to 256 KiB is one piece. A piece is given on once it is whole: a
- * crowd gets larger ones later.
+ * the wire protocol) and at most 256 KiB. So a NAR of up to 256 KiB is one piece. A piece is passed on once it is
+ * whole, so a crowd would get larger pieces later.
  */
 export function pieceLengthOf(sizeBytes: number): number {
   let pieceLength = MIN_PIECE_LENGTH;

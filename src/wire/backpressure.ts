@@ -19,7 +19,7 @@ export class Brake implements Backpressure {
     this.#isFull = true;
   }
 
-  /** Reads on, unless something else is full. */
+  /** Continues to read, unless something else is full. */
   release(): void {
     this.#isFull = false;
     for (const listener of this.#listeners) listener();

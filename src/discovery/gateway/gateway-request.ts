@@ -19,8 +19,8 @@ export interface GatewayAnswer {
 }
 
 /**
- * Asks a router. Follows no redirect, uses no proxy and no password, and goes to the router's address, whatever the URL
- * names.
+ * Asks a router. Follows no redirect, uses no proxy and no password, and goes to the router's address, whichever host
+ * the URL names.
  *
  * @returns undefined if it does not answer in time, says too much, or breaks off
  */

@@ -31,7 +31,7 @@ export interface MapperTimes {
   readonly lookMs: number;
   /** Interval of renewals. A router that was started again has forgotten its mappings. */
   readonly renewMs: number;
-  /** Shortest interval, whatever lease a router gives. */
+  /** Shortest interval, however short a router's lease is. */
   readonly leastMs: number;
   /** Pause after a failure; doubled after each further one, up to ten times as long. */
   readonly retryMs: number;

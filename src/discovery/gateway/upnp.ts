@@ -20,7 +20,7 @@ const CONNECTION = /^urn:schemas-upnp-org:service:WAN(?:IP|PPP)Connection:[12]$/
 /** Error numbers of UPnP (WANIPConnection:1, 2.4). */
 const CONFLICT = 718;
 const ONLY_PERMANENT = 725;
-/** Other external ports to try while they belong to another machine. Ports from here on are nobody's. */
+/** Other external ports to try while they belong to another machine. Ports from here on are assigned to nothing. */
 const OTHER_PORTS = 3;
 const FIRST_DYNAMIC_PORT = 49_152;
 

@@ -21,7 +21,7 @@ export interface Root {
 export interface Kept {
   /** 1 for each path to keep, by its number. */
   readonly paths: Uint8Array;
-  /** 1 for each NAR, by its number, that a process counts on, whether or not a narinfo names it. */
+  /** 1 for each NAR, by its number, that a process has claimed, whether or not a narinfo names it. */
   readonly nars: Uint8Array;
   /** Reasons to evict nothing: the references of an unreadable narinfo are unknown. */
   readonly obstacles: readonly Obstacle[];
@@ -88,7 +88,10 @@ export function reach(graph: StoreGraph, storeHashes: readonly string[]): Uint8A
   return reached;
 }
 
-/** Keeps all paths with a NAR except some, and what they need. Without a NAR, a narinfo only describes what Nix has. */
+/**
+ * Keeps all paths with a NAR except some, and what they need. A narinfo without a NAR only describes a path that Nix
+ * has.
+ */
 export function keepOthers(graph: StoreGraph, { paths }: Kept, except: ReadonlySet<string>): void {
   const others: string[] = [];
   for (let path = 0; path < graph.pathCount; path++) {

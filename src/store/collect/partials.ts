@@ -24,7 +24,7 @@ interface Partial {
  * running processes stay, and those of the last day.
  *
  * @param options.wanted names of the files that subscriptions want
- * @param options.freeBytes what the NARs leave of the budget, to all partial files together
+ * @param options.freeBytes bytes of the budget that the NARs leave to all partial files together
  * @param options.onRemoved called with each file after its removal; with `dryRun`, with each that would be removed
  * @returns the removed files
  * @throws STORE_UNWRITABLE; the signal's reason

@@ -9,8 +9,8 @@ import { inState } from '../state-folder.ts';
 const SCHEMA = v.record(v.string(), v.object({ changedAtMs: v.number(), narHash: v.string() }));
 
 /**
- * Paths of the Nix store that were read in vain: they have other contents than the signed ones, as own builds may. They are
- * not read again while they and their narinfos stay the same.
+ * Paths of the Nix store that turned out to have other contents than the signed ones, as own builds may. They are not
+ * read again while they and their narinfos stay the same.
  */
 export class RefusedPaths {
   readonly #store: FileStore;
@@ -24,7 +24,7 @@ export class RefusedPaths {
     this.#refused = new Map(Object.entries(refused));
   }
 
-  /** Reads those of earlier runs. None if the file cannot be read: then some paths are read once more. */
+  /** Reads those of earlier runs. None if the file cannot be read: then some paths are read again. */
   static async read(store: FileStore, nars: NixNars): Promise<RefusedPaths> {
     const text = await readFile(inState(store, 'refused.json'), 'utf8').catch(() => '{}');
     try {

@@ -15,10 +15,10 @@ import { reach, type Kept, type Root } from './keep.ts';
 import { RefusedPaths } from './refused-paths.ts';
 import { PRESENT, type StoreGraph } from './store-graph.ts';
 
-/** When NARs are let go of that the Nix store of this machine has, too. `pressure`: as far as the budget needs it. */
+/** When to release NARs that the Nix store of this machine has, too. `pressure`: as far as the budget needs it. */
 export type ReleaseWhen = 'always' | 'pressure';
 
-/** NARs that may be let go of, since their paths are in the Nix store. */
+/** NARs that may be released, since their paths are in the Nix store. */
 export interface Releasing {
   readonly when: ReleaseWhen;
   readonly nars: NixNars;
@@ -29,7 +29,7 @@ export interface Releasing {
   readonly imported: ReadonlySet<string>;
 }
 
-/** NAR files that were let go of, or would be without a dry run. */
+/** NAR files that were released, or would be without a dry run. */
 export interface Released {
   readonly nars: number;
   readonly bytes: number;
@@ -58,12 +58,12 @@ interface Candidate {
 }
 
 /**
- * Lets go of NAR files whose paths the Nix store of this machine holds: their narinfos stay, and neighbours get the
- * uncompressed NAR from the Nix store. Reads each path first, through the map of its NAR: its NarHash must be the signed
- * one. Then records that in the catalogue, and removes the file. In `graph`, its file has 0 bytes from then on.
+ * Removes NAR files whose paths the Nix store of this machine holds, and keeps their narinfos. Neighbours get the
+ * uncompressed NAR from the Nix store. Reads each path first, through the map of its NAR: its NarHash must be the
+ * signed one. Then records that in the catalogue, and removes the file. In `graph`, its file has 0 bytes from then on.
  *
- * Nothing goes that a running process counts on, that was served a moment ago, or that `add` put here; and nothing at all
- * from a store with a hash map of its own, since followers want the files that it lists.
+ * Keeps files that a running process has claimed, that were served a moment ago, or that `add` put here. Keeps all
+ * files of a store with a hash map of its own, since followers want the files that it lists.
  *
  * @throws STORE_UNWRITABLE, STORE_FULL; the signal's reason
  */
@@ -93,8 +93,8 @@ export async function release(releasing: Releasing, context: ReleaseContext): Pr
 }
 
 /**
- * Counts NARs that are read from the Nix store as files of 0 bytes: as long as it has their paths, their narinfos are what
- * is left to give them, and are not useless.
+ * Counts NARs that are read from the Nix store as files of 0 bytes: as long as it has their paths, their narinfos are
+ * needed to give them to others.
  */
 export function countReleased(graph: StoreGraph, catalogue: Catalogue, nars: NixNars, now: Date): void {
   for (const { storePath, isInNix } of catalogue.entries()) {
@@ -136,7 +136,7 @@ function candidatesIn({ imported, nars }: Releasing, context: ReleaseContext): C
     byNar.set(nar, candidate);
   }
   return [...byNar.values()]
-    .filter(({ nar, entries }) => entries.length === graph.narUsers(nar)) // nobody else counts on the file
+    .filter(({ nar, entries }) => entries.length === graph.narUsers(nar)) // no other path needs the file
     .toSorted((a, b) => isSole(a) - isSole(b) || graph.narUsedAtMs(a.nar) - graph.narUsedAtMs(b.nar));
 }
 
@@ -175,7 +175,7 @@ async function letGo(
     }
     inNix.push(entry);
   }
-  await catalogue.add(inNix); // first: a file that stays after a kill is let go of by the next run
+  await catalogue.add(inNix); // first: a file that stays after a kill is released by the next run
   const name = graph.narName(nar);
   await remove(join(store.dir, 'nar', name));
   await forgetServed(store, name);

@@ -18,7 +18,7 @@ export interface Yield {
 }
 
 /**
- * Returns what each keeper of these roots loses by an eviction. Leaves out keepers that lose nothing.
+ * Returns the paths that each keeper of these roots loses by an eviction. Leaves out keepers that lose none.
  *
  * @throws STORE_UNWRITABLE, STORE_CORRUPT if a narinfo cannot be read
  */

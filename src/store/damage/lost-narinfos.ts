@@ -30,7 +30,7 @@ export class LostNarInfos {
     this.#store = store;
   }
 
-  /** Records that a narinfo was found, in whatever state: it is no longer reported. */
+  /** Records that a narinfo was found, whatever its state. It is no longer reported. */
   note(storeHash: StoreHash): void {
     this.#isNew(storeHash);
   }

@@ -129,7 +129,7 @@ export class HeldPieces {
     this.#keep(index, []);
   }
 
-  /** Drops the bytes of all other senders, and what follows them in the same piece. */
+  /** Drops the bytes of all other senders, and the bytes behind them in the same piece. */
   forgetExcept(isTrusted: (origin: Origin) => boolean): void {
     for (let index = 0; index < this.count; index++) {
       const parts = this.#partsOf(index);

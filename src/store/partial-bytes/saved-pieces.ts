@@ -14,8 +14,8 @@ const NUMBER_BYTES = 8;
  * The file is written before the first gap, and does not change while bytes arrive. So after a crash at any moment, no
  * missing piece counts as held.
  *
- * If no hashes are known, and a gap comes since wrong bytes were dropped, the file has the number of bytes before it
- * instead: nobody could check the rest.
+ * If no hashes are known, and wrong bytes were dropped, the file has the number of bytes before the gap instead: the
+ * rest could not be checked.
  */
 export class SavedPieces {
   readonly #path: string;

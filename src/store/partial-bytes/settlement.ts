@@ -14,8 +14,8 @@ export interface SettleOptions {
    */
   readonly judge?: ((path: string, fileHash: FileHash) => Promise<string | undefined>) | undefined;
   /**
-   * Returns true for a sender whose bytes are kept at first, if others sent wrong ones and nobody knows the pieces.
-   * Default: none.
+   * Returns true for a sender whose bytes are kept the first time, if others sent wrong bytes and the pieces are not
+   * known. Default: none.
    */
   readonly isTrusted?: ((origin: Origin) => boolean) | undefined;
   /**
@@ -37,7 +37,7 @@ interface SettledParts {
   readonly isInMemory: boolean;
 }
 
-/** Checks a complete NAR and moves it to its place, or drops what is wrong. */
+/** Checks a complete NAR and moves it to its place, or drops its wrong bytes. */
 export class Settlement {
   /** True after wrong bytes, while those of trusted senders are kept. If it is wrong again, all are dropped. */
   isDoubted = false;
