@@ -91,7 +91,7 @@ export type ErrorFacts = Readonly<Record<string, Fact>>;
 /** Why a path is not in a hash map, or why there is nothing to make one of. */
 export type Unpublished =
   | 'untrusted'
-  /** A source that nobody asked for. */
+  /** A source that was not requested. */
   | 'unasked'
   | 'no-nar'
   | 'unreadable-nar'
@@ -136,7 +136,7 @@ interface HostFacts {
   readonly kind?: HostFailure;
   /** Exit status of ssh, or of the narswarm there. Not set if there is none. */
   readonly exitStatus?: number | undefined;
-  /** What the narswarm there failed of. */
+  /** Error code of the narswarm there. */
   readonly hostCode?: string;
 }
 
@@ -167,7 +167,7 @@ interface FactsByCode {
   STORE_FULL: {
     /** Room that is needed on the disk, and room that it has, in bytes. Set if nothing was begun for lack of room. */
     readonly neededBytes?: number;
-    /** What was to be written there. */
+    /** The kind of data to be written there. */
     readonly role?: 'suitcase' | 'store';
     readonly freeBytes?: number;
   };

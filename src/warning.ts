@@ -5,7 +5,7 @@
 import { failureOf, type Failure } from './failure.ts';
 import type { BuildDifference } from './index/quorum.ts';
 
-/** A reason to evict nothing from a store: what the kept paths need is not known. */
+/** A reason to evict nothing from a store: the needs of the kept paths are not known. */
 export type Obstacle =
   /** A kept path has no narinfo. `keeper`: the name of its subscription; undefined if it is pinned. */
   | { readonly kind: 'lost-root'; readonly path: string; readonly keeper: string | undefined }
@@ -22,7 +22,7 @@ export type Warning =
   | { readonly kind: 'served-elsewhere'; readonly storeDir: string }
   /** Another daemon of this machine serves the same store. */
   | { readonly kind: 'served-twice'; readonly storeDir: string; readonly pid: string }
-  /** The service manager could not be told how this process does. */
+  /** The state of this process could not be reported to the service manager. */
   | { readonly kind: 'unheard'; readonly error: Error }
   | { readonly kind: 'unreadable-netrc'; readonly file: string; readonly reason: string }
   /** A cache is for another store directory, and is not asked. */
@@ -76,7 +76,7 @@ export function factsOf(warning: Warning): Readonly<Record<string, unknown>> {
   return 'error' in warning ? { ...warning, error: failureOf(warning.error) } : warning;
 }
 
-/** Returns what was thrown as an error. */
+/** Returns a thrown value as an error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

@@ -10,7 +10,7 @@ export interface AnnounceFlags {
 }
 
 /**
- * Runs the command of `--on-complete` for what is complete now. A failure is a warning.
+ * Runs the command of `--on-complete` for each subscription that is complete now. A failure is a warning.
  *
  * @param states the states after the update
  * @returns the failures. Empty without a command, and after an interruption: then the next update runs it

@@ -8,9 +8,9 @@ const NOTHING = (): void => undefined;
 let saveCore = NOTHING;
 
 /**
- * Keeps compiled code in a folder of this user alone. Node's default folder is below /tmp and shared: another user could
- * put code there for root to run. Without a folder of its own, nothing is kept. Node keeps what is compiled while a file
- * is loaded; of the core, all that was compiled is kept ({@link loadCore}).
+ * Keeps compiled code in a folder of this user alone. Node's default folder is below /tmp and shared: another user
+ * could put code there for root to run. Without a folder of its own, nothing is kept. Node keeps functions that are
+ * compiled while a file is loaded; of the core, all compiled functions are kept ({@link loadCore}).
  *
  * @param words the words after the program's name
  */
@@ -21,7 +21,7 @@ export function keepCompiled([command = '']: readonly string[]): void {
   if (directory !== undefined) saveCore = loadCore(directory, /^[a-z]+$/.test(command) ? command : 'others');
 }
 
-/** Saves what was compiled so far. Otherwise it is saved only at a good end, which a service that is killed never has. */
+/** Saves the code that was compiled so far. Node saves it only at an orderly end, which a killed service never has. */
 export function saveCompiled(): void {
   optimizeNow();
   saveCore();

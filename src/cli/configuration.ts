@@ -35,7 +35,7 @@ const OTHERS: Readonly<Record<string, readonly ConfigKey[]>> = {
 /** Options with the meaning of a key but another name. */
 const RENAMED: Readonly<Record<string, Partial<Record<ConfigKey, string>>>> = { key: { key: '--file' } };
 
-/** The program. Keeps what its commands have read from the environment and the config file. */
+/** The program. Keeps the values that its commands have read from the environment and the config file. */
 export class Program extends Command {
   /** For each command: where the values of its options stand that are no flags. */
   readonly whereabouts = new Map<Command, ReadonlyMap<string, string>>();

@@ -135,7 +135,7 @@ class KeptCode {
   }
 }
 
-/** Returns true if there is such a process, of whatever user. */
+/** Returns true if there is such a process, of any user. */
 function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);

@@ -123,7 +123,7 @@ export function doctorCommand(): Command {
   );
 }
 
-/** Returns whether the DHT is used, what for, and which nodes to ask about it. */
+/** Returns whether the DHT is used, for which purpose, and which nodes to ask. */
 function dhtOf(flags: DoctorFlags, publishers: readonly PublisherAddress[]): Setup['dht'] {
   const { dht, scope, publish, dhtBootstrap, dhtPort, listen } = flags;
   const isAnnounced = scope === 'cohort' || scope === 'public';

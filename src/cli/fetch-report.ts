@@ -111,7 +111,7 @@ export function patchesInWords({ patchBytes, fileBytes }: ReturnType<typeof patc
   return fileBytes === 0 ? '' : `, ${formatSize(patchBytes)} of patches instead of ${formatSize(fileBytes)}`;
 }
 
-/** Returns what each group of senders has sent, for `--json`. */
+/** Returns the bytes of each group of senders, for `--json`. */
 export function groupFacts(progress: Progress): Readonly<Record<string, object>> {
   return Object.fromEntries(
     groupsOf(progress).map(([group, { bytes, senders, nars }]) => [group, { senders: senders.size, bytes, nars }]),

@@ -16,7 +16,7 @@ export function fitted(text: string, columns: number | undefined, hang: (line: s
     .join('\n');
 }
 
-/** Matches a word of a command line, with what is quoted in it, and the spaces before it. */
+/** Matches a word of a command line, with its quoted parts, and the spaces before it. */
 const SHELL_WORD = /\s*(?:'[^']*'|"(?:[^"\\]|\\.)*"|\$\([^)]*\)|\\.|[^\s'"\\])+/g;
 
 /**

@@ -15,7 +15,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (process.exitCode === undefined) process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
   process.exitCode ??= 1;
 });
-process.stderr.on('error', () => undefined); // nobody can read an error message
+process.stderr.on('error', () => undefined); // an error message could not be read
 void main(process.argv.slice(2));
 
 async function main(args: readonly string[]): Promise<void> {

@@ -19,7 +19,9 @@ interface MountFlags extends CommonOptions, SourceFlags {
   readonly store: string;
 }
 
-/** Limit on the end of the command, after which it is killed: whoever reads from it would wait. */
+/**
+ * Limit on the time for the end of the command. Then it is killed, since programs that read from the mount would wait.
+ */
 const STOP_MS = 8_000;
 
 export function mountCommand(): Command {

@@ -73,7 +73,10 @@ export function differenceSentence({ path, builds }: BuildDifference): string {
   return `${path} was built differently by ${results.join(' and by ')}`;
 }
 
-/** Says what to do about a publisher that has shown different editions as its history. @param proof the folder with both */
+/**
+ * Gives the way out for a publisher that has shown different histories of its editions. @param proof the folder with
+ * both
+ */
 export function twoHistories(proof: string): string {
   return `its publisher has signed two histories, or has lost the record of its own: ask its owner, who can compare the two manifests in ${proof}, then remove that folder`;
 }
@@ -90,7 +93,7 @@ export function isUnexpected(note: Note | string): boolean {
   return note.kind === 'no-roots' || (note.kind === 'left-out' && !note.isUsual);
 }
 
-/** Returns true for a note of which a warning has told already, while the run looked for the hash map. */
+/** Returns true for a note that repeats a warning of the same run, from the look-up of the hash map. */
 export function isWarnedOf(note: Note | string): boolean {
   return typeof note !== 'string' && ['kept-map', 'member-map', 'different-builds'].includes(note.kind);
 }

@@ -25,7 +25,7 @@ export interface Output {
   followed(): readonly PublisherAddress[];
   /**
    * Puts short names instead of the addresses of followed publishers. Notes, warnings and errors for people have them
-   * anyway; a result has them only if nobody takes an address from it.
+   * anyway; a result has them only if its address need not be copied.
    *
    * @param others publishers that are named, too
    */
@@ -36,11 +36,11 @@ export interface Output {
   note(text: string): void;
   /** Prints a problem that did not end the command. People do not get `facts`. */
   warn(text: string, facts?: Readonly<Record<string, unknown>>): void;
-  /** Prints what only helps to find a fault. */
+  /** Prints a line that only helps to find a fault. */
   debug(text: string, facts?: Readonly<Record<string, unknown>>): void;
 }
 
-/** The options of a command that decide what it prints. Levels may change while it runs. */
+/** The options of a command that decide which lines it prints. Levels may change while it runs. */
 export interface OutputOptions {
   readonly json?: boolean | undefined;
   readonly quiet?: boolean | undefined;

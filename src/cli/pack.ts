@@ -20,7 +20,7 @@ import { suitcaseReadme } from './suitcase-readme.ts';
 import { orSubscription } from './unknown-name.ts';
 import { formatCount, formatDuration, formatSize } from './values.ts';
 
-/** Limit on paths in a command that people are told to run. */
+/** Limit on paths in a suggested command. */
 const NAMED_PATHS = 5;
 
 interface PackFlags extends CommonOptions, SourceFlags {

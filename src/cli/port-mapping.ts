@@ -66,7 +66,7 @@ function withoutMapper(mapping: PortMapping | undefined): ServiceMapping {
   return { mapping, [Symbol.asyncDispose]: () => Promise.resolve() };
 }
 
-/** Says what is mapped, or why nothing is and what to do. */
+/** Names the mapped ports, or the reason why there are none and the way out. */
 export function mappingSentence(mapping: PortMapping): string {
   const { failure } = mapping;
   if (failure === null) return mappedSentence(mapping);
@@ -87,7 +87,7 @@ export function mappedSentence({ gateway, protocol, externalAddress, ports }: Po
   return `the router ${gateway ?? ''} maps ${outer.join(' and ')} of ${externalAddress ?? 'its other side'} to this machine${by}`;
 }
 
-/** Says why nothing is mapped, or why that is of no use. */
+/** Says why no port is mapped, or why a mapping is useless. */
 export function failureInWords(failure: MappingFailure, { gateway, externalAddress, refusal }: PortMapping): string {
   const router = `the router ${gateway ?? ''}`.trim();
   switch (failure) {
@@ -110,7 +110,7 @@ export function failureInWords(failure: MappingFailure, { gateway, externalAddre
   }
 }
 
-/** Says what to do about a failure. */
+/** Gives the way out of a failure. */
 export function wayOutOf(failure: MappingFailure): string {
   switch (failure) {
     case 'scope':

@@ -107,7 +107,7 @@ async function configureOrEnd(action: Command): Promise<void> {
   }
 }
 
-/** Malformed command lines whose error does not say what would be right. Wrong values do. */
+/** Malformed command lines whose error does not name the right form. Errors of wrong values do. */
 const UNEXPLAINED = new Set(
   ['missingArgument', 'unknownOption', 'unknownCommand', 'excessArguments', 'optionMissingArgument'].map(
     (code) => `commander.${code}`,
@@ -115,8 +115,8 @@ const UNEXPLAINED = new Set(
 );
 
 /**
- * Ends the process for a malformed command line with its exit status, and for help and version with 0. Says what is
- * wrong, unless the help has just been printed.
+ * Ends the process for a malformed command line with its exit status, and for help and version with 0. Prints the
+ * error, unless the help has just been printed.
  */
 function endOfUsage({ exitCode, code, message }: CommanderError, command: string): never {
   if (exitCode === 0) process.exit(0);

@@ -7,7 +7,7 @@ import { mapFolder, parsePublisherAddress, type PublisherAddress } from '../inde
 /** Fewest digits of a key that are shown. */
 const MIN_DIGITS = 8;
 const NAME = /^[\p{L}\p{N}][\p{L}\p{N}._:-]{0,63}$/u;
-/** Matches what could be taken for the beginning of a key. */
+/** Matches text that looks like the beginning of a key. */
 const DIGITS = /^[0-9a-f]+$/i;
 /**
  * Matches the address of a hash map in a text, without the name of a root after it. An address in single quotes is part

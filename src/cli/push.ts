@@ -105,7 +105,7 @@ export function pushCommand(): Command {
   );
 }
 
-/** @throws USAGE for what ssh would take for an option */
+/** @throws USAGE for a name that ssh would read as an option */
 function readHosts(names: readonly string[], output: Output): readonly string[] {
   for (const name of names)
     if (name.startsWith('-') || name === '') throw new NarswarmError('USAGE', `"${name}" is not a host`);
@@ -114,7 +114,7 @@ function readHosts(names: readonly string[], output: Output): readonly string[] 
   return hosts;
 }
 
-/** Reads what is pushed. @throws USAGE for what only a hash map could name; NOT_FOUND, NIX_FAILED … */
+/** Reads the root to push. @throws USAGE for a name that only a hash map could have; NOT_FOUND, NIX_FAILED … */
 async function buildsOf(root: string, file: string | undefined, signal: AbortSignal): Promise<readonly Build[]> {
   const { readFetchRoots } = await import('../subscription/fetch-roots.ts');
   const wanted = await readFetchRoots([root], { file });

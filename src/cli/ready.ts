@@ -86,7 +86,7 @@ export function readyCommand(): Command {
   );
 }
 
-/** Reads what is to be rebuilt. @throws USAGE for sources of other kinds; NOT_FOUND, STORE_PATH_INVALID */
+/** Reads the installables to rebuild. @throws USAGE for sources of other kinds; NOT_FOUND, STORE_PATH_INVALID */
 async function targetOf(text: string, file: string | undefined): Promise<RebuildTarget> {
   const { parseSource } = await import('../subscription/source.ts');
   if (file === undefined && !/#|^magnet:|^https?:/i.test(text)) {

@@ -1,4 +1,4 @@
-/** Reads the configuration of a running daemon again, and says what has changed. */
+/** Reads the configuration of a running daemon again, and reports the changes. */
 import type { Command } from 'commander';
 import { isDeepStrictEqual } from 'node:util';
 import type { RateLimits, Rates } from '../bytes/rate-limits.ts';

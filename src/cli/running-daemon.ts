@@ -1,4 +1,4 @@
-/** Shows what the daemon of a store does, as it tells by itself. */
+/** Shows the state of a store's running daemon, which the daemon itself reports. */
 import { join, resolve } from 'node:path';
 import type { DaemonFacts, EditionFacts } from '../daemon/facts.ts';
 import { pidOfOwner } from '../disk/owner.ts';

@@ -83,7 +83,7 @@ export async function serveHttp(
     return await openDaemonPort({
       passed,
       listen: (flags.substituterListen ?? LOOPBACK).map((host) => ({ host, port })),
-      // A machine may lack IPv6. What the service manager listens on is enough.
+      // A machine may lack IPv6. The sockets of the service manager are enough.
       isNeedless: ({ host }, failure) => isDefault && (passed.length > 0 || (host === '::1' && !isInUse(failure))),
       names: flags.substituterName,
       substituting: flags.substituter

@@ -1,4 +1,4 @@
-/** Tells what a switch to the new paths of a subscription would change. */
+/** Lists the changes of a switch to the new paths of a subscription. */
 import { NarswarmError } from '../errors.ts';
 import type { PackageChange } from '../nix/package-changes.ts';
 import type { Switching } from '../subscription/switching.ts';

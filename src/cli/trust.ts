@@ -66,7 +66,7 @@ export async function readNixKeys(signal: AbortSignal): Promise<readonly PublicK
   return config.requireSigs ? keysOf(config) : undefined;
 }
 
-/** Returns the file that keeps what Nix said. Undefined if this user has no folder for it. */
+/** Returns the file that keeps Nix's answers. Undefined if this user has no folder for it. */
 function keptConfigFile(): string | undefined {
   const folder = cacheFolder();
   return folder === undefined ? undefined : join(folder, 'narswarm-nix-config.json');

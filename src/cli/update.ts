@@ -211,7 +211,7 @@ export function updateCommand(): Command {
   );
 }
 
-/** Returns true if nobody asked for this update, as far as one can tell. A dry run fetches no NAR. */
+/** Returns true if no person seems to have asked for this update. A dry run fetches no NAR. */
 function avoidsMetered({ metered: what, dryRun }: UpdateFlags, originOf: OriginOf): boolean {
   const isAskedFor = isatty(0) && originOf('metered').source !== 'cli';
   return what === 'avoid' && dryRun !== true && !isAskedFor;

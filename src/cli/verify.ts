@@ -102,7 +102,7 @@ export function verifyCommand(): Command {
   );
 }
 
-/** Reports the repaired files, and who sent them. */
+/** Reports the repaired files, and their senders. */
 function tellRepaired(output: Output, { repaired, sources }: RepairRound): void {
   const from = [...sources.keys()];
   for (const { file, storePath, storeHash } of repaired) {

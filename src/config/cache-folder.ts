@@ -3,9 +3,9 @@ import { dirname, join } from 'node:path';
 import { claimHome, homeFolder, isOfUserAlone } from './home.ts';
 
 /**
- * Returns the folder for what this program can make again, such as compiled code: CACHE_DIRECTORY of systemd, else
- * XDG_CACHE_HOME or its default. Makes it. Returns undefined unless it is of this user alone: with `sudo`, HOME may be the
- * home of another user, who could put code there for root to run.
+ * Returns the folder for files that this program can make again, such as compiled code: CACHE_DIRECTORY of systemd,
+ * else XDG_CACHE_HOME or its default. Makes it. Returns undefined unless it is of this user alone: with `sudo`, HOME
+ * may be the home of another user, who could put code there for root to run.
  */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string | undefined {
   try {
@@ -14,7 +14,7 @@ export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string | unde
     if (!existsSync(parent)) mkdirSync(parent, { mode: 0o700 });
     return ownFolder(dir);
   } catch {
-    return undefined; // a home that nobody may write to, or that is another user's: the command reports it
+    return undefined; // a home that cannot be written to, or that is another user's: the command reports it
   }
 }
 

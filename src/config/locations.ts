@@ -45,7 +45,7 @@ export function defaultStoreDir(around: Surroundings = surroundings()): string {
   return join(given(around, 'XDG_CACHE_HOME') ?? join(around.home, '.cache'), 'narswarm');
 }
 
-/** Returns the folder of pushes, to and from this machine: what has arrived of an interrupted one stays there. */
+/** Returns the folder of pushes, to and from this machine. NARs of an interrupted push stay there. */
 export function pushDir(around: Surroundings = surroundings()): string {
   const state = stateDir(around);
   if (state !== undefined) return join(state, 'push');

@@ -70,7 +70,7 @@ export class Census {
     return asking;
   }
 
-  /** @param onKnown called while what the members have of these files is known */
+  /** @param onKnown called while it is known which of these files the members have */
   async #askPart<T extends WantedFile>(
     files: readonly T[],
     onKnown: (files: readonly T[]) => void,

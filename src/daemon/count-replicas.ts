@@ -33,7 +33,8 @@ interface RootFile extends HeldFile {
 
 /**
  * Asks the connected members which of the shared NARs they hold. Leaves out a root if part of its closure is not
- * shared, or not yet known to be. Without another machine, asks nobody and looks only at the closures of the roots.
+ * shared, or not yet known to be. Without another machine, asks no questions and looks only at the closures of the
+ * roots.
  *
  * @throws the signal's reason
  */
@@ -105,7 +106,7 @@ async function sharedFiles(store: FileStore, root: StorePath, context: CountCont
   return [...files.values()];
 }
 
-/** Returns true if members may get the file. Nobody is asked about a file that they may not get. */
+/** Returns true if members may get the file. Members are not asked about other files. */
 function isShared(file: FileHash, { offer }: Pick<CountContext, 'offer'>): boolean {
   return offer.holds(prefixOf(file)) === 'whole';
 }

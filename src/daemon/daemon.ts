@@ -48,15 +48,15 @@ export interface DaemonOptions {
   readonly publish?: OwnMapOptions | undefined;
   /** Returns further publishers to follow. Called every second: subscriptions come and go. */
   readonly alsoFollow?: () => Promise<readonly PublisherAddress[]>;
-  /** Returns the ports that the network's router maps to this machine. Undefined if nobody has asked for that. */
+  /** Returns the ports that the network's router maps to this machine. Undefined without `--map-port`. */
   readonly portMapping?: () => PortMapping | undefined;
   /** Returns the URLs at which Nix is served. */
   readonly substituters?: () => readonly string[];
-  /** Returns what was given over HTTP so far. Undefined if Nix is not served. */
+  /** Returns the sums of bytes given over HTTP so far. Undefined if Nix is not served. */
   readonly given?: () => GivenBytes | undefined;
   /** Returns the names of the mirrors that are being updated. */
   readonly updating?: () => readonly string[];
-  /** Called when a member is connected, which may hold what was lacking. */
+  /** Called when a member is connected, which may hold missing NARs. */
   readonly onMember?: () => void;
   /** Called when an edition of a followed map is complete here. */
   readonly onFollowed?: (address: PublisherAddress, edition: Followed) => void;

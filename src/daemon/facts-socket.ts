@@ -94,8 +94,8 @@ export class FactsSocket implements AsyncDisposable {
 }
 
 /**
- * The daemon of a store. `none`: nobody listens. `denied`: only its user may ask. `silent`: it does not answer in time.
- * `other`: it is of another version, whose facts are not understood.
+ * The daemon of a store. `none`: no process listens. `denied`: only its user may ask. `silent`: it does not answer in
+ * time. `other`: it is of another version, whose facts are not understood.
  */
 export type AskedDaemon =
   | { readonly kind: 'running'; readonly facts: DaemonFacts }

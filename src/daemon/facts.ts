@@ -117,7 +117,7 @@ export interface FactSources {
   readonly given: GivenBytes | undefined;
 }
 
-/** Gathers the facts of this moment. Asks nobody, and reads nothing from the disk. */
+/** Gathers the facts of this moment, without questions to others and without the disk. */
 export function gatherFacts(sources: FactSources): DaemonFacts {
   const { network, offer, publisher, replicas, given } = sources;
   const { swarm, dht, sent } = network;

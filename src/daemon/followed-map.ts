@@ -174,7 +174,7 @@ export class FollowedMap {
     this.#isFound = false;
     this.#misses++;
     const onWarning = (warning: Warning): void => this.#warn(warning);
-    const asksMembers = this.address.baseUrl !== undefined; // so that its failure is told with the edition that is used
+    const asksMembers = this.address.baseUrl !== undefined; // its failure is reported with the used edition
     await using resolved = await resolveHashMap(this.address, { ...this.#resolving, asksMembers, onWarning });
     await this.#take(resolved);
     if (resolved.from !== 'network') return;

@@ -26,7 +26,7 @@ export interface HttpPortOptions {
   readonly passed?: readonly number[];
   /** Addresses to listen on, unless a passed socket does. */
   readonly listen: readonly Endpoint[];
-  /** Returns true if the port is of use without this address, which cannot be listened on. Default: never. */
+  /** Returns true if the port is useful without this address, which cannot be listened on. Default: never. */
   readonly isNeedless?: (at: Endpoint, failure: NarswarmError) => boolean;
   /** Names of this machine besides those that the system knows. */
   readonly names?: readonly string[] | undefined;
@@ -111,7 +111,7 @@ async function listening(server: Server, at: Endpoint | { readonly fd: number })
   } catch (error) {
     throw listenFailure(at, error);
   }
-  // A passed socket of another kind has no address. Nobody would count as local, and nothing could name it.
+  // A passed socket of another kind has no address. No client would count as local, and it could not be named.
   if (server.address() === null) throw listenFailure(at, new Error('it is no TCP socket'));
   server.on('error', () => undefined); // a connection could not be opened: too many open files
 }

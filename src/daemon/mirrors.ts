@@ -9,15 +9,18 @@ import { asError, type Warn } from '../warning.ts';
 const LOOK_MS = 1_000;
 /** Pause before an incomplete mirror is updated again although nothing has changed. */
 const RETRY_MS = 10 * 60_000;
-/** Interval of questions to members for what a mirror lacks, unless a new one appears. */
+/** Interval of questions to members for missing NARs of a mirror, unless a new member appears. */
 const ASK_MS = 60_000;
-/** Shortest pause between two updates because a member has what is lacking. Doubles while nothing of it arrives. */
+/** Shortest pause between two updates because a member has missing NARs. Doubles while none of them arrives. */
 const SOON_MS = 5_000;
 
 export interface MirrorsOptions {
   /** Returns the subscriptions of the current configuration. */
   readonly subscriptions: () => Promise<readonly Subscription[]>;
-  /** Updates subscriptions. @returns what each lacks, by its name. A failed one that is not there lacks anything */
+  /**
+   * Updates subscriptions. @returns the NARs that each lacks, by its name. A failed one that is not in the result may
+   * lack any NAR
+   */
   readonly update: (
     subscriptions: readonly Subscription[],
     signal: AbortSignal,
@@ -41,16 +44,17 @@ interface Done {
   readonly lack: MirrorLack;
   /** When it is updated again in any case. Infinity if it is complete. */
   readonly retryAtMs: number;
-  /** Pause before an update because a member has what is lacking. */
+  /** Pause before an update because a member has missing NARs. */
   readonly soonMs: number;
   readonly endedAtMs: number;
-  /** When members were last asked for what is lacking. */
+  /** When members were last asked for missing NARs. */
   askedAtMs: number;
 }
 
 /**
- * Keeps mirrors up to date: fetches the contents of a followed map as soon as the daemon holds an edition of it, and what was
- * lacking as soon as a member has it. Other subscriptions wait for `update`, which runs at a time that the user chose.
+ * Keeps mirrors up to date: fetches the contents of a followed map as soon as the daemon holds an edition of it, and
+ * missing NARs as soon as a member has them. Other subscriptions wait for `update`, which runs at a time that the user
+ * chose.
  */
 export class Mirrors implements AsyncDisposable {
   readonly #options: MirrorsOptions;
@@ -75,7 +79,7 @@ export class Mirrors implements AsyncDisposable {
     this.#newest.set(mapFolder(address), seq);
   }
 
-  /** Notes that a member appeared: it may hold what is lacking. */
+  /** Notes that a member appeared: it may hold missing NARs. */
   onMember(): void {
     this.#memberAtMs = performance.now();
   }
@@ -112,7 +116,7 @@ export class Mirrors implements AsyncDisposable {
     return due;
   }
 
-  /** Asks for what is lacking if a member appeared since the last question, or if that was a while ago. */
+  /** Asks for missing NARs if a member appeared since the last question, or if that was a while ago. */
   async #isFound(done: Done, signal: AbortSignal): Promise<boolean> {
     const now = performance.now();
     const { lack, endedAtMs, soonMs, askedAtMs } = done;
@@ -154,7 +158,7 @@ export class Mirrors implements AsyncDisposable {
 interface Due {
   readonly subscription: Subscription;
   readonly seq: number;
-  /** See {@link Done}, unless something of what is lacking arrives. */
+  /** See {@link Done}, unless some of the missing NARs arrive. */
   readonly soonMs: number;
 }
 

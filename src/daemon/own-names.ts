@@ -2,12 +2,14 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { ipVersion } from '../ip-version.ts';
 
-/** Domains that nobody on the internet can own (RFC 6762, RFC 6761, RFC 8375, and ICANN's list of what is not delegated). */
+/**
+ * Domains that cannot be owned on the internet (RFC 6762, RFC 6761, RFC 8375, and those that ICANN never delegates).
+ */
 const PRIVATE_DOMAINS = ['local', 'localdomain', 'lan', 'home.arpa', 'internal'];
 const RESOLV_CONF = '/etc/resolv.conf';
 
 export interface OwnNamesOptions {
-  /** Name of the machine, with or without its domain. Default: what the system says. */
+  /** Name of the machine, with or without its domain. Default: that of the system. */
   readonly own?: string;
   /** Domains of the local network. Default: the search domains of the resolver (resolv.conf). */
   readonly domains?: readonly string[];

@@ -1,6 +1,7 @@
 /**
- * Tells systemd, or whoever has set NOTIFY_SOCKET, how this process does: sd_notify(3). Node has no datagram sockets of the
- * unix domain, so `systemd-notify` sends the messages. It costs 5 ms of processor time in this process, once for each message.
+ * Reports the state of this process to systemd, or to another owner of NOTIFY_SOCKET: sd_notify(3). Node has no
+ * datagram sockets of the unix domain, so `systemd-notify` sends the messages. It costs 5 ms of processor time in this
+ * process, once for each message.
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -66,14 +67,14 @@ export class ServiceManager implements AsyncDisposable {
     }
   }
 
-  /** Tells that the process is about to end. Nothing is told after that. */
+  /** Reports that the process is about to end. Nothing is reported after that. */
   stopping(): void {
     clearInterval(this.#timer);
     void this.#tell(['STOPPING=1', 'STATUS=stopping']);
     this.#isStopping = true;
   }
 
-  /** Waits for a moment until everything is told. */
+  /** Waits for a moment until everything is reported. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
     await withinMs(LAST_MS, this.#last);

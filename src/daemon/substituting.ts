@@ -19,7 +19,7 @@ export interface SubstitutingOptions extends Omit<SubstituterOptions, 'sources' 
   readonly upstreams: () => Promise<readonly Upstream[]>;
   /** Returns the publishers that are followed now. */
   readonly publishers: () => Promise<readonly PublisherAddress[]>;
-  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  /** Publishers that must have a path with the same NarHash. Default: 1, which needs no publisher. */
   readonly require?: number | undefined;
   /** Undefined: caches that announce themselves are not looked for. */
   readonly lanCaches?: Pick<LanCachesOptions, 'interfaceAddress'> | undefined;
@@ -28,12 +28,12 @@ export interface SubstitutingOptions extends Omit<SubstituterOptions, 'sources' 
 /** The parts of a daemon that its substituter works with. They are open as long as the daemon. */
 export type DaemonMeans = Pick<SubstitutingOptions, 'store' | 'network' | 'http' | 'offer'>;
 
-/** A substituter, with what it asks. */
+/** A substituter, with its sources. */
 export interface Substituting extends AsyncDisposable {
   readonly substituter: Substituter;
 }
 
-/** Opens a substituter of the daemon's store, which fetches what Nix asks for. */
+/** Opens a substituter of the daemon's store, which fetches the paths that Nix asks for. */
 export function openSubstituter(options: SubstitutingOptions): Substituting {
   const { network, http, store, keys, addresses, lanCaches } = options;
   const stack = new AsyncDisposableStack();

@@ -34,7 +34,7 @@ export type DemoStep =
   | { readonly kind: 'serving'; readonly url: string }
   | { readonly kind: 'joined-dht'; readonly nodes: number }
   | { readonly kind: 'published'; readonly records: number; readonly address: PublisherAddress }
-  /** A seeder is up, with what it got from there. */
+  /** A seeder runs, with the NARs that it got from there. */
   | { readonly kind: 'seeding'; readonly name: string; readonly from: 'cache' | 'swarm' }
   | { readonly kind: 'awaiting-announces' }
   | { readonly kind: 'fetching' }

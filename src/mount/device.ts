@@ -12,12 +12,12 @@ import { MAX_READ_BYTES } from './protocol.ts';
 const DEVICE = '/dev/fuse';
 /** As `mount` and other programs list it. */
 const NAME = 'narswarm';
-/** Codes for an answer that nobody waits for any more: the request was taken back, or the file system is unmounted. */
+/** Codes for an answer that came too late: the request was withdrawn, or the file system is unmounted. */
 const UNWANTED: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENODEV']);
 
 /**
- * Unmounts once this process has ended, however it has, or at a SIGTERM; not at all after a line. Open files fail then,
- * and nobody waits for an answer.
+ * Unmounts when its stdin ends, so however this process ends, or at a SIGTERM. After a line on stdin, ends without
+ * unmounting. Open files then fail, and no program waits for an answer.
  */
 const WATCH = `
 trap 'umount -f -l "$1"; exit' TERM
@@ -68,7 +68,7 @@ export class MountedDevice implements AsyncDisposable {
     return new MountedDevice(fd, watch, onRequest);
   }
 
-  /** Resolves once it is unmounted, whoever has done it. */
+  /** Resolves once it is unmounted, by this process or another. */
   get ended(): Promise<void> {
     return this.#ended;
   }
@@ -127,7 +127,7 @@ async function runMount(dir: string, fd: number): Promise<void> {
 }
 
 /**
- * Makes sure that something can be mounted on a folder. Takes away what a killed process has left mounted there.
+ * Makes sure that something can be mounted on a folder. Unmounts a mount that a killed process has left there.
  *
  * @throws MOUNT_FAILED if it is no empty folder
  */

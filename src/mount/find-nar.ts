@@ -51,7 +51,7 @@ async function narInFileStore(info: NarInfo, means: FindNarMeans): Promise<NarAt
   const held = await store.readNarInfo(storeHashOf(info.storePath));
   if (held === undefined || namedFile(held) === undefined || (await store.statNar(held)) === undefined)
     return undefined;
-  // The narinfo there tells of the file alone: what counts was signed.
+  // Only the description of the file comes from that narinfo: everything else was signed.
   return { info, writeTo: (to) => means.unpacker.unpack({ ...held, narSize: info.narSize }, store, to) };
 }
 
@@ -109,7 +109,7 @@ async function fetchInto(
   { workplace, sources, tell, signal }: FindNarMeans,
   looksInto: 'all' | 'nothing',
 ): Promise<readonly MissingPath[]> {
-  // A signal keeps what listens to it, so that of the mount would keep each fetch.
+  // A signal keeps its listeners, so the signal of the mount would keep each fetch.
   const end = new AbortController();
   try {
     const ends = AbortSignal.any([signal, end.signal]);

@@ -7,7 +7,7 @@ export const MAX_LISTING_BYTES = 32 * 1024 * 1024;
 const MAX_OBJECTS = 600_000;
 
 /**
- * Reads a listing. Nobody has signed it, so offsets in the NAR are not believed.
+ * Reads a listing. It is not signed, so its offsets in the NAR are not used.
  *
  * @returns undefined if it is no listing
  */

@@ -18,14 +18,14 @@ import { Unpacker } from './unpacker.ts';
 import { UnpackedNars } from './unpacked-nars.ts';
 import { View } from './view.ts';
 
-/** What happens to a mount. */
+/** Events of a mount. */
 export type MountEvent =
   /** It can be looked at. `paths`, and the bytes of their unpacked NARs. */
   | { readonly type: 'mounted'; readonly dir: string; readonly paths: number; readonly narBytes: number }
   /** A file in a path was opened for the first time, or the path could not be listed otherwise. */
   | { readonly type: 'opening'; readonly path: StorePath; readonly narSize: number }
   | { readonly type: 'opened'; readonly path: StorePath; readonly durationMs: number }
-  /** Whoever asked got an error of the disk. The next one who asks tries it again. */
+  /** The program got an input/output error. The next program that opens the file tries again. */
   | { readonly type: 'failed'; readonly path: StorePath | undefined; readonly error: Error }
   /** No cache has a listing of a path, so its NAR is fetched to list it. */
   | { readonly type: 'unlisted'; readonly path: StorePath };
@@ -106,7 +106,7 @@ function tellUnpacking(
   onMount({ type: 'opening', path, narSize });
   done.then(
     () => onMount({ type: 'opened', path, durationMs: performance.now() - startedAtMs }),
-    () => undefined, // who asked is told
+    () => undefined, // the program gets the error
   );
 }
 

@@ -28,7 +28,7 @@ const READDIRPLUS_AUTO = 1 << 14;
 const PARALLEL_DIROPS = 1 << 18;
 const CACHE_SYMLINKS = 1 << 23;
 const WANTED_FLAGS = ASYNC_READ | DO_READDIRPLUS | READDIRPLUS_AUTO | PARALLEL_DIROPS | CACHE_SYMLINKS;
-/** Flags of OPEN and OPENDIR: what the kernel has read before stays valid, and it keeps listings, too. */
+/** Flags of OPEN and OPENDIR: bytes that the kernel has read before stay valid, and so do listings. */
 const KEEP_CACHE = 1 << 1;
 const CACHE_DIR = 1 << 3;
 
@@ -194,7 +194,7 @@ export interface Attributes {
 }
 
 /**
- * Seconds for which the kernel need not ask again. What a NAR has told never changes. Where a listing was wrong, the kernel
+ * Seconds for which the kernel need not ask again. Facts from a NAR never change. Where a listing was wrong, the kernel
  * hears of it (ESTALE) when it opens a file.
  */
 const VALID_SECONDS = 86_400n;

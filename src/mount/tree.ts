@@ -11,7 +11,7 @@ export interface FileNode extends NodeBase {
   readonly kind: 'regular';
   readonly isExecutable: boolean;
   readonly sizeBytes: number;
-  /** Where its contents are in the NAR. Undefined if only a cache has told of it. */
+  /** Where its contents are in the NAR. Undefined if it is only in a listing of a cache. */
   readonly offset: number | undefined;
 }
 
@@ -23,7 +23,7 @@ export interface LinkNode extends NodeBase {
 
 export interface FolderNode extends NodeBase {
   readonly kind: 'directory';
-  /** Indexes of what it has, by name, in the order of their bytes. */
+  /** Indexes of its entries, by name, in the order of their bytes. */
   readonly entries: ReadonlyMap<string, number>;
 }
 
@@ -49,7 +49,7 @@ export class Tree {
     return this.nodes.every((node, index) => isSameNode(node, other.nodes[index]));
   }
 
-  /** False if a link surely stays in the tree, whatever other links are on its way. */
+  /** False if a link certainly stays in the tree, even if there are other links on its way. */
   leadsOut(link: LinkNode): boolean {
     if (link.target.startsWith('/') || this.nodes[0] === link) return true;
     const steps = link.target.split('/').filter((step) => step !== '' && step !== '.');
@@ -76,7 +76,7 @@ function isSameNode(one: TreeNode, other: TreeNode | undefined): boolean {
 }
 
 /**
- * Makes a tree from its nodes as a walk meets them: each folder, then what it has, in the order of names.
+ * Makes a tree from its nodes in the order of a walk: each folder, then its entries, in the order of names.
  *
  * @throws RangeError for names and targets that Linux does not have, and for trees beyond all measure
  */

@@ -10,7 +10,7 @@ import type { MountFolder } from './mount-folder.ts';
 import { readNarTree } from './nar-tree.ts';
 import type { Tree } from './tree.ts';
 
-/** Most bytes of unpacked NARs on the disk that nobody reads now, and the most of its free space. */
+/** Limit on bytes of unpacked NARs that are not being read, and the largest share of the free space for them. */
 const MOST_BYTES = 10e9;
 const MOST_OF_FREE = 0.1;
 
@@ -61,12 +61,14 @@ interface Used {
   users: number;
 }
 
-/** Unpacks NARs into files, each once, however many want it. Those that nobody reads go when there is no room. */
+/**
+ * Unpacks NARs into files, each once for all readers. Files that are not being read are removed when there is no room.
+ */
 export class UnpackedNars {
   readonly #folder: MountFolder;
   readonly #options: UnpackedNarsOptions;
   readonly #used = new Map<NarHash, Used>();
-  /** Files that nobody reads; those released longest ago first. */
+  /** Files that are not being read; those released longest ago first. */
   readonly #unused = new Map<NarHash, Pick<Unpacked, 'path' | 'narSize'>>();
 
   constructor(folder: MountFolder, options: UnpackedNarsOptions) {
@@ -97,7 +99,7 @@ export class UnpackedNars {
   async #release(narHash: NarHash, used: Used): Promise<void> {
     used.users--;
     if (used.users > 0) return;
-    // At once, so that whoever opens it next finds it in one of the two.
+    // At once, so that the next reader finds it in one of the two.
     this.#used.delete(narHash);
     if (used.unpacked === undefined) return;
     const { path, narSize, file } = used.unpacked;
@@ -154,7 +156,9 @@ export class UnpackedNars {
     }
   }
 
-  /** Removes files that nobody reads until another one fits. What is being read stays, however much that is. */
+  /**
+   * Removes files that are not being read until another one fits. Files that are being read stay, whatever their size.
+   */
   async #makeRoom(bytes: number): Promise<void> {
     const heldBytes = [...this.#unused.values()].reduce((sum, { narSize }) => sum + narSize, 0);
     const free = (await this.#folder.freeBytes()) + heldBytes;

@@ -43,7 +43,7 @@ interface Handle {
 
 type RequestOf<Kind extends FuseRequest['kind']> = Extract<FuseRequest, { kind: Kind }>;
 
-/** A failure that the kernel is told of. */
+/** A failure as an answer to the kernel. */
 class Refusal extends Error {
   readonly errno: Errno;
 
@@ -71,9 +71,7 @@ export class View implements AsyncDisposable {
   #nextHandle = 1;
   #hasListed = false;
 
-  /**
-   * @param onFailure called with each failure that the kernel is only told of as EIO, and with the path that it is about
-   */
+  /** @param onFailure called with each failure that the kernel gets only as EIO, and with its path */
   constructor(
     closure: Closure,
     means: MountedPathMeans,
@@ -103,7 +101,7 @@ export class View implements AsyncDisposable {
     if (this.#waiting.delete(unique)) this.#send(answer);
   }
 
-  /** Closes what is open. */
+  /** Closes all open files. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listings.clear();
     await Promise.allSettled([...this.#handles.values()].map(({ nar }) => nar.release()));
@@ -150,7 +148,10 @@ export class View implements AsyncDisposable {
     return this.#paths[Math.floor((high - FIRST_HIGH) / 2)];
   }
 
-  /** Finds a node below a path. @throws Refusal ESTALE if it is of a listing that was wrong: then the kernel looks again */
+  /**
+   * Finds a node below a path. @throws Refusal ESTALE if it belongs to a listing that was wrong: then the kernel looks
+   * again
+   */
   async #find(node: NodeId): Promise<{ shown: ShownTree; found: TreeNode }> {
     const path = this.#pathOf(node);
     if (path === undefined) throw new Refusal(node.high === 0 ? 'EISDIR' : 'ESTALE');

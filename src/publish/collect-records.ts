@@ -75,7 +75,7 @@ export async function collectRecords(
   const bytes = unknown.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   tellHashing?.({ type: 'hashing', nars: unknown.length, bytes });
   let hashedBytes = 0;
-  // What is published is no longer a NAR that only Nix has asked for.
+  // A published NAR no longer counts as one that only Nix has asked for.
   const fresh = known.flatMap<CatalogueEntry>(({ entry }) =>
     isOnlyOfNix(entry) ? { ...entry, askedBy: 'publish' } : [],
   );

@@ -166,7 +166,7 @@ async function patchOf(
   }
 }
 
-/** Returns true if a patch gives the signed NAR: nobody gets one that was not tried. */
+/** Returns true if a patch gives the signed NAR. Patches are published only after this test. */
 async function gives(path: string, { narHash, narSize }: NarInfo, base: Base, signal: AbortSignal): Promise<boolean> {
   const sha256 = createHash('sha256');
   for await (const bytes of applyPatch(path, base, { narSize, signal })) sha256.update(bytes);

@@ -201,7 +201,7 @@ export class Publisher implements AsyncDisposable {
     if (((await lastManifest(store, address, salt, now))?.seq ?? 0) <= manifest.seq) return;
     if (this.#building !== undefined) return;
     this.#building = (async () => {
-      await using _ = await Turn.wait(store, 'publishing', { signal }); // nobody replaces its files meanwhile
+      await using _ = await Turn.wait(store, 'publishing', { signal }); // no process replaces its files meanwhile
       const publication = await readPublication(store, address, now);
       if (publication !== undefined && publication.manifest.seq > manifest.seq)
         await this.#take({ publication: { ...publication, isNew: true }, leftOut: [], hashedBytes: 0 });

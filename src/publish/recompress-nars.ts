@@ -86,7 +86,8 @@ export async function otherNars(
  * files, all at once: {@link replaceNars}. Decompresses each first, and leaves it as it is if it has other contents than
  * were signed. Signatures stay as they are, since they do not cover the file.
  *
- * It is safe to kill this at any moment. The next run continues. Until all are compressed, the store serves what it did.
+ * It is safe to kill this at any moment. The next run continues. Until all are compressed, the store serves the old
+ * files.
  *
  * @param infos narinfos of the store
  * @returns also the narinfos as they were. Their files stay until {@link removeReplaced}

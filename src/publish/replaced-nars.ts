@@ -35,8 +35,8 @@ export interface ReplacedSums {
  * until they are on the disk, rewrites the narinfos, and waits until these are on the disk. So whenever this ends, each
  * narinfo has its NAR.
  *
- * The old files stay for {@link removeReplaced}. But the gate serves only what a narinfo names, so call this just before the
- * hash map of the new files is signed: until then, followers get none of the NARs from here.
+ * The old files stay for {@link removeReplaced}. But the gate serves only files that a narinfo names, so call this just
+ * before the hash map of the new files is signed: until then, followers get none of the NARs from here.
  *
  * @returns also the narinfos as they were
  * @throws STORE_FULL, STORE_UNWRITABLE
@@ -84,9 +84,9 @@ export async function replaceNars(
 }
 
 /**
- * Removes the files that {@link replaceNars} has replaced, as a garbage collector does: announces itself first, then reads
- * the claims. Leaves to the garbage collector what another narinfo names, what was served within the last minutes, and
- * what another process has claimed: a fetch may write the narinfo that it has read before.
+ * Removes the files that {@link replaceNars} has replaced, as a garbage collector does: announces itself first, then
+ * reads the claims. Leaves to the garbage collector files that another narinfo names, that were served within the last
+ * minutes, or that another process has claimed: a fetch may write the narinfo that it has read before.
  *
  * @param old the narinfos as they were
  * @throws STORE_UNWRITABLE; the signal's reason

@@ -48,7 +48,7 @@ export class PushHost {
   constructor(options: HostOptions) {
     this.name = options.name;
     this.#options = options;
-    for (const { promise } of [this.#hello, this.#ready, this.#done]) promise.catch(() => undefined); // whoever waits sees it
+    for (const { promise } of [this.#hello, this.#ready, this.#done]) promise.catch(() => undefined); // its reader reports it
     this.#ssh = startSsh(options);
     this.#ssh.stdin.on('error', () => undefined); // the end of ssh is reported
     void this.#listen();
@@ -100,7 +100,7 @@ export class PushHost {
     await this.#ssh;
   }
 
-  /** Takes what the host says, until it ends. */
+  /** Handles the messages of the host, until it ends. */
   async #listen(): Promise<void> {
     let failure: NarswarmError | undefined;
     try {
@@ -168,7 +168,7 @@ export class PushHost {
   }
 }
 
-/** @param words what the narswarm there has said last, if there is one */
+/** @param words the last words of the narswarm there, if there is one */
 function withoutNode(node: string, words: string | undefined): NarswarmError {
   const found = node === '' ? 'no Node' : `Node ${node}`;
   const said = words === undefined ? '' : `; it says: ${words}`;

@@ -14,7 +14,7 @@ const texts = v.array(v.string());
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
 
-/** What a push tells a host. */
+/** Messages from a push to a host. */
 const ToHost = v.variant('type', [
   v.object({
     type: v.literal('begin'),
@@ -37,12 +37,12 @@ const ToHost = v.variant('type', [
   v.object({ type: v.literal('fetch'), records: texts }),
   /** Nothing more is to be fetched. */
   v.object({ type: v.literal('end') }),
-  /** All hosts are complete: nobody needs this one any longer. */
+  /** All hosts are complete: no other host needs this one any longer. */
   v.object({ type: v.literal('bye') }),
 ]);
 export type ToHost = v.InferOutput<typeof ToHost>;
 
-/** What a host tells a push. */
+/** Messages from a host to a push. */
 const FromHost = v.variant('type', [
   v.object({
     type: v.literal('hello'),

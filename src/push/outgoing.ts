@@ -22,7 +22,7 @@ export interface OutgoingOptions {
   /** Folder for pushes from this machine. */
   readonly dir: string;
   readonly format: NarFormat;
-  /** Signs the paths, besides the key of the push. Undefined: nobody. */
+  /** A key that signs the paths, besides the key of the push. Undefined: none. */
   readonly signer: Signer | undefined;
   readonly network: Pick<NetworkOptions, 'listen' | 'ports'>;
   readonly limits?: Limits | undefined;
@@ -30,11 +30,11 @@ export interface OutgoingOptions {
 }
 
 /**
- * The pushing machine's part of the cohort: a file store for this push alone, with the exported NARs, and a place in the
- * network that gives them to members of the cohort and nobody else. Both secrets, the key and the group, end with the push.
+ * The pushing machine's part of the cohort: a file store for this push alone, with the exported NARs, and a place in
+ * the network that gives them to members of the cohort alone. Both secrets, the key and the group, end with the push.
  */
 export class Outgoing implements AsyncDisposable {
-  /** 20 random bytes in hex: whoever knows them is a member. */
+  /** 20 random bytes in hex: a machine that knows them is a member. */
   readonly group: InfoHash;
   readonly #signer: Signer;
   readonly #options: OutgoingOptions;
@@ -104,7 +104,7 @@ export class Outgoing implements AsyncDisposable {
   /**
    * Exports paths, and gives them to members from then on.
    *
-   * @param paths of Nix's default store; all that they refer to was exported before, is among them, or is of no interest
+   * @param paths of Nix's default store; each of their references was exported before, is among them, or is not needed
    * @returns their records: signed narinfos with torrents, by path
    * @throws NIX_FAILED, STORE_FULL, STORE_UNWRITABLE; the signal's reason
    */

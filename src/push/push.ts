@@ -27,7 +27,7 @@ export interface PushOptions extends Omit<OutgoingOptions, 'onWarning'> {
   readonly args: readonly string[];
   /** True if the hosts should import unsigned paths, too. */
   readonly trusts: boolean;
-  /** True to only ask what the hosts lack. */
+  /** True to only ask which paths the hosts lack. */
   readonly dryRun: boolean;
   readonly onEvent: (event: PushEvent) => void;
   readonly onWarning: OutgoingOptions['onWarning'];
@@ -37,7 +37,7 @@ export interface PushOptions extends Omit<OutgoingOptions, 'onWarning'> {
 export type PushEvent =
   /** Two names lead to one host, which gets everything once, by the other name. */
   | { readonly type: 'same'; readonly host: string; readonly sameAs: string }
-  /** A host has said what it lacks; bytes are those of the NARs before compression. */
+  /** A host has named the paths that it lacks; bytes are those of the NARs before compression. */
   | { readonly type: 'lacking'; readonly host: string; readonly paths: number; readonly narBytes: number }
   | { readonly type: 'progress'; readonly host: string; readonly progress: Extract<FromHost, { type: 'progress' }> }
   | { readonly type: 'warning'; readonly host: string; readonly text: string }
@@ -58,17 +58,17 @@ export interface HostResult {
 interface Reached {
   readonly host: PushHost;
   readonly address: string | undefined;
-  /** What it lacks, and what of it has been sent. */
+  /** The paths that it lacks, and those of them that were sent. */
   readonly lacking: Set<StorePath>;
   readonly sent: Set<StorePath>;
-  /** Number of open questions what it lacks. */
+  /** Number of open questions about the paths that it lacks. */
   asking: number;
   hasEnded: boolean;
 }
 
 /**
- * Copies closures to hosts, as a cohort of this push alone: each host fetches from this machine and from the other hosts, and
- * gives on what it has until all are complete. A host that fails leaves the others alone.
+ * Copies closures to hosts, as a cohort of this push alone: each host fetches from this machine and from the other
+ * hosts, and gives its NARs to others until all are complete. A host that fails does not affect the others.
  *
  * @returns the results, in the order of the hosts
  * @throws LISTEN_FAILED, NIX_FAILED, STORE_FULL …; the signal's reason
@@ -157,7 +157,7 @@ class Push implements AsyncDisposable {
     throw hostFailed('not-the-same', `it has the machine-id and boot id of ${sameAs}, but lacks ${lacking}`);
   }
 
-  /** Connects to a host, and asks what it lacks, if it is not one that is reached by another name. */
+  /** Connects to a host, and asks which paths it lacks, unless it is also reached by another name. */
   async #reach(
     name: string,
     program: HostOptions['program'],
@@ -202,14 +202,14 @@ class Push implements AsyncDisposable {
     const asked = new Set(paths.map(({ storePath }) => storePath));
     reached.asking++;
     for (const path of await reached.host.ask([...asked])) {
-      if (!asked.has(path)) continue; // it may only name what it was asked for
+      if (!asked.has(path)) continue; // it may only name paths that it was asked about
       reached.lacking.add(path);
       this.#wanted.add(path);
     }
     reached.asking--;
   }
 
-  /** Exports what is wanted, and sends a host what it lacks. */
+  /** Exports the wanted paths, and sends a host those that it lacks. */
   #send(reached: Reached): void {
     this.#flush(reached);
     if (this.#isExporting) return;
@@ -278,7 +278,7 @@ class Push implements AsyncDisposable {
       if (fresh.length === 0) continue;
       await Promise.all(
         this.#reached.map(async (reached) => {
-          await this.#ask(reached, fresh).catch(() => undefined); // its failure is reported by whoever serves it
+          await this.#ask(reached, fresh).catch(() => undefined); // its failure is reported by the code that serves it
           this.#send(reached);
         }),
       );

@@ -61,10 +61,10 @@ export interface ReceiveOptions {
 }
 
 /**
- * The host's side of a push: fetches what it is told to from the cohort of this push, imports it, and gives it to the other
- * hosts until the push ends. Only members of the cohort get anything, and nothing is announced.
+ * The host's side of a push: fetches the named paths from the cohort of this push, imports it, and gives it to the
+ * other hosts until the push ends. Only members of the cohort get anything, and nothing is announced.
  *
- * @throws the failure, after it was told; the signal's reason
+ * @throws the failure, after it was reported; the signal's reason
  */
 export async function receive(options: ReceiveOptions): Promise<void> {
   const { output, version } = options;
@@ -85,8 +85,8 @@ export async function receive(options: ReceiveOptions): Promise<void> {
 }
 
 /**
- * Returns a name that is the same for each process on this store, and for nobody else on any running machine. Undefined if this
- * machine has no boot id: a push would take two of them for one.
+ * Returns a name that is the same for each process on this store, and different for any other store or running machine.
+ * Undefined if this machine has no boot id: a push would mistake two such machines for one.
  */
 async function nameOfMachine(storeDir: string): Promise<string | undefined> {
   const machine = await runningMachine();
@@ -116,7 +116,7 @@ class Reception implements AsyncDisposable {
     | undefined;
   /** The downloads, one after another. */
   #last: Promise<void> = Promise.resolve();
-  /** The fetches. An import goes on beside the next download. */
+  /** The fetches. An import continues beside the next download. */
   readonly #fetches: Promise<unknown>[] = [];
   #paths = 0;
   /** Bytes of NARs that were whole here before. */
@@ -138,7 +138,7 @@ class Reception implements AsyncDisposable {
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
   }
 
-  /** Does what the push says, until it says bye. */
+  /** Handles the messages of the push, up to `bye`. */
   async run(): Promise<void> {
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => undefined); // awaited below
@@ -287,7 +287,7 @@ class Reception implements AsyncDisposable {
     await rename(this.#options.storeDir, this.#ended);
   }
 
-  /** Ends pending fetches, and waits until they have kept what has arrived. */
+  /** Ends pending fetches, and waits until they have saved the bytes that have arrived. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new NarswarmError('INTERRUPTED', 'the push has ended'));
     await Promise.allSettled([this.#last, ...this.#fetches]);

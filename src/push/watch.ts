@@ -6,7 +6,7 @@ import type { Resolution } from '../subscription/resolve-source.ts';
 
 const LOOK_EVERY_MS = 500;
 
-/** What a build makes: the outputs that are wanted, and those of its inputs, layer after layer. */
+/** The outputs that a build makes: the wanted ones, and those of its inputs, layer after layer. */
 export type Build = Pick<Resolution, 'roots' | 'buildInputs' | 'buildInputsOf'>;
 
 /**
@@ -34,7 +34,7 @@ export async function* watchBuilds(
   yield await queryRegistrations(roots, { signal });
 }
 
-/** Returns the outputs that the build makes, and what they are built from, whether it is valid or not. */
+/** Returns the outputs that the build makes, and their inputs, whether valid or not. */
 async function inputsOf(builds: readonly Build[], signal: AbortSignal): Promise<Set<StorePath>> {
   const found = new Set<StorePath>();
   for (const { roots, buildInputs, buildInputsOf } of builds) {

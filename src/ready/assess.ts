@@ -1,4 +1,4 @@
-/** Judges whether a rebuild works without a network, and asks sources for what is missing. */
+/** Judges whether a rebuild works without a network, and asks sources for missing paths. */
 import { NarswarmError } from '../errors.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { BuildGraph } from '../nix/build-graph.ts';
@@ -20,7 +20,7 @@ export type RebuildTarget =
 /** Where a missing path can come from, as far as somebody was asked. */
 export type Offer = 'source' | 'nowhere' | 'unknown';
 
-/** A missing path, with what the sources say about it. */
+/** A missing path, with the answers of the sources about it. */
 export interface LackingOffer extends Lacking {
   readonly offer: Offer;
   /** True if the file store holds it, but Nix would not get it from there. */
@@ -46,7 +46,7 @@ export interface Readiness {
   readonly needed: ReadonlySet<StorePath>;
 }
 
-/** Fetches what no cache has, from where Nix knows it. */
+/** Fetches a path that no cache has from the address that Nix knows. */
 export interface Obtain {
   /** Fetches missing inputs of a flake into the Nix store. */
   readonly flakeInputs: (flake: string, absent: readonly StorePath[]) => Promise<void>;
@@ -57,7 +57,7 @@ export interface Obtain {
 export interface AssessOptions extends HereOptions {
   /** True to want all fixed outputs of the build closures, as for a build from nothing. */
   readonly withSources: boolean;
-  /** Fetches paths, or makes the plan of it (a dry run), as far as possible. Undefined: nobody is asked. */
+  /** Fetches paths, or makes the plan of a fetch (a dry run), as far as possible. Undefined: no source is asked. */
   readonly fetch?: ((roots: readonly StorePath[]) => Promise<PrefetchResult>) | undefined;
   /** Makes `fetch` a real one, into the Nix store. Undefined: nothing is changed. */
   readonly obtain?: Obtain | undefined;
@@ -236,7 +236,7 @@ function cannotEvaluate(text: string, cause: unknown, isFlake: boolean): unknown
   return new NarswarmError('NIX_FAILED', message, { cause, facts: cause.facts });
 }
 
-/** Returns missing flake inputs and outputs. Nix evaluates with what is valid alone. */
+/** Returns missing flake inputs and outputs. Nix evaluates with valid paths alone. */
 async function lackingOf({ flakeInputs: inputs, outputs }: Start, here: Here): Promise<Lacking[]> {
   await here.look([...inputs, ...outputs]);
   const needed = (path: StorePath, need: Need): Lacking => ({ path, need, neededBy: undefined, drvPath: undefined });

@@ -8,7 +8,10 @@ import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { narStateOf } from '../store/nar-state.ts';
 
-/** `valid` in the Nix store, which implies its closure; `stored` in the file store, with what the Nix store lacks. */
+/**
+ * `valid` in the Nix store, which implies its closure; `stored` in the file store, with the paths that the Nix store
+ * lacks.
+ */
 type Place = 'valid' | 'stored' | 'absent';
 
 export interface HereOptions extends StoreCallOptions {
@@ -81,7 +84,7 @@ export class Here implements AsyncDisposable {
     return (path) => this.#builtHere.get(path) === true;
   }
 
-  /** Forgets what was absent, since something was fetched. */
+  /** Forgets absent paths, since some were fetched. */
   forgetAbsent(): void {
     for (const [path, place] of this.#places) if (place !== 'valid') this.#places.delete(path);
   }

@@ -1,4 +1,4 @@
-/** Finds what a rebuild without a network would lack. */
+/** Finds the paths that a rebuild without a network would lack. */
 import type { BuildGraph } from '../nix/build-graph.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { isFixedOutput, isMadeLocally } from '../nix/derivation.ts';
@@ -7,7 +7,7 @@ import type { Here } from './here.ts';
 /**
  * Why a rebuild needs a path:
  *
- * - `output`: it is what was named, and its derivation is unknown
+ * - `output`: it was named itself, and its derivation is unknown
  * - `build-input`: a build that a change may repeat needs it
  * - `source`: a fixed output, such as a downloaded archive, that a build needs
  * - `flake-input`: Nix needs it to evaluate
@@ -49,7 +49,7 @@ export interface Rebuild {
 }
 
 /**
- * Finds what the builds of a configuration lack. A change of the configuration may repeat
+ * Finds the paths that the builds of a configuration lack. A change of the configuration may repeat
  *
  * - the builds of the named derivations;
  * - of their inputs, those that are made on the machine that needs them (`preferLocalBuild` or `allowSubstitutes = false`,
@@ -136,7 +136,7 @@ async function inputsOf(neededBy: StorePath, graph: BuildGraph): Promise<Input[]
   );
 }
 
-/** Returns true if everything is here that the build of a derivation takes, or can be built from what is here. */
+/** Returns true if all inputs of a derivation's build are here, or can be built from paths that are here. */
 function canBuild(drvPath: StorePath, means: Means, known: Map<StorePath, Promise<boolean>>): Promise<boolean> {
   const found = known.get(drvPath) ?? decide();
   known.set(drvPath, found);

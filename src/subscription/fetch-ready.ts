@@ -1,4 +1,4 @@
-/** Fetches a source, and what a rebuild of it without a network would lack. */
+/** Fetches a source, and the paths that a rebuild of it without a network would lack. */
 import { failureOf, type Failure } from '../failure.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { MissingPath } from '../fetch/closure.ts';
@@ -23,8 +23,9 @@ interface ReadyContext {
 }
 
 /**
- * Fetches the roots of a source, then what {@link assess} finds missing. Lets Nix download flake inputs and fixed outputs
- * that no cache has. Wants all inputs of the builds once more at the end: so they belong to the generation, and have GC roots.
+ * Fetches the roots of a source, then the paths that {@link assess} finds missing. Lets Nix download flake inputs and
+ * fixed outputs that no cache has. At the end, fetches all inputs of the builds again, so that they belong to the
+ * generation and have GC roots.
  *
  * @throws as {@link assess}
  */
@@ -69,7 +70,7 @@ export async function fetchReady(
   return { main, ...lackOf([...failed, ...absent], parts), notes, leftOut: [] };
 }
 
-/** Returns what is rebuilt. Undefined for lists, and for profiles that are none. */
+/** Returns the installable or path to rebuild. Undefined for lists, and for links that are no profiles. */
 function targetOf(source: Source, main: StorePath | undefined): RebuildTarget | undefined {
   if (source.kind === 'installable' || source.kind === 'attribute') return source;
   const path = source.kind === 'store-path' ? source.path : main;
@@ -93,7 +94,7 @@ function obtainBy(fetch: ReadyContext['fetch'], failures: Map<string, Failure>, 
   };
 }
 
-/** Says why a path is still missing: what Nix said, or the last fetch that wanted it. */
+/** Returns the reason why a path is still missing: from Nix, or from the last fetch that wanted it. */
 function missingOf(
   { path, offer }: LackingOffer,
   parts: readonly PrefetchResult[],

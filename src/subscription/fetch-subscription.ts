@@ -22,7 +22,7 @@ export type FetchedSource = FetchedResolution & Pick<Outcome, 'silence'>;
 interface FetchedSoFar {
   /** Takes the result of each prefetch, even if something fails afterwards. */
   readonly parts: PrefetchResult[];
-  /** Records what a mirror holds so far, before older editions are removed. */
+  /** Records the present paths of a mirror, before older editions are removed. */
   readonly record: (held: PrefetchResult) => Promise<void>;
   /** As in a prefetch. */
   readonly beforeImport?: PrefetchOptions['beforeImport'];
@@ -60,7 +60,7 @@ export async function fetchSubscription(
         beforeImport,
         looksInto: 'all',
         to: subscription.import ? subscription.to : undefined,
-        holdAll: subscription.publish, // a hash map lists what the store holds, not what the target has
+        holdAll: subscription.publish, // a hash map lists paths of the store, not of the target
       },
       { tell, signal },
     );
@@ -123,7 +123,7 @@ function ofPublisher(part: PrefetchResult, main: StorePath | undefined): Fetched
   const outsized: Note[] = part.outsized === undefined ? [] : [{ kind: 'outsized', ...part.outsized }];
   return {
     main,
-    // A malformed hash map does not count as today's map, whatever is held of the previous one.
+    // A malformed hash map does not count as today's map, even if the previous one is held.
     ...(malformed === undefined || error?.code === 'INTERRUPTED' ? { error, lack } : { error: malformed.failure }),
     notes: [...unconfirmed.map(noteOf), ...outsized],
     silence: silent && { reason: failureOf(silent.failure).reason, created: silent.created },

@@ -21,7 +21,9 @@ import type { SubscriptionState } from './state.ts';
 
 /** Limit on the time for all builds of one run. */
 const PATIENCE_MS = 15 * 60_000;
-/** Time for which NARs stay after the last run that has found the difference: what is imported is not asked about again. */
+/**
+ * Time for which NARs stay after the last run that has found the difference: no run asks about imported paths again.
+ */
 const KEEP_MS = 7 * 86_400_000;
 /** Folder of the fetch that is running, inside of the folder of NARs. */
 const FETCHING = 'fetching';
@@ -31,7 +33,7 @@ export interface KeepBuildsContext {
   /** Limit on all kept NARs, uncompressed. */
   readonly maxBytes: number;
   /**
-   * Fetches one build of a path, whoever has signed it, into a store in an empty folder.
+   * Fetches one build of a path, whatever its signatures, into a store in an empty folder.
    *
    * @param maxBytes limit on the NAR
    * @throws NarswarmError; the signal's reason
@@ -144,8 +146,8 @@ async function sizeOf(folder: string): Promise<number> {
 }
 
 /**
- * Removes kept NARs that no state names and that are older than a week, and what a killed run has left. @returns the
- * removed files
+ * Removes kept NARs that no state names and that are older than a week, and files that a killed run has left. @returns
+ * the removed files
  */
 export async function pruneBuilds(
   store: { readonly stateDir: string },

@@ -31,8 +31,8 @@ export interface Lost {
 }
 
 /**
- * Finds what the newest generation of a subscription lost since it was complete. Finds nothing while the generation is
- * incomplete. `status`, `update` and `verify` all use this.
+ * Finds the paths that the newest generation of a subscription has lost since it was complete. Finds nothing while the
+ * generation is incomplete. `status`, `update` and `verify` all use this.
  *
  * @throws as {@link lostPaths}
  */

@@ -3,7 +3,7 @@ import { promisify } from 'node:util';
 import { NarswarmError } from '../errors.ts';
 import { asError } from '../warning.ts';
 
-/** What is done on a metered line by what nobody is waiting for. */
+/** The behaviour on a metered line of updates that nobody waits for. */
 export const METERED = ['use', 'avoid'] as const;
 export type Metered = (typeof METERED)[number];
 
@@ -25,7 +25,7 @@ const QUESTION = [
  * Asks NetworkManager whether the line to the internet is metered, such as that of a phone. Without an answer it is not:
  * most machines have no NetworkManager.
  *
- * @param debug is told why there is no answer
+ * @param debug called with the reason if there is no answer
  */
 export async function isMetered(signal: AbortSignal, debug: (text: string) => void): Promise<boolean> {
   try {

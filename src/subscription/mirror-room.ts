@@ -14,15 +14,15 @@ export interface MirrorRoomOptions {
   readonly maxBytes: number;
   /** Returns the roots that the store keeps for others. */
   readonly rootsBeside: () => Promise<readonly Root[]>;
-  /** Records what has arrived, and that the editions before are given up. Called before anything is removed. */
+  /** Records the paths that have arrived, and drops the editions before. Called before anything is removed. */
   readonly record: (held: PrefetchResult) => Promise<void>;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
 }
 
 /**
- * The room of a mirror in a store with a budget. A new edition takes the place of the ones before, and of what nothing
- * keeps; the roots of others stay.
+ * The room of a mirror in a store with a budget. A new edition replaces the ones before, and paths that nothing keeps;
+ * the roots of others stay.
  */
 export class MirrorRoom implements StoreRoom {
   readonly inFlightBytes: number;

@@ -10,7 +10,7 @@ import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
 
 export interface PruneOptions {
-  /** Limit for the bytes of all NARs. Undefined: only what nobody but Nix has asked for is limited. */
+  /** Limit for the bytes of all NARs. Undefined: only paths that nobody but Nix has asked for are limited. */
   readonly maxBytes: number | undefined;
   readonly catalogue: Catalogue;
   readonly keepGenerations: number;
@@ -22,10 +22,10 @@ export interface PruneOptions {
 }
 
 /**
- * Removes paths that nothing keeps until a store meets its budget. Mirrors give nothing up. If that is not possible now,
- * the next update, or the next fetch for Nix, does it. Without a budget, only paths go that nobody but Nix has asked for,
- * since the store would grow with each build for ever, and narinfos without a NAR that nothing needs. What the Nix store
- * has goes first; with `always`, it goes in any case.
+ * Removes paths that nothing keeps until a store meets its budget. Takes nothing from mirrors. If that is not possible
+ * now, the next update, or the next fetch for Nix, does it. Without a budget, removes only paths that nobody but Nix
+ * has asked for, since the store would grow with each build for ever, and narinfos without a NAR that nothing needs.
+ * NARs that the Nix store has are removed first; with `always`, in any case.
  */
 export async function pruneStore(store: FileStore, options: PruneOptions): Promise<void> {
   const { maxBytes, catalogue, releasing, signal, onWarning } = options;

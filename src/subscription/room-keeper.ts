@@ -64,7 +64,7 @@ export class RoomKeeper implements AsyncDisposable {
   async #make(): Promise<void> {
     const { store, maxBytes, roots, yielding, signal } = this.#options;
     const onWarning = (): void => undefined; // the collection at the end of the run warns
-    this.#leftBytes = 0; // what arrives from now on may not be measured
+    this.#leftBytes = 0; // NARs that arrive from now on may not be measured
     try {
       let freeBytes = maxBytes - (await narBytes(store));
       if (freeBytes < 0) {

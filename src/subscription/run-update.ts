@@ -39,7 +39,7 @@ export interface RunUpdateOptions
   readonly window?: AbortSignal | undefined;
   /** True to fetch nothing while the line to the internet is metered. */
   readonly avoidsMetered?: boolean;
-  /** Is told what only a developer wants to know. */
+  /** Called with messages for developers. */
   readonly debug?: (text: string) => void;
   /** Subscriptions to bring up to date. */
   readonly subscriptions: readonly Subscription[];

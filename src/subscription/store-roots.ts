@@ -36,7 +36,7 @@ export async function storeRoots(
   return [...pins, ...subscribed];
 }
 
-/** Refuses damaged states: nobody knows which paths they kept, so nothing may be removed. */
+/** Refuses damaged states: the paths that they kept are unknown, so nothing may be removed. */
 async function assertReadable(store: FileStore, states: readonly SubscriptionState[]): Promise<void> {
   const known = new Set(states.map(({ name }) => `${name}.json`));
   const folder = inState(store, 'subscriptions');

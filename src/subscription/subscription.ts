@@ -14,11 +14,14 @@ export interface Subscription {
   readonly to?: string | undefined;
   /** Absolute path of a Nix profile that gets each imported generation. */
   readonly profile?: string | undefined;
-  /** Absolute path of a link to what runs now: an update tells what a switch from it would change. */
+  /** Absolute path of a link to the running system: an update tells what a switch from it would change. */
   readonly switchTo?: string | undefined;
   /** True to fetch the fixed-output sources of the derivation's build closure, too. */
   readonly sources: boolean;
-  /** True to fetch what a rebuild without a network would lack, too. Only with an import into the default store. */
+  /**
+   * True to fetch the paths that a rebuild without a network would lack, too. Only with an import into the default
+   * store.
+   */
   readonly ready: boolean;
   /** True to make it a named root of this machine's own hash map. */
   readonly publish: boolean;
@@ -60,7 +63,10 @@ function splitQuery(source: string): [address: string, query: string | undefined
   return [shown.slice(0, shown.indexOf('?')), url.search];
 }
 
-/** Returns true if what a rebuild needs can be fetched: it must be imported into this machine's own Nix store. */
+/**
+ * Returns true if the needs of a rebuild can be fetched: the subscription must be imported into this machine's own Nix
+ * store.
+ */
 export function canBeReady({
   import: imports,
   to,

@@ -15,7 +15,7 @@ export interface Switching extends PackageChanges {
 }
 
 /**
- * Compares the closure of what runs now with new closures. Switches nothing.
+ * Compares the closure of the running system with new closures. Switches nothing.
  *
  * @param subscription with `switchTo`. The running path is looked up in its store if that has it, otherwise in the default one
  * @param main the path that the source stands for. Undefined: all that was fetched

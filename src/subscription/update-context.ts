@@ -14,7 +14,7 @@ export interface UpdateContext {
    * Publishers whose hash maps may know the torrent of any path. The publisher of a subscription itself is asked first.
    */
   readonly publishers: readonly PublisherAddress[];
-  /** Publishers that must have a path with the same NarHash. Default: 1, which asks nobody. */
+  /** Publishers that must have a path with the same NarHash. Default: 1, which needs no publisher. */
   readonly require?: number | undefined;
   /** Limit on NARs that are kept of paths with different builds, in bytes. Default: none are kept. */
   readonly keepDifferent?: number | undefined;

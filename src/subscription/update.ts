@@ -72,7 +72,7 @@ export function failedOf(subscription: Subscription, error: NarswarmError): Upda
 }
 
 /**
- * Records that a subscription was not begun. It keeps what it has.
+ * Records that a subscription was not begun. It keeps its paths.
  *
  * @param error the reason
  * @throws STORE_FULL, STORE_UNWRITABLE
@@ -185,14 +185,14 @@ async function withNars(note: DifferencesNote, tell: Tell, context: UpdateContex
   return { ...note, differences };
 }
 
-/** Passes on what goes wrong. The progress is that of the subscription. */
+/** Passes on warnings and failures. The progress is that of the subscription. */
 function onlyWarnings(tell: Tell): Tell {
   return (event) => {
     if (event.type === 'warning') tell(event);
   };
 }
 
-/** Judges a successful run by what the store holds now, as `status` and `verify` will. */
+/** Judges a successful run by the present contents of the store, as `status` and `verify` will. */
 async function withLost(
   outcome: ToldOutcome,
   { publish, import: imports }: Subscription,
@@ -221,7 +221,7 @@ async function withProfile(
   return { ...outcome, isInProfile: await addProfileGeneration(profile, outcome.main, { store: to, signal }) };
 }
 
-/** Compares what runs now with the new paths. A failure is none of the update. */
+/** Compares the running system with the new paths. A failure does not fail the update. */
 async function switchingTo(
   { error, main, parts }: ToldOutcome,
   subscription: Subscription,

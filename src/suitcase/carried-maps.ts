@@ -17,7 +17,7 @@ import { publishedDir } from '../publish/publication.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState, STATE_FOLDER } from '../store/state-folder.ts';
 
-/** Limit on hash maps that are named because nobody follows them. */
+/** Limit on hash maps that are named because they are not followed here. */
 const MAX_NAMED = 5;
 
 /** A hash map that a suitcase has got. */
@@ -52,8 +52,8 @@ export async function putMaps(
 }
 
 /**
- * Fetches the parts that a store lacks of hash maps: a fetch has read only those that it needed. Leaves out what cannot
- * be reached.
+ * Fetches the parts that a store lacks of hash maps: a fetch has read only those that it needed. Leaves out parts that
+ * cannot be reached.
  *
  * @throws the signal's reason
  */

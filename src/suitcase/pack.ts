@@ -36,9 +36,11 @@ export interface PackPlan {
   readonly paths: number;
   /** Paths that are left out, since the other site has them. Their narinfos are written. */
   readonly leftOut: number;
-  /** Paths of what the other site has that are not known here. They cannot be left out, nor can what they refer to. */
+  /**
+   * Paths of the other site that are not known here. They cannot be left out, nor can the paths to which they refer.
+   */
   readonly unknown: number;
-  /** Sources that nobody has. They are left out, too. */
+  /** Paths of `--sources` that no source has. They are left out, too. */
   readonly lacking: number;
   readonly nars: number;
   /** Bytes to write. */
@@ -79,7 +81,7 @@ export interface PackOptions extends WorkplaceOptions {
   readonly roots: readonly string[];
   /** Paths that are packed if a source has them. */
   readonly optional: ReadonlySet<string>;
-  /** Roots of what the other site has. Their closure is left out. */
+  /** Roots that the other site has. Their closure is left out. */
   readonly since: readonly StorePath[];
   /** The hash maps to put into the suitcase, if they are kept here. */
   readonly maps: readonly PublisherAddress[];

@@ -43,7 +43,7 @@ export function onBlocks(sizes: Iterable<number>, blockBytes: number): number {
 }
 
 /**
- * @param role what is to be written to `dir`
+ * @param role the kind of data that is written to `dir`
  * @throws STORE_FULL if its disk has less room than is needed
  */
 export function assertRoom(

@@ -11,8 +11,8 @@ const MAX_FILES = 256;
 const MAX_BYTES = 64 * 1024 * 1024;
 
 /**
- * Files on a disk that may be pulled out at any moment. Each is written beside its place, under a name that nobody
- * reads. They get their names once their bytes are on the disk: so a file under its own name is whole. One sync for
+ * Files on a disk that may be pulled out at any moment. Each is written beside its place, under a name that readers
+ * ignore. They get their names once their bytes are on the disk: so a file under its own name is whole. One sync for
  * many files is much faster than one for each.
  */
 export class StagedFiles {
@@ -55,7 +55,9 @@ export class StagedFiles {
 /** Names of NARs and narinfos. Everything else in the folder is somebody else's. */
 const OURS = /^(?:[0-9a-z]{52}\.nar|[0-9a-z]{32}\.narinfo)\./;
 
-/** Removes what interrupted runs have left in a folder, except what is wanted. @param wanted names without `.part` */
+/**
+ * Removes files that interrupted runs have left in a folder, except wanted ones. @param wanted names without `.part`
+ */
 export async function removeLeftovers(folder: string, wanted: ReadonlySet<string>): Promise<void> {
   for await (const name of namesIn(folder)) {
     const isLeft = name.endsWith('.tmp') || (name.endsWith(PART) && !wanted.has(name.slice(0, -PART.length)));

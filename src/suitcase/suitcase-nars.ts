@@ -22,7 +22,7 @@ export interface SuitcaseNar {
   readonly name: string;
 }
 
-/** The NARs of a suitcase, by what is to be done. */
+/** The NARs of a suitcase, by the work that they need. */
 export interface NarPlan {
   readonly there: readonly SuitcaseNar[];
   readonly toWrite: readonly SuitcaseNar[];
@@ -125,7 +125,7 @@ async function linked(from: string, part: string): Promise<boolean> {
   await onDisk(part, () => rm(part, { force: true }));
   return link(from, part).then(
     () => true,
-    () => false, // the copy reports what is wrong
+    () => false, // the copy reports the fault
   );
 }
 
@@ -147,7 +147,10 @@ async function hashOf(path: string, { signal, onBytes }: CopyOptions): Promise<F
   }
 }
 
-/** Returns the size of a regular file. Undefined for anything else: what is carried around may have links and pipes. */
+/**
+ * Returns the size of a regular file. Undefined for anything else: disks that are carried around may have links and
+ * pipes.
+ */
 export function fileSizeOf(path: string): number | undefined {
   try {
     const found = lstatSync(path, { throwIfNoEntry: false });

@@ -60,8 +60,8 @@ export async function openSuitcase(
 }
 
 /**
- * Fails if something else is at a place in a suitcase. Strangers may have put links there, and what a pack writes and
- * removes below them would be elsewhere.
+ * Fails if something else is at a place in a suitcase. Strangers may have put links there, and a pack would then write
+ * and remove files elsewhere.
  *
  * @throws STORE_UNWRITABLE
  */

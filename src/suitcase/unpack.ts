@@ -32,7 +32,7 @@ export interface UnpackOptions extends Omit<WorkplaceOptions, 'network' | 'lanCa
   readonly followed: readonly PublisherAddress[];
   /** Publishers that must have built a path with the same result. Default: 1, so none has to know it. */
   readonly require?: number | undefined;
-  /** True to import what is unpacked into a Nix store, `to` or the local one. */
+  /** True to import the unpacked paths into a Nix store, `to` or the local one. */
   readonly imports: boolean;
   readonly to?: string | undefined;
   /** True to pin the roots, so that gc keeps them. */
@@ -43,7 +43,7 @@ export interface UnpackOptions extends Omit<WorkplaceOptions, 'network' | 'lanCa
 }
 
 export interface Unpacked extends Pick<PrefetchResult, 'closure' | 'imported' | 'roots' | 'missing'> {
-  /** The plans that were carried out: of the roots, and of what paths that are not trusted refer to. */
+  /** The plans that were carried out: of the roots, and of the references of paths that are not trusted. */
   readonly plans: readonly Plan[];
   readonly contents: Contents;
   readonly maps: TakenMaps;
@@ -60,7 +60,7 @@ const VOTING_MS = 1_000;
 /**
  * Unpacks a suitcase into the file store: hash maps of followed publishers, then all paths whose narinfos this machine
  * trusts and whose NARs have the signed contents. Paths that do not verify are left out with their referrers. Continues
- * an interrupted run. Asks nobody else.
+ * an interrupted run. Asks no other source.
  *
  * @throws NOT_FOUND, STORE_CORRUPT as {@link readContents}; STORE_FULL before anything is written, if the disk of the file
  *   store has too little room; STORE_FULL, STORE_UNWRITABLE; the signal's reason
@@ -154,7 +154,7 @@ async function hasNar(path: StorePath, upstream: Upstream): Promise<boolean> {
   try {
     return info !== undefined && fileSizeOf(fileURLToPath(upstream.narUrl(info.url))) !== undefined;
   } catch {
-    return false; // the fetch says what is wrong with it
+    return false; // the fetch reports its fault
   }
 }
 

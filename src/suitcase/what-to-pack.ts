@@ -1,4 +1,4 @@
-/** Reads what is to be packed: subscriptions and roots, and what the other site has. */
+/** Reads which subscriptions and roots to pack, and which paths the other site has. */
 import { NarswarmError } from '../errors.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
@@ -20,7 +20,7 @@ export interface WhatToPack {
   readonly what: readonly string[];
   /** Sources of builds, which are packed if somebody has them. */
   readonly sources: ReadonlySet<StorePath>;
-  /** Roots of what the other site has. */
+  /** Roots that the other site has. */
   readonly since: readonly StorePath[];
   /** The same in words. Undefined if nothing is left out. */
   readonly sinceInWords: string | undefined;
@@ -113,7 +113,7 @@ async function newestComplete(
   return { subscription, state, generation, isNewest: generation === state.generations[0] };
 }
 
-/** Returns the roots of what the other site has. */
+/** Returns the roots that the other site has. */
 async function readSince({ since }: WhatOptions, packed: readonly PackedSubscription[]): Promise<readonly StorePath[]> {
   if (since === undefined) return [];
   const named = /^\d{1,9}$/.test(since) ? undefined : await findNamedPath(since);

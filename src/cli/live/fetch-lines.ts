@@ -41,7 +41,7 @@ export function isDownloading({ doneNars, totalNars }: Progress): boolean {
   return doneNars < totalNars;
 }
 
-/** Says who has sent: `3 neighbours`, `2 in the cohort`, `1 cache`. */
+/** Names the senders: `3 neighbours`, `2 in the cohort`, `1 cache`. */
 export function sendersInWords(group: SenderGroup, count: number): string {
   switch (group) {
     case 'neighbours':

@@ -14,8 +14,8 @@ export type Line = readonly Span[];
 /**
  * Writes a line for a terminal, in at most `columns` characters. Text from strangers cannot control the terminal.
  *
- * Characters count as one column each. Wide ones only occur in names that a user has chosen; the terminal cuts what does
- * not fit.
+ * Characters count as one column each. Wide ones only occur in names that a user has chosen; the terminal cuts the
+ * rest.
  *
  * @param stream decides on colours, with NO_COLOR and FORCE_COLOR
  */

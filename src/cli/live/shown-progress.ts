@@ -21,7 +21,7 @@ export class ShownProgress implements Disposable {
     this.#output = output;
   }
 
-  /** Shows from now on what `describe` returns; nothing while it returns undefined. */
+  /** From now on, shows the result of `describe`; nothing while it is undefined. */
   show(describe: () => ProgressNow | undefined): void {
     const { live } = this.#output;
     if (live !== undefined) {

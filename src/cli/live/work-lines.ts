@@ -15,7 +15,7 @@ export interface Work {
   readonly rate: number;
   /** True if others send the bytes. */
   readonly isAwaited: boolean;
-  /** Undefined if nobody knows. */
+  /** Undefined if it is unknown. */
   readonly secondsLeft: number | undefined;
 }
 
@@ -66,7 +66,7 @@ function timeOf({ rate, isAwaited, secondsLeft }: Work): string[] {
   return secondsLeft === undefined ? [] : [leftInWords(secondsLeft)];
 }
 
-/** Begins a line with what it is about. */
+/** Begins a line with its subject. */
 export function labelOf(verb: string): Span {
   return { text: verb.padEnd(LABEL_COLUMNS), style: 'bold' };
 }

@@ -6,7 +6,7 @@ import { html, type Html } from './html.ts';
 /** Limit on NARs shown. */
 const SHOWN = 6;
 
-/** The NARs that are arriving for Nix: what, how much of it is here, and from whom. */
+/** The NARs that are arriving for Nix: their paths, their progress and their senders. */
 export function narsInFlight(nars: readonly NarInFlight[]): Html | undefined {
   if (nars.length === 0) return undefined;
   return html`<ul class="nars">

@@ -84,7 +84,7 @@ function problemsSection(view: DaemonView): Html | undefined {
   </section>`;
 }
 
-/** Says what is wrong, and what to do. */
+/** Names the problems, each with the way out. */
 export function problemInWords(problem: Problem): string {
   switch (problem.kind) {
     case 'subscription':

@@ -25,7 +25,7 @@ export type Problem =
   /** This machine's own hash map has expired. */
   | { readonly kind: 'own-map-expired' };
 
-/** Finds what is wrong with a daemon and its subscriptions. */
+/** Finds the problems of a daemon and its subscriptions. */
 export function problemsOf(
   facts: DaemonFacts,
   subscriptions: readonly SubscriptionStatus[],

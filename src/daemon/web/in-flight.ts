@@ -19,7 +19,7 @@ export interface NarInFlight extends ArrivingNar {
   readonly from: readonly string[];
 }
 
-/** Remembers who sends the NARs that are arriving. */
+/** Records the senders of the NARs that are arriving. */
 export class InFlight {
   /** Bytes by sender, by the name of the NAR. */
   readonly #senders = new Map<string, Map<string, number>>();

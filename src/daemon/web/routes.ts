@@ -13,7 +13,7 @@ export interface Page {
 export interface WebOptions {
   readonly watch: Watch;
   readonly page: Page;
-  /** True to answer other machines, too. The pages tell what this machine holds, and from whom it came. */
+  /** True to answer other machines, too. The pages show the NARs of this machine, and their senders. */
   readonly isOpen: boolean;
 }
 

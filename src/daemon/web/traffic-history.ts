@@ -72,7 +72,7 @@ export class TrafficHistory {
     this.#onLine = onLine;
   }
 
-  /** Reads what is new. Never rejects. */
+  /** Reads new lines. Never rejects. */
   async refresh(): Promise<void> {
     this.#reading ??= this.#read().finally(() => (this.#reading = undefined));
     await this.#reading.catch(() => undefined); // statistics: the next time

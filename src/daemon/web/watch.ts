@@ -56,7 +56,7 @@ export interface WatchOptions {
 
 /** Watches a daemon and the other processes of its store, for the pages of its HTTP port. */
 export class Watch implements AsyncDisposable {
-  /** Records what this daemon fetches and gives, beside the updates, which have records of their own. */
+  /** Records the traffic of this daemon. Updates have records of their own. */
   readonly recorder: TrafficRecorder;
   /** Called with the seconds from the first byte to the last one of a fetch that has ended. */
   onFetch: ((seconds: number) => void) | undefined;
