@@ -1,4 +1,4 @@
-/** Runs the on-complete command after an update, and tells of its failures. */
+/** Runs the on-complete command after an update, and reports its failures. */
 import { FileStore } from '../store/file-store.ts';
 import type { SubscriptionState } from '../subscription/state.ts';
 import type { Output } from './output.ts';

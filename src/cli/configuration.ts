@@ -37,7 +37,7 @@ const RENAMED: Readonly<Record<string, Partial<Record<ConfigKey, string>>>> = { 
 
 /** The program. Keeps the values that its commands have read from the environment and the config file. */
 export class Program extends Command {
-  /** For each command: where the values of its options stand that are no flags. */
+  /** For each command: the places of option values that were not given as flags. */
   readonly whereabouts = new Map<Command, ReadonlyMap<string, string>>();
   #config: Promise<Config> | undefined;
   #followed: () => readonly PublisherAddress[] = () => [];

@@ -211,7 +211,7 @@ async function importedOf(stateDir: string, subscriptions: readonly Subscription
   return imported;
 }
 
-/** Time for the daemon to tell its facts. It answers within milliseconds. */
+/** Time for the daemon to send its facts. It answers within milliseconds. */
 const ANSWER_MS = 1_000;
 
 async function routerOf(stateDir: string): Promise<Setup['router']> {

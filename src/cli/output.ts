@@ -19,7 +19,7 @@ export interface Output {
   readonly isLog: boolean;
   /** The lines at the end of the terminal. Undefined if nothing can be redrawn, or if progress is not wanted. */
   readonly live: LiveLines | undefined;
-  /** Width of the terminal that results are printed on, in characters. Undefined if it is none. */
+  /** Width of the terminal that results are printed on, in characters. Undefined without a terminal. */
   readonly columns: number | undefined;
   /** Returns the publishers that have a short name. */
   followed(): readonly PublisherAddress[];

@@ -9,8 +9,8 @@ import { formatCount } from './values.ts';
 
 /**
  * Returns a function that prints warnings; with --json, it prints their facts, too. Says only once that the program was
- * replaced: everything that needs the missing code would repeat it. Tells people of a lying peer once, and not of each
- * NAR that it had sent by then.
+ * replaced: everything that needs the missing code would repeat it. Reports a lying peer to people once, not for each
+ * NAR that it had sent.
  */
 export function warningsTo(output: Output): Warn {
   let wasReplaced = false;

@@ -36,7 +36,7 @@ const MEMBER = v.object({
   holds: v.nullable(COUNT),
   /** Payload bytes that we have sent it over this connection. */
   sentBytes: COUNT,
-  /** Verified bytes that it has sent us, but for those of mirrors' updates, which have connections of their own. */
+  /** Verified bytes that it has sent us, without those of mirrors' updates, which have connections of their own. */
   gaveBytes: COUNT,
 });
 

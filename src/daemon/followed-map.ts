@@ -52,8 +52,8 @@ export interface FollowContext {
 
 /**
  * Follows a hash map. Offers the edition that is here at once, and each newer one soon after it appears. Members of the
- * cohort tell of newer editions that they have; the publisher is also asked from time to time. Neither waits for the
- * other: a publisher may be silent for long.
+ * cohort tell of newer editions that they have; the publisher is also asked from time to time. These two do not wait
+ * for each other: a publisher may be silent for long.
  */
 export class FollowedMap {
   readonly group: InfoHash;

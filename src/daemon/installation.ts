@@ -18,7 +18,7 @@ const TOOLS = ['nix', 'git', 'ssh', 'systemd-notify'] as const;
 export interface Installation {
   /** Node with its options, then the program: absolute paths without links. */
   readonly program: readonly string[];
-  /** Folders and files of it that the system's units see only if they are bound into their view. */
+  /** Folders and files of it that must be bound into the view of the system's units. */
   readonly hidden: readonly string[];
 }
 

@@ -18,7 +18,7 @@ const LAST_MS = 1_000;
 /** The service manager of this process. Without one, all of this does nothing. */
 export class ServiceManager implements AsyncDisposable {
   readonly #socket: string | undefined;
-  /** Interval at which the manager wants to hear of this process. Undefined if it does not. */
+  /** Interval at which the manager expects a notification. Undefined if it expects none. */
   readonly #watchdogMs: number | undefined;
   readonly #onWarning: Warn;
   #last: Promise<void> = Promise.resolve();
@@ -45,7 +45,7 @@ export class ServiceManager implements AsyncDisposable {
   }
 
   /**
-   * Tells that the process is ready. From now on its timer tells that the event loop runs, and the status if it has
+   * Reports that the process is ready. From now on a timer reports that the event loop runs, and the status if it has
    * changed.
    */
   ready(status: () => string): void {
@@ -56,7 +56,7 @@ export class ServiceManager implements AsyncDisposable {
     this.#timer = setInterval(() => this.#beat(), everyMs).unref();
   }
 
-  /** Tells that the configuration is being read again, does that, and tells that the process is ready. */
+  /** Reports a reload, reads the configuration again, and reports that the process is ready. */
   async reload(work: () => Promise<void>): Promise<void> {
     const monotonicUsec = process.hrtime.bigint() / 1_000n; // CLOCK_MONOTONIC
     void this.#tell(['RELOADING=1', `MONOTONIC_USEC=${monotonicUsec}`]);

@@ -9,7 +9,7 @@ import { isIPv6 } from '../ip-version.ts';
 export const MDNS_GROUPS = { ipv4: '224.0.0.251', ipv6: 'ff02::fb' } as const;
 export const MDNS_PORT = 5353;
 
-/** The service type with which nix-cache-beacon announces a cache. Others use the same. */
+/** The service type with which nix-cache-beacon and others announce a cache. */
 export const CACHE_SERVICE = '_nix_binary_cache._tcp.local';
 
 /**

@@ -1,6 +1,6 @@
 /** Silence of all peers after which the line may be out. */
 const SILENT_MS = 1_000;
-/** Silence after which the line was certainly out, so that nobody could send. */
+/** Silence after which the line was certainly out, so that no peer could send. */
 const OUT_MS = 2_500;
 
 /** This machine's internet line, judged by the bytes of peers: while all are silent, none of them is to blame. */

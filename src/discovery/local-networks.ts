@@ -65,7 +65,7 @@ export class LocalNetworks {
     this.#further = further;
   }
 
-  /** The interfaces with neighbours, hardware first, without loopback and those of containers. */
+  /** The interfaces with neighbours, hardware first, without loopback and interfaces of containers. */
   get interfaces(): readonly LocalInterface[] {
     this.#refresh();
     return this.#interfaces;

@@ -34,7 +34,7 @@ export interface AnswersOptions {
   readonly mayHave: () => boolean;
   readonly leastSent: LeastSent;
   readonly uploadLimit: RateLimit | undefined;
-  /** Calls `answer` when it is the turn of this member, and resolves as it does. */
+  /** Calls `answer` when it is the turn of this member, and resolves with its result. */
   readonly takeTurn: <T>(answer: () => Promise<T>) => Promise<T>;
   /** Asks for room in memory. If there is none, `resume` is called once there may be some. */
   readonly takeRoom: (bytes: number, resume: () => void) => boolean;

@@ -6,7 +6,10 @@ import type { Asked, Unit } from './unit.ts';
 /** Size from which the beginning of a range is kept. */
 const KEPT_BYTES = 16 * 1024;
 
-/** Returns true if the beginning of a range is worth writing: it is large, and nobody else sends or has sent the range. */
+/**
+ * Returns true if the beginning of a range is worth writing: it is large, and no other member sends or has sent the
+ * range.
+ */
 export function isWorthKeeping(asked: Asked): boolean {
   const { isDone, requests } = asked.unit;
   return asked.receivedBytes >= KEPT_BYTES && !isDone && requests.every((one) => one === asked);

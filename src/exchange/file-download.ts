@@ -44,7 +44,7 @@ export class FileDownload implements PickFile {
 
   /**
    * @param sink the sink, if a part of the file is here
-   * @param before the same file as it was fetched until now, if it was
+   * @param before the earlier download of the same file, if there was one
    */
   constructor(wanted: DownloadFile, context: FileContext, sink: Sink | undefined, before: FileDownload | undefined) {
     const { file, sizeBytes, pieces, isDoubted = false } = wanted;
@@ -82,7 +82,7 @@ export class FileDownload implements PickFile {
     this.#context.picker.add(this, this.#sink?.missing() ?? [{ from: 0, to: this.sizeBytes }]);
   }
 
-  /** Stops its requests. Resolves once nothing of it is being written. */
+  /** Stops its requests. Resolves once no part of it is being written. */
   async pause(): Promise<void> {
     this.#stop();
     this.arrival.stop();

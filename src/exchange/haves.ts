@@ -9,7 +9,7 @@ import type { Wanted, WantedFiles } from './wanted.ts';
  */
 const MIN_ASKED = 1024;
 
-/** The wanted files and pieces that one member has. It is asked in batches, and tells later of those that it gets. */
+/** The wanted files and pieces that one member has. It is asked in batches, and later reports new ones. */
 export class Haves {
   readonly #wanted: WantedFiles;
   readonly #send: (message: AskingMessage) => void;

@@ -23,7 +23,9 @@ interface Known {
   notBeforeMs: number;
 }
 
-/** Our groups, and the peers that may be members of them: in which group to try each, and when. Without I/O. */
+/**
+ * Our groups, and peers that may be members of them. Decides in which group to try each peer, and when. Without I/O.
+ */
 export class KnownPeers {
   readonly #peers: Pick<PeerTable, 'get'>;
   readonly #networks: Pick<LocalNetworks, 'includes'>;

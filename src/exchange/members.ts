@@ -132,7 +132,7 @@ export class Members extends EventEmitter<MembersEvents> {
     if (this.#known.join(group, { isNear })) this.#dialing.fill();
   }
 
-  /** Leaves a group: looks for no more members of it, turns them away, and ends the connections to them. */
+  /** Leaves a group: no longer looks for its members, refuses them, and ends the connections to them. */
   leave(group: InfoHash): void {
     if (!this.#known.leave(group)) return;
     this.#editions.delete(group);

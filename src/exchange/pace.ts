@@ -61,7 +61,7 @@ export function expectedMs({ rate, silentMs }: Pace, bytes: number): number {
   return silentMs > SILENT_MS ? Infinity : (bytes / Math.max(1, rate ?? UNKNOWN_RATE)) * 1000;
 }
 
-/** Returns the same time as far as it may count against a member: one whose rate is unknown is not slow. */
+/** Returns the same time; 0 for a member of unknown rate that is not silent: it does not count as slow. */
 export function knownMs(pace: Pace, bytes: number): number {
   return pace.rate === undefined && pace.silentMs <= SILENT_MS ? 0 : expectedMs(pace, bytes);
 }

@@ -5,7 +5,7 @@ const DEAD_MS = 5_000;
  */
 const LINE_OUT_MS = 15_000;
 
-/** The times of a connection that tell why nothing came over it, in milliseconds of `performance.now()`. */
+/** The times of a connection that show why nothing came over it, in milliseconds of `performance.now()`. */
 export interface ConnectionTimes {
   /** When bytes last arrived. */
   readonly heardAtMs: number;

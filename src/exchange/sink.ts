@@ -10,7 +10,7 @@ interface Stretch {
 export interface Sink {
   missing(): readonly Stretch[];
   /**
-   * Writes a whole piece. Takes over the buffer of a file of one piece.
+   * Writes a whole piece. If the file has one piece, keeps its buffer without a copy.
    *
    * @param isChecked true if its SHA-1 was checked. Default: true
    */

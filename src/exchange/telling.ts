@@ -5,7 +5,7 @@ import type { Edition, Fetch, FilePrefix, ServingMessage } from './messages.ts';
 import type { TheirWants } from './their-wants.ts';
 import type { Wanted } from './wanted.ts';
 
-/** The parts of a connection that decide what its member hears. */
+/** The parts of a connection that decide which news its member gets. */
 export interface TellingOptions {
   readonly group: InfoHash;
   /** Returns true if the scope lets this member have our NARs. */
@@ -45,8 +45,8 @@ export class Telling {
   }
 
   /**
-   * Tells of an edition that is here. Beyond the local network, tells only followers of its hash map, so that nobody
-   * learns which other maps this machine follows.
+   * Tells of an edition that is here. Beyond the local network, tells only followers of its hash map, so that others do
+   * not learn which maps this machine follows.
    */
   edition(edition: Edition): void {
     const { group, isNeighbour, mayHave, send } = this.#options;

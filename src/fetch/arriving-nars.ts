@@ -35,7 +35,7 @@ export class ArrivingNars {
   }
 
   /**
-   * Gives all that has arrived of a NAR that upstreams send. Only if a configured cache names the file: the name from
+   * Gives the bytes of a NAR that have arrived from upstreams. Only if a configured cache names the file: the name from
    * anybody else may be that of a private file.
    */
   giveFront(task: Task): void {

@@ -94,7 +94,7 @@ export async function fetchPatches(
   await Promise.all(handedOver);
 }
 
-/** Makes the job of a patch. Its file is that of a NAR without compression, for all that do not know patches. */
+/** Makes the job of a patch. Code that does not know patches treats its file as a NAR without compression. */
 function patchJobOf(job: NarJob, { delta: { torrent } }: PlannedPatch): NarJob {
   const { fileHash, sizeBytes } = torrent;
   const info = { ...job.info, url: patchUrl(torrent), compression: 'none', fileHash, fileSize: sizeBytes };

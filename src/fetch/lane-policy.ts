@@ -135,7 +135,7 @@ export class LanePolicy {
     this.#progressAtMs = this.#verifiedAtMs = this.#now();
   }
 
-  /** Records that clients have sent nothing of a NAR for as long as they are waited for. */
+  /** Records that clients have sent no byte of a NAR within the time for that. */
   onWaited(): void {
     this.#hasWaited = true;
   }

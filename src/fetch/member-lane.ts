@@ -124,7 +124,7 @@ export class MemberLane implements AsyncDisposable {
   }
 
   /**
-   * Stops requesting a NAR from members, since another lane has taken it. Resolves once nothing of it is being written.
+   * Stops requesting a NAR from members, since another lane has taken it. Resolves once no part of it is being written.
    */
   async pause({ job: { fileHash } }: Task): Promise<void> {
     this.#arriving.end(fileHash);

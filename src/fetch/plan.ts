@@ -40,7 +40,7 @@ const CHUNK = 64;
  *
  * A NAR file counts as held if the catalogue has an entry with its size and time of change, since entries are written
  * only when the file is on the disk. Any other file is read: an interrupted run or a power cut may have left it, or
- * somebody else filled this store. A narinfo beside it proves nothing.
+ * another program filled this store. A narinfo beside it proves nothing.
  *
  * @param context.needed paths that the target store lacks. Undefined: all
  * @param context.cacheOf returns the upstream whose own narinfo a path is tried with

@@ -173,7 +173,7 @@ export class Scheduler {
   }
 
   /**
-   * Fetches more NARs, beside those of a {@link run} that may grow. All sources that are there by then have a part in it.
+   * Fetches more NARs, beside those of a {@link run} that may grow. All sources that are known by then may be used.
    *
    * @param whole given with the last ones: orders all that wait, as if they had been given at once. Default: these come
    *   behind the others

@@ -44,7 +44,7 @@ export class Whereabouts {
     if (this.areMembersThere) this.#membersAtMs = this.#now();
   }
 
-  /** Learns which clients outside our groups are there, and which of them answer. */
+  /** Updates which clients outside our groups there are, and which of them answer. */
   lookAtForeigners(): void {
     const foreigners = this.#network?.foreigners().filter(({ banned }) => banned === undefined) ?? [];
     const answering = foreigners.filter((peer) => isUsable(peer) && !isSilent(peer));

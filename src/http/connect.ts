@@ -6,7 +6,7 @@ import { connectLent } from './lent-reads.ts';
 /** Time after which the next address is tried, too. */
 const HEAD_START_MS = 250;
 
-/** Codes of addresses that this machine has no way to. Another address's failure tells more. */
+/** Codes of addresses without a route from this machine. The failure of another address says more. */
 const NO_WAY = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL', 'EAFNOSUPPORT']);
 
 /**

@@ -19,7 +19,7 @@ export interface DelayProbeOptions {
   readonly urls: () => readonly string[];
   /** Returns true while the delay matters. */
   readonly isWanted: () => boolean;
-  /** Called with each delay, and again and again with the time so far of a question without an answer. */
+  /** Called with each delay, and repeatedly with the time so far of a question without an answer. */
   readonly onDelay: (delayMs: number, isAnswered: boolean) => void;
   /** Called when no server answers. */
   readonly onBlind: () => void;

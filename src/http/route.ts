@@ -25,7 +25,7 @@ export interface Detour {
 export class Route {
   readonly #origin: Endpoint;
   readonly #detour: Detour | undefined;
-  /** True if no tunnel and no TLS reads a part of the bytes, or all of them, in another way. */
+  /** True if the bytes of the socket are those of the answers: without a tunnel and without TLS. */
   readonly #lendsReads: boolean;
   /** The host that sockets are connected to. */
   readonly #first: Endpoint;

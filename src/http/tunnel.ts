@@ -12,7 +12,7 @@ export type Tunnel = (socket: Socket, target: Endpoint) => Promise<void>;
 /**
  * Receives one message of a proxy. Leaves the bytes behind it in the socket, which is paused.
  *
- * @param lengthOf returns the length of the message that begins with these bytes; undefined while they do not tell
+ * @param lengthOf returns the length of the message that begins with these bytes; undefined while they are too few
  */
 export async function receive(socket: Socket, lengthOf: (bytes: Buffer) => number | undefined): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();

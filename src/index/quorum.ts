@@ -26,8 +26,8 @@ export interface BuildDifference {
 }
 
 /**
- * Several publishers that must have the same contents of a path. A key signs for one builder. If it is stolen, or the
- * builder is, its signature is right, and the NarHash is not that of the others.
+ * Several publishers that must have the same contents of a path. A key signs for one builder. If the key or the builder
+ * is stolen, its signature is right, but its NarHash differs from the others.
  */
 export class Quorum {
   /** Number of publishers that must say the same. */

@@ -104,7 +104,7 @@ export function formatRecords(infos: readonly NarInfo[]): string {
   return hashes.map((hash) => formatNarInfo(byHash.get(hash)!)).join('\n');
 }
 
-/** Joins the texts of records, in the order of their store hashes, to that of a shard. */
+/** Joins the texts of records, in the order of their store hashes, to the text of a shard. */
 export function joinRecords(texts: readonly Uint8Array[]): Buffer {
   const joined = Buffer.allocUnsafe(
     texts.reduce((sum, { length }) => sum + length + 1, -1) + (texts.length === 0 ? 1 : 0),

@@ -21,8 +21,8 @@ const NEWER_TIMEOUT_MS = 1_000;
 const SILENT_MIRROR_MS = 5_000;
 const MIRROR_PART = 0.5;
 /**
- * Time since the start of a look-up in which members are met, if its mirror fails at once. A fetch with caches waits for
- * 1.5 s, and should hear of the failure.
+ * Time since the start of a look-up in which members are met, if its mirror fails at once. A fetch with caches waits
+ * for 1.5 s, and should get the failure within that time.
  */
 const MEETING_MS = 1_250;
 /** The same if an edition of an earlier look-up is at hand. */

@@ -51,7 +51,7 @@ export async function acceptManifest(
   return { manifest, bytes };
 }
 
-/** An older edition is refused. It may prove a second history all the same. */
+/** An older edition is refused. It may still prove a second history. */
 function areOfOneHistory(found: Verified, kept: Verified): boolean {
   return found.manifest.seq < kept.manifest.seq ? continues(kept, found) : continues(found, kept);
 }

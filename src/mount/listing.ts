@@ -1,7 +1,7 @@
 /** The listing of a NAR that caches give beside its narinfo (Nix: src/libutil/nar-listing.cc). Pure. */
 import { Tree, TreeBuilder } from './tree.ts';
 
-/** Most bytes of a listing: about 300,000 files. The NAR itself tells of larger ones. */
+/** Most bytes of a listing: about 300,000 files. Larger ones are read from the NAR itself. */
 export const MAX_LISTING_BYTES = 32 * 1024 * 1024;
 /** Most objects of a listing, of which a folder has two. Without it, one of tiny folders would take a gigabyte of memory. */
 const MAX_OBJECTS = 600_000;

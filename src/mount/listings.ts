@@ -4,7 +4,7 @@ import type { StoreHash } from '../nix/brands.ts';
 import { MAX_LISTING_BYTES, parseListing } from './listing.ts';
 import type { Tree } from './tree.ts';
 
-/** Time for a cache to send a listing. The NAR itself tells the same. */
+/** Time for a cache to send a listing. The NAR itself has the same facts. */
 const PATIENCE_MS = 10_000;
 
 /** Finds listings of NARs in caches. Most caches of Nix have one for each path (`write-nar-listing`). */

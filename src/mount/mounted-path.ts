@@ -70,7 +70,7 @@ export class MountedPath {
     }
   }
 
-  /** Opens its NAR. From then on its tree is that of the NAR. @throws as {@link UnpackedNars.open} */
+  /** Opens its NAR. From then on it has the tree of the NAR. @throws as {@link UnpackedNars.open} */
   async open(): Promise<OpenNar & Pick<ShownTree, 'generation'>> {
     const nar = await this.#means.nars.open(this.info);
     try {

@@ -16,7 +16,7 @@ const ENTRY_BYTES = 128;
 const DIRENT_BYTES = 24;
 
 const PAGE_BYTES = 4096;
-/** Most bytes of one read: 32 pages, as without a wish of ours. */
+/** Most bytes of one read: 32 pages, the kernel's default. */
 export const MAX_READ_BYTES = 32 * PAGE_BYTES;
 /** A buffer that holds any request of a read-only file system. The kernel wants 8 KiB at least. */
 export const REQUEST_BYTES = 64 * 1024;

@@ -28,7 +28,7 @@ import type { OpenNar } from './unpacked-nars.ts';
 
 /** Reads at the same time, each of at most 128 KiB. */
 const READS_AT_ONCE = 16;
-/** Listings that are asked for at the same time, once somebody lists all paths. */
+/** Listings that are requested at the same time when all paths are listed. */
 const LISTINGS_AT_ONCE = 32;
 
 const ROOT: NodeId = { high: 0, low: 1 };

@@ -48,7 +48,7 @@ const FromHost = v.variant('type', [
     type: v.literal('hello'),
     protocol: v.number(),
     version: v.string(),
-    /** The same for all names of one host, and for no two hosts that run. Not in protocol 1. */
+    /** The same for all names of one host, and different for two running hosts. Not in protocol 1. */
     machine: v.optional(v.string()),
   }),
   /** The remote shell has no narswarm of this version, and waits for the program. */

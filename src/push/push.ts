@@ -146,7 +146,7 @@ class Push implements AsyncDisposable {
     }
   }
 
-  /** Makes sure that a host has everything, if it is the same one as another. */
+  /** Checks that a host that counts as the same one as another has everything. */
   async #serveAgain(host: PushHost, sameAs: string): Promise<HostResult> {
     const { name } = host;
     this.#options.onEvent({ type: 'same', host: name, sameAs });

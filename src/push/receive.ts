@@ -28,8 +28,8 @@ import { formatMessage, linesOf, parseToHost, PROTOCOL, type FromHost, type ToHo
 import { ReceivedRecords } from './received-records.ts';
 
 /**
- * Interval in milliseconds at which a host looks whether it is connected to the pushing machine. If it is not, the way through ssh
- * is used, too. Other hosts may have nothing until one of them has met it.
+ * Interval in milliseconds at which a host looks whether it is connected to the pushing machine. If it is not, the way
+ * through ssh is used, too. Other hosts may have nothing until one of them is connected to the pushing machine.
  */
 const MEET_MS = 3_000;
 const PROGRESS_MS = 500;

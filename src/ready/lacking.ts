@@ -55,7 +55,7 @@ export interface Rebuild {
  * - of their inputs, those that are made on the machine that needs them (`preferLocalBuild` or `allowSubstitutes = false`,
  *   as nixpkgs marks files of /etc, units and systems), those that this machine has built itself, and those that are not
  *   here and that no cache has, or for whose build everything is here;
- * - of the inputs of these, again such ones.
+ * - of the inputs of these, the same kinds.
  *
  * All other inputs of these builds must be here, with their closures. Fixed outputs are downloads: their builds do not
  * count.

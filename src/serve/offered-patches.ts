@@ -57,7 +57,7 @@ export class OfferedPatches {
     for (const [prefix, patch] of this.#byPrefix) if (!before.has(prefix)) this.#checkSoon(prefix, patch);
   }
 
-  /** Returns true if members may get a patch. If that must be found out first, `onNews` tells of it later. */
+  /** Returns true if members may get a patch. If that must be found out first, `onNews` reports it later. */
   holds(prefix: FilePrefix): boolean {
     this.look();
     const patch = this.#byPrefix.get(prefix);

@@ -50,7 +50,7 @@ export interface AdditionOptions {
 export interface Addition {
   /** The plan that was carried out. */
   readonly plan: AdditionPlan;
-  /** Narinfos of the closure as the file store now has them, without those of other builds. In no order. */
+  /** The file store's narinfos of the closure, without those of other builds. In no order. */
   readonly infos: readonly NarInfo[];
   /** Number of exported paths. */
   readonly added: number;
@@ -68,9 +68,9 @@ export interface Addition {
  * Exports store paths into a file store, and lists them in the catalogue, so that they may be served if a configured key
  * has signed them.
  *
- * NARs are written into a folder of this process first, and checked by NarHash. They are moved to their places with
- * the paths whose references are there. Then the narinfos are written, each after its references. So a killed process leaves
- * neither a narinfo without its NAR nor an unknown file, and the next one takes its complete NARs over.
+ * NARs are written into a folder of this process first, and checked by NarHash. They are moved to their places once the
+ * references of their paths are there. Then the narinfos are written, each after its references. So a killed process
+ * leaves neither a narinfo without its NAR nor an unknown file, and the next process uses its complete NARs.
  *
  * Signs the contents of Nix's store, also for narinfos that the file store already had. Makes all signatures itself,
  * equal to those of Nix. Adds the realisations that Nix's store has of the paths.
@@ -160,7 +160,7 @@ function withSignaturesOf(info: NarInfo, other: NarInfo | undefined): NarInfo {
 
 /**
  * Splits NARs into those with the signed contents and others. Does not read unchanged NARs that the catalogue knows;
- * decompresses the rest. Adds the result to the catalogue, and that all of them were added.
+ * decompresses the rest. Adds the result to the catalogue, and marks all of them as added.
  */
 async function checkHeld(
   held: readonly NarInfo[],

@@ -38,7 +38,7 @@ const LINE = v.object({
 
 /**
  * The patches of a store: `narswarm/patches.jsonl`, one JSON object per line. Lines are only appended, so that several
- * processes may append at once. A line whose file is gone counts for nothing; gc drops it.
+ * processes may append at once. A line whose file is gone is ignored; gc drops it.
  */
 export class PatchList {
   readonly #store: FileStore;

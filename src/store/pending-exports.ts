@@ -69,7 +69,7 @@ export class PendingExports {
     this.written.push(...fresh.map(({ info }) => info));
   }
 
-  /** Takes the paths out of the waiting ones whose NARs are there, as are those of the paths that they refer to. */
+  /** Removes and returns the waiting paths whose NARs are there, together with the NARs of all their references. */
   #takeReady(): PathInfo[] {
     const waiting = new Set<string>();
     const ready: PathInfo[] = [];

@@ -48,7 +48,7 @@ export interface KeepBuildsContext {
 
 /**
  * Fetches and keeps the NARs of different builds, each checked by the NarHash that its publishers signed. A build that
- * cannot be kept is a warning: the update is none the worse. An interruption ends it, without an error.
+ * cannot be kept is a warning, not a failure of the update. An interruption ends it, without an error.
  *
  * @returns the differences, with the files of the builds that are kept
  */

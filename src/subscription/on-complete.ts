@@ -30,7 +30,7 @@ export interface AnnounceOptions {
 
 /**
  * Runs the command for each subscription whose newest generation is complete and was not announced. If another process
- * does so, it is left to that one, since a command may itself run an update.
+ * is doing that, leaves it to that process, since a command may itself run an update.
  *
  * @returns the failures
  * @throws STORE_FULL, STORE_UNWRITABLE; the signal's reason

@@ -22,10 +22,10 @@ export interface RoomKeeperOptions {
 }
 
 /**
- * Keeps a store within its budget while a subscription arrives that the budget does not limit. The fetch waits for
- * nothing: once its NARs may exceed the budget by one sixteenth, gc removes other paths beside it, each time one
- * sixteenth has arrived. It ends with the first collection that cannot meet the budget. The one at the end of the run
- * tells why.
+ * Keeps a store within its budget during the fetch of a subscription that the budget does not limit. The fetch waits
+ * for nothing: once its NARs may exceed the budget by one sixteenth, gc removes other paths beside it, each time one
+ * sixteenth has arrived. It ends with the first collection that cannot meet the budget. The collection at the end of
+ * the run reports the reason.
  */
 export class RoomKeeper implements AsyncDisposable {
   readonly #options: RoomKeeperOptions;

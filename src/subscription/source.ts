@@ -1,5 +1,5 @@
 /**
- * Tells the meaning of a subscription's SOURCE from its text alone. The rules, in this order:
+ * Determines the meaning of a subscription's SOURCE from its text alone. The rules, in this order:
  *
  * 1. With a file (`-f FILE`) it is an attribute path in that file; `.` is the file's own value.
  * 2. `magnet:…`, and an http(s) URL with a key (`xs=` in its query), is a publisher. The text after the first `#` is

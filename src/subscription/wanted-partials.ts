@@ -20,7 +20,7 @@ export function partialsOf(parts: readonly PrefetchResult[]): Set<string> | unde
 }
 
 /**
- * Returns the names of the partial files that these subscriptions want. Undefined unless a run planned all of them.
+ * Returns the names of the partial files that these subscriptions need. Undefined unless a run planned all of them.
  *
  * @param subscriptions those of the configuration, and those of other config files, which have a state
  */

@@ -132,8 +132,8 @@ export class DecodedNars implements AsyncDisposable {
   }
 
   /**
-   * Makes a file without a name, so nothing is left of it in any event. Until it has lost its name, it has that of a
-   * temporary file.
+   * Makes a file without a name, so it disappears however this process ends. Until its name is removed, it has that of
+   * a temporary file.
    */
   async #makeFile(): Promise<FileHandle> {
     const { stateDir } = this.#store;

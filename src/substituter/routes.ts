@@ -128,7 +128,7 @@ async function sendFile(request: FastifyRequest, reply: FastifyReply, path: stri
   return sendPart(request, reply, size, (take, part) => fileBytes(path, take, part));
 }
 
-/** Sends something of that size, or the part of it that was asked for. */
+/** Sends a body of that size, or the requested part of it. */
 function sendPart(
   request: FastifyRequest,
   reply: FastifyReply,

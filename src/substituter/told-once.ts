@@ -23,7 +23,7 @@ export class ToldOnce {
     }
   };
 
-  /** Tells how often each came again, and forgets all of them. */
+  /** Reports how often each warning came again, and forgets all of them. */
   flush(): void {
     const told = [...this.#told.values()];
     this.#told.clear();

@@ -103,7 +103,7 @@ export async function unpack(options: UnpackOptions): Promise<Unpacked> {
     );
   const result = await take(contents.roots);
   signal.throwIfAborted();
-  // A path that is not trusted names no references that count. Each of them is judged for itself.
+  // The references of a path that is not trusted do not count, so each of them is judged by itself.
   const below = await namedBelow(result.missing, upstream);
   const rest = below.length === 0 ? undefined : await take(below);
   signal.throwIfAborted();

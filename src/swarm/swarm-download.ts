@@ -88,7 +88,7 @@ export class SwarmDownload extends EventEmitter<DownloadEvents> implements Async
     return soon.length + this.#watch.reliable;
   }
 
-  /** True if there are peers, none of them pending, and all are known to accept requests and send nothing. */
+  /** True if there are peers, none is pending, and all are known to accept requests and send nothing. */
   get areAllSilent(): boolean {
     return this.#connecting.size === 0 && this.#watch.areAllSilent;
   }

@@ -16,7 +16,7 @@ export function quietClient(port: number, onError: (error: Error) => void): WebT
     secure: 0, // no encryption: a Diffie-Hellman exchange takes most of a small NAR's time
     utp: false, // its sends stall at 60 MB/s on loopback and it needs a native build
     dht: false, // dht.ts makes one announcement per cohort, not one per NAR
-    lsd: false, // lan.ts does the same; WebTorrent's own ends the torrent on a socket error
+    lsd: false, // lan.ts does this; WebTorrent's own ends the torrent on a socket error
     tracker: false,
     utPex: false, // would tell strangers about a NAR's peers
     natUpnp: false, // only the owner may open ports in a router

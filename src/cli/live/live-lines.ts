@@ -30,7 +30,7 @@ const CLEAR_REST = '\x1b[K';
  * The last lines of a terminal, which are redrawn in place. Everything else is printed above them.
  *
  * Between frames the cursor is at the beginning of the first line. A terminal that is resized may wrap the lines, and
- * takes the cursor with it. So everything from the cursor on is ours, however many rows that is now.
+ * takes the cursor with it. So everything from the cursor on is ours, whatever its number of rows.
  */
 export class LiveLines implements Disposable {
   readonly #screen: Screen;

@@ -1,4 +1,4 @@
-/** HTTP requests to a router. It is a stranger: its answers are small and quick, or they are none. */
+/** HTTP requests to a router. It is a stranger: large or late answers do not count. */
 import { request } from 'node:http';
 import type { Place } from './mapping.ts';
 

@@ -16,7 +16,7 @@ const OP = { udp: 1, tcp: 2 } as const;
 const IS_ANSWER = 128;
 const ADDRESS_BYTES = 12;
 const MAPPING_BYTES = 16;
-/** Pauses after each packet (RFC 6886, 3.1). The RFC goes on for a minute, which no router on a LAN needs. */
+/** Pauses after each packet (RFC 6886, 3.1). The RFC continues for a minute, which no router on a LAN needs. */
 const PAUSES_MS = [250, 500, 1_000, 2_000];
 
 /** Asks a router for its address on the other side. Returns undefined if it does not speak NAT-PMP. */

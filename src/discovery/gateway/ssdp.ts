@@ -66,7 +66,7 @@ function locationOf(packet: string, gateway: string): URL | undefined {
   return line === undefined ? undefined : urlAt(gateway, line.slice(line.indexOf(':') + 1).trim());
 }
 
-/** Returns the URL if it is one of this very host: over HTTP, by its address, without a password. */
+/** Returns the URL if it is one of this host: over HTTP, by its address, without a password. */
 export function urlAt(host: string, text: string, base?: URL): URL | undefined {
   const url = URL.parse(text, base?.href);
   const isThere = url?.protocol === 'http:' && url.hostname === host && url.username === '' && url.password === '';

@@ -25,7 +25,7 @@ export interface EvictionAim {
   readonly sole?: ReadonlySet<string> | undefined;
   /** True to keep forgotten NARs of `sole` as long as enough bytes are free. Default: false. */
   readonly keepsForgottenSole?: boolean;
-  /** 1 for each path that goes only after all others, to free bytes. Default: none. */
+  /** 1 for each path that is removed only after all others, to free bytes. Default: none. */
   readonly yielding?: Uint8Array | undefined;
 }
 

@@ -152,7 +152,7 @@ async function invalidOf(candidates: readonly Candidate[], signal: AbortSignal):
   }
 }
 
-/** Lets go of one NAR file. Returns false if the Nix store has other contents, or contents that cannot be read. */
+/** Releases one NAR file. Returns false if the Nix store has other contents, or contents that cannot be read. */
 async function letGo(
   { nar, entries }: Candidate,
   { nars, refused }: { readonly nars: NixNars; readonly refused: RefusedPaths },

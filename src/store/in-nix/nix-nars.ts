@@ -27,7 +27,7 @@ interface Kept {
 
 /**
  * Reads NARs from the paths of this machine's Nix store. The map of a NAR is made by walking its path when it is first
- * asked for, and kept in memory. It is not stored: the folders are the same list, and they cannot be out of date.
+ * asked for, and kept in memory. It is not stored, since the folders themselves are never out of date.
  */
 export class NixNars {
   readonly #storeUri: string;
