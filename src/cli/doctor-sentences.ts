@@ -46,9 +46,10 @@ export function sentenceOf(finding: Finding): Sentence {
       };
     }
     case 'daemon': {
-      const { pid, isAnotherMachine } = finding.facts;
+      const { pid, isAnotherMachine, port, scope } = finding.facts;
+      const does = port === undefined || scope === undefined ? '' : `, port ${port}, scope ${scope}`;
       if (isAnotherMachine) return { text: 'a daemon of another machine serves this store', wayOut: undefined };
-      if (pid !== undefined) return { text: `a daemon serves this store (process ${pid})`, wayOut: undefined };
+      if (pid !== undefined) return { text: `a daemon serves this store (process ${pid}${does})`, wayOut: undefined };
       return {
         text: 'no daemon serves this store, so neighbours get its NARs only during a fetch',
         wayOut: 'start narswarm daemon, or install it with narswarm service',
@@ -99,12 +100,14 @@ export function sentenceOf(finding: Finding): Sentence {
   }
 }
 
-function ofRouter({ mapping, isAsked }: Findings['router']): Sentence {
+function ofRouter({ mapping, isAsked, isWanted }: Findings['router']): Sentence {
   if (!isAsked)
     return {
       text: 'no daemon answers, so nobody knows whether the router maps its ports',
       wayOut: 'start narswarm daemon with map-port, and run this as its user, or as root',
     };
+  if (mapping === undefined && !isWanted)
+    return { text: 'the daemon has no map-port, so it asks no router for anything', wayOut: undefined };
   if (mapping === undefined)
     return {
       text: 'the daemon was started without map-port, so no port is mapped',

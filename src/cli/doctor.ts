@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { DEFAULT_SHARE_KEYS, chooseShareKeys } from '../serve/share-keys.ts';
 import { parseBudget } from '../config/units.ts';
+import type { DaemonFacts } from '../daemon/facts.ts';
 import type { Finding, Verdict } from '../daemon/doctor/finding.ts';
 import type { DoctorPort, Setup } from '../daemon/doctor/examine.ts';
 import { PUBLIC_NODES } from '../discovery/public-nodes.ts';
@@ -12,6 +13,7 @@ import type { Subscription } from '../subscription/subscription.ts';
 import { inState, STATE_FOLDER } from '../store/state-folder.ts';
 import { GROUP_PORTS, SERVICE_PORTS } from '../wire/ports.ts';
 import { sentenceOf } from './doctor-sentences.ts';
+import { fitted } from './fitting.ts';
 import { addMapPort, type MapPortFlags } from './port-mapping.ts';
 import { addHttpPort } from './publish-options.ts';
 import { command, type CommonOptions } from './run-command.ts';
@@ -56,6 +58,8 @@ const CODES: Readonly<Record<Finding['check'], ErrorCode>> = {
 /** A time after the expiry of every hash map: none is refused for its age. */
 const END_OF_TIME = new Date(8.64e15);
 
+/** Column of the sentences: after the mark and the name of the check. */
+const TEXT_COLUMN = 16;
 const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad: '!!' };
 
 export function doctorCommand(): Command {
@@ -84,6 +88,7 @@ export function doctorCommand(): Command {
       const { publishersOf } = await import('../subscription/source.ts');
       const publishers = publishersOf(options.publisher ?? [], config.subscriptions);
       const stateDir = join(options.store, STATE_FOLDER);
+      const ofDaemon = await factsOf(stateDir);
       const setup = {
         storeDir: options.store,
         maxBytes: options.maxSize,
@@ -93,8 +98,8 @@ export function doctorCommand(): Command {
         keys: await keysOf(options, signal),
         imported: await importedOf(stateDir, config.subscriptions),
         ...(await datesOf(stateDir, publishers)),
-        router: options.mapPort === true ? await routerOf(stateDir) : undefined,
-        daemon: await daemonOf(stateDir),
+        router: routerOf(options, ofDaemon),
+        daemon: await daemonOf(stateDir, ofDaemon),
       };
       const counts: Record<Verdict, number> = { good: 0, unsure: 0, bad: 0 };
       const bad: Finding[] = [];
@@ -109,7 +114,13 @@ export function doctorCommand(): Command {
           { check, verdict, facts, message: text, wayOut: advice ?? null },
           options.quiet === true && verdict === 'good'
             ? undefined
-            : `${MARKS[verdict]}  ${check.padEnd(10)}  ${text}${advice === undefined ? '' : `: ${advice}`}`,
+            : fitted(
+                output.shorten(
+                  `${MARKS[verdict]}  ${check.padEnd(10)}  ${text}${advice === undefined ? '' : `: ${advice}`}`,
+                ),
+                output.columns,
+                () => TEXT_COLUMN,
+              ),
         );
       }
       output.result('examined', counts, bad.length === 0 ? 'nothing is in the way' : undefined);
@@ -214,14 +225,22 @@ async function importedOf(stateDir: string, subscriptions: readonly Subscription
 /** Time for the daemon to send its facts. It answers within milliseconds. */
 const ANSWER_MS = 1_000;
 
-async function routerOf(stateDir: string): Promise<Setup['router']> {
+/** Returns what the daemon of a store does. Undefined if none answers. */
+async function factsOf(stateDir: string): Promise<DaemonFacts | undefined> {
   const { askDaemon } = await import('../daemon/facts-socket.ts');
   const asked = await askDaemon({ stateDir }, ANSWER_MS);
-  if (asked.kind !== 'running') return { isAsked: false, mapping: undefined };
-  return { isAsked: true, mapping: asked.facts.portMapping ?? undefined };
+  return asked.kind === 'running' ? asked.facts : undefined;
 }
 
-async function daemonOf(stateDir: string): Promise<{ pid: number | undefined; isAnotherMachine: boolean } | undefined> {
+/** Returns what the daemon has the router do. Undefined if nobody answers, and nobody wants a mapping. */
+function routerOf({ mapPort }: DoctorFlags, facts: DaemonFacts | undefined): Setup['router'] {
+  const isWanted = mapPort === true;
+  if (facts === undefined) return isWanted ? { isWanted, isAsked: false, mapping: undefined } : undefined;
+  return { isWanted, isAsked: true, mapping: facts.portMapping ?? undefined };
+}
+
+async function daemonOf(stateDir: string, facts: DaemonFacts | undefined): Promise<Setup['daemon']> {
+  if (facts !== undefined) return { pid: facts.pid, isAnotherMachine: false, port: facts.port, scope: facts.scope };
   const { ownersAtWork } = await import('../store/turn.ts');
   for (const owner of await ownersAtWork({ stateDir }, 'serving')) {
     const isAnotherMachine = (await stateOfOwner(owner)) === 'unknown';

@@ -251,6 +251,8 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     const run = await examine(host, store);
     assert.deepEqual(verdicts(run, 'port'), ['unsure'], run.stdout);
     assert.match(String(findings(run, 'port')[0]?.['message']), /the daemon \(process \d+\) does not listen on it/);
+    const [daemon] = findings(run, 'daemon');
+    assert.match(String(daemon?.['message']), /^a daemon serves this store \(process \d+, port 16290, scope lan\)$/);
   });
 
   test('sends nothing beyond the local network without a publisher, or without the DHT', async () => {

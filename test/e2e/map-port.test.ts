@@ -60,6 +60,18 @@ suite('map-port', { concurrency: 3 }, () => {
   };
   const factsOf = async (place: { inHost: (...args: string[]) => ReturnType<Lab['run']>; store: string }) =>
     (await place.inHost('status', '--store', place.store)).event('daemon')['portMapping'] as CliEvent;
+  /** Examines without options: the daemon knows. */
+  const routerOf = async (place: { inHost: (...args: string[]) => ReturnType<Lab['run']>; store: string }) => {
+    const run = await place.inHost(
+      'doctor',
+      '--store',
+      place.store,
+      '--trusted-public-key',
+      made.publicKey,
+      '--no-dht',
+    );
+    return run.events.filter(({ check }) => check === 'router');
+  };
   const examine = (place: { inHost: (...args: string[]) => ReturnType<Lab['run']>; store: string; router: Host }) => {
     const flags = ['--scope', 'public', '--map-port', '--dht-bootstrap', `${place.router.ipv4}:9`];
     return place.inHost('doctor', '--store', place.store, '--trusted-public-key', made.publicKey, ...flags);
@@ -86,6 +98,9 @@ suite('map-port', { concurrency: 3 }, () => {
     assert.match(get(place.host, ready, '/metrics'), /narswarm_mapped_ports\{protocol="tcp"\} 1/);
     assert.match(get(place.host, ready, '/status'), /maps TCP 16277 and UDP 16277 of 203\.0\.113\.7/);
     assert.doesNotMatch(get(place.host, ready, '/health'), /port-not-mapped/);
+    const [unasked] = await routerOf(place);
+    assert.equal(unasked?.['verdict'], 'good');
+    assert.match(String(unasked?.['message']), /the router 10\.77\.0\.1 maps TCP 16277 and UDP 16277/);
     const examined = await examine(place);
     const finding = examined.events.find(({ check }) => check === 'router');
     assert.equal(finding?.['verdict'], 'good', examined.stdout);
@@ -125,6 +140,19 @@ suite('map-port', { concurrency: 3 }, () => {
     assert.deepEqual(Object.keys((await place.gateway.state()).mappings), ['tcp 16277']);
     await publisher.stop();
     assert.deepEqual((await place.gateway.state()).mappings, {});
+  });
+
+  test('the doctor says of a daemon without map-port that it asks no router, and nothing without a daemon', async () => {
+    await using place = await home();
+    const { process: daemon } = await place.start('--scope', 'lan');
+    const [finding] = await routerOf(place);
+    assert.equal(finding?.['verdict'], 'good');
+    assert.equal(finding?.['message'], 'the daemon has no map-port, so it asks no router for anything');
+    const wanted = (await examine(place)).events.find(({ check }) => check === 'router');
+    assert.equal(wanted?.['verdict'], 'unsure');
+    assert.match(String(wanted?.['message']), /was started without map-port/);
+    assert.equal((await daemon.stop()).status, 0);
+    assert.deepEqual(await routerOf(place), []);
   });
 
   test('without an answer the daemon goes on; the doctor says why nothing is mapped, and what to do', async () => {

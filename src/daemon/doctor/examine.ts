@@ -55,7 +55,7 @@ export interface Setup {
   readonly past: readonly Date[];
   /** Expiry times of the kept hash maps of the followed publishers. */
   readonly expiries: readonly Date[];
-  /** The ports that the router should map to this machine. Undefined if `map-port` is not set. */
+  /** The ports that the router maps to this machine. Undefined if no daemon answers, and `map-port` is not set. */
   readonly router: Findings['router'] | undefined;
   /** The daemon of the store, if there is one. */
   readonly daemon: Findings['daemon'] | undefined;
@@ -79,8 +79,9 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
   yield await examineStore(setup);
   yield* examineRoots(setup.imported, signal);
   yield clockOf(setup, now);
-  const { pid, isAnotherMachine } = setup.daemon ?? { pid: undefined, isAnotherMachine: false };
-  yield found('daemon', pid === undefined && !isAnotherMachine ? 'unsure' : 'good', { pid, isAnotherMachine });
+  const daemon = setup.daemon ?? { pid: undefined, isAnotherMachine: false };
+  const { pid } = daemon;
+  yield found('daemon', pid === undefined && !daemon.isAnotherMachine ? 'unsure' : 'good', daemon);
   if (setup.ports.length === 0) return;
   const networks = new LocalNetworks();
   const names = networks.interfaces.map(({ name }) => name);
@@ -101,10 +102,11 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
 }
 
 function routerOf(router: Findings['router']): Finding {
-  const { mapping } = router;
+  const { mapping, isWanted, isAsked } = router;
+  const isOff = isAsked && !isWanted && mapping === undefined;
   const isMapped = mapping !== undefined && mapping.failure === null && mapping.ports.length > 0;
   const isPending = mapping === undefined || mapping.failure === null || mapping.failure === 'scope';
-  return found('router', isMapped ? 'good' : isPending ? 'unsure' : 'bad', router);
+  return found('router', isMapped || isOff ? 'good' : isPending ? 'unsure' : 'bad', router);
 }
 
 async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {

@@ -2,6 +2,7 @@
 import type { DhtAnswers } from './dht.ts';
 import type { Listener } from './listeners.ts';
 import type { Passage } from './firewall.ts';
+import type { Scope } from '../../discovery/scope.ts';
 import type { PortMapping } from '../../discovery/gateway/mapping.ts';
 
 /** `bad`: something does not work until somebody acts. `unsure`: this cannot be decided from here. */
@@ -60,7 +61,13 @@ export interface Findings {
     /** Some of those that nothing keeps there. */
     readonly rootless: readonly string[];
   };
-  daemon: { readonly pid: number | undefined; readonly isAnotherMachine: boolean };
+  daemon: {
+    readonly pid: number | undefined;
+    readonly isAnotherMachine: boolean;
+    /** Its TCP port for peers and its scope, if it answers. */
+    readonly port?: number;
+    readonly scope?: Scope;
+  };
   port: {
     readonly protocol: 'tcp' | 'udp';
     readonly port: number;
@@ -94,6 +101,8 @@ export interface Findings {
     readonly mapping: PortMapping | undefined;
     /** True if a daemon answers. */
     readonly isAsked: boolean;
+    /** True if `map-port` is set, here or in the config file. */
+    readonly isWanted: boolean;
   };
   dht: DhtAnswers & {
     readonly isUsed: boolean;
