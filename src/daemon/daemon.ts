@@ -100,7 +100,7 @@ export class Daemon implements AsyncDisposable {
     this.#followed = new FollowedMaps(this.#options, {
       network,
       http: this.#http,
-      maps: offer.maps,
+      offer,
       publisher: () => this.publisher,
     });
     network.members.on('member', () => options.onMember?.());

@@ -24,7 +24,7 @@ export interface Followed {
 interface FollowedMapsMeans {
   readonly network: Network;
   readonly http: HttpClient;
-  readonly maps: StoreOffer['maps'];
+  readonly offer: Pick<StoreOffer, 'maps' | 'openPatch'>;
   /** Returns the publisher of this machine's own map. */
   readonly publisher: () => Publisher | undefined;
 }
@@ -75,7 +75,7 @@ export class FollowedMaps implements AsyncDisposable {
       if (names.has(name)) continue;
       this.#maps.delete(name);
       map.stop();
-      this.#means.maps.remove(map.address);
+      this.#means.offer.maps.remove(map.address);
       await unfollow(this.#options.store, [map.address], wanted);
     }
   }
@@ -85,7 +85,8 @@ export class FollowedMaps implements AsyncDisposable {
     const name = mapFolder(address);
     if (this.#maps.has(name)) return;
     const { store, signal, onWarning } = this.#options;
-    const { network, http, maps } = this.#means;
+    const { network, http, offer } = this.#means;
+    const { maps } = offer;
     const onEdition = (manifest: Manifest): Promise<void> => this.#onEdition(address, manifest);
     const map = new FollowedMap(address, { store, network, http, maps, signal, onWarning, onEdition });
     this.#maps.set(name, map);
@@ -96,11 +97,11 @@ export class FollowedMaps implements AsyncDisposable {
   /** Opens the mirror. @returns its port; undefined if there is none. @throws LISTEN_FAILED */
   async serve(): Promise<number | undefined> {
     const { network: how, httpPorts, publish } = this.#options;
-    const { network, maps, publisher } = this.#means;
+    const { network, offer, publisher } = this.#means;
     if (publish !== undefined) return publisher()?.http.port;
     if (httpPorts === undefined) return undefined;
     this.#mirror ??= IndexServer.listen(
-      { dirOf: (map) => maps.dirOf(map) },
+      { dirOf: (map) => offer.maps.dirOf(map), openPatch: (file) => offer.openPatch(file) },
       {
         host: how.listen,
         ports: httpPorts,

@@ -112,6 +112,11 @@ export type ServingMessage =
 /** A message of the exchange. Each member takes both sides over one connection. */
 export type Message = AskingMessage | ServingMessage;
 
+/** Returns true for a whole FileHash, and false for a prefix. */
+export function isFileHash(file: FileHash | FilePrefix): file is FileHash {
+  return file.length === 52;
+}
+
 /** Returns the prefix of a FileHash. */
 export function prefixOf(file: FileHash): FilePrefix {
   return Buffer.from(decodeNix32(file).buffer).toString('hex', 0, BYTES.PREFIX) as FilePrefix;

@@ -2,10 +2,16 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { once } from 'node:events';
 import type { AddressInfo, Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
+import parseRange from 'range-parser';
+import { PATCH_EXTENSION } from '../delta/record.ts';
+import { unlessInvalid } from '../delta/unless-invalid.ts';
 import { NarswarmError } from '../errors.ts';
+import type { OfferedFile } from '../exchange/offer.ts';
 import type { IndexDir } from '../index/index-dir.ts';
 import type { DirectionLimit, RateLimit } from '../bytes/rate-limit.ts';
 import { mayHave, type Serves } from '../discovery/connection-guard.ts';
+import type { FileHash } from '../nix/brands.ts';
+import { asFileHash } from '../nix/hash.ts';
 import {
   HTTP_CHUNK_BYTES,
   HTTP_IDLE_MS,
@@ -15,22 +21,31 @@ import {
 } from '../wire/bounds.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
+import type { TakeChunk } from '../substituter/answer-buffers.ts';
+import { offeredBytes } from '../substituter/file-bytes.ts';
 import { listenAtFirst } from '../wire/ports.ts';
 
-const NAME =
-  /^\/(?:maps\/([0-9a-f]{64}-[0-9a-f]{1,128})\/)?(manifest|shards\/(?:[0-9a-z]{1,2}|[0-9a-z]{52}|all)\.zst)$/;
+const PATH = /^\/(?:maps\/([0-9a-f]{64}-[0-9a-f]{1,128})\/)?(.+)$/;
+const MAP_FILE = /^(?:manifest|shards\/(?:[0-9a-z]{1,2}|[0-9a-z]{52}|all)\.zst)$/;
+const PATCH = new RegExp(`^nar/([0-9a-z]{52})\\.nar\\.${PATCH_EXTENSION}$`);
+const OCTETS = 'application/octet-stream';
+/** A year, the longest time that caches keep an answer: the name of a patch is its hash. */
+const FOR_EVER = 'public, max-age=31536000, immutable';
 
-/** The folders of the served hash maps. */
+/** The folders of the served hash maps, and the patches that they name. */
 export interface ServedMaps {
   /** This machine's own hash map, at the top. */
   readonly own?: IndexDir | undefined;
   /** Returns the folder of a map that this machine holds. It is served below `/maps/<key>-<salt>/`. */
   readonly dirOf: (map: string) => IndexDir | undefined;
+  /** Opens a patch. Undefined if others may not have it. */
+  readonly openPatch: (file: FileHash) => Promise<OfferedFile | undefined>;
 }
 
 /**
- * Serves hash maps over HTTP, for networks without UDP. Serves only `manifest` and the files below `shards/`, and only to
- * hosts that the scope admits. A client that does not read costs one chunk of one file.
+ * Serves hash maps over HTTP, for networks without UDP, and the patches that others may have. Serves only `manifest`, the
+ * files below `shards/` and `nar/<FileHash>.nar.delta`, and only to hosts that the scope admits. A client that does not read
+ * costs one chunk of one file.
  */
 export class IndexServer implements AsyncDisposable {
   readonly #server: Server;
@@ -119,10 +134,12 @@ export class IndexServer implements AsyncDisposable {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const [, map, name] = NAME.exec(request.url ?? '') ?? [];
+    const [, map, name = ''] = PATH.exec(request.url ?? '') ?? [];
     const dir = map === undefined ? this.#maps.own : this.#maps.dirOf(map);
-    const isKnown = name !== undefined && (request.method === 'GET' || request.method === 'HEAD');
-    await using file = isKnown ? await dir?.open(name) : undefined;
+    const isKnown = dir !== undefined && (request.method === 'GET' || request.method === 'HEAD');
+    const fileHash = isKnown ? patchOf(name) : undefined;
+    if (fileHash !== undefined) return this.#answerPatch(fileHash, request, response);
+    await using file = isKnown && MAP_FILE.test(name) ? await dir.open(name) : undefined;
     if (file === undefined) {
       response.writeHead(404).end();
       return;
@@ -133,15 +150,51 @@ export class IndexServer implements AsyncDisposable {
       response.writeHead(304, { etag }).end();
       return;
     }
-    response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': sizeBytes, etag });
+    response.writeHead(200, { 'content-type': OCTETS, 'content-length': sizeBytes, etag });
     if (request.method === 'HEAD') response.end();
-    else {
-      const body = file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false });
-      const limit = this.#limit?.towards(request.socket.remoteAddress ?? '');
-      await pipeline(limit === undefined ? body : paced(body, limit, response), response);
+    else await this.#send(file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false }), request, response);
+  }
+
+  /** Answers with a patch, or with the part of it that was asked for. */
+  async #answerPatch(fileHash: FileHash, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    await using file = await this.#maps.openPatch(fileHash);
+    if (file === undefined) {
+      response.writeHead(404).end();
+      return;
     }
+    const { sizeBytes } = file;
+    const { range } = request.headers;
+    const ranges = range === undefined ? undefined : parseRange(sizeBytes, range);
+    if (ranges === -1) {
+      response.writeHead(416, { 'content-range': `bytes */${sizeBytes}` }).end();
+      return;
+    }
+    const [part] = Array.isArray(ranges) && ranges.type === 'bytes' && ranges.length === 1 ? ranges : [];
+    const { start, end } = part ?? { start: 0, end: sizeBytes - 1 };
+    response.writeHead(part === undefined ? 200 : 206, {
+      'content-type': OCTETS,
+      'content-length': end - start + 1,
+      'accept-ranges': 'bytes',
+      'cache-control': FOR_EVER,
+      ...(part === undefined ? {} : { 'content-range': `bytes ${start}-${end}/${sizeBytes}` }),
+    });
+    if (request.method === 'HEAD') response.end();
+    else await this.#send(offeredBytes(file, smallChunk, { start, end }), request, response);
+  }
+
+  async #send(body: AsyncIterable<Buffer>, { socket }: IncomingMessage, response: ServerResponse): Promise<void> {
+    const limit = this.#limit?.towards(socket.remoteAddress ?? '');
+    await pipeline(limit === undefined ? body : paced(body, limit, response), response);
   }
 }
+
+/** Returns the FileHash of a patch from its name. Undefined for any other name. */
+function patchOf(name: string): FileHash | undefined {
+  const [, hash] = PATCH.exec(name) ?? [];
+  return hash === undefined ? undefined : unlessInvalid(() => asFileHash(`sha256:${hash}`));
+}
+
+const smallChunk: TakeChunk = (bytes) => Buffer.allocUnsafe(Math.min(bytes, HTTP_CHUNK_BYTES));
 
 /** Passes bytes on as fast as the limit allows. */
 async function* paced(body: AsyncIterable<Buffer>, limit: RateLimit, response: ServerResponse): AsyncGenerator<Buffer> {

@@ -119,7 +119,11 @@ export class Publisher implements AsyncDisposable {
     // This comes first, before a new key is saved or anything is signed: a port in use makes the command fail.
     const http = stack.use(
       await IndexServer.listen(
-        { own: publishedDir(options.store, options.salt), dirOf: (map) => place.offer.maps.dirOf(map) },
+        {
+          own: publishedDir(options.store, options.salt),
+          dirOf: (map) => offer.maps.dirOf(map),
+          openPatch: (file) => offer.openPatch(file),
+        },
         {
           host: listen,
           ports: options.httpPorts,

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import PQueue from 'p-queue';
-import { prefixOf, type FilePrefix, type Refusal } from '../exchange/messages.ts';
+import { isFileHash, prefixOf, type FilePrefix, type Refusal } from '../exchange/messages.ts';
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../exchange/offer.ts';
 import type { PieceSet } from '../exchange/piece-set.ts';
 import type { OfferedEditions } from '../index/editions.ts';
@@ -113,11 +113,8 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
       if (opened.path !== undefined) served.note(basename(opened.path), entry.fileHash);
       return opened.file;
     }
-    const patch = await patches?.open(prefix);
-    if (patch !== undefined) {
-      served.note(basename(patch.path), patch.fileHash);
-      return patch.file;
-    }
+    const patch = await patches?.open(file);
+    if (patch !== undefined) return patch;
     const shard = isWhole ? maps.shard(file) : undefined;
     const opened = shard && StoreFile.open(shard.path, { prefix, sizeBytes: shard.sizeBytes });
     if (opened !== undefined) return opened;
@@ -182,10 +179,6 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
   #withhold(entry: CatalogueEntry): void {
     this.#withheld.set(entry, performance.now() + CHECK_AGAIN_MS);
   }
-}
-
-function isFileHash(file: FileHash | FilePrefix): file is FileHash {
-  return file.length === 52;
 }
 
 /** Returns the tail that all files with this prefix share: 60 of its 64 bits. */

@@ -1,10 +1,13 @@
 import { statSync } from 'node:fs';
+import { basename } from 'node:path';
 import { PatchList, type KeptPatch } from '../store/patch-list.ts';
-import { prefixOf, type FilePrefix } from '../exchange/messages.ts';
+import { isFileHash, prefixOf, type FilePrefix } from '../exchange/messages.ts';
+import type { OfferedFile } from '../exchange/offer.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
+import type { LastServed } from '../store/last-served.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { StoreFile } from './store-file.ts';
@@ -12,17 +15,12 @@ import { StoreFile } from './store-file.ts';
 /** Time for which the list is not looked at again. Another process may add to it. */
 const LOOK_EVERY_MS = 500;
 
-/** An open patch, and its file. */
-interface OpenedPatch {
-  readonly file: StoreFile;
-  readonly path: string;
-  readonly fileHash: FileHash;
-}
-
 export interface OfferedPatchesOptions {
   readonly store: FileStore;
   readonly catalogue: Catalogue;
   readonly shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
+  /** Learns when each patch was last given. */
+  readonly served: Pick<LastServed, 'note'>;
 }
 
 /**
@@ -68,15 +66,18 @@ export class OfferedPatches {
   }
 
   /** Opens a patch. Undefined if it may not be given. */
-  async open(prefix: FilePrefix): Promise<OpenedPatch | undefined> {
+  async open(file: FileHash | FilePrefix): Promise<OfferedFile | undefined> {
     this.look();
+    const prefix = isFileHash(file) ? prefixOf(file) : file;
     const patch = this.#byPrefix.get(prefix);
-    if (patch === undefined || !(await this.#isShared(patch))) return undefined;
+    if (patch === undefined || (isFileHash(file) && patch.torrent.fileHash !== file)) return undefined;
+    if (!(await this.#isShared(patch))) return undefined;
     try {
       const { fileHash, sizeBytes } = patch.torrent;
       const path = this.#list.pathOf(patch);
-      const file = StoreFile.open(path, { prefix, sizeBytes });
-      return file && { file, path, fileHash };
+      const opened = StoreFile.open(path, { prefix, sizeBytes });
+      if (opened !== undefined) this.#options.served.note(basename(path), fileHash);
+      return opened;
     } catch {
       return undefined; // the file is gone, or cannot be read
     }

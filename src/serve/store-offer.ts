@@ -1,6 +1,6 @@
 import type { OfferedFile } from '../exchange/offer.ts';
 import { OfferedEditions } from '../index/editions.ts';
-import type { InfoHash } from '../nix/brands.ts';
+import type { FileHash, InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
@@ -59,8 +59,8 @@ export class StoreOffer implements AsyncDisposable {
     this.checker = new NarChecker({ store, catalogue, nixNars: this.nixNars, keys, onWarning });
     this.#gate = new Gate(store, catalogue, shared, this.checker, this.nixNars);
     this.#served = new LastServed(store, onWarning);
-    const patches = (this.#patches = new OfferedPatches({ store, catalogue, shared }));
     const [gate, served] = [this.#gate, this.#served];
+    const patches = (this.#patches = new OfferedPatches({ store, catalogue, shared, served }));
     const { held, maps } = this;
     this.forMembers = new NarOffer({ store, catalogue, gate, held, shared, served, patches, maps });
   }
@@ -101,6 +101,11 @@ export class StoreOffer implements AsyncDisposable {
   async #lookAgain(entry: CatalogueEntry, info: NarInfo): Promise<OfferedFile | undefined> {
     const checked = await withinMs(CHECK_PATIENCE_MS, this.checker.check(entry, info, 'now'));
     return checked && isInNixAs(checked, info) ? NixFile.open(checked, this.nixNars) : undefined;
+  }
+
+  /** Opens a patch of a shared path, for the mirror of a hash map. Undefined if others may not have it. */
+  openPatch(file: FileHash): Promise<OfferedFile | undefined> {
+    return this.#patches.open(file);
   }
 
   /** See {@link LastServed.count}. */

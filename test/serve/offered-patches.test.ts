@@ -37,21 +37,25 @@ interface Door {
   readonly store: FileStore;
   readonly patch: KeptPatch;
   readonly prefix: FilePrefix;
+  /** Names of patches that were given. */
+  readonly served: string[];
   readonly offered: (keys?: Parameters<typeof sharedBy>[1]) => Promise<OfferedPatches>;
 }
 
 async function door(t: TestContext, change: Partial<KeptPatch> = {}): Promise<Door> {
   const store = await filledStore(t);
   const patch = await patchIn(store, LEAF, change);
+  const names: string[] = [];
+  const served = { note: (name: string): number => names.push(name) };
   const offered: Door['offered'] = async (keys = [KEY]) =>
-    new OfferedPatches({ store, catalogue: await Catalogue.open(store), shared: sharedBy(store, keys) });
-  return { store, patch, prefix: prefixOf(patch.torrent.fileHash), offered };
+    new OfferedPatches({ store, catalogue: await Catalogue.open(store), shared: sharedBy(store, keys), served });
+  return { store, patch, prefix: prefixOf(patch.torrent.fileHash), served: names, offered };
 }
 
 /** Returns whether a patch is given, by each way. */
 async function isGiven(offered: OfferedPatches, { prefix, patch }: Pick<Door, 'prefix' | 'patch'>): Promise<boolean> {
   const opened = await offered.open(prefix);
-  await opened?.file[Symbol.asyncDispose]();
+  await opened?.[Symbol.asyncDispose]();
   const seed = await offered.seed(patch.torrent.infoHash);
   assert.equal(seed !== undefined, opened !== undefined);
   assert.equal(offered.holds(prefix), opened !== undefined);
@@ -90,4 +94,17 @@ test('a patch whose file is gone, or has another size, is not given', async (t) 
   assert.equal(await isGiven(offered, at), true);
   await writeFile(new PatchList(at.store).pathOf(at.patch), 'more than a patch');
   assert.equal(await isGiven(offered, at), false);
+});
+
+test('a patch is found by its FileHash, and noted as given', async (t) => {
+  const at = await door(t);
+  const offered = await at.offered();
+  const { fileHash, name } = at.patch.torrent;
+  const other = fileHashOf(Buffer.concat([Buffer.from(at.prefix, 'hex'), Buffer.alloc(24)]));
+  assert.equal(prefixOf(other), at.prefix);
+  assert.equal(await offered.open(other), undefined, 'another file with the same beginning');
+  assert.deepEqual(at.served, []);
+  await using opened = await offered.open(fileHash);
+  assert.equal(opened?.sizeBytes, CONTENTS.length);
+  assert.deepEqual(at.served, [name]);
 });
