@@ -44,8 +44,8 @@ export type Warning =
   | { readonly kind: 'peers-again'; readonly failures: readonly Failure[] }
   /** A NAR is fetched as another source describes it. */
   | { readonly kind: 'other-description'; readonly failure: Failure; readonly source: string }
-  /** A patch could not be fetched or does not give its NAR, which is fetched whole. */
-  | { readonly kind: 'wrong-patch'; readonly path: string; readonly failure: Failure }
+  /** A patch could not be fetched or does not give its NAR, which is fetched whole; so are `others` that could not be fetched. */
+  | { readonly kind: 'wrong-patch'; readonly path: string; readonly others: number; readonly failure: Failure }
   | { readonly kind: 'not-repaired'; readonly failure: Failure }
   | { readonly kind: 'nothing-evicted'; readonly obstacle: Obstacle }
   /** Publishers have built a path with different results. */

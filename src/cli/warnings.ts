@@ -85,7 +85,9 @@ export function warningSentence(warning: Warning): string {
     case 'other-description':
       return `${warning.failure.reason}; using the description by ${warning.source} instead`;
     case 'wrong-patch':
-      return `no patch for ${warning.path}: ${warning.failure.reason}; fetching it whole`;
+      return warning.others === 0
+        ? `no patch for ${warning.path}: ${warning.failure.reason}; fetching it whole`
+        : `no patch for ${warning.path} and ${formatCount(warning.others, 'other')}: ${warning.failure.reason}; fetching them whole`;
     case 'not-repaired':
       return warning.failure.reason;
     case 'nothing-evicted':

@@ -9,15 +9,19 @@ import type { NarTorrent } from '../torrent/canonical.ts';
 import type { NarJob } from './job.ts';
 import { writeMadeNar, type MadeNar } from './made-nar.ts';
 import type { PlannedPatch } from './patch-choice.ts';
+import { PatchMirrors } from './patch-mirrors.ts';
 import type { SchedulerOptions } from './scheduler-options.ts';
 import { Scheduler } from './scheduler.ts';
 
-/** Time without a byte of any patch after which the NARs are fetched whole, if a cache can give these. */
+/** Time without a byte of any patch, or from a mirror, after which the NARs are fetched whole, if a cache can give these. */
 const STANDSTILL_MS = 5_000;
 /** The same if only peers can: these may be about to appear. */
 const ALONE_MS = 20_000;
 
-export interface FetchPatchesContext extends Omit<SchedulerOptions, 'standstillMs' | 'onFetched' | 'placeOf'> {
+type PatchScheduling = 'order' | 'standstillMs' | 'waitsForPeers' | 'mayBeUncompressed' | 'placeOf' | 'onFetched';
+
+/** `upstreams` are those of the whole NARs: they have no patches. */
+export interface FetchPatchesContext extends Omit<SchedulerOptions, PatchScheduling> {
   /** Called with each NAR that was made, with its file in the store. */
   readonly onMade: (job: NarJob, info: NarInfo, torrent: NarTorrent) => void;
   /** Called with each NAR whose patch could not be fetched, or was wrong. It is to be fetched whole. */
@@ -26,8 +30,9 @@ export interface FetchPatchesContext extends Omit<SchedulerOptions, 'standstillM
 }
 
 /**
- * Fetches patches from peers and makes NARs out of them, one at a time: so they take the memory of one (delta/format.ts).
- * A NAR counts only if it has the signed NarHash. The patches stay in the store, for others.
+ * Fetches patches from peers and from the HTTP mirrors of hash maps, and makes NARs out of them, one at a time: so they take
+ * the memory of one (delta/format.ts). A NAR counts only if it has the signed NarHash. The patches stay in the store, for
+ * others.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE at once; the signal's reason
  */
@@ -59,21 +64,34 @@ export async function fetchPatches(
       else fail(patchJob, error);
     }
   };
-  const fail = (patchJob: NarJob, error: unknown): void => {
+  const fail = (patchJob: NarJob, error: unknown, others = 0): void => {
+    const { storePath: path } = patchJob.info;
+    tell({ type: 'warning', warning: { kind: 'wrong-patch', path, others, failure: failureOf(error) } });
+    handOver(patchJob);
+  };
+  const handOver = (patchJob: NarJob): void => {
     const planned = left.get(patchJob);
     if (planned === undefined) return;
     left.delete(patchJob);
     const { job } = planned;
-    tell({ type: 'warning', warning: { kind: 'wrong-patch', path: job.info.storePath, failure: failureOf(error) } });
     tell({ type: 'downloading', nars: 0, bytes: job.sizeBytes - patchJob.sizeBytes });
     handedOver.push(onFailed(job));
   };
+  const standstillMs = context.upstreams.length > 0 ? STANDSTILL_MS : ALONE_MS;
+  const deltas = Array.from(patches.values(), ({ delta }) => delta);
+  const mirrors = new PatchMirrors(deltas, context.http, standstillMs);
   const scheduler = new Scheduler({
     ...context,
-    upstreams: [],
-    standstillMs: context.upstreams.length > 0 ? STANDSTILL_MS : ALONE_MS,
+    http: mirrors,
+    upstreams: mirrors.upstreams,
+    order: mirrors.order,
+    standstillMs,
+    waitsForPeers: true,
+    mayBeUncompressed: false, // the NAR itself is no patch
     tell: (event) => {
-      if (event.type !== 'nar-fetched') tell(event); // reported once the NAR is made
+      if (event.type === 'nar-fetched') return; // reported once the NAR is made
+      if (event.type === 'warning' && event.warning.kind === 'peers-again') return; // reported if peers do not have it either
+      tell(event);
     },
     onFetched: ({ info: { storePath } }) => {
       const patchJob = byPath.get(storePath);
@@ -90,7 +108,9 @@ export async function fetchPatches(
     await making.onIdle();
   }
   signal.throwIfAborted();
-  for (const patchJob of left.keys()) fail(patchJob, scheduler.failureOf(patchJob));
+  const [first, ...others] = left.keys();
+  if (first !== undefined) fail(first, scheduler.failureOf(first), others.length);
+  for (const patchJob of others) handOver(patchJob);
   await Promise.all(handedOver);
 }
 

@@ -11,10 +11,12 @@ export interface Hope {
   readonly where: Whereabouts;
   readonly policy: LanePolicy;
   readonly order: UpstreamOrder;
+  /** True to wait for peers that are there, if upstreams have failed: they may have the NAR later. */
+  readonly waitsForPeers: boolean;
 }
 
 /** Returns why a waiting NAR should be given up: no source has it. Undefined while one may. */
-export function reasonToGiveUp(task: Task, { isAlone, where, policy, order }: Hope): NarswarmError | undefined {
+export function reasonToGiveUp(task: Task, { isAlone, where, policy, order, waitsForPeers }: Hope): NarswarmError | undefined {
   const { upstreamFailure } = task;
   // NARs that were never requested from an upstream are given up only after a long outage.
   const isOutOfReach = order.areUnreachable && policy.isOutageLong;
@@ -24,6 +26,7 @@ export function reasonToGiveUp(task: Task, { isAlone, where, policy, order }: Ho
     isAlone ||
     where.isTooEarly ||
     areMembersLeft ||
+    (waitsForPeers && (where.areMembersThere || where.doForeignersAnswer)) ||
     where.isAtMembers(task) ||
     (where.mayPeersHave(task) && !task.peersTried);
   if (mayCome && !policy.standsStill) return undefined;

@@ -1,7 +1,7 @@
 import { isNarswarmError } from '../errors.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import { failuresOf } from '../failure.ts';
-import type { HttpClient } from '../http/client.ts';
+import type { HttpDownloads } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
@@ -21,7 +21,7 @@ import type { Whereabouts } from './whereabouts.ts';
 export interface LaneWorkOptions {
   /** Undefined: peers are not asked. */
   readonly network: Network | undefined;
-  readonly http: HttpClient;
+  readonly http: HttpDownloads;
   /** Empty: everything must come from peers. */
   readonly upstreams: readonly Upstream[];
   readonly order: UpstreamOrder;

@@ -3,10 +3,17 @@ import { unlessInvalid } from '../delta/unless-invalid.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { HashMap } from '../index/hash-map.ts';
 import { torrentOfRecord } from '../index/record.ts';
+import type { InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { HashMaps } from './hash-maps.ts';
+
+/** A patch that a hash map names. */
+export interface NamedDelta extends Delta {
+  /** URLs of the HTTP mirrors of hash maps that name it. */
+  readonly mirrors: readonly string[];
+}
 
 /** The records of single NARs in hash maps: their torrents and patches. */
 export class MapRecords {
@@ -53,15 +60,20 @@ export class MapRecords {
    * Returns the patches that hash maps name for this NAR. Asks only hash maps that have answered, and never fails: a NAR
    * without a patch is fetched whole.
    */
-  async deltasOf({ storePath, narHash }: NarInfo, signal: AbortSignal): Promise<Delta[]> {
-    const found: Delta[] = [];
+  async deltasOf({ storePath, narHash }: NarInfo, signal: AbortSignal): Promise<NamedDelta[]> {
+    const found = new Map<InfoHash, NamedDelta>();
     for (const map of this.#maps.answered) {
       if (this.#unreachable.has(map)) continue;
       const record = await map.find(storeHashOf(storePath), signal).catch(() => undefined);
       signal.throwIfAborted();
-      if (record?.narHash === narHash) found.push(...deltasOf(record));
+      if (record?.narHash !== narHash) continue;
+      for (const delta of deltasOf(record)) {
+        const { infoHash } = delta.torrent;
+        const mirrors = [...(found.get(infoHash)?.mirrors ?? []), ...(map.mirror === undefined ? [] : [map.mirror])];
+        found.set(infoHash, { ...delta, mirrors });
+      }
     }
-    return found;
+    return [...found.values()];
   }
 }
 

@@ -1,4 +1,4 @@
-import type { HttpClient } from '../http/client.ts';
+import type { HttpDownloads } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { isSameNar } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -18,7 +18,7 @@ export function lacksName({ namedBy, torrent, sizeBytes }: NarJob): boolean {
 export async function cacheThatNames(
   { fileHash, info }: NarJob,
   upstreams: readonly Upstream[],
-  http: HttpClient,
+  http: HttpDownloads,
   signal: AbortSignal,
 ): Promise<Upstream | undefined> {
   for (const upstream of upstreams.filter(({ isAnnounced }) => !isAnnounced)) {

@@ -1,5 +1,5 @@
 import { NarswarmError } from '../errors.ts';
-import type { HttpClient } from '../http/client.ts';
+import type { HttpDownloads } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
@@ -65,7 +65,7 @@ export function anyInStore(store: FileStore): NarInfoSource {
  */
 export function upstreamSource(
   upstream: Upstream,
-  http: HttpClient,
+  http: HttpDownloads,
   retries?: number,
   storeDir?: string,
 ): NarInfoSource {

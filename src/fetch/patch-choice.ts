@@ -1,11 +1,11 @@
-import type { Delta } from '../delta/record.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { findBases, type BasePlaces, type FoundBase } from './bases.ts';
 import type { NarJob } from './job.ts';
+import type { NamedDelta } from './map-records.ts';
 
 /** A NAR that is made out of a base by a patch, instead of being fetched. */
 export interface PlannedPatch {
-  readonly delta: Delta;
+  readonly delta: NamedDelta;
   readonly base: FoundBase;
 }
 
@@ -31,9 +31,9 @@ export const USUAL_LINE_RATE = 12.5e6;
  */
 export async function choosePatches(
   jobs: readonly NarJob[],
-  context: BasePlaces & { readonly deltasOf: (info: NarInfo) => Promise<readonly Delta[]>; readonly lineRate: number },
+  context: BasePlaces & { readonly deltasOf: (info: NarInfo) => Promise<readonly NamedDelta[]>; readonly lineRate: number },
 ): Promise<Map<NarJob, PlannedPatch>> {
-  const named = new Map<NarJob, readonly Delta[]>();
+  const named = new Map<NarJob, readonly NamedDelta[]>();
   for (const job of jobs) {
     if (job.isDisputed === true) continue;
     const deltas = (await context.deltasOf(job.info)).filter(({ torrent }) => torrent.sizeBytes < job.sizeBytes);

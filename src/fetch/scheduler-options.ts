@@ -1,5 +1,5 @@
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
-import type { HttpClient } from '../http/client.ts';
+import type { HttpDownloads } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
@@ -19,7 +19,7 @@ export interface SchedulerOptions {
   readonly session: PartialSession;
   /** Undefined: peers are not asked. */
   readonly network: Network | undefined;
-  readonly http: HttpClient;
+  readonly http: HttpDownloads;
   /** Empty: everything must come from peers. */
   readonly upstreams: readonly Upstream[];
   /** The order of these upstreams, which lasts longer than one scheduler. Default: a new one. */
@@ -28,6 +28,11 @@ export interface SchedulerOptions {
   readonly tell: Tell;
   /** Without an upstream: time without progress after which the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;
+  /**
+   * True to wait for peers that are there, as long as without an upstream, if upstreams have failed. Default: false, a NAR
+   * is given up if no peer has it.
+   */
+  readonly waitsForPeers?: boolean | undefined;
   /** As in a round (fetch-round.ts). */
   readonly placeOf?: PlaceOf | undefined;
   readonly hurried?: HurriedNars | undefined;

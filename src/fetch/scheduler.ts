@@ -283,7 +283,9 @@ export class Scheduler {
   /** Ends a task whose NAR no source has. */
   #giveUp(task: Task): void {
     const isAlone = this.#options.upstreams.length === 0;
-    const error = reasonToGiveUp(task, { isAlone, where: this.#where, policy: this.#policy, order: this.#order });
+    const { waitsForPeers = false } = this.#options;
+    const facts = { where: this.#where, policy: this.#policy, order: this.#order };
+    const error = reasonToGiveUp(task, { isAlone, waitsForPeers, ...facts });
     if (error !== undefined && this.#queues.take(task)) void this.#outcomes.fail(task, error, this.#stop.signal);
   }
 }

@@ -5,7 +5,7 @@ import { isSameNar } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { PartialNar } from '../store/partial.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
-import type { HttpClient } from '../http/client.ts';
+import type { HttpDownloads } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import { BlockWriter } from './block-writer.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './narinfo-sources.ts';
@@ -30,7 +30,7 @@ export class OtherFile extends Error {
 export interface UpstreamContext {
   readonly upstreams: readonly Upstream[];
   readonly order: UpstreamOrder;
-  readonly http: HttpClient;
+  readonly http: HttpDownloads;
   readonly limit: DirectionLimit;
   /** Files of this NAR that were requested. An upstream that has one of those has no other. */
   readonly tried: ReadonlySet<FileHash>;

@@ -19,6 +19,9 @@ export type { Conditional, Validators } from './conditional.ts';
 export type { HttpClientOptions } from './options.ts';
 export type { DownloadOptions } from './transfer.ts';
 
+/** The part of a client that a fetch from upstreams uses. */
+export type HttpDownloads = Pick<HttpClient, 'download' | 'getBytes'>;
+
 /** A file of at most this size is short ({@link CallOptions}). */
 const SHORT_BYTES = 256 * 1024;
 

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -12,6 +11,7 @@ import { RootIndex } from './root-index.ts';
 import { ShardFiles, type IndexSource, type ShardFilesOptions } from './shard-files.ts';
 import { decodePrefixList } from './shard-list.ts';
 import type { ShardRecords } from './shard-records.ts';
+import { unlessAborted } from '../within.ts';
 import { shardPrefix, type ListedShard, type ShardEntry } from './shard.ts';
 
 export type { IndexSource } from './shard-files.ts';
@@ -22,6 +22,8 @@ export interface HashMapOptions extends ShardFilesOptions {
    * looked up themselves.
    */
   readonly searchesAllRoots?: boolean;
+  /** URL of its HTTP mirror, if its address names one. */
+  readonly mirror?: string | undefined;
 }
 
 /**
@@ -33,6 +35,8 @@ export interface HashMapOptions extends ShardFilesOptions {
  */
 export class HashMap {
   readonly name: string;
+  /** URL of its HTTP mirror, if its address names one. */
+  readonly mirror: string | undefined;
   readonly manifest: Manifest;
   /** The signed bytes of the manifest. */
   readonly manifestBytes: Uint8Array;
@@ -55,6 +59,7 @@ export class HashMap {
     options: HashMapOptions = {},
   ) {
     this.name = name;
+    this.mirror = options.mirror;
     this.manifest = verified.manifest;
     this.manifestBytes = verified.bytes;
     this.#manifestFetchedBytes = verified.fetchedBytes;
@@ -187,18 +192,4 @@ function byPrefix(entries: readonly ShardEntry[]): ReadonlyMap<string, ShardEntr
 /** Drops unknown lines: a stranger must not fill the store with them. */
 function withoutUnknownLines<Info extends NarInfo | undefined>(info: Info): Info {
   return info && { ...info, extra: info.extra.filter(([key]) => RECORD_KEYS.has(key)) };
-}
-
-/** Waits for work until the signal aborts; the work itself continues. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  work.catch(() => undefined);
-  signal.throwIfAborted();
-  const stop = new AbortController();
-  try {
-    const aborted = once(signal, 'abort', { signal: stop.signal });
-    aborted.catch(() => undefined);
-    return await Promise.race([work, aborted.then(() => Promise.reject(signal.reason as Error))]);
-  } finally {
-    stop.abort();
-  }
 }

@@ -90,7 +90,11 @@ export function openKept(lookup: Lookup, kept: Verified, failure: unknown): Reso
 }
 
 function mapOf({ address, dir, lifetime, shardTimeoutMs }: Lookup, edition: Edition, source: IndexSource): HashMap {
-  return new HashMap(formatPublisherAddress(address), edition, dir, source, { lifetime, shardTimeoutMs });
+  return new HashMap(formatPublisherAddress(address), edition, dir, source, {
+    lifetime,
+    shardTimeoutMs,
+    mirror: address.baseUrl,
+  });
 }
 
 /** Tries the peers that a manifest names, and the publisher's own port beside its mirror. */
