@@ -39,8 +39,8 @@ export class PatchMirrors implements HttpDownloads {
   /** Fetches a patch, as the HTTP client does. @throws NAR_UNAVAILABLE if the mirror does not have it, or has failed before */
   async download(url: string, options: DownloadOptions): Promise<{ bytes: number }> {
     const mirror = this.#byUrl.get(url);
-    if (mirror === undefined) throw new NarswarmError('NAR_UNAVAILABLE', 'the hash map of this mirror names no such patch');
-    if (this.order.isLiar(mirror.upstream)) throw mirror.lacksIt();
+    if (mirror === undefined) throw unavailable('the hash map of this mirror names no such patch');
+    if (this.order.isLiar(mirror.upstream)) throw unavailable(`${mirror.upstream.name} has sent wrong patches`);
     return mirror.download(url, options, this.#http);
   }
 
@@ -56,7 +56,8 @@ class PatchMirror {
   readonly #patienceMs: number;
   /** True once it has sent a byte of a patch. */
   #gives = false;
-  #isGone = false;
+  /** Why it is not asked again. */
+  #failure: unknown;
   /** Ends with the answer to the first question. */
   #first: Promise<void> | undefined;
   /** Ends the running downloads. */
@@ -75,7 +76,7 @@ class PatchMirror {
   async download(url: string, options: DownloadOptions, http: HttpDownloads): Promise<{ bytes: number }> {
     const { sink, signal = new AbortController().signal } = options;
     while (this.#first !== undefined) await unlessAborted(this.#first, signal);
-    if (this.#isGone) throw this.lacksIt();
+    if (this.#failure !== undefined) throw this.#failure;
     const answered = Promise.withResolvers<void>();
     if (!this.#gives) this.#first = answered.promise;
     const stop = new AbortController();
@@ -95,19 +96,16 @@ class PatchMirror {
         },
       });
     } catch (error) {
-      if (!signal.aborted && (!this.#gives || stop.signal.aborted)) this.#isGone = true;
-      throw isNarswarmError(error, 'HTTP_NOT_FOUND') ? this.lacksIt(error) : error;
+      const isAbsent = isNarswarmError(error, 'HTTP_NOT_FOUND');
+      const failure = isAbsent ? unavailable(`${this.upstream.name} has no such patch`, error) : error;
+      if (!signal.aborted && (!this.#gives || stop.signal.aborted)) this.#failure = failure;
+      throw failure;
     } finally {
       this.#running.delete(stop);
       if (this.#running.size === 0) clearInterval(this.#timer);
       if (this.#first === answered.promise) this.#first = undefined;
       answered.resolve();
     }
-  }
-
-  lacksIt(cause?: unknown): NarswarmError {
-    const { name } = this.upstream;
-    return new NarswarmError('NAR_UNAVAILABLE', `${name} does not give it`, { cause, facts: { upstream: name } });
   }
 
   #watch(stop: AbortController): void {
@@ -133,4 +131,8 @@ class PatchMirror {
     this.#heldBack++;
     return taken.finally(() => this.#heldBack--);
   }
+}
+
+function unavailable(reason: string, cause?: unknown): NarswarmError {
+  return new NarswarmError('NAR_UNAVAILABLE', reason, cause === undefined ? {} : { cause });
 }

@@ -158,9 +158,16 @@ interface Found {
   readonly headStart: HeadStart | undefined;
 }
 
-/** Returns true if patches may be taken: a mirror, and a store that serves all it holds, give the files that the hash map names. */
-function takesPatches({ wholeMaps, holdAll }: PrefetchOptions, { deltas, network }: PrefetchContext): boolean {
-  return deltas !== false && network !== undefined && wholeMaps !== true && holdAll !== true;
+/**
+ * Returns true if patches may be taken, and there is somebody to give them. A mirror, and a store that serves all it holds, give
+ * the files that the hash map names, so they take none.
+ */
+function takesPatches(
+  { wholeMaps, holdAll, publishers }: PrefetchOptions,
+  { deltas, network }: PrefetchContext,
+): boolean {
+  const hasSource = network !== undefined || publishers.some(({ baseUrl }) => baseUrl !== undefined);
+  return deltas !== false && hasSource && wholeMaps !== true && holdAll !== true;
 }
 
 /**
