@@ -44,7 +44,7 @@ export function addPublishing(command: Command): Command {
 export function addHttpPort(command: Command): Command {
   return command.option(
     '--http-port <port>',
-    `TCP port on which to serve the hash map over HTTP; 0 picks one (default: ${defaultPortInWords(SERVICE_PORTS.http)})`,
+    `TCP port on which to serve the hash map and its patches over HTTP; 0 picks one (default: ${defaultPortInWords(SERVICE_PORTS.http)})`,
     parsePort,
   );
 }

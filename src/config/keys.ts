@@ -308,7 +308,7 @@ export const KEYS = {
     shape: 'number',
     parse: parsePort,
     placeholder: 'port',
-    description: 'TCP port on which publish and daemon serve the hash map over HTTP; 0 picks one',
+    description: 'TCP port on which publish and daemon serve the hash map and its patches over HTTP; 0 picks one',
     initial: () => defaultPortInWords(SERVICE_PORTS.http),
   },
   substituter: {

@@ -65,6 +65,7 @@ export async function fetchPatches(
     }
   };
   const fail = (patchJob: NarJob, error: unknown, others = 0): void => {
+    if (!left.has(patchJob)) return;
     const { storePath: path } = patchJob.info;
     tell({ type: 'warning', warning: { kind: 'wrong-patch', path, others, failure: failureOf(error) } });
     handOver(patchJob);

@@ -16,7 +16,10 @@ export interface Hope {
 }
 
 /** Returns why a waiting NAR should be given up: no source has it. Undefined while one may. */
-export function reasonToGiveUp(task: Task, { isAlone, where, policy, order, waitsForPeers }: Hope): NarswarmError | undefined {
+export function reasonToGiveUp(
+  task: Task,
+  { isAlone, where, policy, order, waitsForPeers }: Hope,
+): NarswarmError | undefined {
   const { upstreamFailure } = task;
   // NARs that were never requested from an upstream are given up only after a long outage.
   const isOutOfReach = order.areUnreachable && policy.isOutageLong;

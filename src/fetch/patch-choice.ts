@@ -31,7 +31,10 @@ export const USUAL_LINE_RATE = 12.5e6;
  */
 export async function choosePatches(
   jobs: readonly NarJob[],
-  context: BasePlaces & { readonly deltasOf: (info: NarInfo) => Promise<readonly NamedDelta[]>; readonly lineRate: number },
+  context: BasePlaces & {
+    readonly deltasOf: (info: NarInfo) => Promise<readonly NamedDelta[]>;
+    readonly lineRate: number;
+  },
 ): Promise<Map<NarJob, PlannedPatch>> {
   const named = new Map<NarJob, readonly NamedDelta[]>();
   for (const job of jobs) {

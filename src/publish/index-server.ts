@@ -152,7 +152,8 @@ export class IndexServer implements AsyncDisposable {
     }
     response.writeHead(200, { 'content-type': OCTETS, 'content-length': sizeBytes, etag });
     if (request.method === 'HEAD') response.end();
-    else await this.#send(file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false }), request, response);
+    else
+      await this.#send(file.createReadStream({ highWaterMark: HTTP_CHUNK_BYTES, autoClose: false }), request, response);
   }
 
   /** Answers with a patch, or with the part of it that was asked for. */

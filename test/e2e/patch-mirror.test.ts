@@ -107,7 +107,18 @@ describe('patches of an HTTP mirror', () => {
     await fetch(publisher.mirror, ['--peer', publisher.peer, '--no-upstream', '--no-copy', ...ALONE], store);
     const trust = ['--trusted-public-key', first.publicKey];
     const follows = ['--publisher', publisher.mirror, '--substituter-port', '0', '--http-port', '0'];
-    const own = ['daemon', '--store', store, '--listen', '127.0.0.1', '--no-lan', '--dht-port', '0', '--scope', 'cohort'];
+    const own = [
+      'daemon',
+      '--store',
+      store,
+      '--listen',
+      '127.0.0.1',
+      '--no-lan',
+      '--dht-port',
+      '0',
+      '--scope',
+      'cohort',
+    ];
     const { process: daemon } = await lab.service([...own, ...follows, ...trust]);
     const mirror = String((await daemon.event('followed'))['mirror']);
     assert.match(mirror, /\/maps\//);

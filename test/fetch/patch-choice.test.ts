@@ -45,7 +45,14 @@ describe('the choice of patches', () => {
     { store, job, delta }: { readonly store: FileStore; readonly job: NarJob; readonly delta: Delta },
     lineRate = 10 * MB,
   ): Promise<number> =>
-    (await choosePatches([job], { store, target: undefined, lineRate, deltasOf: async () => [{ ...delta, mirrors: [] }] })).size;
+    (
+      await choosePatches([job], {
+        store,
+        target: undefined,
+        lineRate,
+        deltasOf: async () => [{ ...delta, mirrors: [] }],
+      })
+    ).size;
 
   test('a patch is taken where the line is the limit, not where the processor would be', async (t) => {
     const given = await sample(t);

@@ -74,7 +74,10 @@ const swarm = await Swarm.listen({
 });
 const dir = new IndexDir(join(folder, 'map'));
 await dir.writeShard({ prefix: '', sizeBytes: 4 * MIB, sha256: '' }, randomBytes(4 * MIB));
-const http = await IndexServer.listen({ own: dir, dirOf: () => undefined, openPatch: async () => undefined }, { serves: 'lan' });
+const http = await IndexServer.listen(
+  { own: dir, dirOf: () => undefined, openPatch: async () => undefined },
+  { serves: 'lan' },
+);
 process.on('SIGUSR2', () => {
   const peak = /VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
   console.log(JSON.stringify({ peakMiB: Math.round(Number(peak) / 1024) }));

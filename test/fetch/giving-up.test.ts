@@ -1,0 +1,43 @@
+/** When a NAR that upstreams could not give is given up. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { reasonToGiveUp, type Hope } from '../../src/fetch/giving-up.ts';
+import { LanePolicy } from '../../src/fetch/lane-policy.ts';
+import { newTask, type Task } from '../../src/fetch/task.ts';
+import { UpstreamOrder } from '../../src/fetch/upstream-order.ts';
+import type { Whereabouts } from '../../src/fetch/whereabouts.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
+import { makeCachedNar } from './cached-nar.ts';
+
+const STANDSTILL_MS = 5_000;
+const UPSTREAM = parseUpstream('http://127.0.0.1:1');
+
+let nowMs = 0;
+
+/** Peers of which nobody has the NAR. */
+function hope({ areThere = true, waitsForPeers = true } = {}): Hope {
+  const where: Partial<Whereabouts> = {
+    isTooEarly: false,
+    mayMembersReturn: false,
+    areMembersThere: areThere,
+    doForeignersAnswer: false,
+    isAtMembers: () => false,
+    mayPeersHave: () => false,
+  };
+  const policy = new LanePolicy({ hasUpstream: true, standstillMs: STANDSTILL_MS, now: () => nowMs });
+  const order = new UpstreamOrder([UPSTREAM]);
+  return { isAlone: false, where: where as Whereabouts, policy, order, waitsForPeers };
+}
+
+test('a NAR that upstreams and peers lack is given up, or waits for peers that are there', async (t) => {
+  const task: Task = newTask((await makeCachedNar(t, 1000)).job);
+  const isGivenUp = (facts: Hope): boolean => reasonToGiveUp(task, facts) !== undefined;
+  assert.equal(isGivenUp(hope()), false, 'the upstream was not asked');
+  task.upstreamFailure = new Error('it has none');
+  assert.equal(isGivenUp(hope({ waitsForPeers: false })), true);
+  assert.equal(isGivenUp(hope({ areThere: false })), true);
+  const patient = hope();
+  assert.equal(isGivenUp(patient), false);
+  nowMs += STANDSTILL_MS + 1;
+  assert.equal(isGivenUp(patient), true, 'nobody has sent anything for as long as is waited');
+});
