@@ -25,7 +25,7 @@ export interface ServiceMapping extends AsyncDisposable {
 }
 
 /**
- * Has the router map the ports of a network, if that is asked for and of use. Tells each change. Nothing is loaded or
+ * Has the router map the ports of a network, if that is requested and useful. Reports each change. Nothing is loaded or
  * sent otherwise.
  *
  * @param from the origin of the value of `--scope`

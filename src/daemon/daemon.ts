@@ -40,8 +40,8 @@ export interface DaemonOptions {
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
   /**
-   * TCP ports for the followed maps over HTTP, unless an own map is published. The first free one is used. Default:
-   * none.
+   * TCP ports for the followed maps over HTTP, unless this daemon publishes its own map. The first free one is used.
+   * Default: none.
    */
   readonly httpPorts?: readonly number[];
   /** This machine's own hash map, if it publishes one. */

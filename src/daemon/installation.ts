@@ -11,7 +11,10 @@ const NPX_CACHE = /\/_npx\/[^/]+\//;
 /** Folder of the Nix daemon's socket. On Debian (nix-setup-systemd) only this group can enter it. */
 const DAEMON_SOCKET = '/nix/var/nix/daemon-socket';
 const DEBIAN_GROUP = 'nix-users';
-/** Programs that narswarm calls. Flakes in a git tree need git, `ssh-ng://` stores need ssh, the daemon’s unit the last. */
+/**
+ * Programs that narswarm calls. Flakes in a git tree need git, `ssh-ng://` stores need ssh, the daemon’s unit needs the
+ * last one.
+ */
 const TOOLS = ['nix', 'git', 'ssh', 'systemd-notify'] as const;
 
 /** The place of the program, for units. */

@@ -24,8 +24,8 @@ export interface BasePlaces {
 }
 
 /**
- * Finds the bases of patches: in the Nix store, which gives them without decompressing, or in the file store. Checks that it is
- * the base by its NarHash there.
+ * Finds the bases of patches: in the Nix store, which gives them without decompressing, or in the file store. A path
+ * counts as the base only if its narinfo there has the named NarHash.
  *
  * @returns the base of each delta that is here
  */

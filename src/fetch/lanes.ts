@@ -32,8 +32,8 @@ export interface LanesOptions {
   /** Returns true if the NARs are wanted in the order in which they wait. */
   readonly isOrdered: () => boolean;
   /**
-   * True if the download yields to other traffic. Then a NAR more would only wait in the buffers of the system: up to a
-   * megabyte, which arrives at once when it is requested.
+   * True if the download yields to other traffic. Then one more NAR would only wait in the buffers of the system: up to
+   * a megabyte, which arrives at once when it is requested.
    */
   readonly yields: boolean;
   /** Returns the rate of upstreams so far. Undefined if it is not known. */

@@ -7,8 +7,8 @@ import type { NarJob } from './job.ts';
 import { RETRIES_WITH_ALTERNATIVE, upstreamSource } from './narinfo-sources.ts';
 
 /**
- * Returns true if parts of a NAR could be given as they arrive, if only a configured cache named its file: another source
- * has, such as a neighbour.
+ * Returns true if only another source, such as a neighbour, has named the file of a NAR. Once a configured cache names
+ * it, too, its parts can be given as they arrive.
  */
 export function lacksName({ namedBy, torrent, sizeBytes }: NarJob): boolean {
   return namedBy === undefined && torrent === undefined && sizeBytes > pieceLengthOf(sizeBytes);

@@ -22,8 +22,8 @@ export interface ShardParts {
   /** The directory of all store paths. */
   readonly storeDir: string;
   /**
-   * Set if `records` are only those that are new or have changed since the last edition: the store hashes of those that
-   * are gone. All others stay. Undefined: `records` are all.
+   * Store hashes of the records that are gone, if `records` has only new and changed ones. All others stay. Undefined:
+   * `records` has all records of the edition.
    */
   readonly removed?: ReadonlySet<StoreHash>;
 }

@@ -78,8 +78,8 @@ function hasUsable({ kept, now }: Lookup): boolean {
 }
 
 /**
- * Opens the newest claimed edition that is sound. A false claim costs a second at most if an edition is kept. Otherwise
- * there is nothing to be late for, and each teller has its full time.
+ * Opens the newest claimed edition that is sound. A false claim costs a second at most if an edition is kept. Without a
+ * kept edition, each teller has its full time.
  *
  * @param waiting ends the wait for claims
  */

@@ -135,8 +135,8 @@ export class ShardFiles {
   }
 
   /**
-   * Makes a shard of records of shards that are in the folder. Undefined if they are not, or if it comes out otherwise: by
-   * another version of zstd, or since the list is wrong.
+   * Makes a shard from records of other shards in the folder. Undefined if one of these is missing, or if the result
+   * has another SHA-256, since zstd has another version or the list is wrong.
    */
   async #make(entry: FileEntry): Promise<ListedShard | undefined> {
     const texts = new Map<StoreHash, Buffer>();

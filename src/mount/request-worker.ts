@@ -3,8 +3,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { REQUEST_BYTES } from './protocol.ts';
 
 /**
- * Passes the kernel's requests on, until the file system is unmounted. Each read waits for the next request, which a
- * thread of its own can do best: Node cannot poll such a device, and its threads for files are few.
+ * Passes the kernel's requests on, until the file system is unmounted. Each read waits for the next request, so it has
+ * a thread of its own: Node cannot poll such a device, and its threads for files are few.
  */
 const { fd } = workerData as { readonly fd: number };
 const buffer = Buffer.alloc(REQUEST_BYTES);

@@ -37,7 +37,7 @@ const KEPT_COPIES = 3;
 const [REFUSES] = EXIT_STATUSES.USAGE;
 
 /**
- * Returns the command for a host's shell: runs `narswarm receive` of this very version. If the host has none, asks for the
+ * Returns the command for a host's shell: runs `narswarm receive` of this version. If the host has none, asks for the
  * program on stdout, and reads its size and the program from stdin. It stays in the user's cache for the next push.
  *
  * @param args of `narswarm receive`

@@ -39,7 +39,7 @@ export async function findNarHash(
 }
 
 /**
- * Returns if a file could not be decompressed because of its contents.
+ * Checks that an error of decompressing a file comes from its contents. Throws otherwise.
  *
  * @param error thrown by {@link hashContents} or {@link readContents}
  * @throws NIX_MISSING if the program that decompresses it is missing; any other error, such as one that keeps the program

@@ -5,9 +5,9 @@ import type { SubscriptionState } from './state.ts';
 import type { Subscription } from './subscription.ts';
 
 /**
- * Returns the NARs that may go since the Nix store has their paths. Those of subscriptions that are imported elsewhere,
- * or not at all, stay, and so do those that this machine publishes: followers want these very files. Without GC roots, Nix
- * may collect the paths, so their files stay, too.
+ * Returns the NARs whose files may be removed, since the Nix store has their paths. Those of subscriptions that are
+ * imported elsewhere, or not at all, stay, and so do those that this machine publishes: followers want these files.
+ * Without GC roots, Nix may collect the paths, so their files stay, too.
  */
 export function releasingOf(
   kept: KeptOfImported,

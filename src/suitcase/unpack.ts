@@ -129,8 +129,8 @@ export async function unpack(options: UnpackOptions): Promise<Unpacked> {
 const NO_MAPS: TakenMaps = { taken: [], unfollowed: [], failures: [] };
 
 /**
- * Returns the paths whose NARs the store should hold: all but those whose NAR was left out of the suitcase, since this
- * site has it, and which the Nix store indeed holds.
+ * Returns the paths whose NARs the store should hold: all, except those whose NAR was left out of the suitcase and that
+ * the Nix store of this site holds.
  */
 async function wantedOf(
   paths: readonly StorePath[],

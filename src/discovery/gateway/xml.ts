@@ -1,5 +1,5 @@
 /**
- * The little of XML that routers' answers take: elements by their local names. Each search ends at the next `<`, so it
+ * The parts of XML that routers' answers need: elements by their local names. Each search ends at the next `<`, so it
  * takes time in proportion to the text.
  */
 

@@ -20,8 +20,8 @@ export function hasStoreTime({ mtimeMs }: Pick<Stats, 'mtimeMs'>): boolean {
 /**
  * Maps the NAR of a path in a Nix store, by walking it. Reads names, sizes and targets of links, but no file.
  *
- * @returns undefined if it is gone, has changed since Nix put it there, holds something else than files, folders and
- *   links, may not be looked at, or if its map would be larger than `maxBytes`
+ * @returns undefined if it is gone, has changed since Nix put it there, has anything but files, folders and links,
+ *   cannot be read, or if its map would be larger than `maxBytes`
  */
 export async function mapTree(root: string, maxBytes = MAX_MAP_BYTES): Promise<NarMap | undefined> {
   const builder = new NarMapBuilder();
