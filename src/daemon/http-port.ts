@@ -1,13 +1,14 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import fastify, { type FastifyInstance } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { isIPv6 } from '../ip-version.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { OwnNames } from './own-names.ts';
+import { PAGES } from './web/routes.ts';
 import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST } from '../wire/bounds.ts';
 
 /** Time without a byte in either direction after which a connection is closed. A NAR may be on its way from far. */
@@ -19,6 +20,7 @@ const LAST_ANSWERS_MS = 1_000;
 /** Time for a client to send the head of a request. */
 const HEAD_MS = 10_000;
 
+const OTHER_PAGE = 'a web page of another server has no business here\n';
 const OTHER_NAME = 'this machine has another name: ask under that one, or name this one as substituter-name\n';
 
 export interface HttpPortOptions {
@@ -36,7 +38,8 @@ export interface HttpPortOptions {
 
 /**
  * The HTTP port of a daemon. It answers only requests that name this machine by an address or its own name: otherwise a
- * web page could read it under a name that leads here (DNS rebinding).
+ * web page could read it under a name that leads here (DNS rebinding). Nor may a page make its reader's browser ask: the
+ * machine would fetch whole closures, and the page would learn which paths are here.
  */
 export class HttpPort implements AsyncDisposable {
   readonly #app: FastifyInstance;
@@ -57,8 +60,9 @@ export class HttpPort implements AsyncDisposable {
   }: HttpPortOptions): Promise<HttpPort> {
     const names = new OwnNames({ further });
     const app = fastify({ logger: false, exposeHeadRoutes: true });
-    app.addHook('onRequest', async ({ host }, reply) => {
-      if (!names.has(host)) await reply.code(421).type('text/plain').send(OTHER_NAME);
+    app.addHook('onRequest', async (request, reply) => {
+      if (!names.has(request.host)) await reply.code(421).type('text/plain').send(OTHER_NAME);
+      else if (isOfOtherPage(request)) await reply.code(403).type('text/plain').send(OTHER_PAGE);
     });
     app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain').send('not found\n'));
     routes(app);
@@ -101,6 +105,16 @@ export class HttpPort implements AsyncDisposable {
     await Promise.all(this.#servers.map(closed));
     await this.#app.close();
   }
+}
+
+/**
+ * Returns true if a web page of another origin has made a browser ask (Fetch Metadata). Its links may lead to our own
+ * pages. Browsers say so if they ask this machine itself; they do not if they ask it over a network.
+ */
+function isOfOtherPage({ headers, routeOptions }: FastifyRequest): boolean {
+  const site = headers['sec-fetch-site'] ?? 'none';
+  const isLink = headers['sec-fetch-dest'] === 'document' && PAGES.includes(routeOptions.url ?? '');
+  return site !== 'none' && site !== 'same-origin' && !isLink;
 }
 
 /** @throws LISTEN_FAILED */

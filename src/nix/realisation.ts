@@ -29,7 +29,7 @@ export interface Realisation {
 export const MAX_REALISATION_BYTES = 256 * 1024;
 
 const HASH = /^realisations\/(sha256:[0-9a-f]{64})!([a-zA-Z0-9+\-._?=]{1,211})\.doi$/;
-const TRACE = /^build-trace-v2\/([^/]+)\/([a-zA-Z0-9+\-._?=]{1,211})\.doi$/;
+const TRACE = /^build-trace-v2\/([0-9a-z]{32}-[a-zA-Z0-9+\-._?=]{1,211}\.drv)\/([a-zA-Z0-9+\-._?=]{1,211})\.doi$/;
 
 /**
  * Returns the file of an output in caches of Nix up to 2.34, by the hash of its derivation ({@link DerivationHasher}).
@@ -41,6 +41,11 @@ export function realisationFile(derivationHash: string, outputName: string): str
 /** Returns the file of an output in caches of Nix from 2.35 on, by the base name of its derivation. */
 export function buildTraceFile(derivation: string, outputName: string): string {
   return `build-trace-v2/${derivation}/${outputName}.doi`;
+}
+
+/** Returns true for a name of a realisation's file. Any other could lead anywhere on the disk, or in a cache. */
+export function isRealisationFile(file: string): boolean {
+  return HASH.test(file) || TRACE.test(file);
 }
 
 /** A path that a content-addressed derivation may have made. Only the derivation shows whether it did. */
@@ -124,7 +129,7 @@ function readHashed(file: string, value: Record<string, unknown>): Realisation |
 
 function readTrace(file: string, value: Record<string, unknown>): Realisation | undefined {
   const [, derivation, outputName] = TRACE.exec(file) ?? [];
-  if (derivation === undefined || !parseBaseName(derivation).endsWith('.drv')) return undefined;
+  if (derivation === undefined) return undefined;
   const outPath = parseBaseName(asText(value['outPath']));
   const signatures = list(value['signatures']).map((signature) =>
     isRecord(signature) ? `${asText(signature['keyName'])}:${asText(signature['sig'])}` : asText(signature),

@@ -9,7 +9,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { namedFile } from '../fetch/named-file.ts';
 import { readRealisation } from '../store/realisations.ts';
 import { FileStore } from '../store/file-store.ts';
-import { isTrustedRealisation } from '../nix/realisation.ts';
+import { isRealisationFile, isTrustedRealisation } from '../nix/realisation.ts';
 import { asError, type Warn } from '../warning.ts';
 import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
@@ -166,6 +166,7 @@ export class Substituter implements AsyncDisposable {
 
   /** Returns the contents of a realisation's file. Undefined if no source has it. Never throws. */
   async realisation(file: string, client: Client): Promise<string | undefined> {
+    if (!isRealisationFile(file)) return undefined;
     const { store, keys } = this.#options;
     const held = await readRealisation(file, store).catch(() => undefined);
     if (held !== undefined && isTrustedRealisation(held, keys)) return held.text;

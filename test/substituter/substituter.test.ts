@@ -363,22 +363,52 @@ suite('the substituter', () => {
       assert.equal((await fetch(`${url}${path}`)).status, 404, path);
   });
 
+  test('a question for a realisation leads nowhere else, neither here nor in a cache', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { url, cache } = await scene(lab);
+    for (const folder of ['realisations', 'build-trace-v2'])
+      for (const name of ['..%2f..%2fsecret.doi', '..%2fsecret', '%2fdev%2fnull', 'a%2f..%2f..%2fx.doi', 'x.drv%2fout.doi'])
+        assert.equal((await fetch(`${url}/${folder}/${name}`)).status, 404, name);
+    assert.deepEqual(cache.requests, []);
+    await fetch(`${url}/realisations/sha256:${'0'.repeat(64)}!out.doi`);
+    assert.ok(cache.requests.some(({ url: asked }) => asked.includes('realisations')));
+  });
+
   test('answers only under a name of this machine', LIMIT, async () => {
     await using lab = await Lab.open();
     const { url } = await scene(lab);
-    const statusFor = async (host: string): Promise<number | undefined> => {
-      const { promise, resolve } = Promise.withResolvers<number | undefined>();
-      request(`${url}/nix-cache-info`, { headers: { host } }, (answer) => {
-        answer.resume();
-        resolve(answer.statusCode);
-      }).end();
-      return promise;
-    };
+    const statusFor = (host: string): Promise<number | undefined> => statusOf(`${url}/nix-cache-info`, { host });
     for (const host of ['rebound.example', `${hostname()}.rebound.example`])
       assert.equal(await statusFor(host), 421, host);
     for (const host of ['localhost', '127.0.0.1:80', '[::1]:16275']) assert.equal(await statusFor(host), 200, host);
   });
+
+  test('a web page of another server makes no browser ask for a path', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    const ofPage = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'image' };
+    const asked = [narInfoUrl(made, made.top), narUrl(made, made.top)];
+    for (const url of asked)
+      for (const headers of [
+        ofPage,
+        { ...ofPage, 'sec-fetch-site': 'same-site' },
+        { ...ofPage, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' },
+      ])
+        assert.equal(await statusOf(url, headers), 403);
+    assert.deepEqual(made.cache.requests, []);
+    for (const url of asked) assert.equal(await statusOf(url, { 'sec-fetch-site': 'none' }), 200);
+  });
 });
+
+/** Returns the status of an answer to these headers. */
+function statusOf(url: string, headers: Readonly<Record<string, string>>): Promise<number | undefined> {
+  const { promise, resolve } = Promise.withResolvers<number | undefined>();
+  request(url, { headers }, (answer) => {
+    answer.resume();
+    resolve(answer.statusCode);
+  }).end();
+  return promise;
+}
 
 /** Asks for a NAR as Nix on this machine does. */
 function ask({ substituter }: Scene, { info, baseName }: WrittenPath): ReturnType<Substituter['nar']> {

@@ -17,6 +17,9 @@ export interface WebOptions {
   readonly isOpen: boolean;
 }
 
+/** What people open in a browser. */
+export const PAGES: readonly string[] = ['/', '/status', '/health', '/metrics'];
+
 /** Adds `/status`, `/health` and `/metrics`. Other machines get a 404 unless they are let in. */
 export function addWebRoutes(app: FastifyInstance, { watch, page, isOpen }: WebOptions): void {
   let metrics: Promise<Metrics> | undefined;
