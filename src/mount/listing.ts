@@ -5,6 +5,16 @@ import { Tree, TreeBuilder } from './tree.ts';
 export const MAX_LISTING_BYTES = 32 * 1024 * 1024;
 /** Most objects of a listing, of which a folder has two. Without it, one of tiny folders would take a gigabyte of memory. */
 const MAX_OBJECTS = 600_000;
+/** Most commas and arrays: a file has four at most. 32 MB of zeros would take 5 GB. */
+const MAX_COMMAS = 4 * MAX_OBJECTS;
+/** Bytes of a listing for each byte of its NAR, which takes 200 for a file. Each byte of a name may be escaped. */
+const BYTES_PER_NAR_BYTE = 8;
+const LEAST_BYTES = 1_024;
+
+/** Returns the most bytes that a listing of a NAR may have. Its size is signed, so small paths have no large listings. */
+export function maxListingBytes(narSize: number): number {
+  return Math.min(MAX_LISTING_BYTES, LEAST_BYTES + BYTES_PER_NAR_BYTE * narSize);
+}
 
 /**
  * Reads a listing. It is not signed, so its offsets in the NAR are not used.
@@ -12,7 +22,7 @@ const MAX_OBJECTS = 600_000;
  * @returns undefined if it is no listing
  */
 export function parseListing(bytes: Uint8Array): Tree | undefined {
-  if (objectsIn(bytes) > MAX_OBJECTS) return undefined;
+  if (!isWithinBounds(bytes)) return undefined;
   try {
     const { version, root } = Object(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))) as {
       readonly version?: unknown;
@@ -27,11 +37,14 @@ export function parseListing(bytes: Uint8Array): Tree | undefined {
   }
 }
 
-/** Counts the objects of a JSON text, and braces in its strings. */
-function objectsIn(json: Uint8Array): number {
-  let count = 0;
-  for (const byte of json) if (byte === 0x7b) count++;
-  return count;
+/** Counts what takes memory in a JSON text, and the same characters in its strings. */
+function isWithinBounds(json: Uint8Array): boolean {
+  let objects = 0;
+  let commas = 0;
+  for (const byte of json)
+    if (byte === 0x7b) objects++;
+    else if (byte === 0x2c || byte === 0x5b) commas++;
+  return objects <= MAX_OBJECTS && commas <= MAX_COMMAS;
 }
 
 /** The fields of a node, which may hold anything. */
@@ -44,7 +57,7 @@ interface ListingNode {
 }
 
 function addNode(builder: TreeBuilder, name: string, value: unknown): void {
-  const { type, size, executable, target, entries } = Object(value) as ListingNode;
+  const { type, size, executable, target, entries = {} } = Object(value) as ListingNode;
   switch (type) {
     case 'regular':
       if (typeof size !== 'number') throw new TypeError('a file has a size');
@@ -56,7 +69,8 @@ function addNode(builder: TreeBuilder, name: string, value: unknown): void {
       return;
     case 'directory': {
       builder.beginFolder(name);
-      const byName = new Map(Object.entries(Object(entries) as object).map(([key, one]) => [asBytes(key), one]));
+      if (!isFolder(entries)) throw new TypeError('a folder has nodes by their names');
+      const byName = new Map(Object.entries(entries).map(([key, one]) => [asBytes(key), one]));
       for (const key of [...byName.keys()].toSorted(byBytes)) addNode(builder, key, byName.get(key));
       builder.endFolder();
       return;
@@ -64,6 +78,12 @@ function addNode(builder: TreeBuilder, name: string, value: unknown): void {
     default:
       throw new TypeError('a node is a file, a folder or a link');
   }
+}
+
+/** Says no before anything is made of what is no folder. */
+function isFolder(entries: unknown): entries is Readonly<Record<string, object>> {
+  if (typeof entries !== 'object' || entries === null || Array.isArray(entries)) return false;
+  return Object.values(entries).every((one) => typeof one === 'object');
 }
 
 /** Returns the bytes of a text in UTF-8, one a character. */

@@ -1,7 +1,8 @@
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { StoreHash } from '../nix/brands.ts';
-import { MAX_LISTING_BYTES, parseListing } from './listing.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { maxListingBytes, parseListing } from './listing.ts';
 import type { Tree } from './tree.ts';
 
 /** Time for a cache to send a listing. The NAR itself has the same facts. */
@@ -21,11 +22,12 @@ export class Listings {
   }
 
   /** Returns the tree that a cache shows for a path. Undefined if no cache does. Never throws. */
-  async find(hash: StoreHash): Promise<Tree | undefined> {
+  async find({ storePath, narSize }: Pick<NarInfo, 'storePath' | 'narSize'>): Promise<Tree | undefined> {
+    const maxBytes = maxListingBytes(narSize);
     for (const { url, isAnnounced } of this.#upstreams) {
       const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(PATIENCE_MS)]);
-      const options = { maxBytes: MAX_LISTING_BYTES, signal, retries: 1, isAnnounced, isShort: true };
-      const bytes = await this.#http.getBytes(`${url}/${hash}.ls`, options).catch(() => undefined);
+      const options = { maxBytes, signal, retries: 1, isAnnounced, isShort: true };
+      const bytes = await this.#http.getBytes(`${url}/${storeHashOf(storePath)}.ls`, options).catch(() => undefined);
       const tree = bytes && parseListing(bytes);
       if (tree !== undefined) return tree;
     }

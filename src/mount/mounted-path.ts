@@ -1,5 +1,4 @@
 import type { NarInfo } from '../nix/narinfo.ts';
-import { storeHashOf } from '../nix/store-path.ts';
 import type { Listings } from './listings.ts';
 import type { Tree } from './tree.ts';
 import type { Trees } from './trees.ts';
@@ -92,7 +91,7 @@ export class MountedPath {
   }
 
   async #list(): Promise<void> {
-    const listed = await this.#means.listings.find(storeHashOf(this.info.storePath));
+    const listed = await this.#means.listings.find(this.info);
     if (listed === undefined) return;
     await this.#inTurn(async () => {
       if (this.#hasTree) return; // its NAR was opened meanwhile

@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { assert as check, json, property, uint8Array } from 'fast-check';
+import { HttpClient } from '../../src/http/client.ts';
+import { parseUpstream } from '../../src/http/upstream.ts';
 import { MAX_LISTING_BYTES, parseListing } from '../../src/mount/listing.ts';
+import { Listings } from '../../src/mount/listings.ts';
 import { Tree, TreeBuilder } from '../../src/mount/tree.ts';
 import { Trees } from '../../src/mount/trees.ts';
+import { parseStorePath } from '../../src/nix/store-path.ts';
 
 const text = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
 const file = { type: 'regular', size: 1 };
@@ -71,6 +78,33 @@ test('a listing of more than 600,000 objects is no listing, however short it is'
   const bytes = listingOf(600_000);
   assert.ok(bytes.length < MAX_LISTING_BYTES);
   assert.ok(parseListing(bytes) === undefined);
+});
+
+test('a listing of values that are no nodes is no listing, and takes no memory for each of them', () => {
+  const entries = (text: string): Tree | undefined =>
+    parseListing(Buffer.from(`{"version":1,"root":{"type":"directory","entries":${text}}}`));
+  assert.equal(entries('{}')?.nodes.length, 1);
+  for (const some of ['[]', '[{"type":"directory"}]', '""', '"ab"', 'null', '7', '{"a":0}'])
+    assert.equal(entries(some), undefined, some);
+  const bytes = Buffer.from(`{"version":1,"root":[${'[],'.repeat(10_000_000)}0]}`);
+  assert.ok(bytes.length < MAX_LISTING_BYTES);
+  const before = process.resourceUsage().maxRSS;
+  assert.ok(parseListing(bytes) === undefined);
+  const grownKb = process.resourceUsage().maxRSS - before; // 900 MB if they are made
+  assert.ok(grownKb < 300_000, `${grownKb} kB`);
+});
+
+test('a listing is no larger than its NAR allows', async () => {
+  const tree = JSON.stringify({ version: 1, root: { type: 'directory', entries: {} } });
+  const server = createServer((_, response) => response.end(tree.padEnd(10_000))).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  await using http = new HttpClient();
+  const listings = new Listings([parseUpstream(url)], http, new AbortController().signal);
+  const storePath = parseStorePath(`/nix/store/${'a'.repeat(32)}-x`);
+  assert.equal(await listings.find({ storePath, narSize: 112 }), undefined);
+  assert.equal((await listings.find({ storePath, narSize: 2_000 }))?.nodes.length, 1);
+  server.close();
 });
 
 test('no listing makes the parser throw', () => {

@@ -367,7 +367,13 @@ suite('the substituter', () => {
     await using lab = await Lab.open();
     const { url, cache } = await scene(lab);
     for (const folder of ['realisations', 'build-trace-v2'])
-      for (const name of ['..%2f..%2fsecret.doi', '..%2fsecret', '%2fdev%2fnull', 'a%2f..%2f..%2fx.doi', 'x.drv%2fout.doi'])
+      for (const name of [
+        '..%2f..%2fsecret.doi',
+        '..%2fsecret',
+        '%2fdev%2fnull',
+        'a%2f..%2f..%2fx.doi',
+        'x.drv%2fout.doi',
+      ])
         assert.equal((await fetch(`${url}/${folder}/${name}`)).status, 404, name);
     assert.deepEqual(cache.requests, []);
     await fetch(`${url}/realisations/sha256:${'0'.repeat(64)}!out.doi`);
