@@ -52,7 +52,10 @@ export class PushHost {
     this.#ssh = startSsh(options);
     this.#ssh.stdin.on('error', () => undefined); // the end of ssh is reported
     void this.#listen();
-    void this.#hear();
+    void this.#hear().catch((error: unknown) => {
+      this.#words.push(error instanceof Error ? error.message : String(error));
+      this.#ssh.kill();
+    });
   }
 
   /** Settles once the host has answered: the name of its machine, if it has one. @throws HOST_FAILED */
