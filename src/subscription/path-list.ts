@@ -40,17 +40,29 @@ export async function readPathList(bytes: Uint8Array, name: string, options: Pat
 
 function parseLines(text: string, name: string, storeDir: string): Set<StorePath> {
   const paths = new Set<StorePath>();
-  for (const [index, content] of text.split('\n').entries()) {
+  let number = 0;
+  for (const content of linesOf(text)) {
+    number++;
     const line = content.trim();
     if (line === '' || line.startsWith('#')) continue;
     const path = storePathOf(line, storeDir);
     if (path === undefined) {
-      const reason = `has no path of ${storeDir} in line ${index + 1}: ${quote(line)}`;
-      throw refuse(name, reason, { facts: { line: index + 1 } });
+      const reason = `has no path of ${storeDir} in line ${number}: ${quote(line)}`;
+      throw refuse(name, reason, { facts: { line: number } });
     }
     paths.add(path);
   }
   return paths;
+}
+
+/** Yields the lines of a text. No array can hold those of 256 MB of line breaks: V8 would end the process. */
+function* linesOf(text: string): Generator<string> {
+  for (let at = 0; at <= text.length;) {
+    const end = text.indexOf('\n', at);
+    const next = end < 0 ? text.length : end;
+    yield text.slice(at, next);
+    at = next + 1;
+  }
 }
 
 function storePathOf(text: string, storeDir: string): StorePath | undefined {

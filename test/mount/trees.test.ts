@@ -81,8 +81,8 @@ test('a listing of more than 600,000 objects is no listing, however short it is'
 });
 
 test('a listing of values that are no nodes is no listing, and takes no memory for each of them', () => {
-  const entries = (text: string): Tree | undefined =>
-    parseListing(Buffer.from(`{"version":1,"root":{"type":"directory","entries":${text}}}`));
+  const entries = (some: string): Tree | undefined =>
+    parseListing(Buffer.from(`{"version":1,"root":{"type":"directory","entries":${some}}}`));
   assert.equal(entries('{}')?.nodes.length, 1);
   for (const some of ['[]', '[{"type":"directory"}]', '""', '"ab"', 'null', '7', '{"a":0}'])
     assert.equal(entries(some), undefined, some);

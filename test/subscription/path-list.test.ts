@@ -73,6 +73,12 @@ suite('readPathList', () => {
     await assert.rejects(readPaths(Buffer.from(`${A}\n${B}`), 'x', { maxBytes: 20 }), refused(/longer than 20 bytes$/));
   });
 
+  test('reads a list of line breaks, of which no array could hold the lines', async () => {
+    const breaks = Buffer.alloc(140_000_000, '\n');
+    breaks.write(A, 139_000_000);
+    assert.deepEqual(await readPaths(breaks, 'x'), [A]);
+  });
+
   test('ends if aborted, and throws the reason', async (t) => {
     const bytes = await xz(A);
     const reason = new Error('enough');
