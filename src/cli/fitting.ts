@@ -16,8 +16,9 @@ export function fitted(text: string, columns: number | undefined, hang: (line: s
     .join('\n');
 }
 
-/** Matches a word of a command line, with its quoted parts, and the spaces before it. */
-const SHELL_WORD = /\s*(?:'[^']*'|"(?:[^"\\]|\\.)*"|\$\([^)]*\)|\\.|[^\s'"\\])+/g;
+const WORD = String.raw`(?:'[^']*'|"(?:[^"\\]|\\.)*"|\$\([^)]*\)|\\.|[^\s'"\\])+`;
+/** Matches a word of a command line with what is quoted in it, or an option with its value, and the spaces before it. */
+const SHELL_WORD = new RegExp(String.raw`\s*(?:--[\w-]+\s+(?![-&|;#])${WORD}|${WORD})`, 'g');
 
 /**
  * Breaks a command line that is too long, with a backslash at the end of each line but the last: it can still be pasted.

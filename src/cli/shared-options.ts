@@ -11,7 +11,8 @@ import type { NetworkOptions } from '../swarm/network.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, RUN_PORTS, type DefaultPorts } from '../wire/ports.ts';
 import { LOG_FORMATS, LOG_LEVELS } from '../config/log-levels.ts';
-import { rememberExamples } from './examples.ts';
+import { fittedExamples, rememberExamples } from './examples.ts';
+import { fitted } from './fitting.ts';
 import type { RateSchedule } from '../bytes/rate-schedule.ts';
 import { RateLimits } from '../bytes/rate-limits.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
@@ -20,24 +21,31 @@ import { each, parseAddress, parsePort, parseRates } from './values.ts';
 
 export { defaultStoreDir } from '../config/locations.ts';
 
+/** Width of a help that is not printed on a terminal, as commander has it. */
+const HELP_COLUMNS = 80;
+
 /** Adds `--json` and `--quiet`, the examples and the exit statuses to a command's help. */
 export function addCommon(
   command: Command,
   examples: readonly string[],
   statuses: readonly (keyof typeof EXIT_STATUSES)[],
 ): Command {
-  const lines = (['OK', 'USAGE', ...statuses, 'INTERNAL'] as const)
-    .map((kind) => EXIT_STATUSES[kind])
-    .toSorted(([status], [other]) => status - other)
-    .map(([status, meaning]) => `  ${String(status).padStart(3)}  ${meaning}`);
+  const kinds = ['OK', 'USAGE', ...statuses, 'INTERNAL'] as const;
+  const meanings = kinds.map((kind) => EXIT_STATUSES[kind]).toSorted(([status], [other]) => status - other);
   rememberExamples(command, examples);
   return command
     .option('--json', 'print one JSON object per line on stdout')
     .option('-q, --quiet', 'print results and warnings only')
-    .addHelpText(
-      'after',
-      `\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}\n\nExit status:\n${lines.join('\n')}`,
-    );
+    .addHelpText('after', () => {
+      const columns = process.stdout.isTTY ? process.stdout.columns : HELP_COLUMNS;
+      return `\nExamples:\n${fittedExamples(examples, columns)}\n\nExit status:\n${fittedStatuses(meanings, columns)}`;
+    });
+}
+
+/** Returns exit statuses with their meanings, one a line. */
+function fittedStatuses(meanings: readonly (readonly [status: number, meaning: string])[], columns: number): string {
+  const lines = meanings.map(([status, meaning]) => `  ${String(status).padStart(3)}  ${meaning}`);
+  return fitted(lines.join('\n'), columns, () => 7);
 }
 
 /** Options of every command that talks to peers, as commander gives them. */
