@@ -2,8 +2,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Command, InvalidArgumentError, type Option } from 'commander';
 import { NarswarmError } from '../errors.ts';
-import { CONFIG_KEYS, type ConfigKey, type Written } from '../config/keys.ts';
+import { CONFIG_KEYS, isConfigKey, type ConfigKey, type Written } from '../config/keys.ts';
 import type { Config, Setting } from '../config/load.ts';
+import type { Place } from './places.ts';
 import type { PublisherAddress } from '../index/address.ts';
 
 /** Sources of an option's value, the strongest last. */
@@ -41,6 +42,7 @@ export class Program extends Command {
   readonly whereabouts = new Map<Command, ReadonlyMap<string, string>>();
   #config: Promise<Config> | undefined;
   #followed: () => readonly PublisherAddress[] = () => [];
+  #loaded: Config | undefined;
 
   /** Returns the configuration, read once. @throws USAGE if it is malformed */
   config(): Promise<Config> {
@@ -50,6 +52,11 @@ export class Program extends Command {
   /** The publishers of the configuration. None before it has been read. */
   get followed(): readonly PublisherAddress[] {
     return this.#followed();
+  }
+
+  /** The configuration. Undefined before it has been read. */
+  get loaded(): Config | undefined {
+    return this.#loaded;
   }
 
   async #load(): Promise<Config> {
@@ -62,6 +69,7 @@ export class Program extends Command {
       ...(configured(config, 'publisher') ?? []),
       ...config.subscriptions.flatMap((subscription) => publishersOf([], [subscription])),
     ];
+    this.#loaded = config;
     return config;
   }
 }
@@ -70,6 +78,26 @@ export class Program extends Command {
 export function followedBy(command: Command): readonly PublisherAddress[] {
   const named = command.getOptionValue('publisher') as readonly PublisherAddress[] | undefined;
   return [...(named ?? []), ...programOf(command).followed];
+}
+
+/**
+ * Returns where the value of an option comes from, if not from the command line or a default. A command without the
+ * option may tell of it, too: `status` shows what an update said.
+ *
+ * @param name its long form, such as `--require` or `--no-dht`
+ */
+export function placeOf(command: Command, name: string): Place | undefined {
+  const isOff = name.startsWith('--no-');
+  const key = name.slice(isOff ? '--no-'.length : '--'.length);
+  const config = programOf(command).loaded;
+  if (!isConfigKey(key) || config === undefined) return undefined;
+  const setting = config.values.get(key);
+  if (setting === undefined || (setting.written === false) !== isOff) return undefined;
+  const option = optionOf(command, key);
+  const source = option && command.getOptionValueSource(option.attributeName());
+  if (option !== undefined && source !== setting.source) return undefined;
+  const isOfModule = setting.source === 'config' && config.isOfModule;
+  return { where: setting.where, ...(isOfModule ? { setting: `services.narswarm.settings.${key}` } : {}) };
 }
 
 /** Returns the configuration of a command, read once per program. @throws USAGE if it is malformed */

@@ -115,7 +115,7 @@ export function doctorCommand(): Command {
           options.quiet === true && verdict === 'good'
             ? undefined
             : fitted(
-                output.shorten(
+                output.forPeople(
                   `${MARKS[verdict]}  ${check.padEnd(10)}  ${text}${advice === undefined ? '' : `: ${advice}`}`,
                 ),
                 output.columns,

@@ -37,14 +37,14 @@ const COMMAND_LINE = /^ {2}compare /;
 
 /** Returns lines with a label each, as `status` prints them, for people: with short names of publishers, and in the width of the terminal. */
 export function fittedFacts(
-  { shorten, columns }: Pick<Output, 'shorten' | 'columns'>,
+  { forPeople, columns }: Pick<Output, 'forPeople' | 'columns'>,
   lines: Iterable<string>,
   others: readonly PublisherAddress[] = [],
 ): string {
   return Array.from(lines, (line) =>
     columns !== undefined && COMMAND_LINE.test(line)
       ? fittedCommand(line, columns, LABELS)
-      : fitted(shorten(line, others), columns, (text) => (text.startsWith(' ') ? LABELS : 4)),
+      : fitted(forPeople(line, others), columns, (text) => (text.startsWith(' ') ? LABELS : 4)),
   ).join('\n');
 }
 

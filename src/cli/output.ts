@@ -5,6 +5,7 @@ import { errorSentence } from './error-sentences.ts';
 import { LiveLines } from './live/live-lines.ts';
 import type { LogFormat, LogLevel } from '../config/log-levels.ts';
 import { isWritten, logLine, withPriority } from './log.ts';
+import { withPlaces, type PlaceOf } from './places.ts';
 import { mayNamePublisher, shortener } from './publisher-names.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
@@ -29,7 +30,7 @@ export interface Output {
    *
    * @param others publishers that are named, too
    */
-  shorten(text: string, others?: readonly PublisherAddress[]): string;
+  forPeople(text: string, others?: readonly PublisherAddress[]): string;
   /** Prints a result. People get `text` instead; nothing if it is undefined. */
   result(event: string, facts: Record<string, unknown>, text?: string): void;
   /** Prints a step or remark on stderr. Omitted with --json and --quiet. */
@@ -61,15 +62,24 @@ export function printJson(value: Readonly<Record<string, unknown>>): void {
   printTo(process.stdout, `${JSON.stringify(value)}\n`);
 }
 
+/** What a command knows of its configuration. */
+export interface Known {
+  /** Returns the publishers that it follows. */
+  readonly followed: () => readonly PublisherAddress[];
+  readonly placeOf: PlaceOf;
+}
+
+const NOTHING_KNOWN: Known = { followed: () => [], placeOf: () => undefined };
+
 /**
  * Writes to the process's own stdout and stderr, above the live lines. Removes these for good when `signal` is aborted.
  *
- * @param followed see {@link Output.followed}. Default: none
+ * @param known what the command knows of its configuration. Default: nothing
  */
 export function makeOutput(
   options: OutputOptions,
   signal?: AbortSignal,
-  followed: () => readonly PublisherAddress[] = () => [],
+  { followed, placeOf }: Known = NOTHING_KNOWN,
 ): Output {
   const json = options.json === true;
   const isLog = !json && options.logFormat === 'json';
@@ -81,8 +91,8 @@ export function makeOutput(
       ? new LiveLines({ screen: process.stderr, env: process.env })
       : undefined;
   signal?.addEventListener('abort', () => live?.interrupt(), { once: true });
-  const shorten: Output['shorten'] = (text, others = []) =>
-    mayNamePublisher(text) ? shortener([...followed(), ...others])(text) : text;
+  const forPeople: Output['forPeople'] = (text, others = []) =>
+    withPlaces(mayNamePublisher(text) ? shortener([...followed(), ...others])(text) : text, placeOf);
   const above = (print: () => void): void => (live === undefined ? print() : live.above(print));
   return {
     json,
@@ -90,7 +100,7 @@ export function makeOutput(
     live,
     columns: process.stdout.isTTY ? process.stdout.columns : undefined,
     followed,
-    shorten,
+    forPeople,
     result(event, facts, text) {
       if (json) printJson({ event, ...facts });
       else if (!isShown('info')) return;
@@ -102,18 +112,18 @@ export function makeOutput(
     note(text) {
       if (json || options.quiet === true || !isShown('info')) return;
       if (isLog) log('info', text);
-      else above(() => printTo(process.stderr, `${shorten(text)}\n`));
+      else above(() => printTo(process.stderr, `${forPeople(text)}\n`));
     },
     warn(text, facts) {
       if (json) printJson({ event: 'warning', message: text, ...facts });
       else if (!isShown('warn')) return;
       else if (isLog) log('warn', text, facts);
-      else above(() => printTo(process.stderr, `warning: ${shorten(text)}\n`, 'warn'));
+      else above(() => printTo(process.stderr, `warning: ${forPeople(text)}\n`, 'warn'));
     },
     debug(text, facts) {
       if (json || !isShown('debug')) return;
       if (isLog) log('debug', text, facts);
-      else above(() => printTo(process.stderr, `${shorten(text)}\n`, 'debug'));
+      else above(() => printTo(process.stderr, `${forPeople(text)}\n`, 'debug'));
     },
   };
 }
@@ -134,8 +144,8 @@ export function reportFailure(
   {
     json,
     isLog = false,
-    shorten = (text) => text,
-  }: { readonly json: boolean; readonly isLog?: boolean; readonly shorten?: Output['shorten'] },
+    forPeople = (text) => text,
+  }: { readonly json: boolean; readonly isLog?: boolean; readonly forPeople?: Output['forPeople'] },
 ): number {
   const known = error instanceof NarswarmError ? error : undefined;
   const message = known === undefined ? describeUnknown(error) : errorSentence(known);
@@ -146,7 +156,7 @@ export function reportFailure(
   const level = asPlanned ? 'info' : 'error';
   const text = isLog
     ? logLine(level, message, { code: known?.code ?? 'INTERNAL', exitStatus, facts })
-    : `${asPlanned ? '' : 'error: '}${shorten(message)}`;
+    : `${asPlanned ? '' : 'error: '}${forPeople(message)}`;
   printTo(process.stderr, `${text}\n`, level);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;

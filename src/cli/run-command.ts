@@ -4,7 +4,7 @@ import type { Config } from '../config/load.ts';
 import { EXIT_STATUSES, firstFailure, NarswarmError } from '../errors.ts';
 import { keepNixConfig } from '../nix/kept-config.ts';
 import { saveCompiled } from './compile-cache.ts';
-import { configOf, followedBy, originOf, type OriginOf } from './configuration.ts';
+import { configOf, followedBy, originOf, placeOf, type OriginOf } from './configuration.ts';
 import { makeOutput, reportFailure, type Output, type OutputOptions } from './output.ts';
 
 /** Options that every command has. */
@@ -49,7 +49,10 @@ export function command<O extends CommonOptions, A extends unknown[]>(
       },
       () => hangup(),
     );
-    const output = makeOutput(options, stop.signal, () => followedBy(self));
+    const output = makeOutput(options, stop.signal, {
+      followed: () => followedBy(self),
+      placeOf: (option) => placeOf(self, option),
+    });
     try {
       const context: CommandContext<O> = {
         output,

@@ -14,7 +14,7 @@ export function subscriptionsCommand(): Command {
       const { path, subscriptions: declared } = await config();
       const rows = declared.map((subscription) => [
         subscription.name,
-        output.shorten(sourceInWords(subscription)),
+        output.forPeople(sourceInWords(subscription)),
         extrasOf(subscription),
       ]);
       const widths = [0, 1].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));

@@ -263,7 +263,7 @@ export function tellUpdated(
     notes: notes.map((note) => noteSentence(note)),
     ...(error === undefined ? {} : { code: error.code, message }),
   };
-  output.result('subscription', facts, output.shorten(sentence()));
+  output.result('subscription', facts, output.forPeople(sentence()));
   if (isInProfile === true) output.note(`  ${subscription.profile} has it as its newest generation`);
   for (const note of notes)
     if (isWarnedOf(note)) continue;

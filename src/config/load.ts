@@ -1,8 +1,9 @@
 /** Loads the configuration of this machine: its config file, overridden by the environment. */
-import { readFile } from 'node:fs/promises';
+import { readFile, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { NarswarmError } from '../errors.ts';
 import { systemCode } from '../disk/store-error.ts';
+import { nixStoreDir } from '../nix/store-path.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import { readEnvironment, variableOf } from './environment.ts';
 import { nearest } from './nearest.ts';
@@ -23,6 +24,8 @@ export interface Config {
   readonly path: string;
   /** False if there is no file: then everything has its default. */
   readonly exists: boolean;
+  /** True if it lies in the Nix store: then a module of NixOS, Home Manager or nix-darwin has written it. */
+  readonly isOfModule: boolean;
   /** The values of the file and the environment. A variable overrides the file's value of its key. */
   readonly values: ReadonlyMap<ConfigKey, Setting>;
   /** In the order of the file. */
@@ -47,7 +50,8 @@ export async function loadConfig({ file, around = surroundings() }: LoadOptions 
   for (const [key, { written, where }] of values) settings.set(key, { written, source: 'config', where });
   for (const [key, written] of readEnvironment(around.env))
     settings.set(key, { written, source: 'env', where: variableOf(key) });
-  return { path, exists: text !== undefined, values: settings, subscriptions };
+  const isOfModule = text !== undefined && (await isInNixStore(path));
+  return { path, exists: text !== undefined, isOfModule, values: settings, subscriptions };
 }
 
 /** Returns the parsed value of a key. Undefined if neither the file nor the environment has it. */
@@ -66,7 +70,7 @@ export function subscriptionNamed(config: Config, name: string): Subscription {
   const names = config.subscriptions.map((subscription) => subscription.name);
   const meant = nearest(name, names);
   const has = hasInWords(names);
-  const wayOut = meant === undefined ? has : `did you mean ${meant}? ${has}`;
+  const wayOut = meant === undefined ? has : `did you mean ${meant}? (${has})`;
   throw new NarswarmError('USAGE', `there is no subscription ${name} in ${config.path}: ${wayOut}`, {
     facts: { name, file: config.path, ...(meant === undefined ? {} : { meant }) },
   });
@@ -80,6 +84,11 @@ export function hasInWords(names: readonly string[]): string {
   if (names.length === 0) return 'it has none; add one with narswarm subscribe';
   if (names.length > LISTED_NAMES) return `narswarm subscriptions lists its ${names.length}`;
   return `it has ${names.join(', ')}`;
+}
+
+async function isInNixStore(path: string): Promise<boolean> {
+  const real = await realpath(path).catch(() => path);
+  return real.startsWith(`${nixStoreDir(process.env)}/`);
 }
 
 /** Reads the text of the config file. Undefined if it does not exist. @throws USAGE as {@link loadConfig} */

@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, suite, test } from 'node:test';
 import { Command } from 'commander';
-import { configure, originOf, Program, type OriginOf } from '../../src/cli/configuration.ts';
+import { configure, originOf, placeOf, Program, type OriginOf } from '../../src/cli/configuration.ts';
 import { addKeys, addNetwork, addPeers, networkOptions, type NetworkFlags } from '../../src/cli/shared-options.ts';
+import type { PlaceOf } from '../../src/cli/places.ts';
 import type { NetworkOptions } from '../../src/swarm/network.ts';
 
 suite('origins of a command’s options', () => {
@@ -23,7 +24,10 @@ suite('origins of a command’s options', () => {
   });
 
   /** Parses a command line under a config file; `args` begins with the name of the command. */
-  const parsed = async (toml: string, args: readonly string[]): Promise<{ options: NetworkFlags; from: OriginOf }> => {
+  const parsed = async (
+    toml: string,
+    args: readonly string[],
+  ): Promise<{ options: NetworkFlags; from: OriginOf; place: PlaceOf }> => {
     await writeFile(file, toml);
     const root = new Program('narswarm').option('--config <file>').hook('preAction', (_, action) => configure(action));
     const command = addKeys(
@@ -36,7 +40,7 @@ suite('origins of a command’s options', () => {
         .action(() => {}),
     );
     await root.parseAsync([...args, '--config', file], { from: 'user' });
-    return { options: command.opts(), from: originOf(command) };
+    return { options: command.opts(), from: originOf(command), place: (option) => placeOf(command, option) };
   };
   const network = async (toml: string, ...flags: string[]): Promise<NetworkOptions> => {
     const { options, from } = await parsed(toml, ['daemon', ...flags]);
@@ -68,6 +72,18 @@ suite('origins of a command’s options', () => {
     });
     assert.deepEqual(flag.from('store'), { source: 'cli', where: '--store' });
     assert.deepEqual(flag.from('dht'), { source: 'cli', where: '--no-dht' });
+  });
+
+  test('a value that is no flag has a place, of an option or of a key that the command has not', async () => {
+    const toml = 'store = "/file"\nrequire = 2\ndht = false\nport = 6881\n';
+    const { place } = await parsed(toml, ['fetch']);
+    assert.deepEqual(place('--store'), { where: `${file}:1` });
+    assert.deepEqual(place('--require'), { where: `${file}:2` });
+    assert.deepEqual([place('--no-dht'), place('--dht')], [{ where: `${file}:3` }, undefined]);
+    assert.deepEqual([place('--port'), place('--scope'), place('--version')], [undefined, undefined, undefined]);
+    assert.equal((await parsed(toml, ['fetch', '--store', '/flag'])).place('--store'), undefined);
+    process.env['NARSWARM_STORE'] = '/env';
+    assert.deepEqual((await parsed(toml, ['fetch'])).place('--store'), { where: 'NARSWARM_STORE' });
   });
 
   test('lists are replaced, not added to', async () => {

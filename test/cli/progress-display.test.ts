@@ -28,7 +28,7 @@ test('counts the paths that Nix copies, and shows its other lines', (context) =>
     isLog: false,
     columns: undefined,
     followed: () => [],
-    shorten: (text: string) => text,
+    forPeople: (text: string) => text,
     debug: () => undefined,
     live: undefined,
     result: () => undefined,

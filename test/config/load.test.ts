@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -84,6 +84,23 @@ suite('loading the configuration', () => {
     assert.throws(() => readEnvironment({ NARSWARM_PEER: 'a:1,b:2' }), refused);
     const one = readEnvironment({ NARSWARM_FROM: 'http://a/x,y', NARSWARM_SALT: 'a,b' });
     assert.deepEqual(Object.fromEntries(one), { from: ['http://a/x,y'], salt: 'a,b' });
+  });
+
+  test('knows a file that a module has written', async () => {
+    const written = join(dir, 'store/abc-config.toml');
+    await mkdir(join(dir, 'store'));
+    await writeFile(written, '');
+    const link = join(dir, 'linked.toml');
+    await symlink(written, link);
+    assert.equal((await loadConfig({ file: link, around: around() })).isOfModule, false);
+    const earlier = process.env['NIX_STORE_DIR'];
+    process.env['NIX_STORE_DIR'] = join(dir, 'store');
+    try {
+      assert.equal((await loadConfig({ file: link, around: around() })).isOfModule, true);
+    } finally {
+      if (earlier === undefined) delete process.env['NIX_STORE_DIR'];
+      else process.env['NIX_STORE_DIR'] = earlier;
+    }
   });
 
   test('lists the existing subscriptions if one is unknown', async () => {

@@ -44,6 +44,25 @@ describe('configuration', { concurrency: 4 }, () => {
     assertFailure(both, 2, 'USAGE', /--no-upstream asks no cache and --from names one/);
   });
 
+  test('a message names the file from which the option that it names has its value', async () => {
+    const file = await configFile(`from = "${cache.url}"\nrequire = 2\n`);
+    const fetch = [
+      'fetch',
+      FIXTURE_ROOT,
+      '--no-copy',
+      '--trusted-public-key',
+      key,
+      '--store',
+      lab.path('store'),
+      ...ALONE,
+    ];
+    const run = await lab.runPlain([...fetch, '--config', file]);
+    assert.equal(run.status, 4, run.stderr);
+    assert.match(run.stderr, /--require asks for 2.* \(--require comes from \S*config\.toml-\d+:2\)\n$/);
+    const flag = await lab.runPlain([...fetch, '--config', file, '--require', '2']);
+    assert.doesNotMatch(flag.stderr, /comes from/);
+  });
+
   test('a fetch beside the daemon does not take its port', async () => {
     const taken = `port = ${cache.port}\n`;
     const config = ['--config', await configFile(`${taken}from = "${cache.url}"\ntrusted-public-key = "${key}"\n`)];
@@ -138,7 +157,7 @@ describe('configuration', { concurrency: 4 }, () => {
     const replaced = await lab.run(['subscribe', 'system', '/run/current-system', '--replace', ...config]);
     assert.equal(replaced.event('subscribed')['replaced'], true);
     const unknown = await lab.run(['unsubscribe', 'sistem', ...config]);
-    assertFailure(unknown, 2, 'USAGE', /no subscription sistem in .*: it has system, stdenv/);
+    assertFailure(unknown, 2, 'USAGE', /no subscription sistem in .*: did you mean system\? \(it has system, stdenv\)/);
     for (const name of ['system', 'stdenv']) assert.equal((await lab.run(['unsubscribe', name, ...config])).status, 0);
     assert.equal(await readFile(file, 'utf8'), text);
     assert.match(

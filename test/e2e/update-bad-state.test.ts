@@ -53,7 +53,7 @@ describe('status and update', { concurrency: 3 }, () => {
   test('an unknown name fails with USAGE, lists the known names, and updates nothing', async () => {
     const { machine, cache } = await scene();
     await machine.subscribe({ desktop: { source: made.root }, lab: { source: made.root } });
-    const says = /there is no subscription dekstop in .*: did you mean desktop\? it has desktop, lab/;
+    const says = /there is no subscription dekstop in .*: did you mean desktop\? \(it has desktop, lab\)/;
     assertFailure(await machine.update(['desktop', 'dekstop']), 2, 'USAGE', says);
     assertFailure(await machine.status(['dekstop']), 2, 'USAGE', says);
     assert.deepEqual(cache.requests, []);

@@ -15,7 +15,7 @@ function silent(live: LiveLines | undefined): Output & { readonly notes: string[
     isLog: false,
     columns: undefined,
     followed: () => [],
-    shorten: (text: string) => text,
+    forPeople: (text: string) => text,
     debug: () => undefined,
     live,
     notes,
