@@ -39,15 +39,24 @@ export interface NarInfoSource {
   find(hash: StoreHash, signal: AbortSignal, path?: StorePath): Promise<NarInfo | undefined>;
 }
 
-/** Returns a source of the narinfos in the file store. Lists the store once, since it lacks most of a new closure. */
-export async function storeSource(store: FileStore): Promise<NarInfoSource> {
+/**
+ * Returns a source of the narinfos in the file store. Lists the store once, since it lacks most of a new closure.
+ *
+ * @param isHere returns true if the NAR of a narinfo can be given. Default: all count, since a fetch gets the NARs that are
+ *   not there
+ */
+export async function storeSource(
+  store: FileStore,
+  isHere: (info: NarInfo) => Promise<boolean> = () => Promise.resolve(true),
+): Promise<NarInfoSource> {
   const held = new Set(await store.listStoreHashes());
   return {
     name: store.dir,
     peek: (hash) => (held.has(hash) ? undefined : 'absent'),
     async find(hash) {
       const info = held.has(hash) ? await store.readNarInfo(hash) : undefined;
-      return info === undefined || isWithoutNar(info) ? undefined : info; // the target may still have the path
+      if (info === undefined || isWithoutNar(info)) return undefined; // the target may still have the path
+      return (await isHere(info)) ? info : undefined;
     },
   };
 }

@@ -25,6 +25,8 @@ import type { Target } from './target.ts';
 /** Sources of narinfos. */
 export interface WalkSources {
   readonly store: FileStore;
+  /** Returns true for narinfos of the store that count. Default: see {@link storeSource}. */
+  readonly isHere?: ((info: NarInfo) => Promise<boolean>) | undefined;
   /** Undefined if nothing is imported. */
   readonly target: Target | undefined;
   readonly maps: HashMaps;
@@ -93,13 +95,13 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
  */
 export async function sourcesInOrder(
   { paths }: Roots,
-  { store, target, maps, quorum, narHash, near, upstreams, http }: WalkSources,
+  { store, isHere, target, maps, quorum, narHash, near, upstreams, http }: WalkSources,
 ): Promise<() => NarInfoSource[]> {
   const inTarget = target === undefined ? [] : [target.source(paths)];
   const last = upstreams.length - 1;
   const answered = new AbortController();
   const isTargetLast = target?.isRemote === true || (await hasInterruptedImport(store));
-  const here = [await storeSource(store), ...(isTargetLast ? [] : inTarget), ...maps.ready()];
+  const here = [await storeSource(store, isHere), ...(isTargetLast ? [] : inTarget), ...maps.ready()];
   const beyond = [
     ...upstreams.map((upstream, index) =>
       noting(

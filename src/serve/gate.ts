@@ -110,14 +110,23 @@ export class Gate {
     return undefined;
   }
 
-  /**
-   * Returns true for an entry that was let out before. {@link pass} decides whether it still may be. Of a path in the
-   * Nix store, it also looks whether it is there: Nix may collect it at any moment.
-   */
+  /** Returns true for an entry that was let out before. {@link pass} decides whether it still may be. */
   hasPassed(entry: CatalogueEntry): boolean {
-    const known = this.#remembered.get(entry.storePath);
-    if (known === undefined || !isSameEntry(known.entry, entry) || !this.#shared.stillHolds(known)) return false;
-    return entry.isInNix !== true || this.#isUnchangedInNix(entry);
+    return this.#passed(entry) !== undefined;
+  }
+
+  /**
+   * Returns true for an entry that was let out before, and whose file is still the one that was checked. Looks at it each
+   * time: Nix may collect a path at any moment, and a file may be removed. {@link pass} also looks at its narinfo.
+   */
+  isOffered(entry: CatalogueEntry): boolean {
+    const known = this.#passed(entry);
+    return known !== undefined && this.#isThere(known);
+  }
+
+  /** Returns true for an entry of the Nix store whose path is not there: there is nothing to check until it comes back. */
+  isGone(entry: CatalogueEntry): boolean {
+    return entry.isInNix === true && this.#nixNars.changedAtMs(entry.storePath) === undefined;
   }
 
   /** Returns the file of an entry. Undefined if it must not be served. */
@@ -141,8 +150,9 @@ export class Gate {
   async #find(entry: CatalogueEntry): Promise<Remembered | undefined> {
     const narInfo = statOf(this.#store.narInfoPath(storeHashOf(entry.storePath)));
     if (narInfo === undefined) return undefined;
-    const known = this.#remembered.get(entry.storePath);
-    if (known !== undefined && hasIdentity(narInfo, known) && this.hasPassed(entry)) return known;
+    const known = this.#passed(entry);
+    if (known !== undefined && hasIdentity(narInfo, known) && this.#isThere(known)) return known;
+    if (this.isGone(entry)) return undefined;
     const found = await this.#check(entry, { inode: narInfo.ino, changedAtMs: narInfo.ctimeMs });
     if (found === undefined) this.#remembered.delete(entry.storePath);
     return found;
@@ -163,10 +173,17 @@ export class Gate {
       return { entry: hashed, ...identity, mapsVersion: verdict.mapsVersion, url: undefined };
     }
     if (info.fileHash !== undefined && info.fileHash !== entry.fileHash) return undefined;
-    const checked = contentsOf(entry, info) === 'unknown' ? await this.#lookInto(entry, info) : entry;
+    const isKnown = contentsOf(entry, info) !== 'unknown' && isSameFileAt(this.#store.narPath(info), entry);
+    const checked = isKnown ? entry : await this.#lookInto(entry, info);
     if (checked?.fileHash !== entry.fileHash || contentsOf(checked, info) !== 'right') return undefined;
     const isOurName = info.url === FileStore.narUrl(checked.fileHash, checked.extension);
     return { entry: checked, ...identity, mapsVersion: verdict.mapsVersion, url: isOurName ? undefined : info.url };
+  }
+
+  #passed(entry: CatalogueEntry): Remembered | undefined {
+    const known = this.#remembered.get(entry.storePath);
+    const isKnown = known !== undefined && isSameEntry(known.entry, entry) && this.#shared.stillHolds(known);
+    return isKnown ? known : undefined;
   }
 
   async #lookInto(entry: CatalogueEntry, info: NarInfo): Promise<CatalogueEntry | undefined> {

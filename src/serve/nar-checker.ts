@@ -155,7 +155,8 @@ export class NarChecker implements AsyncDisposable {
     const { nixNars, catalogue } = this.#options;
     const hashed = await nixNars.hash(entry.storePath, info.narSize);
     if (hashed?.narHash !== info.narHash) {
-      this.#setOff(entry);
+      // One that is gone may be put there again at any moment, and to look whether it is costs nothing.
+      if (nixNars.changedAtMs(entry.storePath) !== undefined) this.#setOff(entry);
       return undefined;
     }
     const checked = inNixEntry(hashed, entry);

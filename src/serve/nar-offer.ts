@@ -14,6 +14,7 @@ import type { FileStore } from '../store/file-store.ts';
 import type { LastServed } from '../store/last-served.ts';
 import type { Gate } from './gate.ts';
 import type { HeldNars } from './held-nars.ts';
+import type { NarsHere } from './nars-here.ts';
 import { OfferedNarInfos } from './offered-narinfos.ts';
 import type { OfferedPatches } from './offered-patches.ts';
 import type { SharedNars } from './shared-nars.ts';
@@ -38,6 +39,8 @@ export interface NarOfferOptions {
   readonly gate: Gate;
   readonly held: HeldNars;
   readonly shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
+  /** The NARs that can be given now: members get the narinfos of these. */
+  readonly here: Pick<NarsHere, 'has'>;
   readonly served: LastServed;
   /** Patches of these NARs. Default: none. */
   readonly patches?: Pick<OfferedPatches, 'look' | 'holds' | 'open' | 'onNews'> | undefined;
@@ -81,14 +84,14 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
     const found = held.holds(prefix);
     if (found === 'whole') return found;
     const entries = catalogue.byTail(tailOfPrefix(prefix));
-    if (entries.some((entry) => gate.hasPassed(entry))) return 'whole';
+    if (entries.some((entry) => gate.isOffered(entry))) return 'whole';
     for (const entry of entries) this.#checkSoon(prefix, entry);
     return found ?? (this.#options.patches?.holds(prefix) === true ? 'whole' : undefined);
   }
 
-  /** Returns true for an entry that the gate has let out: nobody has to wait for a check. */
+  /** Returns true for an entry that the gate has let out, and that is still here: nobody has to wait for a check. */
   hasPassed(entry: CatalogueEntry): boolean {
-    return this.#options.gate.hasPassed(entry);
+    return this.#options.gate.isOffered(entry);
   }
 
   /** Makes the gate check the whole catalogue, in the background and without hurry. */
@@ -139,7 +142,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
 
   /** Makes the gate check an entry. Tells the members if it lets it out. */
   #checkSoon(prefix: FilePrefix, entry: CatalogueEntry): void {
-    if (this.#checking.has(entry) || this.#isWithheld(entry)) return;
+    if (this.#checking.has(entry) || this.#isWithheld(entry) || this.#options.gate.isGone(entry)) return;
     this.#checking.add(entry);
     void this.#checks.add(async () => {
       const passed = await this.#pass(entry).catch(() => undefined);
@@ -177,6 +180,7 @@ export class NarOffer extends EventEmitter<OfferEvents> implements Offer {
   }
 
   #withhold(entry: CatalogueEntry): void {
+    if (this.#options.gate.isGone(entry)) return; // to ask again costs nothing, and the path may come back
     this.#withheld.set(entry, performance.now() + CHECK_AGAIN_MS);
   }
 }

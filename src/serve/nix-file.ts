@@ -31,6 +31,9 @@ export class NixFile implements OfferedFile {
   async read(target: Uint8Array, offset: number): Promise<void> {
     try {
       await this.#reader.read(target, offset);
+      // A path that was collected and made again may have other files of the same sizes.
+      if (this.#nars.changedAtMs(this.#entry.storePath) !== this.#entry.mtimeMs)
+        throw new RangeError('the path has changed');
     } catch (error) {
       this.#nars.forget(this.#entry.storePath); // then the next request looks at all of it again
       throw error;

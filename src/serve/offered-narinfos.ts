@@ -1,10 +1,11 @@
 import { hash as digestOf } from 'node:crypto';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
-import { parseNarInfo } from '../nix/narinfo.ts';
+import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { AskedBy } from '../store/catalogue-entry.ts';
 import type { FileStore } from '../store/file-store.ts';
+import type { NarsHere } from './nars-here.ts';
 import type { SharedNars, Verdict } from './shared-nars.ts';
 
 /** Limit on remembered verdicts, about 250 bytes each: enough for a whole channel. */
@@ -16,6 +17,7 @@ export interface OfferedNarInfosOptions {
   readonly store: FileStore;
   readonly catalogue: Catalogue;
   readonly shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
+  readonly here: Pick<NarsHere, 'has'>;
 }
 
 /** A narinfo that was judged. */
@@ -29,7 +31,10 @@ interface Judged {
   readonly verdict: Verdict;
 }
 
-/** The narinfos that members may get. Judges each text once, since checking a signature takes time. */
+/**
+ * The narinfos that members may get: those whose NAR can be given. Judges each text once, since checking a signature takes
+ * time.
+ */
 export class OfferedNarInfos {
   readonly #options: OfferedNarInfosOptions;
   readonly #judged = new Map<StoreHash, Judged>();
@@ -38,14 +43,15 @@ export class OfferedNarInfos {
     this.#options = options;
   }
 
-  /** Returns the text of a narinfo. Undefined if there is none, or if it is damaged or not shared. */
+  /** Returns the text of a narinfo. Undefined if there is none, if it is damaged or not shared, or if its NAR is not here. */
   async read(hash: StoreHash): Promise<string | undefined> {
     const text = await this.#options.store.readNarInfoText(hash);
-    if (text === undefined) return undefined;
+    const info = text === undefined ? undefined : parsed(text);
+    if (text === undefined || info === undefined || storeHashOf(info.storePath) !== hash) return undefined;
     const digest = digestOf('sha256', text, 'base64');
     const known = this.#judged.get(hash);
-    const judged = known && this.#holds(known, digest) ? known : await this.#judge(hash, text, digest);
-    return judged?.verdict.isShared === true ? text : undefined;
+    const judged = known && this.#holds(known, digest) ? known : await this.#judge(hash, info, digest);
+    return judged.verdict.isShared && (await this.#options.here.has(info)) ? text : undefined;
   }
 
   #holds({ digest, storePath, askedBy, untilMs, verdict }: Judged, now: string): boolean {
@@ -53,9 +59,7 @@ export class OfferedNarInfos {
     return isSame && performance.now() < untilMs && this.#options.shared.stillHolds(verdict);
   }
 
-  async #judge(hash: StoreHash, text: string, digest: string): Promise<Judged | undefined> {
-    const info = parsed(text);
-    if (info === undefined || storeHashOf(info.storePath) !== hash) return undefined;
+  async #judge(hash: StoreHash, info: NarInfo, digest: string): Promise<Judged> {
     const { storePath } = info;
     const askedBy = this.#askedBy(storePath);
     const verdict = await this.#options.shared.judge(info, askedBy);
@@ -71,7 +75,7 @@ export class OfferedNarInfos {
   }
 }
 
-function parsed(text: string): ReturnType<typeof parseNarInfo> | undefined {
+function parsed(text: string): NarInfo | undefined {
   try {
     return parseNarInfo(text);
   } catch {

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync } from 'node:fs';
+import { closeSync, fstatSync, type Stats } from 'node:fs';
 import { openToRead, readFully } from '../disk/read-small.ts';
 import type { FilePrefix } from '../exchange/messages.ts';
 import type { OfferedFile } from '../exchange/offer.ts';
@@ -11,11 +11,13 @@ export class StoreFile implements OfferedFile {
   readonly prefix: FilePrefix;
   readonly sizeBytes: number;
   readonly #fd: number;
+  readonly #mtimeMs: number;
 
-  private constructor(prefix: FilePrefix, sizeBytes: number, fd: number) {
+  private constructor(prefix: FilePrefix, { size, mtimeMs }: Stats, fd: number) {
     this.prefix = prefix;
-    this.sizeBytes = sizeBytes;
+    this.sizeBytes = size;
     this.#fd = fd;
+    this.#mtimeMs = mtimeMs;
   }
 
   /**
@@ -30,16 +32,18 @@ export class StoreFile implements OfferedFile {
     file: { readonly prefix: FilePrefix; readonly sizeBytes: number; readonly mtimeMs?: number },
   ): StoreFile | undefined {
     const fd = openToRead(path);
-    const { size, mtimeMs } = fstatSync(fd);
-    if (size === file.sizeBytes && (file.mtimeMs ?? Math.floor(mtimeMs)) === Math.floor(mtimeMs))
-      return new StoreFile(file.prefix, size, fd);
+    const stats = fstatSync(fd);
+    if (stats.size === file.sizeBytes && (file.mtimeMs ?? Math.floor(stats.mtimeMs)) === Math.floor(stats.mtimeMs))
+      return new StoreFile(file.prefix, stats, fd);
     closeSync(fd);
     return undefined;
   }
 
+  /** @throws RangeError if the file is shorter, or has changed since it was opened */
   async read(target: Uint8Array, offset: number): Promise<void> {
     const bytesRead = await readFully(this.#fd, target, offset);
     if (bytesRead < target.length) throw new RangeError('the file is shorter than it was');
+    if (fstatSync(this.#fd).mtimeMs !== this.#mtimeMs) throw new RangeError('the file has changed');
   }
 
   [Symbol.asyncDispose](): Promise<void> {

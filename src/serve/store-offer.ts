@@ -5,20 +5,19 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { isInNixAs, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { NixNars } from '../store/in-nix/nix-nars.ts';
 import { LastServed } from '../store/last-served.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import type { Seed } from '../swarm/swarm.ts';
-import { CHECK_PATIENCE_MS, Gate, seedOf } from './gate.ts';
+import { Gate, seedOf } from './gate.ts';
 import { HeldNars } from './held-nars.ts';
 import { NarChecker } from './nar-checker.ts';
 import { NixFile } from './nix-file.ts';
 import { NarOffer } from './nar-offer.ts';
+import { NarsHere } from './nars-here.ts';
 import { OfferedPatches } from './offered-patches.ts';
 import { SharedNars } from './shared-nars.ts';
 import type { Warn } from '../warning.ts';
-import { withinMs } from '../within.ts';
 
 export interface StoreOfferOptions {
   readonly store: FileStore;
@@ -47,6 +46,8 @@ export class StoreOffer implements AsyncDisposable {
   readonly maps = new OfferedEditions();
   /** The NARs and narinfos that members may get. */
   readonly forMembers: NarOffer;
+  /** The NARs that can be given now, to whom it may be. */
+  readonly here: NarsHere;
   readonly #gate: Gate;
   readonly #patches: OfferedPatches;
   readonly #served: LastServed;
@@ -57,12 +58,13 @@ export class StoreOffer implements AsyncDisposable {
     this.held = new HeldNars(shared);
     this.catalogue = catalogue;
     this.checker = new NarChecker({ store, catalogue, nixNars: this.nixNars, keys, onWarning });
+    this.here = new NarsHere({ store, catalogue, nixNars: this.nixNars, checker: this.checker });
     this.#gate = new Gate(store, catalogue, shared, this.checker, this.nixNars);
     this.#served = new LastServed(store, onWarning);
     const [gate, served] = [this.#gate, this.#served];
     const patches = (this.#patches = new OfferedPatches({ store, catalogue, shared, served }));
-    const { held, maps } = this;
-    this.forMembers = new NarOffer({ store, catalogue, gate, held, shared, served, patches, maps });
+    const { held, here, maps } = this;
+    this.forMembers = new NarOffer({ store, catalogue, gate, held, here, shared, served, patches, maps });
   }
 
   /** Reads the store's catalogue. @throws STORE_UNWRITABLE */
@@ -91,16 +93,9 @@ export class StoreOffer implements AsyncDisposable {
    * @param isShared true to open only NARs that others may have
    */
   async inNix(info: NarInfo, { isShared }: { readonly isShared: boolean }): Promise<OfferedFile | undefined> {
-    const entry = this.catalogue.byStorePath(info.storePath);
-    if (entry === undefined || !isInNixAs(entry, info)) return undefined;
-    if (isShared) return (await this.#gate.open(entry))?.file;
-    return (await NixFile.open(entry, this.nixNars)) ?? this.#lookAgain(entry, info);
-  }
-
-  /** Opens a path that has changed since it was hashed, if it still has the contents: Nix may have merged its links. */
-  async #lookAgain(entry: CatalogueEntry, info: NarInfo): Promise<OfferedFile | undefined> {
-    const checked = await withinMs(CHECK_PATIENCE_MS, this.checker.check(entry, info, 'now'));
-    return checked && isInNixAs(checked, info) ? NixFile.open(checked, this.nixNars) : undefined;
+    const entry = await this.here.inNix(info);
+    if (entry === undefined) return undefined;
+    return isShared ? (await this.#gate.open(entry))?.file : NixFile.open(entry, this.nixNars);
   }
 
   /** Opens a patch of a shared path, for the mirror of a hash map. Undefined if others may not have it. */

@@ -111,6 +111,7 @@ export class Activity implements AsyncDisposable {
     const inOrder = inTurns(
       await sourcesInOrder(NO_ROOTS, {
         store,
+        isHere: (info) => offer.here.has(info), // nobody is told of a NAR that nobody can give
         http,
         keys,
         near,
@@ -121,7 +122,8 @@ export class Activity implements AsyncDisposable {
       }),
     );
     const origins = new Map<StoreHash, NarInfoSource>();
-    const lookups = new Lookups(firstTrusted(inOrder, keys, origins), memory, signal);
+    const isOfStore = (hash: StoreHash): boolean => origins.get(hash)?.name === store.dir;
+    const lookups = new Lookups(firstTrusted(inOrder, keys, origins), isOfStore, memory, signal);
     const target = sources.target?.source([]);
     const warn = (error: unknown): void =>
       tell({ type: 'warning', warning: { kind: 'failed', error: asError(error) } });
@@ -162,6 +164,7 @@ export class Activity implements AsyncDisposable {
       attach: ({ jobs }) => attachInTime(jobs, sources.maps, { mayBeLate: true, signal }),
       onArriving,
       onHere: (infos, job) => feed.add(infos, job),
+      onFailed: ({ storePath }) => memory.forget(storeHashOf(storePath)), // its source may have lost it
       extend: async (hashes, of) => ({
         closure: await walkClosure(hashes, find, { signal, known: of, onMissing: () => undefined }),
         needed: undefined,

@@ -35,6 +35,8 @@ export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
   readonly onArriving: (arrival: Arrival) => void;
   /** Called with paths whose NAR is in the store and right, with the job if it was just fetched. */
   readonly onHere: (infos: readonly NarInfo[], job?: NarJob) => void;
+  /** Called with each path whose NAR no source could give. */
+  readonly onFailed: (info: NarInfo) => void;
 }
 
 /** Fetches NARs in batches, each NAR once, however many ask for it. */
@@ -174,6 +176,7 @@ export class Arrivals {
       const file = namedFile(info);
       const arrival = file && this.#arrivals.get(file.fileHash);
       if (arrival === undefined || file === undefined) continue;
+      if (!arrival.hasEnded) this.#context.onFailed(info);
       arrival.fail(failure);
       this.#arrivals.delete(file.fileHash);
       this.#hurried.delete(file.fileHash);

@@ -34,7 +34,7 @@ export interface GivenNar {
 
 /** A NAR file in the store, or one that is arriving. */
 export type NarFile =
-  | { readonly kind: 'here'; readonly path: string }
+  | { readonly kind: 'here'; readonly path: string; readonly mtimeMs?: number | undefined }
   | { readonly kind: 'arriving'; readonly arrival: Arrival };
 
 export interface DecodedNarsOptions {

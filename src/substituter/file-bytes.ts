@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { OfferedFile } from '../exchange/offer.ts';
 import { CHUNK_BYTES, newChunk, type TakeChunk } from './answer-buffers.ts';
@@ -26,16 +27,25 @@ export async function* offeredBytes(
  * Yields a file, or the part `[start, end]` of it.
  *
  * @param take gives the buffer of each chunk
- * @throws Error if the file ends before that part
+ * @param mtimeMs when the file last changed, in whole milliseconds. Default: when it did so before the first chunk
+ * @throws Error if the file ends before that part, or changes meanwhile
  */
-export async function* fileBytes(path: string, take: TakeChunk = newChunk, part?: Part): AsyncGenerator<Buffer, void> {
+export async function* fileBytes(
+  path: string,
+  take: TakeChunk = newChunk,
+  part?: Part,
+  mtimeMs?: number,
+): AsyncGenerator<Buffer, void> {
   await using file = await open(path);
-  const { start, end } = part ?? { start: 0, end: (await file.stat()).size - 1 };
+  const first = fstatSync(file.fd);
+  const changedAtMs = mtimeMs ?? Math.floor(first.mtimeMs);
+  const { start, end } = part ?? { start: 0, end: first.size - 1 };
   for (let at = start; at <= end;) {
     const length = Math.min(CHUNK_BYTES, end + 1 - at);
     const chunk = take(length);
     const { bytesRead } = await file.read(chunk, 0, length, at);
     if (bytesRead < length) throw new Error(`${path} was cut short`);
+    if (Math.floor(fstatSync(file.fd).mtimeMs) !== changedAtMs) throw new Error(`${path} has changed`);
     yield chunk;
     at += length;
   }

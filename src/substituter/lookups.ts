@@ -4,16 +4,24 @@ import type { FindNarInfo } from '../fetch/closure.ts';
 import { withinMs } from '../within.ts';
 import type { NarInfoMemory } from './narinfo-memory.ts';
 
-/** Looks up narinfos, each once however many ask, and remembers the answers. */
+/**
+ * Looks up narinfos, each once however many ask, and remembers the answers: but not those of the file store, whose NARs
+ * may be removed at any moment.
+ */
 export class Lookups {
   readonly #findAnew: FindNarInfo;
+  readonly #isOfStore: (hash: StoreHash) => boolean;
   readonly #memory: NarInfoMemory;
   readonly #signal: AbortSignal;
   readonly #asked = new Map<StoreHash, Promise<NarInfo | undefined>>();
 
-  /** @param find asks the sources */
-  constructor(find: FindNarInfo, memory: NarInfoMemory, signal: AbortSignal) {
+  /**
+   * @param find asks the sources
+   * @param isOfStore returns true if a narinfo that was just found came from the file store
+   */
+  constructor(find: FindNarInfo, isOfStore: (hash: StoreHash) => boolean, memory: NarInfoMemory, signal: AbortSignal) {
     this.#findAnew = find;
+    this.#isOfStore = isOfStore;
     this.#memory = memory;
     this.#signal = signal;
   }
@@ -37,7 +45,7 @@ export class Lookups {
 
   async #ask(hash: StoreHash, path: StorePath | undefined): Promise<NarInfo | undefined> {
     const found = await this.#findAnew(hash, this.#signal, path);
-    if (found !== undefined) this.#memory.note(found);
+    if (found !== undefined && !this.#isOfStore(hash)) this.#memory.note(found);
     return found;
   }
 }

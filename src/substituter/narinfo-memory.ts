@@ -29,6 +29,16 @@ export class NarInfoMemory {
     dropOldest(this.#infos);
   }
 
+  /** Forgets a narinfo whose NAR no source could give. */
+  forget(hash: StoreHash): void {
+    this.#infos.delete(hash);
+  }
+
+  /** Forgets all narinfos: by the time of the next question, their sources may be gone. */
+  forgetAll(): void {
+    this.#infos.clear();
+  }
+
   /** Returns true if no source had this path a moment ago. */
   isAbsent(hash: StoreHash): boolean {
     const untilMs = this.#absent.get(hash);

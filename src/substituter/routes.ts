@@ -75,12 +75,12 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
       return sendBytes(request, reply, found.nar.info.narSize, () => found.nar.bytes());
     }
     reply.header('accept-ranges', 'bytes');
-    if (found.kind === 'here') return sendFile(request, reply, found.path);
+    if (found.kind === 'here') return sendFile(request, reply, found);
     const { arrival } = found;
     // A part is given once the whole is known to be right.
     await (request.headers.range === undefined ? arrival.begun() : arrival.ended());
     if (arrival.failure !== undefined) return notFound(reply);
-    if (arrival.path !== undefined) return sendFile(request, reply, arrival.path);
+    if (arrival.path !== undefined) return sendFile(request, reply, { path: arrival.path });
     return sendBytes(request, reply, arrival.sizeBytes, (take) => bytesOf(arrival, take));
   }
 }
@@ -123,9 +123,13 @@ function wantedNar(name: string, { path, as }: NarQuery): WantedNar | undefined 
 }
 
 /** Sends a file, or the part of it that was asked for. */
-async function sendFile(request: FastifyRequest, reply: FastifyReply, path: string): Promise<FastifyReply> {
+async function sendFile(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { path, mtimeMs }: { readonly path: string; readonly mtimeMs?: number | undefined },
+): Promise<FastifyReply> {
   const { size } = await stat(path);
-  return sendPart(request, reply, size, (take, part) => fileBytes(path, take, part));
+  return sendPart(request, reply, size, (take, part) => fileBytes(path, take, part, mtimeMs));
 }
 
 /** Sends a body of that size, or the requested part of it. */

@@ -1,12 +1,11 @@
-import { existsSync } from 'node:fs';
 import type { OfferedFile } from '../exchange/offer.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
-import { isWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { namedFile } from '../fetch/named-file.ts';
+import type { FileHere, NarsHere } from '../serve/nars-here.ts';
 import { readRealisation } from '../store/realisations.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isRealisationFile, isTrustedRealisation } from '../nix/realisation.ts';
@@ -129,12 +128,13 @@ export class Substituter implements AsyncDisposable {
   /** Finds a NAR file. Undefined if no source has it. Never throws. */
   async nar(wanted: WantedNar, client: Client): Promise<FoundNar | undefined> {
     this.#options.offer.checker.giveWay();
-    const path = `${this.#options.store.dir}/${FileStore.narUrl(wanted.fileHash, wanted.extension)}`;
-    if (client.isLocal && !wanted.isDecoded && existsSync(path)) return { kind: 'here', path };
+    const { here } = this.#options.offer;
+    const named = client.isLocal && !wanted.isDecoded ? await here.named(wanted.fileHash, wanted.extension) : undefined;
+    if (named !== undefined) return { kind: 'here', ...named };
     const inNix = wanted.extension === '' && wanted.storeHash && (await this.#inNix(wanted.storeHash, client));
     if (inNix && inNix.info.fileHash === wanted.fileHash) return { kind: 'in-nix', file: inNix.file };
     const info = wanted.storeHash && (await this.#infoOf(wanted.storeHash, client));
-    const file = await this.#file(path, wanted, info, client);
+    const file = await this.#file(wanted, info, client);
     if (file === undefined) return undefined;
     if (!wanted.isDecoded) return file.kind === 'here' ? file : { ...file, leave: file.arrival.readers.enter() };
     if (!client.isLocal || info === undefined || namedFile(info)?.fileHash !== wanted.fileHash) return undefined;
@@ -144,14 +144,15 @@ export class Substituter implements AsyncDisposable {
   }
 
   async #file(
-    path: string,
-    { fileHash }: WantedNar,
+    { fileHash, extension }: WantedNar,
     info: NarInfo | undefined,
     client: Client,
   ): Promise<NarFile | undefined> {
+    const { here } = this.#options.offer;
     const isIt = info !== undefined && namedFile(info)?.fileHash === fileHash;
     if (!client.isLocal && !(isIt && (await this.#mayHave(info, client)))) return undefined;
-    if (existsSync(path)) return { kind: 'here', path };
+    const file = await (isIt ? fileOf(info, here) : here.named(fileHash, extension));
+    if (file !== undefined) return { kind: 'here', ...file };
     if (client.isNarswarm) return undefined;
     const activity = isIt ? await this.#begin() : this.#open;
     if (activity === undefined) return undefined;
@@ -161,7 +162,8 @@ export class Substituter implements AsyncDisposable {
     activity.arrivals.hurry(fileHash);
     const arrival = activity.arrivals.get(fileHash);
     if (arrival !== undefined) return { kind: 'arriving', arrival };
-    return existsSync(path) ? { kind: 'here', path } : undefined; // it has arrived meanwhile
+    const arrived = await here.named(fileHash, extension); // meanwhile
+    return arrived && { kind: 'here', ...arrived };
   }
 
   /** Returns the contents of a realisation's file. Undefined if no source has it. Never throws. */
@@ -182,16 +184,11 @@ export class Substituter implements AsyncDisposable {
     await this.#decoded[Symbol.asyncDispose]();
   }
 
-  /** Returns the narinfo of a path whose NAR is in the store. */
+  /** Returns the narinfo of a path whose NAR is a file of the store. */
   async #held(hash: StoreHash): Promise<NarInfo | undefined> {
-    const { store } = this.#options;
+    const { store, offer } = this.#options;
     const info = await store.readNarInfo(hash).catch(() => undefined);
-    if (info === undefined || isWithoutNar(info)) return undefined;
-    const file = namedFile(info);
-    if (file === undefined) return undefined;
-    const url = FileStore.narUrl(file.fileHash, file.extension);
-    const found = await store.statNar({ ...info, url }).catch(() => undefined);
-    return found?.sizeBytes === file.sizeBytes ? info : undefined;
+    return info && (await fileOf(info, offer.here)) && info;
   }
 
   /** Returns the uncompressed NAR of a path in the Nix store, whose file the store has released, and its narinfo. */
@@ -254,6 +251,7 @@ export class Substituter implements AsyncDisposable {
     this.#open = undefined;
     this.#hasServed = false;
     this.#decoded.endUnread();
+    this.#memory.forgetAll();
     await (await ending?.catch(() => undefined))?.[Symbol.asyncDispose]();
     this.#warnings.flush();
     if (ending !== undefined && !this.#isClosed) this.#options.onEnded?.();
@@ -270,6 +268,12 @@ function textOf(info: NarInfo, isDecoded: boolean): string | undefined {
   const url = `${FileStore.narUrl(file.fileHash, file.extension)}?path=${storeHashOf(info.storePath)}`;
   if (!isDecoded) return formatNarInfo({ ...info, url, extra: [] });
   return formatNarInfo({ ...uncompressed(info), url: `${url}&as=nar`, extra: [] });
+}
+
+/** Returns the file of a narinfo under the name that we give it. Undefined if it is not here. */
+async function fileOf(info: NarInfo, here: NarsHere): Promise<FileHere | undefined> {
+  const file = namedFile(info);
+  return file && here.file(info, FileStore.narUrl(file.fileHash, file.extension));
 }
 
 /** Returns the narinfo that names the NAR itself as its file. */

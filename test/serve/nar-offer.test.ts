@@ -1,7 +1,7 @@
 /** Each test removes one condition of the offer to members, and the NAR is no longer announced or served. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -272,3 +272,43 @@ test('gives the files of an edition that is offered, and of no other', async (t)
   assert.equal(file.sizeBytes, manifest.shards[0]!.sizeBytes);
   assert.deepEqual(Buffer.from((await one.offer.forMembers.narInfo(edition.name)) ?? ''), Buffer.from(index.manifest));
 });
+
+test('announces a file no longer as soon as it is removed, nor gives its narinfo', async (t) => {
+  const one = await scene(t);
+  await untilHeld(one);
+  assert.notEqual(await one.offer.forMembers.narInfo(parseStoreHash(LEAF)), undefined);
+  await rm(narPath(one));
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  assert.equal(await one.offer.forMembers.narInfo(parseStoreHash(LEAF)), undefined);
+  assert.equal(await firstBytes(one), 'absent');
+});
+
+test('gives no byte of a file that is damaged, also if it was open before', async (t) => {
+  const one = await scene(t);
+  await untilHeld(one);
+  const opened = await one.offer.forMembers.open(one.entry.fileHash, ASKED);
+  assert.ok(typeof opened !== 'string');
+  await using file = opened;
+  await damage(one);
+  await assert.rejects(file.read(Buffer.alloc(10), 0), RangeError);
+  assert.equal(await firstBytes(one), 'absent');
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  assert.equal(await one.offer.forMembers.narInfo(parseStoreHash(LEAF)), undefined);
+});
+
+test('checks a file with another time again, and then announces it', async (t) => {
+  const one = await scene(t);
+  await untilHeld(one);
+  await utimes(narPath(one), 1_000, 1_000);
+  assert.equal(one.offer.forMembers.holds(one.prefix), undefined);
+  await untilHeld(one);
+  assert.deepEqual(await firstBytes(one), one.bytes.subarray(0, 10));
+});
+
+/** Flips a bit of the file. */
+async function damage(one: Scene): Promise<void> {
+  const bytes = Buffer.from(one.bytes);
+  bytes[5]! ^= 1;
+  await writeFile(narPath(one), bytes);
+  await utimes(narPath(one), 1_000, 1_000); // the clock may not have moved on since it was made
+}

@@ -12,7 +12,7 @@ import { storeHashOf } from '../../src/nix/store-path.ts';
 import { StoreOffer } from '../../src/serve/store-offer.ts';
 import { useNixFolder } from '../support/nix-folder.ts';
 import { KEY } from '../store/store-fixture.ts';
-import { collect, importedStore, placeOf, type ImportedStore } from '../store/in-nix/imported-store.ts';
+import { collect, copyToNix, importedStore, placeOf, type ImportedStore } from '../store/in-nix/imported-store.ts';
 
 useNixFolder(() => undefined);
 
@@ -81,6 +81,43 @@ test('offers a path no longer as soon as Nix has collected it', async (t) => {
   assert.equal(spawnSync('nix-store', ['--delete', one.top.storePath]).status, 0);
   assert.equal(one.offer.forMembers.holds(prefixOf(asFileHash(one.top.narHash))), undefined);
   assert.equal(await given(one), 'absent');
+  assert.equal(await one.offer.forMembers.narInfo(storeHashOf(one.top.storePath)), undefined);
+});
+
+test('offers a path again as soon as it is back, however often it was asked for meanwhile', async (t) => {
+  const one = await scene(t);
+  const prefix = prefixOf(asFileHash(one.top.narHash));
+  const hash = storeHashOf(one.top.storePath);
+  assert.equal(await holds(one), 'whole');
+  assert.equal(spawnSync('nix-store', ['--delete', one.top.storePath]).status, 0);
+  assert.equal(await holds(one), undefined);
+  assert.equal(await one.offer.inNix(one.top, { isShared: false }), undefined);
+  assert.equal(
+    await one.offer.checker.check(one.offer.catalogue.byStorePath(one.top.storePath)!, one.top, 'now'),
+    undefined,
+  );
+  copyToNix(one.top);
+  assert.equal(one.offer.forMembers.holds(prefix), undefined, 'it must be hashed first');
+  while (one.offer.forMembers.holds(prefix) !== 'whole') await once(one.offer.forMembers, 'news');
+  assert.notEqual(await one.offer.forMembers.narInfo(hash), undefined);
+});
+
+test('no byte is given of a path that was made again with other contents while it is read', async (t) => {
+  const one = await scene(t);
+  const opened = await one.offer.forMembers.open(asFileHash(one.leaf.narHash), {
+    address: '127.0.0.1:1',
+    from: 0,
+    length: 1,
+  });
+  assert.ok(typeof opened !== 'string');
+  await using file = opened;
+  const place = placeOf(one.leaf);
+  const { size } = await lstat(place);
+  await chmod(dirname(place), 0o755);
+  await rm(place);
+  await writeFile(place, Buffer.alloc(size, 'x'));
+  await utimes(place, 1, 1);
+  await assert.rejects(file.read(Buffer.alloc(file.sizeBytes), 0), RangeError);
 });
 
 test('a path that was put there again is hashed again, and offered only if it has the same contents', async (t) => {

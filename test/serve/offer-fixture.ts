@@ -3,10 +3,12 @@ import type { TestContext } from 'node:test';
 import { OfferedEditions } from '../../src/index/editions.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { HeldNars } from '../../src/serve/held-nars.ts';
+import { NarsHere } from '../../src/serve/nars-here.ts';
 import { NarOffer } from '../../src/serve/nar-offer.ts';
 import type { Verdict } from '../../src/serve/shared-nars.ts';
 import type { Catalogue } from '../../src/store/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
+import { NixNars } from '../../src/store/in-nix/nix-nars.ts';
 import { LastServed } from '../../src/store/last-served.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 
@@ -29,7 +31,8 @@ export function judgedOffer(
   const served = new LastServed(store, failOnWarning);
   const gate = new Gate(store, catalogue, shared);
   const held = new HeldNars(shared);
-  const offer = new NarOffer({ store, catalogue, gate, held, shared, served, maps: new OfferedEditions() });
+  const here = new NarsHere({ store, catalogue, nixNars: new NixNars() });
+  const offer = new NarOffer({ store, catalogue, gate, held, here, shared, served, maps: new OfferedEditions() });
   t.after(() => offer.close());
   return { offer, judged: () => judged };
 }

@@ -25,6 +25,14 @@ export interface ImportedStore {
 export async function importedStore(t: TestContext): Promise<ImportedStore> {
   const store = await filledStore(t);
   const [top, leaf, note] = [await infoOf(store, TOP), await infoOf(store, LEAF), await infoOf(store, NOTE)];
+  copyToNix(top);
+  const entries = await Promise.all([TOP, LEAF, NOTE].map((hash) => entryFor(store, hash)));
+  await (await Catalogue.open(store)).add(entries);
+  return { store, top, leaf, note };
+}
+
+/** Makes the default Nix store have a path of the fixtures with its closure. */
+export function copyToNix({ storePath }: Pick<NarInfo, 'storePath'>): void {
   const words = [
     'copy',
     '--no-check-sigs',
@@ -33,11 +41,8 @@ export async function importedStore(t: TestContext): Promise<ImportedStore> {
     '--from',
     `file://${CACHE_DIR}`,
   ];
-  const { status, stderr } = spawnSync('nix', [...words, top.storePath], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync('nix', [...words, storePath], { encoding: 'utf8' });
   assert.equal(status, 0, stderr);
-  const entries = await Promise.all([TOP, LEAF, NOTE].map((hash) => entryFor(store, hash)));
-  await (await Catalogue.open(store)).add(entries);
-  return { store, top, leaf, note };
 }
 
 /** Collects garbage, with everything pinned that `keep` names. */
