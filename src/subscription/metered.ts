@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { NarswarmError } from '../errors.ts';
 import { asError } from '../warning.ts';
@@ -9,6 +10,8 @@ export type Metered = (typeof METERED)[number];
 
 /** Limit on the question. */
 const ANSWER_MS = 2_000;
+/** Interval of the questions while an update runs. Each takes 5 to 10 ms of a processor. */
+const ASK_EVERY_MS = 10_000;
 /** NM_METERED_YES and NM_METERED_GUESS_YES: NetworkManager's D-Bus types. */
 const METERED_VALUES: ReadonlySet<unknown> = new Set([1, 3]);
 const QUESTION = [
@@ -43,11 +46,47 @@ export async function isMetered(signal: AbortSignal, debug: (text: string) => vo
   }
 }
 
+/** A signal that aborts with INTERRUPTED when the line becomes metered. */
+export interface MeteredWatch extends AsyncDisposable {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Watches whether the line becomes metered, such as that of a laptop that moves to the hotspot of a phone. To be told of it by
+ * the bus would take the rights of root.
+ */
+export function watchMetered({ everyMs = ASK_EVERY_MS } = {}): MeteredWatch {
+  const metered = new AbortController();
+  const closed = new AbortController();
+  const watch = async (): Promise<void> => {
+    while (!metered.signal.aborted) {
+      await sleep(everyMs, undefined, { signal: closed.signal });
+      if (await isMetered(closed.signal, () => undefined)) metered.abort(becameMetered());
+    }
+  };
+  const watching = watch().catch(() => undefined); // closed
+  return {
+    signal: metered.signal,
+    async [Symbol.asyncDispose]() {
+      closed.abort();
+      await watching;
+    },
+  };
+}
+
 /** The failure of an update that waits for another line. */
 export function meteredError(): NarswarmError {
   return new NarswarmError(
     'INTERRUPTED',
     'the internet line is metered, so nothing was fetched; the next update looks again, and narswarm update --metered use fetches now',
+    { facts: { metered: true } },
+  );
+}
+
+function becameMetered(): NarswarmError {
+  return new NarswarmError(
+    'INTERRUPTED',
+    'stopped, since the internet line has become metered; the next update looks again, and narswarm update --metered use continues now',
     { facts: { metered: true } },
   );
 }

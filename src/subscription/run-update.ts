@@ -13,8 +13,9 @@ import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
 import { listRooted, pruneRoots } from './gc-roots.ts';
 import { pruneBuilds } from './kept-builds.ts';
-import { isMetered, meteredError } from './metered.ts';
+import { isMetered, meteredError, watchMetered } from './metered.ts';
 import { generationsToKeep, mirrored } from './mirror.ts';
+import { postponeAll } from './postpone.ts';
 import { publishedContents } from './published.ts';
 import type { KeptOfImported } from './kept-of-imported.ts';
 import { releasingOf } from './releasing.ts';
@@ -23,7 +24,7 @@ import { isDamaged, keptGenerations, listStates, removeState, rootsOf, writeStat
 import { storeRoots } from './store-roots.ts';
 import type { Subscription } from './subscription.ts';
 import { publishersOfGone, unfollow } from './unfollow.ts';
-import { failedOf, postpone, updateSubscription, type Updated } from './update.ts';
+import { failedOf, updateSubscription, type Updated } from './update.ts';
 import type { UpdateContext } from './update-context.ts';
 import { partialsOfAll } from './wanted-partials.ts';
 import { yieldingMirrors } from './yielding.ts';
@@ -37,7 +38,7 @@ export interface RunUpdateOptions
   readonly dryRun: boolean;
   /** Aborts at the end of the time window: then fetching stops, but the rest of the run continues. */
   readonly window?: AbortSignal | undefined;
-  /** True to fetch nothing while the line to the internet is metered. */
+  /** True to fetch nothing while the line to the internet is metered, and to stop fetching when it becomes metered. */
   readonly avoidsMetered?: boolean;
   /** Called with messages for developers. */
   readonly debug?: (text: string) => void;
@@ -104,8 +105,7 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   const store = await FileStore.open(storeDir, { create: true });
   await using _turn = await takeTurn(store, options);
   if (options.forgetOthers) await unfollowGone(store, options);
-  const waits = options.avoidsMetered === true && (await isMetered(signal, options.debug ?? (() => {})));
-  const { updated, ending } = waits ? await postponeAll(store, options) : await updateAll(options);
+  const { updated, ending } = await updateUnlessMetered(store, options);
   signal.throwIfAborted();
   // If a subscription could not write, then publishing and collecting could not either.
   if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
@@ -124,8 +124,29 @@ async function unfollowGone(store: FileStore, options: RunUpdateOptions): Promis
   await unfollow(store, gone, publishersOf(options.publishers, options.configured));
 }
 
-/** @returns the results, and the failure that ended the run early: a full disk, or the end of the time window */
-async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[]; ending: unknown }> {
+/** The results of the subscriptions, and the failure that ended the run early: a full disk, or the end of the window. */
+interface UpdatedAll {
+  readonly updated: readonly Updated[];
+  readonly ending: unknown;
+}
+
+/** Updates the subscriptions. If a metered line is avoided, the window ends when the line becomes metered. */
+async function updateUnlessMetered(store: FileStore, options: RunUpdateOptions): Promise<UpdatedAll> {
+  const { avoidsMetered, signal, window, debug = () => {} } = options;
+  if (avoidsMetered !== true) return updateAll(options);
+  if (await isMetered(signal, debug)) {
+    const { subscriptions, configPath, onBegin, onUpdated } = options;
+    const means = { store, configPath, now: new Date(), onBegin, onUpdated };
+    return { updated: await postponeAll(subscriptions, meteredError(), means), ending: undefined };
+  }
+  await using watch = watchMetered();
+  return await updateAll({
+    ...options,
+    window: window === undefined ? watch.signal : AbortSignal.any([window, watch.signal]),
+  });
+}
+
+async function updateAll(options: RunUpdateOptions): Promise<UpdatedAll> {
   const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
   await using workplace = await Workplace.open(options);
@@ -170,21 +191,6 @@ async function updateAll(options: RunUpdateOptions): Promise<{ updated: Updated[
       updated.push(result);
       onUpdated?.(result);
     }
-  }
-  return { updated, ending: undefined };
-}
-
-/** Records that the subscriptions wait for a line that is not metered. */
-async function postponeAll(
-  store: FileStore,
-  { subscriptions, configPath, onBegin, onUpdated }: RunUpdateOptions,
-): Promise<{ updated: Updated[]; ending: undefined }> {
-  const updated: Updated[] = [];
-  for (const subscription of subscriptions) {
-    onBegin?.(subscription);
-    const result = await postpone(subscription, meteredError(), { store, configPath, now: new Date() });
-    updated.push(result);
-    onUpdated?.(result);
   }
   return { updated, ending: undefined };
 }

@@ -5,7 +5,6 @@ import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
-import type { FileStore } from '../store/file-store.ts';
 import { fetchSubscription, type FetchedSource } from './fetch-subscription.ts';
 import { addProfileGeneration } from '../nix/profile.ts';
 import { GenerationRoots } from './gc-roots.ts';
@@ -69,29 +68,6 @@ export function failedOf(subscription: Subscription, error: NarswarmError): Upda
     wantedPartials: undefined,
   };
   return { subscription, state: undefined, error, ...nothing };
-}
-
-/**
- * Records that a subscription was not begun. It keeps its paths.
- *
- * @param error the reason
- * @throws STORE_FULL, STORE_UNWRITABLE
- */
-export async function postpone(
-  subscription: Subscription,
-  error: NarswarmError,
-  {
-    store,
-    configPath,
-    now,
-  }: { readonly store: FileStore; readonly configPath?: string | undefined; readonly now: Date },
-): Promise<Updated> {
-  const { name } = subscription;
-  const run = { at: now.toISOString(), durationMs: 0, bytes: { store: 0, peers: 0, upstream: 0 }, nars: 0 };
-  const outcome: Outcome = { error, parts: [], main: undefined, notes: [] };
-  const state = nextState(subscription, await readState(store, name), outcome, run, configPath);
-  if (!(await isDamaged(store, name))) await writeState(store, state);
-  return { ...failedOf(subscription, error), state };
 }
 
 /** An outcome, with facts that are reported once and not written to the state. */

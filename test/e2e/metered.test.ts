@@ -1,17 +1,23 @@
 /** A line that NetworkManager calls metered, on a real bus: what nobody waits for is left to another line. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { MadeClosure } from '../../src/demo/closure.ts';
+import type { NarswarmError } from '../../src/errors.ts';
+import { watchMetered } from '../../src/subscription/metered.ts';
 import { nextGeneration } from '../support/generations.ts';
-import { Lab } from '../support/lab.ts';
+import { Lab, readNarInfos } from '../support/lab.ts';
 import { Machine as DaemonMachine } from '../support/machine.ts';
-import { networkManager } from '../support/network-manager.ts';
+import { changingLine, networkManager } from '../support/network-manager.ts';
 import { requireTool } from '../support/require-tool.ts';
-import { machineWithCache, updated, type Machine } from '../support/update-lab.ts';
+import { machineWithCache, until, updated, type Machine } from '../support/update-lab.ts';
 
 const IN_TERMINAL = fileURLToPath(new URL('../support/in_terminal.py', import.meta.url));
 const SENTENCE = /the internet line is metered, so nothing was fetched; .* narswarm update --metered use fetches now/;
+/** Paths of the closure. */
+const PATHS = 4;
 const [YES, NO, GUESS_YES, GUESS_NO] = [1, 2, 3, 4];
 
 describe('a metered line', () => {
@@ -101,6 +107,54 @@ describe('a metered line', () => {
     assert.equal((await machine.update(['--dry-run'], { env })).status, 0);
     const run = await machine.update([], { env: { ...env, NARSWARM_METERED: 'use' } });
     assert.equal(run.status, 0, run.stderr);
+  });
+
+  test('an update whose line becomes metered stops, keeps what has come, and the next one fetches the rest', async () => {
+    const { machine, cache } = await machineWithCache(lab, made);
+    const last = [...(await readNarInfos(made.cacheDir)).values()].find(({ storePath }) => storePath === made.root);
+    assert.ok(last !== undefined);
+    cache.faults = [{ match: new RegExp(`^/${last.url}$`), kind: 'stall', afterBytes: 50 }];
+    await machine.subscribe({ desktop: { source: made.root }, later: { source: last.storePath } });
+    const { env, become } = await changingLine(lab, NO);
+    const update = machine.start([], { env });
+    const nars = (): Promise<string[]> => readdir(`${machine.store}/nar`).catch(() => []);
+    await until(async () => (await nars()).length === PATHS - 1, update);
+    await become(YES);
+    const run = await update.end();
+    assert.equal(run.status, 130, run.stderr);
+    assert.match(run.stderr, /stopped, since the internet line has become metered; .* --metered use continues now/);
+    assert.doesNotMatch(run.stderr, /error/);
+    assert.deepEqual(run.event('error')['facts'], { metered: true });
+    assert.equal(updated(run, 'desktop')['outcome'], 'interrupted');
+    assert.equal((await machine.statusOf('later'))['health'], 'never');
+    cache.faults = [];
+    cache.resetCounts();
+    assert.equal((await machine.update()).status, 0);
+    const fetched = cache.requests.filter(({ url }) => url.startsWith('/nar/')).map(({ url }) => url);
+    assert.deepEqual(fetched, [`/${last.url}`]);
+  });
+
+  test('a line is watched until it becomes metered, and no longer than the update runs', async () => {
+    const { env, become } = await changingLine(lab, NO);
+    const bus = process.env['DBUS_SYSTEM_BUS_ADDRESS'];
+    process.env['DBUS_SYSTEM_BUS_ADDRESS'] = env['DBUS_SYSTEM_BUS_ADDRESS'];
+    try {
+      const everyMs = 20;
+      const watch = watchMetered({ everyMs });
+      await become(GUESS_NO);
+      assert.equal(watch.signal.aborted, false);
+      const ended = once(watch.signal, 'abort');
+      await become(GUESS_YES);
+      await ended;
+      assert.equal((watch.signal.reason as NarswarmError).facts['metered'], true);
+      await watch[Symbol.asyncDispose]();
+      const closed = watchMetered({ everyMs });
+      await closed[Symbol.asyncDispose]();
+      assert.equal(closed.signal.aborted, false);
+    } finally {
+      if (bus === undefined) delete process.env['DBUS_SYSTEM_BUS_ADDRESS'];
+      else process.env['DBUS_SYSTEM_BUS_ADDRESS'] = bus;
+    }
   });
 
   test('the mirrors of a daemon wait for another line', async () => {

@@ -12,6 +12,14 @@ type Started = ChildProcessByStdio<Writable, Readable, null>;
 
 /** @param metered the value of the property `Metered`; `silent` never answers @returns the environment of its clients */
 export async function networkManager(lab: Lab, metered: number | 'silent'): Promise<Record<string, string>> {
+  return (await changingLine(lab, metered)).env;
+}
+
+/** The same service, whose answer may change. */
+export async function changingLine(
+  lab: Lab,
+  metered: number | 'silent',
+): Promise<{ readonly env: Record<string, string>; readonly become: (value: number | 'silent') => Promise<void> }> {
   const address = `unix:path=${lab.path('bus')}`;
   const config = lab.path('bus.conf');
   await writeFile(
@@ -20,12 +28,18 @@ export async function networkManager(lab: Lab, metered: number | 'silent'): Prom
 <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`,
   );
   await started(lab, 'dbus-daemon', ['--nofork', '--nopidfile', '--print-address', `--config-file=${config}`]);
-  await started(lab, '/usr/bin/python3', [SCRIPT, address, String(metered)]);
-  return { DBUS_SYSTEM_BUS_ADDRESS: address };
+  const service = await started(lab, '/usr/bin/python3', [SCRIPT, address, String(metered)]);
+  return {
+    env: { DBUS_SYSTEM_BUS_ADDRESS: address },
+    become: async (value) => {
+      service.stdin.write(`${value}\n`);
+      await once(service.stdout, 'data');
+    },
+  };
 }
 
 /** Starts a program, which prints a line once it is ready. The bus warns of limits that only root may change. */
-async function started(lab: Lab, file: string, args: readonly string[]): Promise<void> {
+async function started(lab: Lab, file: string, args: readonly string[]): Promise<Started> {
   const child: Started = spawn(file, args, { stdio: ['pipe', 'pipe', file === 'dbus-daemon' ? 'ignore' : 'inherit'] });
   const ended = once(child, 'exit');
   lab.use({
@@ -37,4 +51,5 @@ async function started(lab: Lab, file: string, args: readonly string[]): Promise
   const early = ended.then(() => Promise.reject(new Error(`${file} has ended`)));
   early.catch(() => undefined); // it ends at last in any case
   await Promise.race([once(child.stdout, 'data'), early]);
+  return child;
 }

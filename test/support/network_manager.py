@@ -1,7 +1,7 @@
 """NetworkManager as far as its property Metered goes: network_manager.py ADDRESS VALUE
 
-ADDRESS is that of a bus, VALUE a number; `silent` never answers. Prints a line once it has its name. Ends with its
-standard input.
+ADDRESS is that of a bus, VALUE a number; `silent` never answers. Prints a line once it has its name. Each line of its standard
+input is a new value, after which it prints a line, too. Ends with its standard input.
 """
 import sys
 
@@ -29,6 +29,19 @@ bus = dbus.bus.BusConnection(address)
 claimed = dbus.service.BusName(NAME, bus)
 manager = NetworkManager(bus, '/org/freedesktop/NetworkManager')
 loop = GLib.MainLoop()
-GLib.io_add_watch(sys.stdin.fileno(), GLib.IO_HUP, lambda *_: loop.quit())
+
+
+def on_line(*_):
+    global value
+    line = sys.stdin.readline()
+    if line == '':
+        loop.quit()
+        return False
+    value = line.strip()
+    print('changed', flush=True)
+    return True
+
+
+GLib.io_add_watch(sys.stdin.fileno(), GLib.IO_IN | GLib.IO_HUP, on_line)
 print('ready', flush=True)
 loop.run()
