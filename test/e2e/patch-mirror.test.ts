@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { buildClosure, type MadeClosure } from '../../src/demo/closure.ts';
 import { startHttpCache, type Fault, type HttpCache } from '../support/http-cache.ts';
+import { startSilentPeer } from '../support/silent-peer.ts';
 import { ALONE, assertSound, Lab, mirrorOf, requisites, type Run, type RunningPublisher } from '../support/lab.ts';
 
 const BLOBS = [2_000_000, 300_000];
@@ -204,6 +205,18 @@ describe('patches of an HTTP mirror', () => {
       assert.ok(bytesFrom(run, front.url) > 0, run.stdout);
       assert.ok(bytesFrom(run, other.peer) < 100_000, run.stdout);
       await other.process.stop();
+    });
+
+    test('peers that cannot be reached, or never say anything, cost no patch', async () => {
+      await using silent = await startSilentPeer();
+      front.faults = [];
+      const mirror = mirrorOf(publisher.address, front.url);
+      // The publisher has ended: nobody is at the port that the manifest names.
+      const args = ['--peer', silent.address, '--from', cache.url, '--no-copy', ...ALONE];
+      const run = await fetch(mirror, args);
+      assert.ok(silent.sockets.size > 0);
+      assert.equal(patchesOf(run), made);
+      assert.ok(bytesFrom(run, cache.url) < 100_000, run.stdout);
     });
   });
 });
