@@ -35,6 +35,7 @@ interface AddOptions extends CommonOptions {
 
 export function addCommand(): Command {
   const add = new Command('add')
+    .summary('export own builds into a file store, signed')
     .description(
       'sign store paths of this machine and their closures, and export them into a file store, ready to publish',
     )

@@ -12,6 +12,7 @@ type Shell = keyof typeof GENERATORS;
 
 export function completionCommand(): Command {
   const completion = new Command('completion')
+    .summary('print the completion for a shell')
     .description('print a script that completes commands, options and their values in a shell')
     .addArgument(new Argument('<shell>', 'shell to print it for').choices(Object.keys(GENERATORS)));
   addCommon(

@@ -2,6 +2,7 @@ import { Command, Option } from 'commander';
 import { CONFIG_KEYS, KEYS, type ConfigKey } from '../config/keys.ts';
 import { parseUpstream } from '../http/upstream.ts';
 import type { Origin } from './configuration.ts';
+import { fitted } from './fitting.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 import { each, one } from './values.ts';
@@ -9,9 +10,11 @@ import { each, one } from './values.ts';
 type ConfigOptions = CommonOptions & Readonly<Record<string, unknown>>;
 
 export function configCommand(): Command {
-  const config = new Command('config').description(
-    'show the value and the origin of every key of the config file: defaults < config file < environment (NARSWARM_*) < flags',
-  );
+  const config = new Command('config')
+    .summary('show the values in force, and their origin')
+    .description(
+      'show the value and the origin of every key of the config file: defaults < config file < environment (NARSWARM_*) < flags',
+    );
   for (const option of CONFIG_KEYS.flatMap(optionsOf)) config.addOption(option);
   addCommon(
     config,
@@ -34,12 +37,17 @@ export function configCommand(): Command {
         return { key, value, default: KEYS[key].initial(), origin, text: textOf(value, KEYS[key].initial()) };
       });
       const valueWidth = Math.min(60, Math.max(...settings.map(({ text }) => text.length)));
+      const placeWidth = Math.max(...settings.map(({ origin }) => originInWords(origin).length));
+      const { columns } = output;
+      const isTable = columns === undefined || width + valueWidth + placeWidth + 4 <= columns;
       for (const { key, value, default: initial, origin, text } of settings) {
         const { source, where } = origin;
         output.result(
           'setting',
           { key, value, default: initial, source: SOURCE_NAMES[source], where },
-          `${key.padEnd(width)}  ${text.padEnd(valueWidth)}  ${where === '' ? 'default' : where}`,
+          isTable
+            ? `${key.padEnd(width)}  ${text.padEnd(valueWidth)}  ${originInWords(origin)}`
+            : fitted(`${key.padEnd(width)}  ${text} (${originInWords(origin)})`, columns, () => width + 2),
         );
       }
       output.result(
@@ -73,6 +81,10 @@ function optionsOf(key: ConfigKey): Option[] {
 /** Returns a value without passwords, which the address of a cache may have. */
 function shown(key: ConfigKey, value: unknown): unknown {
   return key === 'from' && Array.isArray(value) ? value.map((url) => parseUpstream(String(url)).name) : value;
+}
+
+function originInWords({ where }: Origin): string {
+  return where === '' ? 'default' : where;
 }
 
 function attributeOf(key: ConfigKey): string {

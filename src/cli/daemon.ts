@@ -48,6 +48,7 @@ interface DaemonFlags extends CommonOptions, SourceFlags, PublishingFlags, Subst
 
 export function daemonCommand(): Command {
   const daemon = new Command('daemon')
+    .summary('seed, mirror, and serve Nix until interrupted')
     .description(
       'seed a file store and the hash maps that it follows, and keep mirrors of whole maps, until interrupted',
     )
@@ -199,7 +200,7 @@ export function daemonCommand(): Command {
           const mirror = url === undefined ? null : formatPublisherAddress({ ...address, baseUrl: url });
           output.result('followed', { publisher: text, seq, records, mirror });
           output.note(`following ${text}: edition ${seq}, ${records} NARs`);
-          if (mirror !== null) output.note(`its map is at ${mirror}, too`);
+          if (mirror !== null) output.note(`its map is at '${mirror}', too`);
           mirrors.onEdition(address, seq);
         },
       });

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { fitted } from './fitting.ts';
 import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 import type { DemoStep } from '../demo/demo.ts';
@@ -7,14 +8,16 @@ import { formatDuration, formatSize } from './values.ts';
 import { warningSentence } from './warnings.ts';
 
 export function demoCommand(): Command {
-  const demo = new Command('demo').description(
-    'play the whole story on this machine alone, without any network; needs Nix, takes less than a minute',
-  );
+  const demo = new Command('demo')
+    .summary('play the whole story on this machine')
+    .description(
+      'play the whole story on this machine alone, without any network; needs Nix, takes less than a minute',
+    );
   addCommon(demo, ['narswarm demo'], ['NIX', 'INTERRUPTED']);
   return demo.action(
     command<CommonOptions, []>(async ({ output, signal }) => {
       const { runDemo } = await import('../demo/demo.ts');
-      const result = await runDemo((step) => output.note(stepInWords(step)), signal);
+      const result = await runDemo((step) => output.note(fitted(stepInWords(step), output.columns, () => 3)), signal);
       const rows = [...result.from]
         .toSorted((a, b) => b[1] - a[1])
         .map(([name, bytes]) => `     ${name.padEnd(12)} ${formatSize(bytes).padStart(9)}`);
@@ -22,7 +25,11 @@ export function demoCommand(): Command {
         'done',
         { ...result, from: Object.fromEntries(result.from) },
         [
-          `7  ${result.paths} paths, ${formatSize(result.bytes)} in ${formatDuration(result.durationMs)}, verified and imported with nix copy:`,
+          fitted(
+            `7  ${result.paths} paths, ${formatSize(result.bytes)} in ${formatDuration(result.durationMs)}, verified and imported with nix copy:`,
+            output.columns,
+            () => 3,
+          ),
           ...rows,
           `     ${'cache'.padEnd(12)} ${formatSize(result.upstreamBytesMeanwhile).padStart(9)}   (it was not asked)`,
           `   The real Nix finds ${result.imported} paths in the fresh store.`,

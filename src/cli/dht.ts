@@ -12,6 +12,7 @@ interface DhtOptions extends CommonOptions {
 
 export function dhtCommand(): Command {
   const dht = new Command('dht')
+    .summary('run a plain DHT node')
     .description('run a plain DHT node, for private networks and labs, until interrupted')
     .option(
       '--bootstrap <host:port>',

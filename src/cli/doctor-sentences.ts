@@ -33,7 +33,7 @@ export function sentenceOf(finding: Finding): Sentence {
     case 'roots':
       return ofRoots(finding.facts);
     case 'clock': {
-      const { now, later, expired } = finding.facts;
+      const [now, later, expired] = [finding.facts.now, finding.facts.later, finding.facts.expired].map(toTheSecond);
       if (expired !== undefined)
         return {
           text: `the clock shows ${now}, and a followed hash map expired at ${expired}`,
@@ -98,6 +98,11 @@ export function sentenceOf(finding: Finding): Sentence {
     default:
       return ofDht(finding.facts);
   }
+}
+
+/** Leaves out the milliseconds of a time in ISO 8601. */
+function toTheSecond(time: string | undefined): string | undefined {
+  return time?.replace(/\.\d+Z$/, 'Z');
 }
 
 function ofRouter({ mapping, isAsked, isWanted }: Findings['router']): Sentence {

@@ -64,6 +64,7 @@ const MARKS: Readonly<Record<Verdict, string>> = { good: 'ok', unsure: '??', bad
 
 export function doctorCommand(): Command {
   const doctor = new Command('doctor')
+    .summary('find what keeps this machine from sharing')
     .description(
       'find problems that keep this machine from sharing: Nix, keys, disk, GC roots, clock, ports, firewall, multicast, and the router’s mappings and the DHT if they are used',
     )
@@ -115,9 +116,7 @@ export function doctorCommand(): Command {
           options.quiet === true && verdict === 'good'
             ? undefined
             : fitted(
-                output.forPeople(
-                  `${MARKS[verdict]}  ${check.padEnd(10)}  ${text}${advice === undefined ? '' : `: ${advice}`}`,
-                ),
+                `${MARKS[verdict]}  ${check.padEnd(10)}  ${text}${advice === undefined ? '' : `: ${output.forPeople(advice)}`}`,
                 output.columns,
                 () => TEXT_COLUMN,
               ),

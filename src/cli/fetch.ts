@@ -32,6 +32,7 @@ interface FetchOptions extends CommonOptions, SourceFlags {
 
 export function fetchCommand(): Command {
   const fetch = new Command('fetch')
+    .summary('download and import closures')
     .description(
       'download the closures of store paths from peers and caches, verify them, and import them with nix copy',
     )

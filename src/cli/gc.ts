@@ -24,6 +24,7 @@ interface GcFlags extends CommonOptions {
 
 export function gcCommand(): Command {
   const gc = new Command('gc')
+    .summary('prune the file store')
     .description(
       'prune the file store to its budget: remove paths that nothing keeps, least recently served first, then paths of mirrors. Pins and all other subscriptions stay',
     )

@@ -19,6 +19,7 @@ interface KeyOptions extends CommonOptions {
 
 export function keyCommand(): Command {
   const key = new Command('key')
+    .summary('make or show the key that signs hash maps')
     .description('create the key that signs hash maps, or read the existing one, and print the publisher’s address')
     .option('--file <file>', 'key file, mode 0600', defaultKeyFile())
     .option('--salt <name>', 'name of the hash map: one key can sign several', '');

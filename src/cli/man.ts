@@ -4,7 +4,9 @@ import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 
 export function manCommand(): Command {
-  const man = new Command('man').description('print the manual page, narswarm(1), as man and mandoc read it');
+  const man = new Command('man')
+    .summary('print the manual page')
+    .description('print the manual page, narswarm(1), as man and mandoc read it');
   addCommon(man, ['narswarm man | man -l -', 'narswarm man > ~/.local/share/man/man1/narswarm.1'], []);
   return man.action(
     command<CommonOptions, []>(async ({ output }) => {

@@ -26,6 +26,7 @@ const STOP_MS = 8_000;
 
 export function mountCommand(): Command {
   const mount = new Command('mount')
+    .summary('show closures below a folder')
     .description(
       'show closures below a folder, read-only: a NAR is fetched when a file in it is first opened, and listings of caches are enough to look around (Linux, as root)',
     )

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
+import { formatPublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { queryInvalidPaths } from '../nix/nix-queries.ts';
 import { parseStorePath } from '../nix/store-path.ts';
@@ -34,6 +35,7 @@ interface PackFlags extends CommonOptions, SourceFlags {
 
 export function packCommand(): Command {
   const pack = new Command('pack')
+    .summary('write closures onto a disk')
     .description(
       'write closures onto a disk for a site without a line: a binary cache for plain Nix and for narswarm unpack',
     )
@@ -207,7 +209,7 @@ function tellPacked(output: Output, packed: Packed, dir: string, durationMs: num
   for (const { address, lackingShards } of maps)
     if (lackingShards > 0)
       output.note(
-        `the hash map ${address.publicKeyHex.slice(0, 8)}… lacks ${formatCount(lackingShards, 'part')} here; a daemon that follows it fetches all of it`,
+        `the hash map ${formatPublisherAddress(address)} lacks ${formatCount(lackingShards, 'part')} here; a daemon that follows it fetches all of it`,
       );
   if (mended > 0)
     output.warn(`${formatCount(mended, 'NAR')} on the disk had wrong bytes, and came again: check the disk`);

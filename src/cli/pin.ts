@@ -11,6 +11,7 @@ interface PinOptions extends CommonOptions {
 
 export function pinCommand(): Command {
   const pin = new Command('pin')
+    .summary('keep closures in the file store')
     .description('keep the closures of store paths in the file store; without a path, list the pinned ones')
     .argument('[path...]', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds them', defaultStoreDir());
@@ -34,13 +35,16 @@ export function pinCommand(): Command {
         const { storePath, at } = await addPin(store, await readNamedPath(text), new Date(), signal);
         output.result('pinned', { path: storePath, at }, storePath);
       }
-      output.note(`${formatCount(paths.length, 'path')} pinned: narswarm gc keeps their closures`);
+      output.note(
+        `${formatCount(paths.length, 'path')} pinned: narswarm gc keeps ${paths.length === 1 ? 'its closure' : 'their closures'}`,
+      );
     }),
   );
 }
 
 export function unpinCommand(): Command {
   const unpin = new Command('unpin')
+    .summary('let go of pinned closures')
     .description('stop keeping the closures of pinned store paths')
     .argument('<path...>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds them', defaultStoreDir());

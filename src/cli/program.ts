@@ -65,7 +65,7 @@ export async function program(only?: CommandName): Promise<Command> {
     .option('--config <file>', 'config file (default: NARSWARM_CONFIG, or the system’s or user’s own)')
     .hook('preAction', (_, action) => configureOrEnd(action))
     .configureOutput(WRITERS)
-    .configureHelp({ showGlobalOptions: false });
+    .configureHelp({ showGlobalOptions: false, subcommandTerm: termOf });
   const loads = only === undefined ? Object.values(COMMANDS) : [COMMANDS[only]];
   for (const command of await Promise.all(loads.map((load) => load()))) {
     command
@@ -88,6 +88,15 @@ export function wordsToParse(args: readonly string[]): readonly string[] {
   if (asked === 'help') return ['help'];
   if (asked === '' || asked.startsWith('-') || Object.hasOwn(COMMANDS, asked)) return args;
   return [asked, ...others.filter((word) => word !== '--help' && word !== '-h')];
+}
+
+/** Returns a command and its arguments, for the list of commands. All of them have options. */
+function termOf(command: Command): string {
+  const words = command.registeredArguments.map((argument) => {
+    const name = `${argument.name()}${argument.variadic ? '...' : ''}`;
+    return argument.required ? `<${name}>` : `[${name}]`;
+  });
+  return [command.name(), ...words].join(' ');
 }
 
 /** Write help. Usage errors are written at the end of the process. */

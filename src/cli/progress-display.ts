@@ -60,6 +60,8 @@ export function progressDisplay(output: Output): ProgressDisplay {
 /** Names the step that an event begins, or undefined if it begins none. */
 function stepInWords(event: FetchEvent): string | undefined {
   switch (event.type) {
+    case 'resolving':
+      return 'looking for the hash map';
     case 'walking':
       return 'walking the closure';
     case 'waiting-for-gc':

@@ -48,6 +48,7 @@ interface PublishOptions
 
 export function publishCommand(): Command {
   const publish = new Command('publish')
+    .summary('sign and announce a hash map, and seed its NARs')
     .description(
       'make torrents of the NARs of a binary cache, sign the hash map, put it into the DHT, and seed until interrupted',
     )

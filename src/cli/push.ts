@@ -31,6 +31,7 @@ interface PushFlags extends CommonOptions, RateFlags {
 
 export function pushCommand(): Command {
   const push = new Command('push')
+    .summary('copy a closure to many hosts over ssh')
     .description(
       'copy a closure from the Nix store of this machine to many hosts at once, over ssh: each gives on to the others what it has',
     )

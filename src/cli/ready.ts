@@ -27,6 +27,7 @@ const NEEDS: Readonly<Record<Need, string>> = {
 
 export function readyCommand(): Command {
   const ready = new Command('ready')
+    .summary('tell whether a rebuild needs a network')
     .description(
       'tell whether a rebuild would work without a network now, and list what it would lack: build inputs, sources, flake inputs',
     )

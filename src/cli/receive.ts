@@ -23,7 +23,9 @@ interface ReceiveFlags extends CommonOptions, RateFlags {
 }
 
 export function receiveCommand(): Command {
-  const receive = new Command('receive').description('the other side of narswarm push, which runs it over ssh');
+  const receive = new Command('receive')
+    .summary('the other side of push, which runs it')
+    .description('the other side of narswarm push, which runs it over ssh');
   addImport(receive)
     .option('--for <version>', 'version of the narswarm that pushes; any other one ends at once (exit status 2)')
     .option('--to <store-uri>', 'Nix store to import into (default: the local one)')

@@ -23,6 +23,7 @@ interface ServiceOptions extends CommonOptions {
 
 export function serviceCommand(): Command {
   const service = new Command('service')
+    .summary('write systemd units')
     .description('write systemd units for the daemon, its HTTP port and the nightly update, for machines without NixOS')
     .option('--print', 'print them on stdout')
     .option('--user', 'units for systemctl --user, with this user’s config file and folders')

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { subscriptionNamed } from '../config/load.ts';
 import { defaultStoreDir } from '../config/locations.ts';
 import type { Missing } from '../subscription/missing.ts';
-import type { SubscriptionState } from '../subscription/state.ts';
+import type { LastRun, SubscriptionState } from '../subscription/state.ts';
 import { shownSource, sourceInWords } from '../subscription/subscription.ts';
 import type { Replicas } from '../store/replicas.ts';
 import type { SubscriptionStatus, Uncounted } from '../subscription/status.ts';
@@ -38,6 +38,7 @@ const AT_WORK = '  note      an update is running on this store';
 
 export function statusCommand(): Command {
   const status = new Command('status')
+    .summary('show what is complete, and what the daemon does')
     .description(
       'show whether each subscription is complete, as of when, and which paths are missing; without a name, also what the running daemon does',
     )
@@ -137,10 +138,9 @@ export function* linesOf(status: SubscriptionStatus, now = new Date()): Generato
   else if (state.completeAsOf === undefined) yield `${subscription.name}: ${run.outcome}, never complete so far`;
   else yield `${subscription.name}: ${run.outcome}; last complete as of ${asOf}`;
   yield `  source    ${sourceInWords(subscription)}`;
-  const { peers, upstream, store } = run.bytes;
-  yield `  last run  ${when(run.at)}; ${formatDuration(run.durationMs)}: ${formatCount(run.nars, 'NAR')}, ${formatSize(peers)} from peers, ${formatSize(upstream)} from caches, ${formatSize(store)} held before`;
+  yield `  last run  ${when(run.at)}; ${formatDuration(run.durationMs)}: ${broughtInWords(run)}`;
   if (map !== undefined)
-    yield `  hash map  edition of ${when(map.created)}, ${map.isExpired ? 'expired' : 'valid until'} ${when(map.expires)}`;
+    yield `  hash map  edition of ${when(map.created)}; ${map.isExpired ? 'expired' : 'expires'} ${when(map.expires)}`;
   if (map?.proof !== undefined) yield `  history   ${twoHistories(map.proof)}`;
   const { lack, failure } = status;
   const isToldAbove = run.failure === undefined && lack === undefined;
@@ -155,6 +155,17 @@ export function* linesOf(status: SubscriptionStatus, now = new Date()): Generato
     for (const line of comparisons(note)) yield `  compare   ${line}`;
   }
   if (status.isUpdating) yield AT_WORK;
+}
+
+/** Says what a run has brought, and what was there before it. */
+function broughtInWords({ nars, bytes: { peers, upstream, store } }: LastRun): string {
+  const parts = [
+    nars === 0 ? 'nothing new' : formatCount(nars, 'NAR'),
+    ...(peers > 0 ? [`${formatSize(peers)} from peers`] : []),
+    ...(upstream > 0 ? [`${formatSize(upstream)} from caches`] : []),
+    ...(store > 0 ? [`${formatSize(store)} held before`] : []),
+  ];
+  return parts.join(', ');
 }
 
 /** Yields a line about the links that keep its paths in the Nix store: how many of which generations, and where. */

@@ -20,6 +20,7 @@ interface SubscribeOptions extends CommonOptions {
 
 export function subscribeCommand(): Command {
   const subscribe = new Command('subscribe')
+    .summary('add a subscription to the config file')
     .description('add a subscription to the config file, for narswarm update to fetch')
     .argument('<name>', 'name for it, of A-Z a-z 0-9 . _ -')
     .argument(

@@ -7,7 +7,9 @@ import { command, type CommonOptions } from './run-command.ts';
 import { addCommon } from './shared-options.ts';
 
 export function subscriptionsCommand(): Command {
-  const subscriptions = new Command('subscriptions').description('list the subscriptions of the config file');
+  const subscriptions = new Command('subscriptions')
+    .summary('list the subscriptions')
+    .description('list the subscriptions of the config file');
   addCommon(subscriptions, ['narswarm subscriptions', 'narswarm subscriptions --json'], []);
   return subscriptions.action(
     command<CommonOptions, []>(async ({ output, config }) => {
@@ -60,7 +62,9 @@ function legend(output: Output): string[] {
   const names = namesOf(followed);
   if (names.size === 0) return [];
   const addresses = new Map(followed.map((address) => [mapFolder(address), formatPublisherAddress(address)]));
-  return ['', 'publishers', ...Array.from(names, ([map, name]) => `  ${name}  ${addresses.get(map) ?? ''}`)];
+  const width = Math.max(...Array.from(names.values(), (name) => name.length));
+  const lines = Array.from(names, ([map, name]) => `  ${name.padEnd(width)}  ${addresses.get(map) ?? ''}`);
+  return ['', 'publishers', ...lines];
 }
 
 function extrasOf({ import: imports, to, profile, switchTo, sources, ready, publish }: Subscription): string {

@@ -18,6 +18,7 @@ interface TorrentOptions extends CommonOptions {
 
 export function torrentCommand(): Command {
   const torrent = new Command('torrent')
+    .summary('write the .torrent file of a NAR')
     .description('write the .torrent file of a NAR, for any BitTorrent client')
     .argument('<path>', 'store path, a link to one such as ./result, or its hash part')
     .option('--store <dir>', 'file store that holds the NAR', defaultStoreDir())

@@ -24,19 +24,29 @@ export function orSubscription(error: unknown, { path, subscriptions }: Config):
   );
 }
 
-/** Makes the failure of a command that takes no subscription, although the word is the name of one. */
+/**
+ * Makes the failure of a command that takes no subscription: if the word is the name of one, it says what to do, and
+ * otherwise it names the nearest root of a hash map.
+ */
 export function insteadOfSubscription(error: unknown, { subscriptions }: Config): unknown {
-  const root = unknownRoot(error)?.root;
-  if (root === undefined || !subscriptions.some(({ name }) => name === root)) return error;
-  return new NarswarmError('ROOT_UNKNOWN', `${root} is a subscription: narswarm update ${root} fetches it`, {
-    cause: error,
-    facts: { root },
-  });
+  const unknown = unknownRoot(error);
+  if (unknown === undefined) return error;
+  const { root, named, message } = unknown;
+  const meant = nearest(root, named);
+  const facts = { root, named, ...(meant === undefined ? {} : { meant }) };
+  if (subscriptions.some(({ name }) => name === root)) {
+    const wayOut = `${root} is a subscription: narswarm update ${root} fetches it`;
+    return new NarswarmError('ROOT_UNKNOWN', wayOut, { cause: error, facts });
+  }
+  if (meant === undefined) return error;
+  return new NarswarmError('ROOT_UNKNOWN', `${message}: did you mean ${meant}?`, { cause: error, facts });
 }
 
 /** Returns the word that no hash map has as the name of a root, and the names that they have. */
-function unknownRoot(error: unknown): { readonly root: string; readonly named: readonly string[] } | undefined {
+function unknownRoot(
+  error: unknown,
+): { readonly root: string; readonly named: readonly string[]; readonly message: string } | undefined {
   if (!isNarswarmError(error, 'ROOT_UNKNOWN')) return undefined;
   const { root, named } = error.facts;
-  return typeof root === 'string' && Array.isArray(named) ? { root, named } : undefined;
+  return typeof root === 'string' && Array.isArray(named) ? { root, named, message: error.message } : undefined;
 }

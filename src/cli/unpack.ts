@@ -33,6 +33,7 @@ interface UnpackFlags extends CommonOptions {
 
 export function unpackCommand(): Command {
   const unpack = new Command('unpack')
+    .summary('take closures from a disk')
     .description(
       'take what narswarm pack has written onto a disk into the file store, verified; a daemon here gives it to the network',
     )

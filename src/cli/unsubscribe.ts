@@ -12,6 +12,7 @@ interface UnsubscribeOptions extends CommonOptions {
 
 export function unsubscribeCommand(): Command {
   const unsubscribe = new Command('unsubscribe')
+    .summary('remove a subscription')
     .description(
       'remove a subscription from the config file, and its GC roots; the next update may remove the paths that only it kept',
     )

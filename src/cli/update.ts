@@ -58,6 +58,7 @@ interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, Recom
 
 export function updateCommand(): Command {
   const update = new Command('update')
+    .summary('bring subscriptions up to date')
     .description(
       'bring subscriptions up to date: fetch and import new paths, publish this machine’s hash map, prune the file store',
     )

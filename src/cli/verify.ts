@@ -21,6 +21,7 @@ interface VerifyFlags extends CommonOptions, SourceFlags {
 
 export function verifyCommand(): Command {
   const verify = new Command('verify')
+    .summary('read NARs again, and find damaged ones')
     .description('read the NARs of the file store again, and quarantine damaged files')
     .argument('[path...]', 'store path, a link to one such as ./result, or its hash part (default: the whole store)')
     .option('--store <dir>', 'file store to verify', defaultStoreDir())

@@ -205,6 +205,9 @@ function complain(issue: v.BaseIssue<unknown>, path: Path): string {
     if (inside && isConfigKey(key))
       return `there is no key ${quote(key)} in a subscription: it applies to the whole file; put it above the first [table]`;
     const known = inside ? SUBSCRIPTION_KEYS : [...CONFIG_KEYS, 'subscriptions'];
+    const off = key.replace(/^no-/, '');
+    if (off !== key && isConfigKey(off) && KEYS[off].shape === 'flag' && !inside)
+      return `there is no key ${quote(key)}: write ${off} = false`;
     const meant = nearest(key, known);
     const help = inside ? `the keys are ${known.join(', ')}` : 'narswarm config lists all keys';
     return `there is no key ${quote(key)}${inside ? ' in a subscription' : ''}: ${meant === undefined ? help : `did you mean ${meant}?`}`;

@@ -50,6 +50,8 @@ export async function walkClosure(
     onNarInfo?: (info: NarInfo) => void;
     /** Called with a path without a good narinfo; the walk continues. Default: the walk ends there. */
     onMissing?: (hash: StoreHash, missing: MissingPath) => void;
+    /** Returns the name of a root in messages. Default: its hash part. */
+    nameOf?: (hash: StoreHash) => string | undefined;
   } = {},
 ): Promise<Closure> {
   const closure = new Map<StoreHash, NarInfo>();
@@ -68,7 +70,7 @@ export async function walkClosure(
     const path = referrer && storePathFromBaseName(baseName, storeDirOf(referrer.storePath));
     try {
       const info = await find(hash, signal, path);
-      if (info === undefined) throw missing(baseName, referrer?.storePath);
+      if (info === undefined) throw missing(baseName, referrer?.storePath, options.nameOf?.(hash));
       return info;
     } catch (error) {
       const isOneOnly = isNarswarmError(error) && !OF_ALL_PATHS.has(error.code);
@@ -181,11 +183,11 @@ export function referencesFirst(closure: Closure): NarInfo[] {
   return ordered;
 }
 
-function missing(baseName: string, referrer: StorePath | undefined): NarswarmError {
+function missing(baseName: string, referrer: StorePath | undefined, name = baseName): NarswarmError {
   const why = referrer === undefined ? '' : `, which ${referrer} refers to`;
   return new NarswarmError(
     'NARINFO_MISSING',
-    `no hash map and no cache has a narinfo for ${baseName}${why}: add the cache that holds it with --from or --publisher`,
+    `no hash map and no cache has a narinfo for ${name}${why}: add the cache that holds it with --from or --publisher`,
     { facts: { path: baseName, ...(referrer === undefined ? {} : { referrer }) } },
   );
 }

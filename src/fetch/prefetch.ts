@@ -43,6 +43,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   await using stack = new AsyncDisposableStack();
   const sources = stack.use(await FetchSources.open(options, context));
   const { maps } = sources;
+  const isAskedOfMaps = options.wholeMaps === true || named.some(({ known }) => known === undefined);
+  if (isAskedOfMaps && options.publishers.length > 0) tell({ type: 'resolving' });
   const roots = await resolveRoots(named, maps, {
     wholeMaps: options.wholeMaps === true,
     mapBudget: options.mapBudget,

@@ -81,6 +81,7 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
   const closure = await walkClosure([...roots.names.keys()], find, {
     signal,
     onlyRoots,
+    nameOf: (hash) => roots.names.get(hash),
     onNarInfo: (info) => onNarInfo?.(info, origins.get(storeHashOf(info.storePath))),
     ...(keepGoing && {
       onMissing: (hash, missing) => absent.set(hash, { ...missing, path: roots.names.get(hash) ?? missing.path }),

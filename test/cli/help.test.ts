@@ -47,3 +47,13 @@ test('a comment that does not fit stands above its command line', () => {
     ['  # root may read the firewall, and others may', '  # not', '  $ sudo narswarm doctor'].join('\n'),
   );
 });
+
+test('the list of commands has one line for each', async () => {
+  const root = await program();
+  const lines = root.helpInformation().split('\n');
+  const list = lines.slice(lines.indexOf('Commands:') + 1).filter((line) => line !== '');
+  assert.deepEqual(
+    list.map((line) => line.trim().split(' ')[0]),
+    [...root.commands.map((command) => command.name()), 'help'],
+  );
+});

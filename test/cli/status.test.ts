@@ -80,6 +80,7 @@ test('people see local times and how long ago, and a source as they wrote it', (
     ),
   ];
   assert.equal(lines[0], 'app: complete as of 3 h ago, 02:14 (generation 31)');
+  assert.equal(lines[2], '  last run  3 h ago, 02:14; 1 ms: nothing new');
   assert.equal(lines[1], '  source    -f /etc/app.nix app');
   assert.match(lines[2] ?? '', /^ {2}last run {2}3 h ago, 02:14; /);
 });

@@ -39,6 +39,8 @@ test('without a near name the forms are named, and a long list is not', () => {
 test('fetch says what to do with a subscription; other failures stay', () => {
   const error = told(insteadOfSubscription(unknown('lab'), configOf('lab')));
   assert.equal(error.message, 'lab is a subscription: narswarm update lab fetches it');
+  const near = told(insteadOfSubscription(unknown('desktp', ['desktop']), configOf('lab')));
+  assert.equal(near.message, 'as it was: did you mean desktop?');
   const other = unknown('lib');
   assert.equal(insteadOfSubscription(other, configOf('lab')), other);
   const full = new NarswarmError('STORE_FULL', 'full');

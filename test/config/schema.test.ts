@@ -55,6 +55,7 @@ suite('the config file', () => {
     ['trusted_public_keys = []', 1, /did you mean trusted-public-key\?/],
     ['stoer = "/x"', 1, /did you mean store\?/],
     ['prot = 1', 1, /did you mean port\?/],
+    ['no-lan = true', 1, /there is no key "no-lan": write lan = false$/],
     ['colour = "blue"', 1, /no key "colour": narswarm config lists all keys/],
     ['toString = 1', 1, /no key "toString"/],
     ['port = 1\n__proto__ = { port = 99999 }', 2, /unsafe/],

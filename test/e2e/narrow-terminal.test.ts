@@ -53,6 +53,15 @@ describe('a narrow terminal', () => {
       assert.doesNotMatch(stdout, /urn:btpk/);
     });
 
+  test('config fits, with the origin of each value', async () => {
+    const { stdout } = await lab.runPlain(['config', '--salt', 'x'.repeat(50)], inTerminal(80));
+    const lines = stdout.replaceAll('\r', '').split('\n');
+    for (const line of lines.slice(1)) assert.ok(line.length <= 80 || !line.trim().includes(' '), line);
+    assert.ok(lines.includes('scope                  lan (default)'), stdout);
+    const at = lines.findIndex((line) => line.startsWith('salt '));
+    assert.equal(lines[at + 1], `${' '.repeat(23)}(--salt)`);
+  });
+
   test('programs get whole addresses, and a pipe gets whole lines', async () => {
     const run = await lab.run(['status', '--store', store], { env });
     assert.deepEqual(
@@ -68,7 +77,14 @@ describe('a narrow terminal', () => {
     const { stdout } = await lab.runPlain(['subscriptions'], { env });
     assert.match(stdout, /^desktop-1 {2}lab#desktop$/m);
     assert.ok(
-      stdout.endsWith(`\npublishers\n  3f9a1c2d…  ${PLAIN}\n  lab  ${SALTED}\n  cache.example.org  ${mirror()}\n`),
+      stdout.endsWith(
+        [
+          '\npublishers',
+          `  3f9a1c2d…          ${PLAIN}`,
+          `  lab                ${SALTED}`,
+          `  cache.example.org  ${mirror()}\n`,
+        ].join('\n'),
+      ),
     );
   });
 });

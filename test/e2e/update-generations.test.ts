@@ -158,11 +158,11 @@ describe('publishers with an old hash map', { concurrency: 3 }, () => {
     const text = await lab.runPlain(['status', '--store', machine.store], { env: { NARSWARM_CONFIG: machine.config } });
     assert.match(
       text.stdout,
-      /^desktop: complete as of .* \(generation 1(?:, since .*)?\)\n(?: .*\n)+ +hash map .* valid until /,
+      /^desktop: complete as of .* \(generation 1(?:, since .*)?\)\n(?: .*\n)+ +hash map .*; expires /,
     );
     assert.match(
       [...linesOf(later)].join('\n'),
-      /^desktop: its hash map has expired; last complete as of .*, expired /s,
+      /^desktop: its hash map has expired; last complete as of .*; expired /s,
     );
   });
 

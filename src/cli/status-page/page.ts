@@ -185,7 +185,7 @@ function mapsSection(view: DaemonView): Html {
   const { maps, published, dht, port, mapPort, portMapping } = facts;
   const shorten = shortenerOf(view);
   const edition = (one: { readonly created: string; readonly expires: string; readonly records: number }): string =>
-    `${counted(one.records, 'NAR')}, made ${whenInWords(one.created, at)}, ${Date.parse(one.expires) < at.getTime() ? 'expired' : 'valid until'} ${whenInWords(one.expires, at)}`;
+    `${counted(one.records, 'NAR')}, made ${whenInWords(one.created, at)}, ${Date.parse(one.expires) < at.getTime() ? 'expired' : 'expires'} ${whenInWords(one.expires, at)}`;
   return html`<section id="maps">
     <h2>Hash maps and network</h2>
     ${maps.map(

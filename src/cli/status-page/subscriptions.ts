@@ -54,7 +54,7 @@ function item(
       <dt>source</dt>
       <dd><code title="${sourceInWords(subscription)}">${shorten(sourceInWords(subscription))}</code></dd>
       ${state?.completeAsOf === undefined ? undefined : row('complete as of', when(state.completeAsOf))}
-      ${map && row('its map', `made ${when(map.created)}; ${map.isExpired ? 'expired' : 'valid until'} ${when(map.expires)}`)}
+      ${map && row('its map', `made ${when(map.created)}; ${map.isExpired ? 'expired' : 'expires'} ${when(map.expires)}`)}
       ${state?.lastRun && row('last update', `${when(state.lastRun.at)}: ${formatSize(state.lastRun.bytes.peers)} from peers, ${formatSize(state.lastRun.bytes.upstream)} from caches`)}
       ${replicas && row('copies', copiesInWords(replicas))}
       ${isBad && failure !== undefined ? row('why', shorten(failureSentence(failure, lack))) : undefined}

@@ -77,7 +77,7 @@ describe('the status page in Chromium', { timeout: 100_000 }, () => {
     await using served = await servePage(viewInUse());
     const { page } = await open(served.url, { viewport: DESKTOP, javaScriptEnabled: false });
     const text = (await page.textContent('main')) ?? '';
-    for (const words of ['of internet saved', '71.0 MB/s', 'desktop', '192.168.1.23', '17,980 NARs', 'valid until'])
+    for (const words of ['of internet saved', '71.0 MB/s', 'desktop', '192.168.1.23', '17,980 NARs', 'expires'])
       assert.ok(text.includes(words), words);
     await page.getByText('3 paths missing').click();
     assert.ok(await page.getByText('rustc-1.95.0', { exact: false }).isVisible());
