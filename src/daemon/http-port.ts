@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
@@ -9,7 +9,7 @@ import { isIPv6 } from '../ip-version.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { OwnNames } from './own-names.ts';
 import { PAGES } from './web/routes.ts';
-import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST } from '../wire/bounds.ts';
+import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST, MAX_HTTP_REQUESTS_WAITING } from '../wire/bounds.ts';
 
 /** Time without a byte in either direction after which a connection is closed. A NAR may be on its way from far. */
 const IDLE_MS = 120_000;
@@ -74,9 +74,10 @@ export class HttpPort implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const servers: Server[] = [];
     const add = async (at: Endpoint | { readonly fd: number }): Promise<void> => {
-      const server = createServer({ headersTimeout: HEAD_MS, keepAliveTimeout: KEEP_MS }, (request, response) =>
-        app.routing(request, response),
-      );
+      const waiting = new WaitingRequests();
+      const server = createServer({ headersTimeout: HEAD_MS, keepAliveTimeout: KEEP_MS }, (request, response) => {
+        if (waiting.admit(request.socket, response)) app.routing(request, response);
+      });
       server.setTimeout(IDLE_MS);
       server.on('connection', (socket) => {
         if (!limits.admit(socket)) socket.destroy();
@@ -104,6 +105,21 @@ export class HttpPort implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#servers.map(closed));
     await this.#app.close();
+  }
+}
+
+/** Counts the requests of each connection that have no answer yet. Node would read on while none of them is answered. */
+class WaitingRequests {
+  readonly #bySocket = new WeakMap<Socket, number>();
+
+  /** Returns true if a request may be answered. Closes a connection on which too many wait. */
+  admit(socket: Socket, response: ServerResponse): boolean {
+    const waiting = (this.#bySocket.get(socket) ?? 0) + 1;
+    if (waiting > MAX_HTTP_REQUESTS_WAITING) socket.destroy();
+    if (socket.destroyed) return false;
+    this.#bySocket.set(socket, waiting);
+    response.once('close', () => this.#bySocket.set(socket, (this.#bySocket.get(socket) ?? 1) - 1));
+    return true;
   }
 }
 

@@ -4,6 +4,9 @@ import type { FindNarInfo } from '../fetch/closure.ts';
 import { withinMs } from '../within.ts';
 import type { NarInfoMemory } from './narinfo-memory.ts';
 
+/** Paths that are looked up for clients at the same time. One takes some kilobytes, and a request to each cache. */
+const MOST_ASKED = 2_048;
+
 /**
  * Looks up narinfos, each once however many ask, and remembers the answers: but not those of the file store, whose NARs
  * may be removed at any moment.
@@ -35,9 +38,13 @@ export class Lookups {
     return asked;
   }
 
-  /** As {@link find}. A path that cannot be found within that time counts as absent for a moment. Never throws. */
+  /**
+   * As {@link find}. A path that cannot be found within that time counts as absent for a moment. While too many are looked
+   * up, no further one is found. Never throws.
+   */
   async findWithin(durationMs: number, hash: StoreHash): Promise<NarInfo | undefined> {
     if (this.#memory.isAbsent(hash)) return undefined;
+    if (this.#asked.size >= MOST_ASKED && !this.#asked.has(hash)) return this.#memory.get(hash);
     const found = await withinMs(durationMs, this.find(hash)).catch(() => undefined);
     if (found === undefined) this.#memory.noteAbsent(hash);
     return found;

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readdir, readlink } from 'node:fs/promises';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
@@ -378,6 +379,31 @@ suite('the substituter', () => {
     assert.equal(cache.requests.length, 0);
     await fetch(`${url}/realisations/sha256:${'0'.repeat(64)}!out.doi`);
     assert.ok(cache.requests.some(({ url: asked }) => asked.includes('realisations')));
+  });
+
+  test('a connection on which many requests wait is closed', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { url } = await scene(lab);
+    const { port } = new URL(url);
+    const endOf = async (requests: number): Promise<'answered' | 'closed'> => {
+      const socket = connect(Number(port), '127.0.0.1')
+        .setEncoding('latin1')
+        .on('error', () => undefined);
+      const paths = Array.from({ length: requests }, (_, index) => `/${String(index).padStart(32, '0')}.narinfo`);
+      socket.write(paths.map((path) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(''));
+      const { promise, resolve } = Promise.withResolvers<'answered' | 'closed'>();
+      let text = '';
+      socket.on('close', () => resolve('closed'));
+      socket.on('data', (chunk: string) => {
+        text += chunk;
+        if (text.split('HTTP/1.1 404').length > requests) resolve('answered');
+      });
+      const end = await promise;
+      socket.destroy();
+      return end;
+    };
+    assert.equal(await endOf(100), 'answered');
+    assert.equal(await endOf(500), 'closed');
   });
 
   test('answers only under a name of this machine', LIMIT, async () => {
