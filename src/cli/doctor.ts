@@ -76,7 +76,7 @@ export function doctorCommand(): Command {
   addKeys(doctor);
   addShareKeys(doctor);
   addNetwork(doctor, { scope: 'lan', ports: SERVICE_PORTS });
-  addMapPort(doctor);
+  addMapPort(doctor, 'the router should map the ports of the daemon: say what keeps it from that');
   addCommon(
     doctor,
     ['narswarm doctor', 'sudo narswarm doctor   # root may read the firewall', 'narswarm doctor --json --quiet'],

@@ -156,7 +156,7 @@ export function reportFailure(
   const level = asPlanned ? 'info' : 'error';
   const text = isLog
     ? logLine(level, message, { code: known?.code ?? 'INTERNAL', exitStatus, facts })
-    : `${asPlanned ? '' : 'error: '}${forPeople(message)}`;
+    : `${asPlanned ? '' : 'error: '}${json ? message : forPeople(message)}`;
   printTo(process.stderr, `${text}\n`, level);
   if (process.env['NARSWARM_DEBUG'] !== undefined && known?.cause !== undefined) console.error(known.cause);
   return exitStatus;

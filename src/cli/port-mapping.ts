@@ -4,19 +4,28 @@ import type { MappingFailure, PortMapping } from '../discovery/gateway/mapping.t
 import type { PortMapper } from '../discovery/gateway/port-mapper.ts';
 import type { Network } from '../swarm/network.ts';
 import { aside, type Origin } from './configuration.ts';
+import { groupFrom, NETWORK } from './option-groups.ts';
 import type { Output } from './output.ts';
 
 export interface MapPortFlags {
   readonly mapPort?: boolean;
 }
 
-/** Adds `--map-port`, after the options of the network. */
-export function addMapPort(command: Command): Command {
+/**
+ * Adds `--map-port`, after the options of the network.
+ *
+ * @param description default: that of a service, which has the ports mapped
+ */
+export function addMapPort(command: Command, description?: string): Command {
+  const before = command.options.length;
   const hasScope = command.options.some(({ long }) => long === '--scope');
-  return command.option(
+  command.option(
     '--map-port',
-    `${hasScope ? 'with --scope cohort or public: ' : ''}have the router map the ports for peers and the DHT to this machine (NAT-PMP, UPnP)`,
+    description ??
+      `${hasScope ? 'with --scope cohort or public: ' : ''}have the router map the ports for peers and the DHT to this machine (NAT-PMP, UPnP)`,
   );
+  groupFrom(command, before, NETWORK);
+  return command;
 }
 
 /** The mapping of a service: its state, and the end of it. */

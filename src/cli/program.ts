@@ -2,6 +2,7 @@ import { CommanderError, type Command } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
 import { claimHome } from '../config/home.ts';
 import { configure, Program } from './configuration.ts';
+import { ownFirst } from './option-groups.ts';
 import { printTo, printJson, reportFailure } from './output.ts';
 import { VERSION } from '../version.ts';
 
@@ -71,7 +72,7 @@ export async function program(only?: CommandName): Promise<Command> {
     command
       .exitOverride((error) => endOfUsage(error, `narswarm ${command.name()}`))
       .configureOutput(WRITERS)
-      .configureHelp({ showGlobalOptions: true });
+      .configureHelp({ showGlobalOptions: true, groupItems: ownFirst });
     root.addCommand(command);
   }
   return root.exitOverride((error) => endOfUsage(error, 'narswarm'));

@@ -13,6 +13,7 @@ import { defaultPortInWords, RUN_PORTS, type DefaultPorts } from '../wire/ports.
 import { LOG_FORMATS, LOG_LEVELS } from '../config/log-levels.ts';
 import { fittedExamples, rememberExamples } from './examples.ts';
 import { fitted } from './fitting.ts';
+import { groupFrom, NETWORK, RATE_LIMITS } from './option-groups.ts';
 import type { RateSchedule } from '../bytes/rate-schedule.ts';
 import { RateLimits } from '../bytes/rate-limits.ts';
 import { LocalNetworks } from '../discovery/local-networks.ts';
@@ -69,6 +70,7 @@ export function addNetwork(
   command: Command,
   { scope, ports = RUN_PORTS }: { readonly scope?: Scope; readonly ports?: DefaultPorts },
 ): Command {
+  const before = command.options.length;
   command
     .option('--listen <address>', 'address to listen on, TCP and UDP (default: all)', parseAddress)
     .option('--port <port>', `TCP port for peers; 0 picks one (default: ${defaultPortInWords(ports.peers)})`, parsePort)
@@ -102,6 +104,7 @@ export function addNetwork(
         .default(scope),
     );
   }
+  groupFrom(command, before, NETWORK);
   return command;
 }
 
@@ -160,7 +163,8 @@ export interface RateFlags {
 
 /** Adds the rate limits, such as `--max-download-rate`. */
 function addRates(command: Command): Command {
-  return command
+  const before = command.options.length;
+  command
     .option(
       '--max-download-rate <rates>',
       'limit for all downloads: 10MB/s, or by the time of day "5MB/s, 22:00-06:00 unlimited" (default: none)',
@@ -177,6 +181,8 @@ function addRates(command: Command): Command {
       'limit for uploads beyond the local network, likewise (default: none)',
       parseRates,
     );
+  groupFrom(command, before, RATE_LIMITS);
+  return command;
 }
 
 /** Makes the rate limits that the options set. They hold for the whole process. */

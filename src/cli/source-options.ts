@@ -5,6 +5,7 @@ import type { RunFetchOptions } from '../fetch/run-fetch.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { METERED, type Metered } from '../subscription/metered.ts';
 import type { OriginOf } from './configuration.ts';
+import { groupFrom, SOURCES_AND_TRUST } from './option-groups.ts';
 import type { Output } from './output.ts';
 import {
   addKeys,
@@ -51,6 +52,7 @@ export interface SourceFlags extends NetworkFlags {
 
 /** Adds the options for the sources of narinfos and NARs, and for the keys that must sign them. */
 export function addSources(command: Command): Command {
+  const before = command.options.length;
   addPublishers(command, 'address of a hash map (magnet: or the http(s) URL of a mirror); may be repeated');
   command
     .option(
@@ -66,7 +68,7 @@ export function addSources(command: Command): Command {
   addKeys(command);
   addShareKeys(command);
   addRequire(command);
-  return command
+  command
     .option(
       '--publisher-timeout <duration>',
       'time to look for hash maps (default: 10s, or 60s for a run without a cache)',
@@ -77,6 +79,8 @@ export function addSources(command: Command): Command {
       'without a cache: time to wait for a good byte from any peer (default: 60s)',
       parseTimeout,
     );
+  groupFrom(command, before, SOURCES_AND_TRUST);
+  return command;
 }
 
 /** Adds the option for the number of publishers that must agree about a path. */

@@ -5,6 +5,7 @@ import { factsOf, type Obstacle, type Warn, type Warning } from '../warning.ts';
 import { errorSentence, isReplacedProgram } from './error-sentences.ts';
 import { differenceSentence, twoHistories } from './notes.ts';
 import type { Output } from './output.ts';
+import { whenInWords } from './times.ts';
 import { formatCount } from './values.ts';
 
 /**
@@ -22,7 +23,9 @@ export function warningsTo(output: Output): Warn {
       if (wasReplaced) return;
       wasReplaced = true;
     }
-    output.warn(warningSentence(warning), factsOf(warning));
+    const now = new Date();
+    const when = output.json || output.isLog ? undefined : (time: string): string => whenInWords(time, now);
+    output.warn(warningSentence(warning, when), factsOf(warning));
   };
 }
 
@@ -32,8 +35,12 @@ function isOfLiars(error: Error, liars: ReadonlySet<string>): boolean {
   return origins.length > 0 && origins.every((origin) => liars.has(origin));
 }
 
-/** Returns one sentence with the event and the way out. */
-export function warningSentence(warning: Warning): string {
+/**
+ * Returns one sentence with the event and the way out.
+ *
+ * @param when formats a time. Default: as it is, in ISO 8601
+ */
+export function warningSentence(warning: Warning, when = (time: string): string => time): string {
   switch (warning.kind) {
     case 'failed':
       return errorSentence(warning.error);
@@ -93,9 +100,9 @@ export function warningSentence(warning: Warning): string {
     case 'nothing-evicted':
       return `nothing is evicted, since kept paths may need it: ${obstacleSentence(warning.obstacle)}`;
     case 'kept-map':
-      return `${errorSentence(warning.error)}; using the kept edition of ${warning.created}`;
+      return `${errorSentence(warning.error)}; using the kept edition of ${when(warning.created)}`;
     case 'member-map':
-      return `${errorSentence(warning.error)}; using the edition of ${warning.created}, which a peer holds`;
+      return `${errorSentence(warning.error)}; using the edition of ${when(warning.created)}, which a peer holds`;
     case 'map-withdrawn':
       return 'nothing is published any more, so this machine’s hash map is no longer offered';
     case 'map-not-renewed':
@@ -113,7 +120,7 @@ export function warningSentence(warning: Warning): string {
       return `cannot seed ${infoHash}: ${isTooManyFiles(error) ? TOO_MANY_FILES : errorSentence(error)}`;
     }
     case 'repeated':
-      return `${formatCount(warning.count, 'more warning')} like this one: ${warningSentence(warning.first)}`;
+      return `${formatCount(warning.count, 'more warning')} like this one: ${warningSentence(warning.first, when)}`;
     default:
       return warning satisfies never;
   }

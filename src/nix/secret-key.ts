@@ -2,6 +2,8 @@ import { open } from 'node:fs/promises';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { parseSecretKey, type SecretKey } from './signature.ts';
 
+const MAKE_KEY = 'make one with nix-store --generate-binary-cache-key NAME SECRET PUBLIC';
+
 /** A key read from a file. */
 export interface LoadedSecretKey extends SecretKey {
   /** True if other users have any right to the file. It deserves a warning; `chmod 600` fixes it. */
@@ -20,8 +22,7 @@ export async function loadSecretKey(file: string): Promise<LoadedSecretKey> {
     return { ...parseSecretKey(text), tooOpen: (mode & 0o077) !== 0 };
   } catch (cause) {
     if (!isNarswarmError(cause, 'KEY_INVALID')) throw cause;
-    const wayOut = 'make one with nix-store --generate-binary-cache-key NAME SECRET PUBLIC';
-    throw new NarswarmError('KEY_INVALID', `${file} is not a secret key of Nix: ${cause.message} (${wayOut})`, {
+    throw new NarswarmError('KEY_INVALID', `${file} is not a secret key of Nix: ${cause.message} (${MAKE_KEY})`, {
       cause,
     });
   }
@@ -33,8 +34,9 @@ async function readKeyFile(file: string): Promise<{ text: string; mode: number }
     const { mode } = await handle.stat();
     return { text: await handle.readFile('utf8'), mode };
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'NOT_FOUND' : 'KEY_INVALID';
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT')
+      throw new NarswarmError('NOT_FOUND', `there is no secret key ${file}: ${MAKE_KEY}`, { cause });
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new NarswarmError(code, `cannot read the secret key ${file}: ${reason}`, { cause });
+    throw new NarswarmError('KEY_INVALID', `cannot read the secret key ${file}: ${reason}`, { cause });
   }
 }

@@ -57,3 +57,18 @@ test('the list of commands has one line for each', async () => {
     [...root.commands.map((command) => command.name()), 'help'],
   );
 });
+
+test('the options of a command itself come first, and those of many commands are in groups below', async () => {
+  const { commands } = await program();
+  const headings = (name: string): string[] =>
+    [
+      ...(commands
+        .find((command) => command.name() === name)
+        ?.helpInformation()
+        .matchAll(/^\S.*:$/gm) ?? []),
+    ].map(String);
+  const shared = ['Sources and trust:', 'Network:', 'Rate limits:', 'Global Options:'];
+  assert.deepEqual(headings('fetch'), ['Arguments:', 'Options:', ...shared]);
+  assert.deepEqual(headings('daemon'), ['Options:', ...shared]);
+  assert.deepEqual(headings('gc'), ['Options:', 'Global Options:']);
+});

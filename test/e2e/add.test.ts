@@ -424,7 +424,12 @@ n=1; while ! mkdir $bin/$n 2>/dev/null; do n=$((n + 1)); done
       }
       const missing = lab.path('key');
       const args = [own.root, '--store', lab.path('cache'), '--sign-key', missing];
-      assertFailure(await add(args), 3, 'NOT_FOUND', new RegExp(`cannot read the secret key ${missing}: ENOENT`));
+      assertFailure(
+        await add(args),
+        3,
+        'NOT_FOUND',
+        new RegExp(`there is no secret key ${missing}: make one with nix-store`),
+      );
     });
 
     test('nothing if others can read the key, but warns', async () => {

@@ -221,7 +221,7 @@ describe('resolveHashMap', () => {
     await using resolved = await resolveHashMap(address, asking);
     assert.equal(resolved.from, 'member');
     assert.match(
-      warnings.map(warningSentence).join('\n'),
+      warnings.map((warning) => warningSentence(warning)).join('\n'),
       /^no hash map from its mirror so far: .* is silent; using the edition of [^\n]+$/,
     );
   });
@@ -242,7 +242,7 @@ describe('resolveHashMap', () => {
       await using resolved = await resolveHashMap(magnet, asking);
       assert.deepEqual([resolved.from, resolved.map.manifest.seq], ['kept', 2]);
       assert.match(
-        warnings.map(warningSentence).join('\n'),
+        warnings.map((warning) => warningSentence(warning)).join('\n'),
         dht
           ? /^no answer about magnet:.*: no node of the DHT can be reached: .*; using the kept edition of [^\n]+$/
           : /^magnet:.* needs the DHT, which is off: .*; using the kept edition of [^\n]+$/,
