@@ -55,6 +55,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     const run = await examine(host, await lab.folder('store'));
     assert.equal(run.status, 9, run.stdout);
     assert.deepEqual(bad(run), ['firewall', 'multicast']);
+    assert.deepEqual(verdicts(run, 'port'), ['good'], 'without a daemon, the port is free for one');
     const [peers] = findings(run, 'firewall');
     assert.match(String(peers?.['message']), /TCP 16277 for peers on eth0 is dropped by the firewall \(nftables\)/);
     assert.match(String(peers?.['wayOut']), /nft add rule .* tcp dport 16277 accept.*openFirewall = true/);

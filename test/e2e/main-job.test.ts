@@ -141,7 +141,10 @@ describe('the main job', () => {
     const what = ['fetch', 'lab', '--publisher', publisher.mirror, '--store', dir, '--no-copy', '--no-upstream'];
     const run = await lab.runPlain([...what, '--trusted-public-key', made.publicKey, ...ALONE]);
     assert.equal(run.status, 0, run.stderr);
-    assert.match(run.stderr, /^walking the closure\n8 paths: 8 NARs to fetch \(2\.8\d MB, 8 with a torrent\)/);
+    assert.match(
+      run.stderr,
+      /^looking for the hash map\nwalking the closure\n8 paths: 8 NARs to fetch \(2\.8\d MB, 8 with a torrent\)/,
+    );
     assert.match(
       run.stdout,
       /^\/nix\/store\/\S+\n8 NARs fetched, 2\.8\d MB \(.*\/s\)\n {2}127\.0\.0\.1 +2\.8\d MB {2}neighbour\n8 paths in .* all from 1 neighbour, 2\.8\d MB of internet saved\n$/,

@@ -90,7 +90,8 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
     if (purpose === 'discovery' || purpose === 'mdns') continue;
     const listener = await listenerOf(protocol, port);
     const isOurs = listener?.pid !== undefined && listener.pid === pid;
-    yield found('port', verdictOfPort(listener, isOurs), { protocol, port, purpose, listener, isOurs, daemonPid: pid });
+    const verdict = listener === undefined && pid === undefined ? 'good' : verdictOfPort(listener, isOurs);
+    yield found('port', verdict, { protocol, port, purpose, listener, isOurs, daemonPid: pid });
     if (protocol === 'tcp' && isOurs) yield* reach(networks, port, signal);
   }
   yield* examineFirewall(setup.ports, networks, signal);
