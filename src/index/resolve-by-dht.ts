@@ -19,7 +19,7 @@ export async function resolveByDht(lookup: Lookup): Promise<Resolved> {
   if (network === undefined || dht === undefined) {
     throw new NarswarmError(
       'INDEX_UNREACHABLE',
-      `${formatPublisherAddress(address)} needs the DHT, which is off: give the address of its HTTP mirror, or leave out --no-dht and --scope off`,
+      `the hash map ${formatPublisherAddress(address)} needs the DHT, which is off: give the address of its HTTP mirror, or leave out --no-dht and --scope off`,
     );
   }
   const pointer = await askUntilFound(address, dht, kept?.manifest.seq ?? 0, signal);

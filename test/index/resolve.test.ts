@@ -245,7 +245,7 @@ describe('resolveHashMap', () => {
         warnings.map((warning) => warningSentence(warning)).join('\n'),
         dht
           ? /^no answer about magnet:.*: no node of the DHT can be reached: .*; using the kept edition of [^\n]+$/
-          : /^magnet:.* needs the DHT, which is off: .*; using the kept edition of [^\n]+$/,
+          : /^the hash map magnet:.* needs the DHT, which is off: .*; using the kept edition of [^\n]+$/,
       );
     }
   });
