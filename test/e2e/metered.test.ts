@@ -171,4 +171,26 @@ describe('a metered line', () => {
       assert.equal((await daemon.event('subscription'))['outcome'], outcome);
     }
   });
+
+  test('a mirror of a daemon stops when the line becomes metered, and the daemon goes on', async () => {
+    const large = await lab.closure([5_000_000], 'large');
+    const loopback = ['--listen', '127.0.0.1', '--no-lan', '--no-dht'];
+    const publisher = await lab.publisher(large, [...loopback, '--max-upload-rate', '60kB/s']);
+    const { env, become } = await changingLine(lab, NO);
+    const machine = await DaemonMachine.make(lab, { flags: [], env });
+    await machine.subscribe('mirror', publisher.mirror);
+    const flags = ['--no-upstream', '--substituter-port', '0', '--trusted-public-key', large.publicKey, ...loopback];
+    const { process: daemon } = await machine.service(['daemon', ...flags, '--peer', publisher.peer]);
+    await daemon.event('followed');
+    const partials = (): Promise<string[]> =>
+      readdir(`${machine.store}/narswarm/partial`, { recursive: true }).catch(() => []);
+    const hasBegun = async (): Promise<boolean> => (await partials()).some((name) => /[0-9a-z]{52}/.test(name));
+    await until(hasBegun, daemon);
+    await become(YES);
+    assert.equal((await daemon.event('subscription'))['outcome'], 'interrupted');
+    const warning = await daemon.event('warning');
+    assert.match(String(warning['message']), /the internet line has become metered/);
+    assert.equal((await daemon.stop()).status, 0);
+    assert.ok(await hasBegun(), 'what has come is kept');
+  });
 });
