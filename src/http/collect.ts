@@ -15,14 +15,21 @@ export async function collectBody(response: Answer, maxBytes: number): Promise<U
     response.discard();
     throw refuseLength(maxBytes);
   }
-  const chunks: Buffer[] = [];
+  // One buffer, which doubles: chunks may have one byte each, and an object for each takes 170.
+  let body = Buffer.alloc(0);
   let sizeBytes = 0;
   await response.read((chunk) => {
-    sizeBytes += chunk.length;
-    if (sizeBytes > maxBytes) throw refuseLength(maxBytes);
-    chunks.push(Buffer.from(chunk)); // a chunk is lent
+    const end = sizeBytes + chunk.length;
+    if (end > maxBytes) throw refuseLength(maxBytes);
+    if (end > body.length) {
+      const longer = Buffer.allocUnsafe(Math.max(end, Math.min(2 * body.length, maxBytes)));
+      body.copy(longer, 0, 0, sizeBytes);
+      body = longer;
+    }
+    chunk.copy(body, sizeBytes); // a chunk is lent
+    sizeBytes = end;
   });
-  return Buffer.concat(chunks);
+  return sizeBytes === body.length ? body : Buffer.from(body.subarray(0, sizeBytes));
 }
 
 function refuseLength(maxBytes: number): AttemptFailure {

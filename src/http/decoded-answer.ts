@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { type Duplex, pipeline } from 'node:stream';
 import zlib from 'node:zlib';
 import type { Answer, TakeChunk } from './answer.ts';
+import { quote } from '../nix/quote.ts';
 import { AttemptFailure } from './failure.ts';
 
 /** Limit on encodings of one body. Each takes a decoder, and several proxies that compress in turn are an accident. */
@@ -30,11 +31,14 @@ export function decodeAnswer(answer: Answer, sizeBytes?: number): Answer {
   const isKnown = encodings.every((name) => Object.hasOwn(DECODERS, name));
   if (isKnown && encodings.length <= MAX_ENCODINGS) return new DecodedAnswer(answer, encodings.toReversed());
   answer.discard();
-  throw new AttemptFailure(`the server sent Content-Encoding ${encodings.join(', ')}, which narswarm cannot decode`, {
-    code: 'HTTP_FAILED',
-    retry: 'never',
-    status: answer.statusCode,
-  });
+  throw new AttemptFailure(
+    `the server sent Content-Encoding ${quote(encodings.join(', '))}, which narswarm cannot decode`,
+    {
+      code: 'HTTP_FAILED',
+      retry: 'never',
+      status: answer.statusCode,
+    },
+  );
 }
 
 const DECODERS: Readonly<Record<string, () => Duplex | Promise<Duplex>>> = {
