@@ -61,7 +61,7 @@ export function progressDisplay(output: Output): ProgressDisplay {
 function stepInWords(event: FetchEvent): string | undefined {
   switch (event.type) {
     case 'resolving':
-      return 'looking for the hash map';
+      return `looking for the hash map, for ${Math.ceil(event.timeoutMs / 1_000)} s at most`;
     case 'walking':
       return 'walking the closure';
     case 'waiting-for-gc':

@@ -30,8 +30,8 @@ export interface Received {
 export type FetchEvent =
   /** A fetch begins. One fetch may walk and plan several times. */
   | { readonly type: 'begun' }
-  /** Hash maps are looked for, since only they know a root. */
-  | { readonly type: 'resolving' }
+  /** Hash maps are looked for, for that time at most, since only they know a root. */
+  | { readonly type: 'resolving'; readonly timeoutMs: number }
   | { readonly type: 'walking' }
   /** The fetch waits for a garbage collector that is running on the store. */
   | { readonly type: 'waiting-for-gc' }

@@ -44,7 +44,8 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   const sources = stack.use(await FetchSources.open(options, context));
   const { maps } = sources;
   const isAskedOfMaps = options.wholeMaps === true || named.some(({ known }) => known === undefined);
-  if (isAskedOfMaps && options.publishers.length > 0) tell({ type: 'resolving' });
+  if (isAskedOfMaps && options.publishers.length > 0)
+    tell({ type: 'resolving', timeoutMs: options.publisherTimeoutMs });
   const roots = await resolveRoots(named, maps, {
     wholeMaps: options.wholeMaps === true,
     mapBudget: options.mapBudget,

@@ -170,7 +170,7 @@ function failureOf(error: unknown, { address, timeoutMs, signal }: Lookup): unkn
   const publisher = formatPublisherAddress(address);
   return new NarswarmError(
     'INDEX_UNREACHABLE',
-    `no answer about ${publisher} in ${seconds} s: check the address, that its publisher or a mirror of it is running, and that this machine reaches the DHT`,
+    `no answer about the hash map ${publisher} in ${seconds} s: check the address, that its publisher or a mirror of it is running, and that this machine reaches the DHT`,
     { cause: error, facts: { publisher } },
   );
 }
@@ -180,7 +180,7 @@ function isolated({ address }: Lookup, cause: unknown): NarswarmError {
   const publisher = formatPublisherAddress(address);
   return new NarswarmError(
     'INDEX_UNREACHABLE',
-    `no answer about ${publisher}: no node of the DHT can be reached: check the network of this machine`,
+    `no answer about the hash map ${publisher}: no node of the DHT can be reached: check the network of this machine`,
     { cause, facts: { publisher } },
   );
 }

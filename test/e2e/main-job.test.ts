@@ -143,7 +143,7 @@ describe('the main job', () => {
     assert.equal(run.status, 0, run.stderr);
     assert.match(
       run.stderr,
-      /^looking for the hash map\nwalking the closure\n8 paths: 8 NARs to fetch \(2\.8\d MB, 8 with a torrent\)/,
+      /^looking for the hash map, for \d+ s at most\nwalking the closure\n8 paths: 8 NARs to fetch \(2\.8\d MB, 8 with a torrent\)/,
     );
     assert.match(
       run.stdout,

@@ -244,7 +244,7 @@ describe('resolveHashMap', () => {
       assert.match(
         warnings.map((warning) => warningSentence(warning)).join('\n'),
         dht
-          ? /^no answer about magnet:.*: no node of the DHT can be reached: .*; using the kept edition of [^\n]+$/
+          ? /^no answer about the hash map magnet:.*: no node of the DHT can be reached: .*; using the kept edition of [^\n]+$/
           : /^the hash map magnet:.* needs the DHT, which is off: .*; using the kept edition of [^\n]+$/,
       );
     }
