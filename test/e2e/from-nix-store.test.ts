@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { chmod, readdir, rename, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { startCacheOn } from '../support/cache-process.ts';
 import { assertSound, readNarInfos, requisites, type Lab, type Run } from '../support/lab.ts';
@@ -24,11 +25,20 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
   });
   after(() => lab[Symbol.asyncDispose]());
 
-  /** Makes a machine that has the closure in its Nix store, and lets go of all NARs. @returns where its paths are */
-  async function holder(host: Host, key?: string): Promise<{ readonly user: LanUser; readonly root: string }> {
+  interface Holder {
+    readonly user: LanUser;
+    /** Folder of the paths of its Nix store. */
+    readonly root: string;
+    /** Environment in which Nix has that store. */
+    readonly nix: Readonly<Record<string, string>>;
+  }
+
+  /** Makes a machine that has the closure in its Nix store, and lets go of all NARs. */
+  async function holder(host: Host, key?: string): Promise<Holder> {
     const root = await lab.folder('nix');
     assert.equal(spawnSync('cp', ['-a', `${made.buildStore}/.`, root]).status, 0);
-    const user = await fullUser(lab, host, { made, key, env: { NIX_REMOTE: `local?root=${root}` } });
+    const nix = { NIX_REMOTE: `local?root=${root}` };
+    const user = await fullUser(lab, host, { made, key, env: nix });
     const run = await user.run('gc', '--store', user.store, '--keep-imported', 'recipe');
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual(run.event('done')['released'], {
@@ -36,7 +46,7 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
       bytes: total,
     });
     assert.deepEqual(await readdir(join(user.store, 'nar')), []);
-    return { user, root: join(root, 'nix/store') };
+    return { user, root: join(root, 'nix/store'), nix };
   }
 
   /** Starts the daemon of a holder, and lets another neighbour ask for everything, so that all of it is checked. */
@@ -105,6 +115,24 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     const asked = (await cache.requests()).map(({ url }) => url.slice(1));
     assert.ok(asked.includes(collected.info.url) && asked.includes(changed.info.url), asked.join(' '));
     assert.ok(peers >= largest.info.narSize, `${peers}`);
+    await assertSound(client.store, made.publicKey);
+  });
+
+  test('what Nix collects while a neighbour reads it comes from a cache', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const host = lan.host('holder', { upKbit: 5_000 });
+    const { user, nix } = await holder(host);
+    await serve(lan, user);
+    const cache = stack.use(await startCacheOn(lan.host('cache', { upKbit: 2_000 }), made.cacheDir));
+    const client = await clientOf(lan, cache.url);
+    const sentBefore = host.sentBytes();
+    const fetching = client.startFetch();
+    while (host.sentBytes() - sentBefore < 700_000) await sleep(20);
+    const { status, stderr } = spawnSync('nix-store', ['--gc'], { encoding: 'utf8', env: { ...lab.env, ...nix } });
+    assert.equal(status, 0, stderr);
+    const run = await fetching.end();
+    assert.equal(run.status, 0, run.stderr);
     await assertSound(client.store, made.publicKey);
   });
 
