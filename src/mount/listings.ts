@@ -1,3 +1,4 @@
+import { CircuitBreaker } from '../fetch/circuit-breaker.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -10,13 +11,13 @@ const PATIENCE_MS = 10_000;
 
 /** Finds listings of NARs in caches. Most caches of Nix have one for each path (`write-nar-listing`). */
 export class Listings {
-  readonly #upstreams: readonly Upstream[];
+  readonly #upstreams: readonly { readonly upstream: Upstream; readonly breaker: CircuitBreaker }[];
   readonly #http: HttpClient;
   readonly #signal: AbortSignal;
 
   /** @param upstreams the caches, in the order of asking */
   constructor(upstreams: readonly Upstream[], http: HttpClient, signal: AbortSignal) {
-    this.#upstreams = upstreams;
+    this.#upstreams = upstreams.map((upstream) => ({ upstream, breaker: new CircuitBreaker() }));
     this.#http = http;
     this.#signal = signal;
   }
@@ -24,10 +25,18 @@ export class Listings {
   /** Returns the tree that a cache shows for a path. Undefined if no cache does. Never throws. */
   async find({ storePath, narSize }: Pick<NarInfo, 'storePath' | 'narSize'>): Promise<Tree | undefined> {
     const maxBytes = maxListingBytes(narSize);
-    for (const { url, isAnnounced } of this.#upstreams) {
+    for (const { upstream, breaker } of this.#upstreams) {
+      if (!breaker.mayAsk(performance.now())) continue; // otherwise each path would wait for a cache that is silent
+      const { url, isAnnounced } = upstream;
       const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(PATIENCE_MS)]);
       const options = { maxBytes, signal, retries: 1, isAnnounced, isShort: true };
-      const bytes = await this.#http.getBytes(`${url}/${storeHashOf(storePath)}.ls`, options).catch(() => undefined);
+      const bytes = await this.#http.getBytes(`${url}/${storeHashOf(storePath)}.ls`, options).then(
+        (found) => {
+          breaker.noteAnswer();
+          return found;
+        },
+        () => breaker.noteFailure(performance.now()),
+      );
       const tree = bytes && parseListing(bytes);
       if (tree !== undefined) return tree;
     }
