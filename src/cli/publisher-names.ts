@@ -11,9 +11,11 @@ const NAME = /^[\p{L}\p{N}][\p{L}\p{N}._:-]{0,63}$/u;
 const DIGITS = /^[0-9a-f]+$/i;
 /**
  * Matches the address of a hash map in a text, without the name of a root after it. An address in single quotes is part
- * of a command line that can be pasted, and stays.
+ * of a command line that can be pasted, and stays. Without a bound, a word of a stranger would take time in proportion to
+ * its square.
  */
-const ADDRESS = /(?<!')\b(?:magnet:|https?:\/\/)[^\s"'<>()#]*?\bxs=urn:btpk:[0-9a-f]{64}(?:&[^\s"'<>()#,;:]*)?/gi;
+const ADDRESS =
+  /(?<!')\b(?:magnet:|https?:\/\/)[^\s"'<>()#]{0,2048}?\bxs=urn:btpk:[0-9a-f]{64}(?:&[^\s"'<>()#,;:]*)?/gi;
 
 /**
  * Returns a short name for each hash map, by its {@link mapFolder}. The names differ from each other. In this order: the

@@ -50,3 +50,11 @@ test('an address in a command line that can be pasted stays', () => {
   const text = `run narswarm subscribe mirror '${known}#desktop'`;
   assert.equal(shortener([parsePublisherAddress(known)])(text), text);
 });
+
+test('a long word of a stranger takes little processor time', () => {
+  const text = `${'http://'.repeat(100_000)}xs=urn:btpk:`;
+  const before = process.cpuUsage();
+  assert.equal(shortener([parsePublisherAddress(magnetOf('aa'))])(text), text);
+  const { user } = process.cpuUsage(before); // 1 s, and much longer without a bound
+  assert.ok(user < 8e6, `${user} µs`);
+});
