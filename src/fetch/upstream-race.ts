@@ -76,7 +76,12 @@ export class UpstreamRace {
    */
   async run(): Promise<unknown[] | undefined> {
     const { signal, isFatal, onOutcome } = this.#options;
+    signal.throwIfAborted();
     const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
+    const stop = (): void => {
+      for (const lap of this.#laps) lap.stop.abort(signal.reason);
+    };
+    signal.addEventListener('abort', stop);
     try {
       for (;;) {
         if (this.#laps.length === 0 && !this.#begin(false)) return this.#failures;
@@ -99,6 +104,7 @@ export class UpstreamRace {
       }
     } finally {
       clearInterval(timer);
+      signal.removeEventListener('abort', stop);
       for (const lap of this.#laps) lap.stop.abort(OVERTAKEN);
       await Promise.all(this.#laps.map(({ ended }) => ended)); // bytes may still be on their way to the disk
       for (const lap of this.#laps) this.#endTrial(lap, 'lost');
@@ -107,7 +113,7 @@ export class UpstreamRace {
 
   /** Asks the next upstream. @returns false if there is none */
   #begin(isTrial: boolean): boolean {
-    const { order, ask, signal } = this.#options;
+    const { order, ask } = this.#options;
     const upstream = this.#waiting.shift();
     if (upstream === undefined) return false;
     const { rate, gate } = order.meritOf(upstream);
@@ -133,7 +139,7 @@ export class UpstreamRace {
     };
     const isSecond = this.#laps.length > 0;
     const givesWay = isSecond || this.#waiting.length > 0 || this.#options.othersMayHelp === true;
-    lap.ended = ask(upstream, { signal: AbortSignal.any([signal, stop.signal]), givesWay, isSecond, onBytes })
+    lap.ended = ask(upstream, { signal: stop.signal, givesWay, isSecond, onBytes })
       .then(
         () => ({ lap }),
         (failure: unknown) => ({ lap, failure: stop.signal.aborted ? OVERTAKEN : (failure ?? new Error('failed')) }),

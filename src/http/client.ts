@@ -117,8 +117,8 @@ export class HttpClient implements AsyncDisposable {
     prepare: (open: OpenUrl) => (turn: Turn) => Promise<T>,
     measureProgress?: RetryPolicy['measureProgress'],
   ): Promise<T> {
-    const signal =
-      call.signal === undefined ? this.#closing.signal : AbortSignal.any([call.signal, this.#closing.signal]);
+    // The end of the client reaches requests through their sockets: a composite signal for each would take longer.
+    const { signal = this.#closing.signal } = call;
     const { userAgent, backoffMs, retries, lonelyNars, stallTimeoutMs, hastyStallTimeoutMs } =
       await this.#resolvedOptions();
     let failures = 0;
@@ -146,6 +146,7 @@ export class HttpClient implements AsyncDisposable {
       givesWay: call.givesWay,
       backoffMs,
       signal,
+      closing: this.#closing.signal,
       ...(measureProgress === undefined ? {} : { measureProgress }),
     });
   }
@@ -172,6 +173,7 @@ export class HttpClient implements AsyncDisposable {
 
   /** Makes the pools with the first request. */
   #connect(pace: 'hasty' | 'patient'): Promise<Sender> {
+    this.#closing.signal.throwIfAborted();
     const known = this.#senders.get(pace) ?? this.#createSender(pace);
     this.#senders.set(pace, known);
     return known;

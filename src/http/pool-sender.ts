@@ -33,6 +33,7 @@ class PoolSender implements Sender {
   readonly #options: SenderOptions;
   readonly #ways = new Map<string, Way>();
   readonly #running = new Set<PoolSending>();
+  #isClosed = false;
 
   constructor(proxies: Proxies | undefined, options: SenderOptions) {
     this.#proxies = proxies;
@@ -40,6 +41,10 @@ class PoolSender implements Sender {
   }
 
   dispatch(request: SentRequest, receiver: Receiver): void {
+    if (this.#isClosed) {
+      receiver.onResponseError(undefined, closed());
+      return;
+    }
     const { origin, bodyTimeout: bodyTimeoutMs } = request;
     const { stallTimeoutMs } = this.#options;
     const { pool, form } = this.#ways.get(origin) ?? this.#openWay(new URL(origin));
@@ -53,7 +58,8 @@ class PoolSender implements Sender {
   }
 
   destroy(): Promise<void> {
-    for (const sending of this.#running) sending.fail(new Error('the HTTP client was closed'));
+    this.#isClosed = true;
+    for (const sending of this.#running) sending.fail(closed());
     for (const { pool } of this.#ways.values()) pool.close();
     return Promise.resolve();
   }
@@ -71,6 +77,10 @@ class PoolSender implements Sender {
     const proxy = origin.protocol === 'https:' ? https : http;
     return proxy === undefined || passesBy?.(origin) === true ? undefined : new URL(proxy);
   }
+}
+
+function closed(): Error {
+  return new Error('the HTTP client was closed');
 }
 
 function detourBy(proxy: URL, origin: URL): Detour {

@@ -15,6 +15,8 @@ export interface RetryPolicy {
   readonly retries: number;
   readonly backoffMs: number;
   readonly signal: AbortSignal;
+  /** Aborted when the client is closed, which also fails the attempt. */
+  readonly closing: AbortSignal;
   /** True if another source can be asked. Then a stalled server gets no retry, however much it sent before. */
   readonly givesWay?: boolean | undefined;
   /** Returns a number that increases with progress. Progress during an attempt resets the count of failures. */
@@ -31,23 +33,27 @@ export interface Turn {
 
 /**
  * Runs `attempt` until it succeeds, throws another error than {@link AttemptFailure}, or has no retry left. Throws the
- * signal's reason if it is aborted; throws NarswarmError with facts `{url, attempts, status}` after the last attempt.
+ * reason of an aborted signal; throws NarswarmError with facts `{url, attempts, status}` after the last attempt.
  */
 export async function runAttempts<T>(
   url: string,
   attempt: (turn: Turn) => Promise<T>,
   policy: RetryPolicy,
 ): Promise<T> {
-  const { signal, measureProgress = () => 0 } = policy;
+  const { signal, closing, measureProgress = () => 0 } = policy;
+  const throwIfEnded = (): void => {
+    signal.throwIfAborted();
+    closing.throwIfAborted();
+  };
   let failures = 0;
   for (let attempts = 1; ; attempts += 1) {
-    signal.throwIfAborted();
+    throwIfEnded();
     const before = measureProgress();
     try {
       // oxlint-disable-next-line no-await-in-loop -- attempts run one after the other
       return await attempt({ failures, isLast: failures > 0 && failures >= policy.retries });
     } catch (error) {
-      signal.throwIfAborted();
+      throwIfEnded();
       if (!(error instanceof AttemptFailure)) throw error;
       const { code, retryAfterMs = 0, isTrickle = false } = error.details;
       failures = measureProgress() > before && !isTrickle ? 0 : failures + 1;
@@ -55,7 +61,7 @@ export async function runAttempts<T>(
       const mayRetry = retry !== 'never' && failures <= countRetries(retry, policy.retries) && attempts < MAX_ATTEMPTS;
       if (!mayRetry) throw reportFailure(error, url, attempts);
       // oxlint-disable-next-line no-await-in-loop -- see above
-      await wait(Math.max(computeBackoffMs(failures, policy.backoffMs), retryAfterMs), signal);
+      await wait(Math.max(computeBackoffMs(failures, policy.backoffMs), retryAfterMs), AbortSignal.any([signal, closing]));
     }
   }
 }

@@ -124,11 +124,18 @@ describe('ending', { timeout: 20_000 }, () => {
   });
 
   it('close ends running requests, and later ones are refused', async () => {
-    await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
-    fixture.cache.faults = [{ kind: 'stall-headers' }];
-    const running = fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 });
-    setTimeout(() => void fixture.client.close(), 20);
-    await assert.rejects(running, { code: 'INTERRUPTED' });
-    await assert.rejects(fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), { code: 'INTERRUPTED' });
+    for (const fault of [{ kind: 'stall-headers' }, { kind: 'stall' }, { kind: 'status', retryAfter: '30' }] as const) {
+      // oxlint-disable-next-line no-await-in-loop -- one fault after the other
+      await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
+      fixture.cache.faults = [fault];
+      const { signal } = new AbortController();
+      const get = (): Promise<unknown> => fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100, signal });
+      const running = get();
+      setTimeout(() => void fixture.client.close(), 20);
+      // oxlint-disable-next-line no-await-in-loop -- see above
+      await assert.rejects(running, { code: 'INTERRUPTED' });
+      // oxlint-disable-next-line no-await-in-loop -- see above
+      await assert.rejects(get(), { code: 'INTERRUPTED' });
+    }
   });
 });
