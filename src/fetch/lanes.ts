@@ -44,7 +44,7 @@ export interface LanesOptions {
 /** The lanes of a fetch. Each takes one task after another until all are settled. */
 export class Lanes {
   readonly #options: LanesOptions;
-  readonly #smallSlots = new SmallSlots();
+  readonly #smallSlots = new SmallSlots<Task>(({ job }) => job.sizeBytes);
   /** The tasks that upstreams are asked for. */
   readonly #asked = new Set<Task>();
 

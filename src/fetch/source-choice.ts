@@ -5,8 +5,8 @@ import type { TaskQueues } from './task-queues.ts';
 import { leftOf, mostLeft, type Task } from './task.ts';
 import type { Whereabouts } from './whereabouts.ts';
 
-/** Size up to which a round trip takes most of the time of a NAR. */
-const SMALL_BYTES = 256 * 1024;
+/** Size up to which a round trip takes most of the time of a NAR on a fast line. On a slow one, small NARs have no slots. */
+const SMALL_BYTES = 1024 * 1024;
 
 /** The facts on which a source gets a NAR. */
 export interface ChoiceFacts {

@@ -57,8 +57,9 @@ export class Pool {
     const waiting = this.#waiting.filter(({ hasEnded }) => !hasEnded);
     const used = new Set<Connection>();
     this.#waiting = [];
-    // All connections are opened before one of them gets a second request.
+    // All connections are opened before one of them gets a second request. Those that take none ahead are not waited for.
     const evenly = Math.ceil((waiting.length + this.#load()) / this.#connectionsAtMost);
+    const requestsAtMost = this.#connections.size < this.#connectionsAtMost ? evenly : Infinity;
     const full = new Set<number>(); // within one turn, no connection gets room for another one of a kind
     for (const sending of waiting) {
       const kind = kindOf(sending);
@@ -68,7 +69,7 @@ export class Pool {
       }
       const mayTakeFree = !sending.isNar || this.#narConnections() < this.#narConnectionsAtMost;
       const free = mayTakeFree ? this.#idle.pop() : undefined;
-      const connection = free ?? (sending.isShort && evenly > 1 ? this.#withRoom(evenly, sending) : undefined);
+      const connection = free ?? (sending.isShort && evenly > 1 ? this.#withRoom(requestsAtMost, sending) : undefined);
       if (connection === undefined) {
         full.add(kind);
         this.#waiting.push(sending);

@@ -129,6 +129,21 @@ suite('requests are sent ahead of answers', () => {
     assert.equal(await waiting, '/long');
   });
 
+  test('and are more on one connection while another is busy with a long answer', async () => {
+    await using server = await serve((request) => {
+      if (request.path !== '/long') echo(request);
+    }, 2);
+    await server.getAll(paths(2));
+    const waiting = server.get('/long', false);
+    waiting.catch(() => undefined); // the server never answers
+    const evenly = 5; // of nine requests on two connections
+    for (let turn = 0; turn < 100 && most(server.requests) <= evenly; turn++) {
+      // oxlint-disable-next-line no-await-in-loop -- each lets the number grow
+      await server.getAll(paths(8));
+    }
+    assert.ok(most(server.requests) > evenly);
+  });
+
   test('only once all connections are used', async () => {
     await using server = await serve(echo, 4);
     await server.getAll(paths(4));
