@@ -61,7 +61,10 @@ export async function runAttempts<T>(
       const mayRetry = retry !== 'never' && failures <= countRetries(retry, policy.retries) && attempts < MAX_ATTEMPTS;
       if (!mayRetry) throw reportFailure(error, url, attempts);
       // oxlint-disable-next-line no-await-in-loop -- see above
-      await wait(Math.max(computeBackoffMs(failures, policy.backoffMs), retryAfterMs), AbortSignal.any([signal, closing]));
+      await wait(
+        Math.max(computeBackoffMs(failures, policy.backoffMs), retryAfterMs),
+        AbortSignal.any([signal, closing]),
+      );
     }
   }
 }
