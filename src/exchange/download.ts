@@ -83,8 +83,9 @@ export class Download implements AsyncDisposable {
   add(files: readonly DownloadFile[], sinkOf: ReadonlyMap<FileHash, Sink> = new Map()): void {
     for (const wanted of files) {
       const { file } = wanted;
-      const download = new FileDownload(wanted, this.#context, sinkOf.get(file), this.#files.get(file));
-      this.#picker.remove(file);
+      const before = this.#files.get(file);
+      before?.stop();
+      const download = new FileDownload(wanted, this.#context, sinkOf.get(file), before);
       this.#files.set(file, download);
       download.start();
     }
@@ -115,7 +116,7 @@ export class Download implements AsyncDisposable {
 
   /** Returns true if an answering member has a missing part of a file. */
   isAtHand(file: FileHash): boolean {
-    return this.#picker.isAtHand(file);
+    return this.#files.get(file)?.isRenouncing === true || this.#picker.isAtHand(file);
   }
 
   /** Returns true if a member that may be asked for it has the whole file. */
@@ -274,6 +275,7 @@ export class Download implements AsyncDisposable {
     const { member } = source;
     if (member.peer.banned !== undefined) return;
     this.#options.members.ban(member, 'sent wrong bytes of a NAR');
+    for (const download of this.#files.values()) download.renounce(source);
     this.#options.onLie(member, file);
   }
 }

@@ -1,5 +1,5 @@
 import { giveBack } from '../bytes/lent-buffers.ts';
-import { noteGoodBytes } from '../discovery/peer-table.ts';
+import { noteGoodBytes, type PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
 import { Arrival } from './arrival.ts';
@@ -40,6 +40,11 @@ export class FileDownload implements PickFile {
   readonly #unfinished: Set<DownloadSource>;
   /** Number of pieces that are being written. */
   #unwritten = 0;
+  /** True from the start to a pause. */
+  #isRequested = false;
+  /** Members whose bytes are to be dropped, and the work of dropping them. */
+  readonly #liars = new Set<PeerRecord>();
+  #renouncing: Promise<void> | undefined;
   #hasFailed = false;
 
   /**
@@ -66,6 +71,11 @@ export class FileDownload implements PickFile {
     this.#unfinished = new Set(goesOn ? before.#unfinished : []);
   }
 
+  /** True while the bytes of a liar are dropped. Then members are asked for the file again. */
+  get isRenouncing(): boolean {
+    return this.#renouncing !== undefined && this.#isRequested;
+  }
+
   get only(): DownloadSource | undefined {
     return this.isDoubted ? undefined : this.proofs.only;
   }
@@ -77,14 +87,21 @@ export class FileDownload implements PickFile {
 
   /** Has its missing ranges requested. */
   start(): void {
+    this.#isRequested = true;
     this.proofs.noteProgress();
     this.arrival.start();
     this.#context.picker.add(this, this.#sink?.missing() ?? [{ from: 0, to: this.sizeBytes }]);
   }
 
+  /** Stops its requests. */
+  stop(): void {
+    this.#isRequested = false;
+    this.#stopRequests();
+  }
+
   /** Stops its requests. Resolves once no part of it is being written. */
   async pause(): Promise<void> {
-    this.#stop();
+    this.stop();
     this.arrival.stop();
     await new Promise(setImmediate); // beginnings are kept first
     while (this.#work.size > 0) await Promise.allSettled(this.#work);
@@ -133,6 +150,42 @@ export class FileDownload implements PickFile {
     for (const source of this.#unfinished) source.mislead();
     this.#unfinished.clear();
     return liar !== undefined;
+  }
+
+  /**
+   * Drops what a liar has sent, if the file can only be checked as a whole: with it, nothing that others send would be of
+   * use. Has it requested from others.
+   */
+  renounce({ member: { peer } }: DownloadSource): void {
+    if (!this.#isRequested || this.isCheckable) return;
+    if (!this.proofs.isFrom(peer) && !this.#ahead.isFrom(peer)) return;
+    this.#liars.add(peer);
+    if (this.#renouncing !== undefined) return;
+    this.#stopRequests();
+    const work = this.#dropLies()
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#work.delete(work);
+        this.#renouncing = undefined;
+      });
+    this.#work.add((this.#renouncing = work));
+  }
+
+  async #dropLies(): Promise<void> {
+    await new Promise(setImmediate); // stopped requests have ended
+    const others = (): Promise<void>[] => [...this.#work].filter((work) => work !== this.#renouncing);
+    for (let running = others(); running.length > 0; running = others()) await Promise.allSettled(running);
+    this.#ahead.clear();
+    const sink = await this.#opening;
+    for (const peer of this.#liars) {
+      await sink?.dropFrom(peer.address);
+      this.proofs.forget(peer);
+    }
+    this.#liars.clear();
+    if (!this.#isRequested) return; // another lane writes it from now on
+    this.start();
+    this.#onWritten();
+    this.#context.onFree();
   }
 
   /** Checks a range as far as possible, and writes it. */
@@ -262,6 +315,7 @@ export class FileDownload implements PickFile {
   #onWritten(): void {
     const { picker, options } = this.#context;
     if (!picker.isComplete(this.file) || this.#ahead.size > 0 || this.#unwritten > 0) return;
+    this.#isRequested = false;
     picker.remove(this.file);
     options.onComplete(this.file);
   }
@@ -269,11 +323,11 @@ export class FileDownload implements PickFile {
   #fail(error: unknown): void {
     if (this.#hasFailed) return;
     this.#hasFailed = true;
-    this.#stop();
+    this.stop();
     this.#context.options.onFailure(this.file, error);
   }
 
-  #stop(): void {
+  #stopRequests(): void {
     const { picker, requests } = this.#context;
     for (const asked of picker.remove(this.file)) requests.stop(asked);
   }

@@ -83,6 +83,19 @@ export class Proofs<S extends Sender> {
     this.#begun.add(source);
   }
 
+  /** Returns true if a peer has sent some of the current attempt. */
+  isFrom(peer: object): boolean {
+    for (const { member } of this.#begun) if (member.peer === peer) return true;
+    for (const { origin } of this.#proofs.values()) if (origin.member.peer === peer) return true;
+    return false;
+  }
+
+  /** Forgets what a peer has sent: it is dropped. */
+  forget(peer: object): void {
+    for (const source of this.#begun) if (source.member.peer === peer) this.#begun.delete(source);
+    for (const [index, { origin }] of this.#proofs) if (origin.member.peer === peer) this.#proofs.delete(index);
+  }
+
   /** Gives the only sender its time again: a range is complete, or requests begin. */
   noteProgress(): void {
     this.#onlyAtMs = this.#now();

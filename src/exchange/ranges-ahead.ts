@@ -21,6 +21,12 @@ export class RangesAhead {
     return this.#ranges.size;
   }
 
+  /** Returns true if a peer has sent one of them. */
+  isFrom(peer: object): boolean {
+    for (const { source } of this.#ranges.values()) if (source.member.peer === peer) return true;
+    return false;
+  }
+
   add(range: Ahead): void {
     this.#ranges.set(range.asked.from, range);
     this.#memory.takeAhead(range.asked.lengthBytes);

@@ -18,6 +18,8 @@ export interface Sink {
   /** Writes bytes that follow a held one. */
   write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void>;
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Drops the bytes of a liar. Called while nothing is written. */
+  dropFrom(origin: string): Promise<void>;
 }
 
 /** A file to fetch from members. */

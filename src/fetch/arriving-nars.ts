@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import type { FileHash } from '../nix/brands.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
+import type { Origin } from '../store/partial.ts';
 import type { NarJob } from './job.ts';
 import type { Task } from './task.ts';
 
@@ -35,14 +36,17 @@ export class ArrivingNars {
   }
 
   /**
-   * Gives the bytes of a NAR that have arrived from upstreams. Only if a configured cache names the file: the name from
-   * anybody else may be that of a private file.
+   * Gives all that has arrived of a NAR from upstreams. Only if a configured cache names the file: the name from anybody
+   * else may be that of a private file. Bytes of members are not given before the whole NAR is checked: one of them may
+   * lie.
+   *
+   * @param isTrusted returns true for a sender that is a configured upstream
    */
-  giveFront(task: Task): void {
+  giveFront(task: Task, isTrusted: (origin: Origin) => boolean): void {
     const { namedBy, torrent, sizeBytes } = task.job;
     const pieceBytes = pieceLengthOf(sizeBytes);
     if (namedBy === undefined || torrent !== undefined || sizeBytes <= pieceBytes || task.lies.size > 0) return;
-    const frontBytes = task.partial?.missing()[0]?.from ?? 0;
+    const frontBytes = task.partial?.frontFrom(isTrusted) ?? 0;
     if (frontBytes < pieceBytes) return;
     const given = this.#giving(task);
     if (given !== undefined) giveTo(given, Math.floor(frontBytes / pieceBytes));

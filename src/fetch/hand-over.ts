@@ -34,8 +34,12 @@ function handToMembers(task: Task, { work, where, policy }: HandOverFacts): void
     if (!task.isHelped && where.isOnlyUncompressed(task) && policy.areMembersFaster) task.handOver.abort();
     return;
   }
-  if (!task.isHelped && leftOf(task) > HAND_OVER_BYTES && policy.areMembersFaster) task.handOver.abort();
-  else if (work.atUpstreams.has(task) && policy.areUpstreamsSilent(task.atUpstreamsMs, task.timesLeft)) {
+  const isWorthMoving = leftOf(task) > HAND_OVER_BYTES;
+  if (!task.isHelped && isWorthMoving && policy.areMembersFaster) task.handOver.abort();
+  else if (task.isHelped && isWorthMoving && policy.wasHelpInVain(task.atUpstreamsMs, task.peersBytesPerSec)) {
+    task.isHelped = false;
+    task.handOver.abort();
+  } else if (work.atUpstreams.has(task) && policy.areUpstreamsSilent(task.atUpstreamsMs, task.timesLeft)) {
     task.timesLeft++;
     policy.onLeft();
     if (task.isHelped) policy.onFailedTrial();

@@ -22,6 +22,8 @@ const PROBE_MS = 3_000;
 /** Time from one trial of an idle upstream to the next. Doubled after each trial that brought nothing. */
 const TRIAL_EVERY_MS = 15_000;
 const MAX_TRIAL_EVERY_MS = 240_000;
+/** Time after which upstreams that took a NAR from peers are compared with them. */
+const HELP_MS = 1_500;
 /** Time without a byte from any source after which the line counts as out. */
 const SILENCE_MS = 1_000;
 /** Time after NARs were given during which members may be about to announce them. */
@@ -44,6 +46,8 @@ const CLAIMS_MS = 10_000;
 const CLAIMS_PART = 0.5;
 /** Longest time between two looks that counts: in a longer one, this process did not run. */
 const MAX_LOOK_MS = 1_000;
+/** The same for time that was waited: on a machine with so much to do, an upstream would have been no faster. */
+const MAX_WAIT_MS = 300;
 /** Time after a delay by our own limit during which no source counts as slow. */
 const HELD_BACK_MS = 2_000;
 /** Time without progress after which NARs are no longer requested from upstreams that do not answer. */
@@ -165,7 +169,7 @@ export class LanePolicy {
     const now = this.#now();
     const pastMs = Math.min(MAX_LOOK_MS, now - this.#lookedAtMs);
     if (upstreams === 'work') this.#upstreamMs += pastMs;
-    if (upstreams === 'wait' && !this.#isWaitPaid(now)) this.#waitedMs += pastMs;
+    if (upstreams === 'wait' && !this.#isWaitPaid(now)) this.#waitedMs += Math.min(pastMs, MAX_WAIT_MS);
     this.#lookedAtMs = now;
   }
 
@@ -178,6 +182,22 @@ export class LanePolicy {
   get upstreamBytesPerSec(): number | undefined {
     if (this.#upstreamBytes === 0 || this.#upstreamMs === 0) return undefined;
     return (this.#upstreamBytes * 1000) / this.#upstreamMs;
+  }
+
+  /** Present rate of all peers. */
+  get peersBytesPerSec(): number {
+    return this.#peerRate.rate(this.#now());
+  }
+
+  /**
+   * Returns true if upstreams have turned out to be much slower than the peers from which they took a NAR.
+   *
+   * @param atMs when the upstreams were asked for it
+   * @param peersBytesPerSec the rate of the peers then
+   */
+  wasHelpInVain(atMs: number, peersBytesPerSec: number): boolean {
+    const now = this.#now();
+    return now - atMs > HELP_MS && this.#upstreamRate.rate(now) * 2 < peersBytesPerSec;
   }
 
   /** True for the first moment after the last NARs were given. */

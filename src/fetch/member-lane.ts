@@ -26,6 +26,8 @@ export interface MemberLaneOptions {
   /** Tasks that upstreams are sending. */
   readonly atUpstreams: ReadonlySet<Task>;
   readonly policy: LanePolicy;
+  /** Returns true for a sender that is a configured upstream, and has sent nothing wrong of the NAR. */
+  readonly isTrusted: (task: Task, origin: Origin) => boolean;
   /** Serves the finished parts of an arriving NAR to others. */
   readonly held: HeldNars | undefined;
   /** False to fetch only the files that narinfos name. */
@@ -186,7 +188,7 @@ export class MemberLane implements AsyncDisposable {
    * have come from members, the claim has these bytes and their rate instead of the neighbour's own.
    */
   otherFor(task: Task): Rival | undefined {
-    if (!task.isShared || task.wrongOfMembers > 0 || isOnlyForProven(task)) return undefined;
+    if (!task.isShared || task.isLiarUnknown || isOnlyForProven(task)) return undefined;
     const { fileHash } = task.job;
     if (!this.#others.has(fileHash)) {
       const { members, atUpstreams, policy } = this.#options;
@@ -212,7 +214,7 @@ export class MemberLane implements AsyncDisposable {
     for (const task of this.#options.atUpstreams) {
       if (!task.isShared) continue;
       tell(task.job.fileHash, task.partial?.heldBytes ?? 0);
-      this.#arriving.giveFront(task);
+      this.#arriving.giveFront(task, (origin) => this.#options.isTrusted(task, origin));
     }
     for (const [file, { sizeBytes, untilMs }] of this.#fetched) {
       if (nowMs < untilMs) tell(file, sizeBytes);

@@ -52,7 +52,7 @@ export class NarJudge {
       files.become(task, own);
       return files.pathOf(task.job);
     };
-    const isTrusted = (origin: Origin): boolean => this.#isTrusted(task, origin);
+    const isTrusted = (origin: Origin): boolean => this.isTrusted(task, origin);
     try {
       await partial.drain();
       const head = partial.missing().length === 0 ? await partial.head(MAGIC_BYTES) : undefined;
@@ -68,6 +68,13 @@ export class NarJudge {
     return 'fetched';
   }
 
+  /** Returns true for an upstream that the user has configured, and that has sent nothing wrong of this NAR. */
+  isTrusted({ lies }: Task, origin: Origin): boolean {
+    const { upstreams, order } = this.#options;
+    const upstream = upstreams.find(({ name }) => name === origin);
+    return upstream !== undefined && !upstream.isAnnounced && !lies.has(origin) && !order.isLiar(upstream);
+  }
+
   /** Blames the senders of wrong bytes, and prepares the next attempt. @throws the error if there is none */
   async #prepareAgain(task: Task, partial: PartialNar, error: unknown): Promise<void> {
     const { files, upstreams, order, hasPeers, onWrong, tell } = this.#options;
@@ -75,7 +82,9 @@ export class NarJudge {
     const { origins = [] } = error.facts;
     this.#blame(task, origins);
     // An attempt that leaves one liar less does not count: otherwise five liars would make the NAR fail.
-    if (!onWrong(task, origins) && task.attempts++ >= ATTEMPTS) throw error;
+    const isLiarKnown = onWrong(task, origins);
+    if (!isLiarKnown && task.attempts++ >= ATTEMPTS) throw error;
+    task.isLiarUnknown = !isLiarKnown;
     const isOfMembers = origins.some((origin) => upstreams.every(({ name }) => name !== origin));
     if (isOfMembers && upstreams.length > 0) task.wrongOfMembers++;
     if (!hasPeers && order.of(task.lies).length === 0) throw error;
@@ -85,13 +94,6 @@ export class NarJudge {
     await partial.discard();
     await files.forget(task);
     if (upstreams.length === 0) throw error;
-  }
-
-  /** Returns true for an upstream that the user has configured, and that has sent nothing wrong of this NAR. */
-  #isTrusted({ lies }: Task, origin: Origin): boolean {
-    const { upstreams, order } = this.#options;
-    const upstream = upstreams.find(({ name }) => name === origin);
-    return upstream !== undefined && !upstream.isAnnounced && !lies.has(origin) && !order.isLiar(upstream);
   }
 
   #blame({ lies }: Task, liars: readonly Origin[]): void {

@@ -40,6 +40,7 @@ export class Scheduler {
   readonly #order: UpstreamOrder;
   readonly #tell: Tell;
   readonly #files: TaskFiles;
+  readonly #judge: NarJudge;
   readonly #work: LaneWork;
   readonly #takeOvers = new TakeOvers<Task>();
   readonly #outcomes: TaskOutcomes;
@@ -71,7 +72,7 @@ export class Scheduler {
     };
     this.#tell = tell;
     const files = (this.#files = new TaskFiles({ ...options, tell }));
-    const judge = new NarJudge({
+    const judge = (this.#judge = new NarJudge({
       files,
       upstreams,
       order,
@@ -79,7 +80,7 @@ export class Scheduler {
       givesTorrents: network?.givesTorrents === true,
       onWrong: (task, origins) => this.#members?.doubt(task, origins) ?? false,
       tell,
-    });
+    }));
     const where = (this.#where = new Whereabouts(network, () => this.#members, policy));
     const onNews = (): void => this.#onForeignNews();
     this.#work = new LaneWork({ network, http, upstreams, order, limit, policy, files, judge, where, onNews, tell });
@@ -232,6 +233,7 @@ export class Scheduler {
       files: this.#files,
       atUpstreams: this.#work.atUpstreams,
       policy: this.#policy,
+      isTrusted: (task, origin) => this.#judge.isTrusted(task, origin),
       held: this.#options.held,
       mayBeUncompressed: this.#options.mayBeUncompressed ?? true,
       hurried: this.#options.hurried,

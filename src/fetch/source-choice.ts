@@ -7,6 +7,11 @@ import type { Whereabouts } from './whereabouts.ts';
 
 /** Size up to which a round trip takes most of the time of a NAR on a fast line. On a slow one, small NARs have no slots. */
 const SMALL_BYTES = 1024 * 1024;
+/**
+ * Time that members have for a NAR before an upstream takes it because they are slower. Until they had it, they could send
+ * nothing: that says nothing of their rate.
+ */
+const THEIR_CHANCE_MS = 2_000;
 
 /** The facts on which a source gets a NAR. */
 export interface ChoiceFacts {
@@ -79,13 +84,16 @@ export class SourceChoice {
   /** Takes a task that waits for peers, if they are slower than an upstream. */
   #ofPeers(): Task | undefined {
     const { queues, where, policy } = this.#facts;
-    if (!queues.some((task) => this.#mayHave(task))) return undefined;
+    const untilMs = performance.now() - THEIR_CHANCE_MS;
+    const mayTake = (task: Task): boolean => task.atMembersSinceMs <= untilMs && this.#mayHave(task);
+    if (!queues.some(mayTake)) return undefined;
     if (!policy.upstreamMayHelp(where.doForeignersAnswer || where.areMembersThere)) return undefined;
     // An upstream has no uncompressed file: it would begin again.
-    const ofPeers = [...queues.waiting()].filter((task) => this.#mayHave(task) && task.named === undefined);
+    const ofPeers = [...queues.waiting()].filter((task) => mayTake(task) && task.named === undefined);
     const task = ofPeers.findLast(({ partial }) => partial === undefined) ?? mostLeft(ofPeers);
     if (task === undefined || !queues.take(task)) return undefined;
     task.isHelped = true;
+    task.peersBytesPerSec = policy.peersBytesPerSec;
     return task;
   }
 

@@ -34,7 +34,7 @@ export class TaskQueues {
   /** Queues a task that no lane works on any more. */
   queue(task: Task): void {
     task.handOver = new AbortController();
-    this.#put(task, this.#isAtMembers(task) ? this.#atMembers : this.#elsewhere);
+    this.#place(task, this.#isAtMembers(task) ? this.#atMembers : this.#elsewhere);
     this.tellChange();
   }
 
@@ -80,7 +80,7 @@ export class TaskQueues {
       for (const task of set) {
         if (this.#isAtMembers(task) === (set === this.#atMembers)) continue;
         set.delete(task);
-        this.#put(task, other);
+        this.#place(task, other);
       }
     }
   }
@@ -150,6 +150,12 @@ export class TaskQueues {
       if (torrent !== undefined) found.push({ task, torrent });
     }
     return found.filter(({ task }) => isUntouched(task) && this.take(task)); // others were begun meanwhile
+  }
+
+  /** Puts a task into a set in which it was not. */
+  #place(task: Task, set: Set<Task>): void {
+    task.atMembersSinceMs = set === this.#atMembers ? performance.now() : -Infinity;
+    this.#put(task, set);
   }
 
   /** Puts a task behind all others of a set, or in its turn. */

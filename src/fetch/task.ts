@@ -41,8 +41,14 @@ export interface Task {
   readonly lies: Map<string, number>;
   /** How often bytes of members were wrong although an upstream could have been asked. */
   wrongOfMembers: number;
+  /** True if some bytes of it were wrong, and nobody knows who sent them. */
+  isLiarUnknown: boolean;
+  /** Since when members have it, or a part of it, and no lane works on it. -Infinity if none has. */
+  atMembersSinceMs: number;
   /** True once an upstream has taken it because members were too slow. Then it stays there. */
   isHelped: boolean;
+  /** Bytes a second of all peers at that moment. */
+  peersBytesPerSec: number;
   /** When upstreams were last asked for it. */
   atUpstreamsMs: number;
   /** How often it was taken from silent upstreams for members. */
@@ -69,7 +75,10 @@ export function newTask(job: NarJob): Task {
     heldBytes: 0,
     lies: new Map(),
     wrongOfMembers: 0,
+    isLiarUnknown: false,
+    atMembersSinceMs: -Infinity,
     isHelped: false,
+    peersBytesPerSec: 0,
     atUpstreamsMs: 0,
     timesLeft: 0,
     isOfMembers: true,

@@ -4,14 +4,14 @@ import type { NarContents, NarHashes } from '../store/hash-nar.ts';
 import type { Unread } from '../store/hash-pool.ts';
 import { ReadingThread } from '../store/reading-thread.ts';
 
-/** `now`: a peer waits for it. `later`: nothing waits for it. */
-export type Urgency = 'now' | 'later';
+/** `at once`: a peer waits for it, and it is small. `now`: a peer waits for it. `later`: nothing waits for it. */
+export type Urgency = 'at once' | 'now' | 'later';
 
 /**
  * Nice value of the threads for each urgency. On a busy machine, nice 19 leaves a 70th of a processor or less, and a
- * peer would wait in vain. Nice 10 leaves a tenth.
+ * peer would wait in vain. Nice 10 leaves a tenth: a small file would still take seconds, for milliseconds of work.
  */
-const NICE: Readonly<Record<Urgency, number>> = { now: 10, later: 19 };
+const NICE: Readonly<Record<Urgency, number>> = { 'at once': 0, now: 10, later: 19 };
 
 /** Time after which an unused thread, of about 10 MB, is ended. */
 const IDLE_MS = 10_000;
@@ -22,6 +22,7 @@ const IDLE_MS = 10_000;
  */
 export class BackgroundReader implements AsyncDisposable {
   readonly #readers: Readonly<Record<Urgency, NiceReader>> = {
+    'at once': new NiceReader(NICE['at once']),
     now: new NiceReader(NICE.now),
     later: new NiceReader(NICE.later),
   };
@@ -38,7 +39,7 @@ export class BackgroundReader implements AsyncDisposable {
 
   /** Closes the reader, and ends running reads. */
   async close(): Promise<void> {
-    await Promise.all([this.#readers.now.close(), this.#readers.later.close()]);
+    await Promise.all(Object.values(this.#readers).map((reader) => reader.close()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -13,6 +13,9 @@ import { withinMs } from '../within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';
 
+/** Size up to which a NAR is checked at once if a member wants it: that takes a few milliseconds. */
+const SMALL_BYTES = 1024 * 1024;
+
 /** A NAR of the file store that the catalogue may not list yet. */
 export interface HeldNar {
   readonly fileHash: FileHash;
@@ -171,8 +174,9 @@ export class HeldNars implements AsyncDisposable {
     return held.isSound;
   }
 
-  async #lookInto({ fileHash, path, info }: HeldNar): Promise<boolean> {
-    const found = await this.#reader.read(path, narContentsOf(info), 'now').catch(() => undefined); // xz is missing
+  async #lookInto({ fileHash, sizeBytes, path, info }: HeldNar): Promise<boolean> {
+    const urgency = Math.max(sizeBytes, info.narSize) <= SMALL_BYTES ? 'at once' : 'now';
+    const found = await this.#reader.read(path, narContentsOf(info), urgency).catch(() => undefined); // xz is missing
     return found !== undefined && 'fileHash' in found && found.fileHash === fileHash && isOf(found, info);
   }
 }

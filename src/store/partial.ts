@@ -215,6 +215,17 @@ export class PartialNar implements AsyncDisposable {
     while (this.#writing.size > 0) await Promise.allSettled(this.#writing);
   }
 
+  /** Drops the bytes of a liar, and what follows them in the same piece. Nothing may be written meanwhile. */
+  async dropFrom(liar: Origin): Promise<void> {
+    await this.drain();
+    await this.#settlement.dropFrom(liar);
+  }
+
+  /** Returns the number of bytes from the front that all come from trusted senders. */
+  frontFrom(isTrusted: (origin: Origin) => boolean): number {
+    return this.#held.prefixFrom(isTrusted);
+  }
+
   /** Drops all bytes. */
   reset(): void {
     this.#held.clear();

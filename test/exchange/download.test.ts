@@ -64,6 +64,12 @@ class MadeSink implements Sink {
     return this.bytes.subarray(offset, offset + length);
   }
 
+  async dropFrom(origin: string): Promise<void> {
+    const first = Math.min(...[...this.origins].flatMap(([index, one]) => (one === origin ? [index] : [])));
+    this.#held = Math.min(this.#held, first * this.#pieceLength);
+    for (const index of this.origins.keys()) if (index >= first) this.origins.delete(index);
+  }
+
   reset(): void {
     this.#held = 0;
     this.#pieces.clear();
@@ -405,6 +411,42 @@ suite('Download', () => {
     assert.deepEqual(running.lies, [address]);
   });
 
+  test('once a liar is found, others send what it has sent of other files', async () => {
+    const [large, small] = [madeFile(4 * PIECE, 12), madeFile(9, 13)];
+    await using client = await startMember();
+    await using liar = await startMember({ files: [large], host: '127.0.0.2' });
+    await using honest = await startMember({ files: [large, small] });
+    liar.offer.lies = true;
+    liar.offer.stallsAt = (_, to) => to > 2 * PIECE;
+    await using running = startDownload(client);
+    const fetched = running.fetch([large, small], { hasPieces: false });
+    client.find(liar, '127.0.0.2');
+    while (running.sinks.get(large.file)?.origins.size !== 2) await new Promise(setImmediate);
+    liar.offer.add(small);
+    await running.lied;
+    client.meet(honest);
+    await fetched;
+    assert.equal(running.lies.length, 1);
+    assert.equal(running.received.get(honest.port), large.bytes.length + small.bytes.length);
+  });
+
+  test('a file that another lane writes meanwhile keeps what a liar has sent', async () => {
+    const [large, small] = [madeFile(4 * PIECE, 12), madeFile(9, 13)];
+    await using client = await startMember();
+    await using liar = await startMember({ files: [large], host: '127.0.0.2' });
+    liar.offer.lies = true;
+    liar.offer.stallsAt = (_, to) => to > 2 * PIECE;
+    await using running = startDownload(client);
+    void running.fetch([large, small], { hasPieces: false });
+    client.find(liar, '127.0.0.2');
+    while (running.sinks.get(large.file)?.origins.size !== 2) await new Promise(setImmediate);
+    await running.download.pause(large.file);
+    liar.offer.add(small);
+    await running.lied;
+    await new Promise(setImmediate);
+    assert.deepEqual(running.sinks.get(large.file)?.missing()[0]?.from, 2 * PIECE);
+  });
+
   test('the single sender after a wrong mixture is replaced if it falls silent', async () => {
     const file = madeFile(3 * PIECE, 6);
     await using client = await startMember();
@@ -437,6 +479,7 @@ suite('Download', () => {
         putPiece: () => disk.promise,
         write: () => disk.promise,
         read: async () => bytes,
+        dropFrom: async () => undefined,
       }),
       onBytes: (_, length) => (received.bytes += length),
       onVerified: () => undefined,

@@ -49,9 +49,9 @@ suite('TheirFetches', () => {
     assert.equal(fetches.get(file)?.heldBytes, 7_001);
   });
 
-  test('a claim of nothing ends after two seconds, until something comes', () => {
+  test('a claim of nothing counts as long: the line may be full', () => {
     const { clock, fetches, say } = listening();
-    for (let second = 0; second < 2; second++) {
+    for (let second = 0; second < 5; second++) {
       say(0);
       assert.equal(fetches.get(file)?.heldBytes, 0);
       clock.ms += 1_000;
@@ -87,6 +87,15 @@ suite('TheirFetches', () => {
     assert.equal(fetches.get(file), undefined);
     say(1, other);
     assert.equal(fetches.get(other), undefined);
+  });
+
+  test('a member that stops claiming a whole file stays believed: the file may have been wrong', () => {
+    const { clock, fetches, say } = listening();
+    say(SIZE_BYTES);
+    clock.ms += 60_000;
+    assert.equal(fetches.get(file), undefined);
+    say(1, other);
+    assert.ok(fetches.get(other));
   });
 
   test('a member that gave the file stays believed', () => {

@@ -14,14 +14,15 @@ import { infoOf } from './narinfos.ts';
 const PIECE = 256 * 1024;
 const SIZE = 3 * PIECE + 5;
 const namedBy = parseUpstream('http://cache.example');
+const isCache = (origin: string): boolean => origin === namedBy.name;
 
 /** A NAR of which the first bytes are here. */
-function arriving(job: Partial<NarJob> = {}): { readonly task: Task; front: number } {
+function arriving(job: Partial<NarJob> = {}): { readonly task: Task; front: number; origin: string } {
   const info = infoOf('long');
   const whole = { fileHash: info.fileHash!, sizeBytes: SIZE, extension: 'xz', info, storePaths: [info.storePath] };
-  const made = { task: newTask({ ...whole, torrent: undefined, namedBy, ...job }), front: 0 };
-  const missing = (): { from: number; to: number }[] => [{ from: made.front, to: SIZE }];
-  made.task.partial = { missing, read: async () => new Uint8Array() } as Partial<PartialNar> as PartialNar;
+  const made = { task: newTask({ ...whole, torrent: undefined, namedBy, ...job }), front: 0, origin: namedBy.name };
+  const frontFrom: PartialNar['frontFrom'] = (isTrusted) => (isTrusted(made.origin) ? made.front : 0);
+  made.task.partial = { frontFrom, read: async () => new Uint8Array() } as Partial<PartialNar> as PartialNar;
   return made;
 }
 
@@ -43,7 +44,7 @@ suite('ArrivingNars', () => {
     const given: number[][] = [];
     for (const front of [PIECE - 1, PIECE, 2 * PIECE + 1, SIZE - 1]) {
       made.front = front;
-      nars.giveFront(made.task);
+      nars.giveFront(made.task, isCache);
       given.push(await givenOf(held, made.task));
     }
     nars.giveRest(made.task);
@@ -56,7 +57,7 @@ suite('ArrivingNars', () => {
     const nars = new ArrivingNars(held, pathOf);
     const made = arriving();
     made.front = 2 * PIECE;
-    nars.giveFront(made.task);
+    nars.giveFront(made.task, isCache);
     nars.end(made.task.job.fileHash);
     assert.deepEqual(await givenOf(held, made.task), []);
   });
@@ -65,7 +66,16 @@ suite('ArrivingNars', () => {
     await using held = new HeldNars(shared);
     const made = arriving({ namedBy: undefined });
     made.front = 2 * PIECE;
-    new ArrivingNars(held, pathOf).giveFront(made.task);
+    new ArrivingNars(held, pathOf).giveFront(made.task, isCache);
+    assert.deepEqual(await givenOf(held, made.task), []);
+  });
+
+  test('gives nothing that a member has sent before the whole NAR is checked', async () => {
+    await using held = new HeldNars(shared);
+    const made = arriving();
+    made.front = 2 * PIECE;
+    made.origin = '10.0.0.9:16277';
+    new ArrivingNars(held, pathOf).giveFront(made.task, isCache);
     assert.deepEqual(await givenOf(held, made.task), []);
   });
 
@@ -73,7 +83,7 @@ suite('ArrivingNars', () => {
     await using held = new HeldNars({ includes: async () => false });
     const made = arriving();
     made.front = 2 * PIECE;
-    new ArrivingNars(held, pathOf).giveFront(made.task);
+    new ArrivingNars(held, pathOf).giveFront(made.task, isCache);
     assert.deepEqual(await givenOf(held, made.task), []);
   });
 
@@ -82,7 +92,7 @@ suite('ArrivingNars', () => {
     const made = arriving();
     made.task.lies.set(namedBy.name, 1);
     made.front = 2 * PIECE;
-    new ArrivingNars(held, pathOf).giveFront(made.task);
+    new ArrivingNars(held, pathOf).giveFront(made.task, isCache);
     assert.deepEqual(await givenOf(held, made.task), []);
   });
 });

@@ -71,8 +71,8 @@ suite('LanePolicy', () => {
   test('claims of other processes are believed while idle upstreams have waited for ten seconds or half of the run', () => {
     const { clock, policy } = policyAt();
     const pass = (seconds: number, upstreams: 'wait' | 'rest'): void => {
-      for (let second = 0; second < seconds; second++) {
-        clock.ms += 1000;
+      for (let tick = 0; tick < seconds * 4; tick++) {
+        clock.ms += 250;
         policy.onLook(upstreams);
       }
     };
@@ -95,12 +95,24 @@ suite('LanePolicy', () => {
     assert.equal(policy.areClaimsBelieved, true);
   });
 
+  test('on a machine with so much to do that it looks only once a second, most of that is no time of waiting', () => {
+    const { clock, policy } = policyAt();
+    for (let second = 0; second < 6; second++) {
+      clock.ms += 1_000;
+      policy.onLook('wait');
+    }
+    assert.equal(policy.isSharing, true);
+    clock.ms += 1_000;
+    policy.onLook('wait');
+    assert.equal(policy.isSharing, false);
+  });
+
   test('waiting for other processes counts only while members are slower than our upstreams were', () => {
     const { policy, run } = policyAt();
     assert.equal(policy.upstreamBytesPerSec, undefined);
     const wait = (seconds: number, peers: number): void => {
-      for (let tick = 0; tick < seconds; tick++) {
-        run(1, peers);
+      for (let tick = 0; tick < seconds * 4; tick++) {
+        run(0.3, peers);
         policy.onLook('wait');
       }
     };
@@ -173,6 +185,19 @@ suite('LanePolicy', () => {
     const slow = policyAt();
     slow.run(5, 10 * MB, 1 * MB);
     assert.equal(slow.policy.upstreamMayHelp(true), false);
+  });
+
+  test('upstreams that took a NAR from peers give it back if they are much slower than those were', () => {
+    const { policy, clock, run } = policyAt();
+    run(5, MB);
+    const { peersBytesPerSec } = policy;
+    const atMs = clock.ms;
+    run(1.5, 0, MB / 10);
+    assert.equal(policy.wasHelpInVain(atMs, peersBytesPerSec), false, 'too early to tell');
+    run(0.1, 0, MB / 10);
+    assert.equal(policy.wasHelpInVain(atMs, peersBytesPerSec), true);
+    run(3, 0, 0.6 * MB);
+    assert.equal(policy.wasHelpInVain(atMs, peersBytesPerSec), false);
   });
 
   test('peers that our own limit slows down do not count as slow', () => {

@@ -138,6 +138,17 @@ export class HeldPieces {
     }
   }
 
+  /** Returns the number of bytes from the front, without a gap, that all come from trusted senders. */
+  prefixFrom(isTrusted: (origin: Origin) => boolean): number {
+    const { prefixBytes } = this;
+    for (let index = 0; this.startOf(index) < prefixBytes; index++) {
+      const parts = this.#partsOf(index);
+      const first = parts.findIndex(({ origin }) => !isTrusted(origin));
+      if (first !== -1) return parts[first - 1]?.to ?? this.startOf(index);
+    }
+    return prefixBytes;
+  }
+
   /** Drops all pieces. */
   clear(): void {
     this.#held.fill(0);

@@ -92,13 +92,27 @@ export class Settlement {
    * trusted senders has sent wrong bytes, and all are dropped.
    */
   async #dropDoubtful(isTrusted: (origin: Origin) => boolean): Promise<void> {
-    const { bytes, held, isInMemory, saved } = this.#parts;
+    const { held } = this.#parts;
     const isFirst = !this.isDoubted;
     held.forgetExcept((origin) => isFirst && isTrusted(origin));
     if (held.missing().length === 0) held.clear();
     this.isDoubted = held.bytes > 0;
+    await this.#cut();
+  }
+
+  /** Drops the bytes of one sender of an incomplete NAR, and what follows them in the same piece. */
+  async dropFrom(liar: Origin): Promise<void> {
+    const { held } = this.#parts;
+    const before = held.bytes;
+    held.forgetExcept((origin) => origin !== liar);
+    if (held.bytes < before) await this.#cut();
+  }
+
+  /** Cuts the file after the last held byte, and saves where the first gap is. */
+  async #cut(): Promise<void> {
+    const { bytes, held, isInMemory, pieces, saved } = this.#parts;
     const { prefixBytes, endBytes } = held;
-    if (endBytes > prefixBytes && !isInMemory) saved.saveFront(prefixBytes);
+    if (endBytes > prefixBytes && !isInMemory && pieces === undefined) saved.saveFront(prefixBytes);
     await bytes.cut(endBytes);
     if (endBytes === prefixBytes) saved.remove();
   }
