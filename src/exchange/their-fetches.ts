@@ -6,6 +6,8 @@ import type { WantedFiles } from './wanted.ts';
 const SAID_MS = 3_000;
 /** Time without new bytes after which a file does not count as being fetched. */
 const GREW_MS = 5_000;
+/** The same time while nothing has come: the upstream may be out of the member's reach, but not out of ours. */
+const CAME_MS = 4_000;
 /**
  * Time within which a member must give a file that it holds completely, since it checks it first. More time is allowed
  * per byte.
@@ -70,7 +72,7 @@ export class TheirFetches {
     const nowMs = this.#now();
     if (nowMs - saidAtMs > SAID_MS) return undefined; // it has stopped: the file was wrong, or its machine sleeps
     const isWhole = heldBytes >= (this.#wanted.get(file)?.sizeBytes ?? Infinity);
-    const isLate = nowMs - grewAtMs > (isWhole ? CHECK_MS + heldBytes * CHECK_MS_PER_BYTE : GREW_MS);
+    const isLate = nowMs - grewAtMs > (isWhole ? CHECK_MS + heldBytes * CHECK_MS_PER_BYTE : growthMs(heldBytes));
     if (isWhole && isLate) this.#isBelieved = false;
     if (isLate) return undefined;
     const grewMs = saidAtMs - firstAtMs;
@@ -81,4 +83,9 @@ export class TheirFetches {
   forget(files: Iterable<FileHash>): void {
     for (const file of files) this.#heard.delete(file);
   }
+}
+
+/** Returns the time within which an incomplete file must grow. */
+function growthMs(heldBytes: number): number {
+  return heldBytes === 0 ? CAME_MS : GREW_MS;
 }

@@ -322,6 +322,28 @@ for (const pieceCount of [4, 7]) {
   });
 }
 
+for (const [what, from, to] of [
+  ['front', 0, 2 * PIECE],
+  ['middle', PIECE + 1000, 3 * PIECE],
+  ['end', 4 * PIECE - 1, 5 * PIECE],
+] as const) {
+  test(`of an incomplete NAR, what a liar has sent at the ${what} is dropped, and counts for nobody`, async (t) => {
+    const { bytes, path, target, begin } = await prepare(t, 7 * PIECE);
+    const partial = await begin({ pieceless: true });
+    if (from > 0) await partial.write(0, [bytes.subarray(0, from)], 'cache 1');
+    await partial.write(from, [randomBytes(to - from)], 'a liar');
+    await partial.write(to, [bytes.subarray(to, 6 * PIECE)], 'a member');
+    assert.equal(partial.frontFrom(isTrusted), from);
+    await partial.dropFrom('a liar');
+    assert.equal(partial.missing()[0]?.from, from);
+    for (const range of partial.missing())
+      await partial.write(range.from, [bytes.subarray(range.from, range.to)], 'cache 1');
+    await partial.settle(target);
+    assert.ok(bytes.equals(await readFile(target)));
+    assert.deepEqual(await readdir(dirname(path)), ['target'], 'no file is left beside it');
+  });
+}
+
 test('after a crash, no bytes behind dropped ones count as held, unless the torrent is known', async (t) => {
   for (const pieceless of [true, false]) {
     const one = await prepare(t, 7 * PIECE);
