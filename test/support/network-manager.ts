@@ -1,6 +1,7 @@
 /** A bus of its own, on which a real D-Bus service says whether the line is metered, as NetworkManager does. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
+import { createInterface, type Interface } from 'node:readline';
 import { writeFile } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +9,11 @@ import type { Lab } from './lab.ts';
 
 const SCRIPT = fileURLToPath(new URL('network_manager.py', import.meta.url));
 
-type Started = ChildProcessByStdio<Writable, Readable, null>;
+/** A running program, and the lines that it prints. */
+interface Started {
+  readonly input: Writable;
+  readonly lines: Interface;
+}
 
 /** @param metered the value of the property `Metered`; `silent` never answers @returns the environment of its clients */
 export async function networkManager(lab: Lab, metered: number | 'silent'): Promise<Record<string, string>> {
@@ -32,15 +37,18 @@ export async function changingLine(
   return {
     env: { DBUS_SYSTEM_BUS_ADDRESS: address },
     become: async (value) => {
-      service.stdin.write(`${value}\n`);
-      await once(service.stdout, 'data');
+      const answer = once(service.lines, 'line'); // a line may come in several parts
+      service.input.write(`${value}\n`);
+      await answer;
     },
   };
 }
 
 /** Starts a program, which prints a line once it is ready. The bus warns of limits that only root may change. */
 async function started(lab: Lab, file: string, args: readonly string[]): Promise<Started> {
-  const child: Started = spawn(file, args, { stdio: ['pipe', 'pipe', file === 'dbus-daemon' ? 'ignore' : 'inherit'] });
+  const child: ChildProcessByStdio<Writable, Readable, null> = spawn(file, args, {
+    stdio: ['pipe', 'pipe', file === 'dbus-daemon' ? 'ignore' : 'inherit'],
+  });
   const ended = once(child, 'exit');
   lab.use({
     async [Symbol.asyncDispose]() {
@@ -50,6 +58,7 @@ async function started(lab: Lab, file: string, args: readonly string[]): Promise
   });
   const early = ended.then(() => Promise.reject(new Error(`${file} has ended`)));
   early.catch(() => undefined); // it ends at last in any case
-  await Promise.race([once(child.stdout, 'data'), early]);
-  return child;
+  const lines = createInterface(child.stdout);
+  await Promise.race([once(lines, 'line'), early]);
+  return { input: child.stdin, lines };
 }

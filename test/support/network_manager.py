@@ -1,7 +1,7 @@
 """NetworkManager as far as its property Metered goes: network_manager.py ADDRESS VALUE
 
-ADDRESS is that of a bus, VALUE a number; `silent` never answers. Prints a line once it has its name. Each line of its standard
-input is a new value, after which it prints a line, too. Ends with its standard input.
+ADDRESS is that of a bus, VALUE a number; `silent` never answers. Prints "ready" once it has its name. Each line of its standard
+input is a new value, which it prints once it answers so. Ends with its standard input.
 """
 import sys
 
@@ -38,7 +38,7 @@ def on_line(*_):
         loop.quit()
         return False
     value = line.strip()
-    print('changed', flush=True)
+    print(value, flush=True)
     return True
 
 
