@@ -62,7 +62,7 @@ export function printJson(value: Readonly<Record<string, unknown>>): void {
   printTo(process.stdout, `${JSON.stringify(value)}\n`);
 }
 
-/** What a command knows of its configuration. */
+/** The parts of the configuration that messages for people need. */
 export interface Known {
   /** Returns the publishers that it follows. */
   readonly followed: () => readonly PublisherAddress[];

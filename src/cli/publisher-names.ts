@@ -10,9 +10,9 @@ const NAME = /^[\p{L}\p{N}][\p{L}\p{N}._:-]{0,63}$/u;
 /** Matches text that looks like the beginning of a key. */
 const DIGITS = /^[0-9a-f]+$/i;
 /**
- * Matches the address of a hash map in a text, without the name of a root after it. An address in single quotes is part
- * of a command line that can be pasted, and stays. Without a bound, a word of a stranger would take time in proportion to
- * its square.
+ * Matches the address of a hash map in a text, without the name of a root after it. Leaves out an address in single
+ * quotes, since it is part of a command line to paste. The bound is for texts of strangers: without it, the time would
+ * grow with the square of their length.
  */
 const ADDRESS =
   /(?<!')\b(?:magnet:|https?:\/\/)[^\s"'<>()#]{0,2048}?\bxs=urn:btpk:[0-9a-f]{64}(?:&[^\s"'<>()#,;:]*)?/gi;

@@ -32,7 +32,7 @@ export interface RequestsOptions {
 
 /**
  * Our requests on one connection, many at a time. Each ends in one of two ways: with all its bytes, or with one REFUSE.
- * That holds for cancelled requests, too, so unrequested bytes can be distinguished from bytes that are no longer
+ * A cancelled request ends so, too. Therefore bytes that nobody requested can be told from bytes that are no longer
  * wanted.
  */
 export class Requests {

@@ -41,9 +41,9 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
 }
 
 /**
- * Imports paths while others are still arriving: each as soon as its NAR and its references are there. Older versions
- * of Nix decode one NAR after another; for them, NARs are decoded here, on all processors. Each `nix copy` takes all
- * paths that are ready.
+ * Imports paths while others are still arriving: each as soon as its NAR and its references are there. NARs for older
+ * versions of Nix, which decode one after another, are decoded here, on all processors. Each `nix copy` takes all paths
+ * that are ready.
  *
  * It only saves time. At the first failure it ends. The import after the download finds the fault and imports the rest.
  */

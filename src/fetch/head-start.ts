@@ -135,7 +135,7 @@ export class HeadStart implements AsyncDisposable {
   /**
    * Fetches further NARs, and waits for all.
    *
-   * @param others settles once no more NARs are added to the scheduler. Default: none are added
+   * @param others settles once all other NARs have been given to the scheduler. Default: there are none
    * @throws as {@link Scheduler.run}
    */
   async finish(jobs: readonly NarJob[], receiver: Receiver, others?: Promise<unknown>): Promise<void> {

@@ -63,8 +63,8 @@ export function believed<Other extends Promising>(
 }
 
 /**
- * If bytes of the file have come from members, replaces the claim of a process by these bytes and their rate: a process
- * that gives slowly may claim any rate.
+ * If bytes of the file have come from members, replaces the claim of a process by these bytes and their rate, since a
+ * slow process may claim a high rate.
  *
  * @param arrived.bytesPerSec undefined if nothing has come from members
  */

@@ -60,8 +60,8 @@ export class NarsHere {
 
   /**
    * Returns the file of a narinfo. Undefined if it is gone, or is not the file that the narinfo names. A file that has
-   * changed since it was read is read again. One that nobody has read so far counts as right: whoever gets it checks it.
-   * Never throws.
+   * changed since it was read is read again. One that was never read counts as right, since its
+   * receivers check it. Never throws.
    *
    * @param url its place in the store. Default: as the narinfo says
    */

@@ -52,8 +52,8 @@ export interface MeteredWatch extends AsyncDisposable {
 }
 
 /**
- * Watches whether the line becomes metered, such as that of a laptop that moves to the hotspot of a phone. To be told of it by
- * the bus would take the rights of root.
+ * Watches whether the line becomes metered, as when a laptop moves to the hotspot of a phone. Asks from time to time:
+ * listening on the bus would need the rights of root.
  */
 export function watchMetered({ everyMs = ASK_EVERY_MS } = {}): MeteredWatch {
   const metered = new AbortController();

@@ -111,7 +111,7 @@ export class Activity implements AsyncDisposable {
     const inOrder = inTurns(
       await sourcesInOrder(NO_ROOTS, {
         store,
-        isHere: (info) => offer.here.has(info), // nobody is told of a NAR that nobody can give
+        isHere: (info) => offer.here.has(info), // a narinfo is of no use without its NAR
         http,
         keys,
         near,

@@ -236,7 +236,7 @@ export class Substituter implements AsyncDisposable {
     }
   }
 
-  /** Ends the activity if there are no more questions, and reports how often its warnings came again. */
+  /** Ends the activity if there are no more questions, and reports how often each warning was repeated. */
   #look(): void {
     const { idleMs = IDLE_MS, lookingMs = LOOKING_MS } = this.#options;
     if (performance.now() - this.#askedAtMs <= (this.#hasServed ? idleMs : lookingMs)) return;

@@ -4,6 +4,7 @@ import { fetchInWords } from '../../src/cli/live/fetch-lines.ts';
 import { progressDisplay } from '../../src/cli/progress-display.ts';
 import { Progress } from '../../src/fetch/report.ts';
 import { fromNeighbour } from '../support/received.ts';
+import { notedOutput } from './noted-output.ts';
 
 test('the line of a log counts neighbours in words, one for each host', () => {
   const progress = new Progress();
@@ -21,20 +22,8 @@ test('the line of a log counts neighbours in words, one for each host', () => {
 });
 
 test('counts the paths that Nix copies, and shows its other lines', (context) => {
-  const said: string[] = [];
-  const note = (text: string): void => void said.push(text);
-  using display = progressDisplay({
-    json: false,
-    isLog: false,
-    columns: undefined,
-    followed: () => [],
-    forPeople: (text: string) => text,
-    debug: () => undefined,
-    live: undefined,
-    result: () => undefined,
-    note,
-    warn: note,
-  });
+  const output = notedOutput();
+  using display = progressDisplay(output);
   const { tell } = display.handlers;
   const onStep = (to: string): void => tell({ type: 'importing', to });
   const onCopied = (path: string): void => tell({ type: 'path-copied', path });
@@ -49,5 +38,5 @@ test('counts the paths that Nix copies, and shows its other lines', (context) =>
   nowMs += 10_001;
   onCopied('/nix/store/c');
   const told = ['nix: warning: something is odd', 'copied 2 paths so far', 'importing into there'];
-  assert.deepEqual(said, ['importing into here', ...told, 'copied 3 paths so far']);
+  assert.deepEqual(output.notes, ['importing into here', ...told, 'copied 3 paths so far']);
 });

@@ -1,4 +1,4 @@
-/** What people see in a terminal of 80 or 60 columns: publishers have short names, and lines fit. */
+/** Output in a terminal of 80 or 60 columns: publishers have short names, and lines fit. */
 import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -17,7 +17,7 @@ export interface WebOptions {
   readonly isOpen: boolean;
 }
 
-/** What people open in a browser. */
+/** Paths of the pages for people. */
 export const PAGES: readonly string[] = ['/', '/status', '/health', '/metrics'];
 
 /** Adds `/status`, `/health` and `/metrics`. Other machines get a 404 unless they are let in. */

@@ -2,34 +2,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { LiveLines } from '../../../src/cli/live/live-lines.ts';
 import { WorkProgress } from '../../../src/cli/live/work-progress.ts';
-import type { Output } from '../../../src/cli/output.ts';
 import { VirtualTerminal } from '../../support/virtual-terminal.ts';
+import { notedOutput } from '../noted-output.ts';
 
 const MB = 1_000_000;
-
-function silent(live: LiveLines | undefined): Output & { readonly notes: string[] } {
-  const notes: string[] = [];
-  const note = (text: string): void => void notes.push(text);
-  return {
-    json: false,
-    isLog: false,
-    columns: undefined,
-    followed: () => [],
-    forPeople: (text: string) => text,
-    debug: () => undefined,
-    live,
-    notes,
-    result: () => undefined,
-    note,
-    warn: note,
-  };
-}
 
 test('hashing has a total, and its lines are gone at the end', async (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   const terminal = new VirtualTerminal(80, 24);
   using live = new LiveLines({ screen: terminal, env: {} });
-  using work = new WorkProgress(silent(live));
+  using work = new WorkProgress(notedOutput(live));
   work.tellHashing({ type: 'hashing', nars: 2, bytes: 10 * MB });
   t.mock.timers.tick(100);
   assert.deepEqual(await terminal.lines(), ['hashing     0 %  0 B/10.0 MB  0/2 NARs']);
@@ -42,7 +24,7 @@ test('hashing has a total, and its lines are gone at the end', async (t) => {
 
 test('without a terminal, there is a line from time to time', (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
-  const output = silent(undefined);
+  const output = notedOutput();
   using work = new WorkProgress(output);
   work.tellHashing({ type: 'hashing', nars: 2, bytes: 10 * MB });
   t.mock.timers.tick(10_000);
@@ -57,7 +39,7 @@ test('nothing to do shows nothing', async (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   const terminal = new VirtualTerminal(80, 24);
   using live = new LiveLines({ screen: terminal, env: {} });
-  using work = new WorkProgress(silent(live));
+  using work = new WorkProgress(notedOutput(live));
   work.tellHashing({ type: 'hashing', nars: 0, bytes: 0 });
   t.mock.timers.tick(1_000);
   assert.equal(terminal.writes, 0);
