@@ -12,6 +12,11 @@ export function quote(text: string): string {
   return escapeControls(quoted);
 }
 
+/** Makes one line of a stranger's text, which then cannot pass for lines of this program. */
+export function inOneLine(text: string): string {
+  return escapeControls(text).replaceAll(/[\t\n]/g, ' ');
+}
+
 /** Escapes each character that controls a terminal as `\u009b`, as JSON does. Keeps tabs and newlines. */
 export function escapeControls(text: string): string {
   return text.replaceAll(CONTROLS, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);

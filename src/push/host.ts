@@ -4,7 +4,7 @@ import { isErrorCode, NarswarmError, type FactsOf, type HostFailure } from '../e
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
-import { formatMessage, linesOf, parseFromHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
+import { formatMessage, linesOf, MAX_LINE, parseFromHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
 import { remoteCommand, type Program } from './remote-script.ts';
 
 /** Time for a host to end after the end of its input, in milliseconds. */
@@ -27,6 +27,13 @@ export interface HostOptions {
   readonly onWarning: (text: string) => void;
 }
 
+/** A question about paths that is not answered yet. */
+interface Question {
+  readonly answer: (lacking: readonly StorePath[]) => void;
+  /** Of the longest answer, in characters. */
+  readonly length: number;
+}
+
 /** The report of a host that has everything. */
 export type Done = Omit<Extract<FromHost, { type: 'done' }>, 'type'>;
 
@@ -39,7 +46,7 @@ export class PushHost {
   readonly #ready = Promise.withResolvers<Endpoint | undefined>();
   readonly #done = Promise.withResolvers<Done>();
   readonly #gone = Promise.withResolvers<void>();
-  readonly #questions: PromiseWithResolvers<readonly StorePath[]>[] = [];
+  readonly #questions: Question[] = [];
   readonly #words: string[] = [];
   #tunnelPort = 0;
   #isReached = false;
@@ -82,10 +89,10 @@ export class PushHost {
 
   /** Returns those of these paths that the host lacks. @throws HOST_FAILED */
   ask(paths: readonly StorePath[]): Promise<readonly StorePath[]> {
-    const question = Promise.withResolvers<readonly StorePath[]>();
-    this.#questions.push(question);
+    const { promise, resolve } = Promise.withResolvers<readonly StorePath[]>();
     this.say({ type: 'ask', paths: [...paths] });
-    return Promise.race([question.promise, this.#done.promise.then(() => [])]);
+    this.#questions.push({ answer: resolve, length: formatMessage({ type: 'lacking', paths: [...paths] }).length });
+    return Promise.race([promise, this.#done.promise.then(() => [])]);
   }
 
   say(message: ToHost): void {
@@ -107,7 +114,7 @@ export class PushHost {
   async #listen(): Promise<void> {
     let failure: NarswarmError | undefined;
     try {
-      for await (const line of linesOf(this.#ssh.stdout)) {
+      for await (const line of linesOf(this.#ssh.stdout, () => this.#maxLine)) {
         const message = parseFromHost(line);
         if (message?.type === 'failed') failure = failedThere(message);
         else if (message !== undefined) this.#take(message);
@@ -128,6 +135,11 @@ export class PushHost {
     this.#hello.reject(failure);
     this.#ready.reject(failure);
     this.#done.reject(failure);
+  }
+
+  /** Limit on a line: a host that lacks all paths of all open questions may say so. */
+  get #maxLine(): number {
+    return this.#questions.reduce((sum, { length }) => sum + length, MAX_LINE);
   }
 
   /** Reads stderr, where ssh and the remote shell write. */
@@ -163,7 +175,7 @@ export class PushHost {
     } else if (message.type === 'ready') {
       const { address: host, port } = message;
       this.#ready.resolve(isIP(host) === 0 || port === 0 ? undefined : { host, port });
-    } else if (message.type === 'lacking') this.#questions.shift()?.resolve(message.paths.map(parseStorePath));
+    } else if (message.type === 'lacking') this.#questions.shift()?.answer(message.paths.map(parseStorePath));
     else if (message.type === 'progress') onProgress(message);
     else if (message.type === 'warning') onWarning(message.text);
     else if (message.type === 'gone') this.#gone.resolve();

@@ -4,12 +4,23 @@
  */
 import * as v from 'valibot';
 import { NarswarmError } from '../errors.ts';
+import { inOneLine } from '../nix/quote.ts';
 
 export const PROTOCOL = 2;
 
-/** Limit on a line from a host, in characters: the paths that it lacks, at most. */
-export const MAX_LINE = 64 * 1024 * 1024;
+/**
+ * Limit on a line from a host, in characters, besides the paths that it was asked about. To parse a character may take 50 bytes
+ * of memory.
+ */
+export const MAX_LINE = 1024 * 1024;
+/** Limit on a text of a host that people read, in characters. */
+const MAX_WORDS = 4_000;
 
+/** A text of a host that people read: one line, whatever the host sends. */
+const words = v.pipe(
+  v.string(),
+  v.transform((text) => inOneLine(text.slice(0, MAX_WORDS))),
+);
 const texts = v.array(v.string());
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
@@ -47,14 +58,14 @@ const FromHost = v.variant('type', [
   v.object({
     type: v.literal('hello'),
     protocol: v.number(),
-    version: v.string(),
+    version: words,
     /** The same for all names of one host, and different for two running hosts. Not in protocol 1. */
     machine: v.optional(v.string()),
   }),
   /** The remote shell has no narswarm of this version, and waits for the program. */
   v.object({ type: v.literal('send-program') }),
   /** There is neither narswarm of this version nor a Node that could run it. `node`: the version that is there, or nothing. */
-  v.object({ type: v.literal('no-node'), node: v.string() }),
+  v.object({ type: v.literal('no-node'), node: words }),
   /** `address`: where ssh has reached the host. Empty if ssh does not say. */
   v.object({ type: v.literal('ready'), port, address: v.string() }),
   v.object({ type: v.literal('lacking'), paths: texts }),
@@ -66,7 +77,7 @@ const FromHost = v.variant('type', [
     totalNars: count,
     importing: v.boolean(),
   }),
-  v.object({ type: v.literal('warning'), text: v.string() }),
+  v.object({ type: v.literal('warning'), text: words }),
   v.object({
     type: v.literal('done'),
     paths: count,
@@ -77,7 +88,7 @@ const FromHost = v.variant('type', [
     ofPush: count,
     durationMs: v.number(),
   }),
-  v.object({ type: v.literal('failed'), code: v.string(), message: v.string() }),
+  v.object({ type: v.literal('failed'), code: v.string(), message: words }),
   /** The last message of a host that was not interrupted: nothing that another push could meet is left. */
   v.object({ type: v.literal('gone') }),
 ]);
@@ -113,9 +124,13 @@ function parse<T extends v.GenericSchema>(schema: T, line: string): v.InferOutpu
 /**
  * Yields the lines of a stream as they come.
  *
+ * @param maxLine returns the present limit on a line, in characters
  * @throws HOST_FAILED for a line that does not end within the limit
  */
-export async function* linesOf(stream: AsyncIterable<unknown>, maxLine = MAX_LINE): AsyncGenerator<string> {
+export async function* linesOf(
+  stream: AsyncIterable<unknown>,
+  maxLine = (): number => MAX_LINE,
+): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest: string[] = [];
   let length = 0;
@@ -123,7 +138,7 @@ export async function* linesOf(stream: AsyncIterable<unknown>, maxLine = MAX_LIN
     const [first = '', ...others] = decoder.decode(chunk as Uint8Array, { stream: true }).split('\n');
     rest.push(first);
     length += first.length;
-    if (length > maxLine)
+    if (length > maxLine())
       throw new NarswarmError('HOST_FAILED', 'it sends a line without an end', { facts: { kind: 'nonsense' } });
     for (const other of others) {
       yield rest.join('');

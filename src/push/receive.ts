@@ -143,7 +143,7 @@ class Reception implements AsyncDisposable {
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => undefined); // awaited below
     const onFailure = (error: unknown): void => failed.reject(error);
-    const lines = linesOf(this.#options.input, Infinity);
+    const lines = linesOf(this.#options.input, () => Infinity);
     for (;;) {
       const { value, done } = await Promise.race([lines.next(), failed.promise, aborted(this.#signal)]);
       if (done === true)

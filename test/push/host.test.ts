@@ -1,9 +1,11 @@
 /** One host of a push, with programs in the place of ssh. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { mock, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { PushHost, type HostOptions } from '../../src/push/host.ts';
+import { formatMessage, MAX_LINE, type FromHost } from '../../src/push/messages.ts';
+import { parseStorePath } from '../../src/nix/store-path.ts';
 import { useNixFolder } from '../support/nix-folder.ts';
 
 let dir = '';
@@ -29,6 +31,47 @@ test('a host that writes a line without an end fails alone, on stdout and on std
     await assert.rejects(host.hello, { code: 'HOST_FAILED', message: /line without an end/ });
     await host.end();
   }
+});
+
+test('a host that lacks all paths may say so, however many they are, and nothing longer', async () => {
+  const paths = Array.from({ length: 40_000 }, (_, at) => parseStorePath(`/nix/store/${'0'.repeat(32)}-${at}`));
+  const answer = formatMessage({ type: 'lacking', paths });
+  assert.ok(answer.length > MAX_LINE);
+  writeFileSync(`${dir}/answer`, answer);
+  fakeProgram('ssh', `head -n 1 >/dev/null; cat ${dir}/answer; head -c ${2 * MAX_LINE} /dev/zero | tr '\\0' '['; echo`);
+  const host = new PushHost(OPTIONS);
+  assert.deepEqual(await host.ask(paths), paths);
+  await assert.rejects(host.done, { code: 'HOST_FAILED', message: /line without an end/ });
+  await host.end();
+});
+
+test('words of a host stay in one line, and do not control the terminal', async () => {
+  const forged = 'lost\nerror: \u001b[2Jall is lost';
+  const said = 'lost error: \\u001b[2Jall is lost';
+  const send = (message: FromHost): void => {
+    writeFileSync(`${dir}/message`, formatMessage(message));
+    fakeProgram('ssh', `cat ${dir}/message; exec sleep 1000`);
+  };
+  const warned = Promise.withResolvers<string>();
+  send({ type: 'warning', text: forged });
+  const warning = new PushHost({ ...OPTIONS, onWarning: warned.resolve });
+  assert.equal(await warned.promise, said);
+  await warning.end();
+  const failures: readonly [FromHost, string][] = [
+    [{ type: 'hello', protocol: 0, version: forged }, `its narswarm ${said} is another build`],
+    [{ type: 'no-node', node: forged }, `(Node ${said})`],
+  ];
+  for (const [message, expected] of failures) {
+    send(message);
+    const host = new PushHost(OPTIONS);
+    await assert.rejects(host.hello, (error: Error) => error.message.includes(expected));
+    await host.end();
+  }
+  writeFileSync(`${dir}/message`, formatMessage({ type: 'failed', code: 'STORE_FULL', message: forged }));
+  fakeProgram('ssh', `cat ${dir}/message`);
+  const host = new PushHost(OPTIONS);
+  await assert.rejects(host.hello, { code: 'HOST_FAILED', message: said });
+  await host.end();
 });
 
 test('the end does not wait for a host that is not reached', async (t) => {

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util';
-import { escapeControls } from '../../nix/quote.ts';
+import { inOneLine } from '../../nix/quote.ts';
 import { withoutPasswords } from '../../redact.ts';
 
 /** A part of a line, and how a terminal with colours shows it. */
@@ -23,7 +23,7 @@ export function writeLine(line: Line, columns: number, stream: NodeJS.WritableSt
   let left = columns;
   let written = '';
   for (const { text, style } of line) {
-    const shown = Array.from(escapeControls(withoutPasswords(text)).replaceAll(/[\t\n]/g, ' '));
+    const shown = Array.from(inOneLine(withoutPasswords(text)));
     const isCut = shown.length > left;
     const part = isCut ? `${shown.slice(0, Math.max(0, left - 1)).join('')}${left > 0 ? '…' : ''}` : shown.join('');
     written += style === undefined || part === '' ? part : styleText(style, part, { stream });
