@@ -1,4 +1,4 @@
-import { isSilent } from '../discovery/peer-table.ts';
+import { isSilent, noteGoodBytes } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { Member } from './member.ts';
 import type { Refusal } from './messages.ts';
@@ -64,8 +64,14 @@ export class DownloadSource implements Source {
   }
 
   /** Records that it has given right bytes. */
-  prove(): void {
+  prove(bytes: number): void {
+    noteGoodBytes(this.member.peer, bytes);
     this.#hosts.proven.add(this.member.host);
+  }
+
+  /** True once it has sent wrong bytes: nothing more is taken from it. */
+  get isBanned(): boolean {
+    return this.member.peer.banned !== undefined;
   }
 
   get isNeighbour(): boolean {

@@ -1,24 +1,19 @@
-import { giveBack } from '../bytes/lent-buffers.ts';
-import { noteGoodBytes, type PeerRecord } from '../discovery/peer-table.ts';
+import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
-import { PIECE_HASH_BYTES, pieceLengthOf } from '../torrent/canonical.ts';
+import { pieceLengthOf } from '../torrent/canonical.ts';
 import { Arrival } from './arrival.ts';
-import { Beginnings, isWorthKeeping } from './beginnings.ts';
 import type { DownloadSource } from './download-source.ts';
 import type { FileContext } from './file-context.ts';
+import { IncomingRanges } from './incoming-ranges.ts';
 import { Proofs } from './proofs.ts';
 import type { Arrived } from './range-requests.ts';
-import { RangesAhead } from './ranges-ahead.ts';
 import type { DownloadFile, Sink } from './sink.ts';
-import type { Asked, PickFile } from './unit.ts';
-
-/** Seconds within which a file must arrive for the SHA-1 checks of its pieces to be left out. */
-const SOON_S = 2;
+import type { PickFile } from './unit.ts';
 
 /** Reads a range of a file. */
 export type ReadRange = (offset: number, lengthBytes: number) => Promise<Uint8Array>;
 
-/** One file that comes from members: checks the ranges that arrive, and writes them into its {@link Sink}. */
+/** One file that comes from members: when it is requested, and which members lied about it. */
 export class FileDownload implements PickFile {
   readonly file: FileHash;
   readonly sizeBytes: number;
@@ -27,19 +22,8 @@ export class FileDownload implements PickFile {
   readonly isDoubted: boolean;
   readonly proofs: Proofs<DownloadSource>;
   readonly arrival: Arrival;
-  readonly #pieces: Uint8Array | undefined;
   readonly #context: FileContext;
-  #opening: Promise<Sink> | undefined;
-  /** The sink. Undefined until it is open. */
-  #sink: Sink | undefined;
-  readonly #ahead: RangesAhead;
-  /** Running writes and checks. */
-  readonly #work = new Set<Promise<void>>();
-  readonly #beginnings: Beginnings;
-  /** Members that gave parts while they did not have all of a file that can only be checked as a whole. */
-  readonly #unfinished: Set<DownloadSource>;
-  /** Number of pieces that are being written. */
-  #unwritten = 0;
+  readonly #ranges: IncomingRanges;
   /** True from the start to a pause. */
   #isRequested = false;
   /** Members whose bytes are to be dropped, and the work of dropping them. */
@@ -58,17 +42,21 @@ export class FileDownload implements PickFile {
     this.unitBytes = pieceLengthOf(sizeBytes);
     this.isCheckable = pieces !== undefined || sizeBytes <= this.unitBytes;
     this.isDoubted = isDoubted;
-    this.#pieces = pieces;
-    this.#context = context;
-    this.#ahead = new RangesAhead(context.memory);
-    this.#beginnings = new Beginnings(context.picker);
     this.arrival = before?.arrival ?? new Arrival();
-    this.#opening = sink === undefined ? undefined : Promise.resolve(sink);
-    this.#sink = sink;
     // The senders of the bytes in the same sink are known.
-    const goesOn = before !== undefined && sink !== undefined && before.#sink === sink;
+    const goesOn = before !== undefined && sink !== undefined && before.#ranges.sink === sink;
     this.proofs = goesOn ? before.proofs : (before?.proofs.forOtherBytes() ?? new Proofs<DownloadSource>(file));
-    this.#unfinished = new Set(goesOn ? before.#unfinished : []);
+    this.#context = context;
+    this.#ranges = new IncomingRanges({
+      file: this,
+      pieces,
+      context,
+      proofs: this.proofs,
+      sink,
+      onWritten: () => this.#onWritten(),
+      onLateLie: (source) => this.renounce(source),
+      onFailure: (error) => this.#fail(error),
+    });
   }
 
   /** True while the bytes of a liar are dropped. Then members are asked for the file again. */
@@ -82,7 +70,7 @@ export class FileDownload implements PickFile {
 
   /** First missing byte. */
   get nextByte(): number {
-    return this.#sink?.missing()[0]?.from ?? 0;
+    return this.#ranges.sink?.missing()[0]?.from ?? 0;
   }
 
   /** Has its missing ranges requested. */
@@ -90,7 +78,7 @@ export class FileDownload implements PickFile {
     this.#isRequested = true;
     this.proofs.noteProgress();
     this.arrival.start();
-    this.#context.picker.add(this, this.#sink?.missing() ?? [{ from: 0, to: this.sizeBytes }]);
+    this.#context.picker.add(this, this.#ranges.sink?.missing() ?? [{ from: 0, to: this.sizeBytes }]);
   }
 
   /** Stops its requests. */
@@ -103,9 +91,8 @@ export class FileDownload implements PickFile {
   async pause(): Promise<void> {
     this.stop();
     this.arrival.stop();
-    await new Promise(setImmediate); // beginnings are kept first
-    while (this.#work.size > 0) await Promise.allSettled(this.#work);
-    this.#ahead.clear();
+    await this.#renouncing;
+    await this.#ranges.end();
   }
 
   /**
@@ -115,11 +102,7 @@ export class FileDownload implements PickFile {
    */
   receive(arrived: Arrived, isWhole: boolean): Promise<void> {
     if (isWhole) this.arrival.onRange(arrived.source.member.host, arrived.bytes.length);
-    const work = (isWhole ? this.#take(arrived) : this.#takeBeginning(arrived))
-      .catch((error: unknown) => this.#fail(error))
-      .finally(() => this.#work.delete(work));
-    this.#work.add(work);
-    return work;
+    return this.#ranges.take(arrived, isWhole);
   }
 
   /**
@@ -129,10 +112,13 @@ export class FileDownload implements PickFile {
    */
   async confirm(read: ReadRange | undefined): Promise<void> {
     const { onLie, options } = this.#context;
-    for (const { origin, lengthBytes } of this.proofs.right) this.#onVerified(origin, lengthBytes);
+    for (const { origin, lengthBytes } of this.proofs.right) {
+      origin.prove(lengthBytes);
+      options.onVerified(lengthBytes);
+    }
     if (read === undefined) return;
     for (const [index, { origin, lengthBytes, sha1 }] of this.proofs.doubts) {
-      if (origin.isMisleading || origin.member.peer.banned !== undefined || sha1 === '') continue;
+      if (origin.isMisleading || origin.isBanned || sha1 === '') continue;
       const to = Math.min(this.sizeBytes, (index + 1) * this.unitBytes);
       if ((await options.hashThread.sha1(await read(to - lengthBytes, lengthBytes))) !== sha1) onLie(origin, this.file);
     }
@@ -145,10 +131,10 @@ export class FileDownload implements PickFile {
    * @returns true if a liar was found
    */
   doubt(isMixed: boolean): boolean {
-    const liar = this.proofs.doubt(isMixed || this.#unfinished.size > 0, this.#context.sources.values());
+    const { unfinished } = this.proofs;
+    const liar = this.proofs.doubt(isMixed, this.#context.sources.values());
     if (liar !== undefined) this.#context.onLie(liar, this.file);
-    for (const source of this.#unfinished) source.mislead();
-    this.#unfinished.clear();
+    for (const source of unfinished) source.mislead();
     return liar !== undefined;
   }
 
@@ -157,28 +143,19 @@ export class FileDownload implements PickFile {
    * use. Has it requested from others.
    */
   renounce({ member: { peer } }: DownloadSource): void {
-    if (!this.#isRequested || this.isCheckable) return;
-    if (!this.proofs.isFrom(peer) && !this.#ahead.isFrom(peer)) return;
+    if (!this.#isRequested || this.isCheckable || !this.#ranges.isFrom(peer)) return;
     this.#liars.add(peer);
     if (this.#renouncing !== undefined) return;
     this.#stopRequests();
-    const work = this.#dropLies()
+    this.#renouncing = this.#dropLies()
       .catch((error: unknown) => this.#fail(error))
-      .finally(() => {
-        this.#work.delete(work);
-        this.#renouncing = undefined;
-      });
-    this.#work.add((this.#renouncing = work));
+      .finally(() => (this.#renouncing = undefined));
   }
 
   async #dropLies(): Promise<void> {
-    await new Promise(setImmediate); // stopped requests have ended
-    const others = (): Promise<void>[] => [...this.#work].filter((work) => work !== this.#renouncing);
-    for (let running = others(); running.length > 0; running = others()) await Promise.allSettled(running);
-    this.#ahead.clear();
-    const sink = await this.#opening;
+    await this.#ranges.end();
     for (const peer of this.#liars) {
-      await sink?.dropFrom(peer.address);
+      await this.#ranges.dropFrom(peer.address);
       this.proofs.forget(peer);
     }
     this.#liars.clear();
@@ -188,133 +165,9 @@ export class FileDownload implements PickFile {
     this.#context.onFree();
   }
 
-  /** Checks a range as far as possible, and writes it. */
-  async #take(arrived: Arrived): Promise<void> {
-    if (!this.#context.picker.isMissing(arrived.asked.unit)) giveBack(arrived.bytes); // another member was faster
-    else if (this.#pieces === undefined) await this.#takeUnproven(arrived);
-    else await this.#takePiece(arrived, this.#pieces);
-  }
-
-  /** Takes a range that can only be checked with the whole file. */
-  async #takeUnproven(arrived: Arrived): Promise<void> {
-    const { source, asked, bytes } = arrived;
-    const isOne = asked.lengthBytes === this.sizeBytes;
-    const digest = isOne ? '' : await this.#context.options.hashThread.sha1(bytes);
-    if (!(await this.#settle(asked))) return;
-    this.#noteUnfinished(source);
-    if (isOne) {
-      await (await this.#open()).putPiece(0, bytes, source.member.peer.address);
-      this.#noteProof(arrived, digest);
-    } else {
-      this.#ahead.add({ ...arrived, sha1: digest });
-      await this.#writeInOrder();
-    }
-    this.#onWritten();
-  }
-
-  /** Takes a piece, or the rest of one whose beginning is here. */
-  async #takePiece(arrived: Arrived, pieces: Uint8Array): Promise<void> {
-    const { source, asked, bytes } = arrived;
-    const { unit } = asked;
-    const { picker, onLie, options } = this.#context;
-    const start = unit.index * this.unitBytes;
-    const before = asked.from > start ? await (await this.#open()).read(start, asked.from - start) : undefined;
-    const piece = before === undefined ? bytes : Buffer.concat([before, bytes]);
-    const isChecked = before !== undefined || !this.#isSoonWhole(source);
-    if (isChecked && (await options.hashThread.sha1(piece)) !== sha1Of(pieces, unit.index)) {
-      giveBack(bytes);
-      if (before === undefined) onLie(source, this.file);
-      unit.from = start; // either of two senders may have lied: the next one sends all of it
-      picker.end(asked, false);
-      return;
-    }
-    if (isChecked) this.#onVerified(source, bytes.length);
-    if (!(await this.#settle(asked))) return;
-    if (!isChecked) this.#noteProof(arrived, '');
-    this.#unwritten++;
-    await (await this.#open()).putPiece(unit.index, piece, source.member.peer.address, isChecked);
-    this.#unwritten--;
-    if (piece !== bytes || this.sizeBytes > this.unitBytes) giveBack(bytes); // the sink takes over a whole file
-    if (isChecked) options.onPiece(this.file, unit.index);
-    this.#onWritten();
-  }
-
-  /**
-   * Returns true if no member needs a piece before the whole file is checked: all comes from this member, in a moment,
-   * and no other wants it. The SHA-256 of the file then shows a wrong piece, and pieces are checked from then on.
-   */
-  #isSoonWhole(source: DownloadSource): boolean {
-    const { options, sources } = this.#context;
-    if (options.leavesUnchecked !== true || this.proofs.misfits) return false;
-    if (this.sizeBytes <= this.unitBytes) return true;
-    if (this.sizeBytes > (source.rate ?? 0) * SOON_S) return false;
-    for (const other of sources.values())
-      if (other !== source && (other.wants(this.file) || other.has(this.file) !== undefined)) return false;
-    return true;
-  }
-
-  /** Records that a unit is here. @returns false if it was already here, or is no longer wanted */
-  async #settle(asked: Asked): Promise<boolean> {
-    const { picker, requests } = this.#context;
-    const beginning = (): Promise<void> | undefined => this.#beginnings.writeOf(asked.unit);
-    while (beginning() !== undefined) await beginning(); // it would overwrite checked bytes
-    if (!picker.isMissing(asked.unit)) return false;
-    this.proofs.noteProgress();
-    for (const other of picker.end(asked, true)) requests.stop(other);
-    return true;
-  }
-
-  /** Writes the ranges that no longer have to wait for earlier ones. */
-  async #writeInOrder(): Promise<void> {
-    const sink = await this.#open();
-    for (;;) {
-      const from = sink.missing()[0]?.from ?? Infinity;
-      const next = this.#ahead.take(from);
-      if (next === undefined) return;
-      await sink.write(from, [next.bytes.subarray(from - next.asked.from)], next.source.member.peer.address);
-      this.#noteProof(next, next.sha1);
-      giveBack(next.bytes);
-    }
-  }
-
-  /** Takes the beginning of a range that its member does not complete. */
-  async #takeBeginning(arrived: Arrived): Promise<void> {
-    const { source, asked, bytes } = arrived;
-    const { picker, onFree } = this.#context;
-    const mayKeep = isWorthKeeping(asked);
-    if (mayKeep && (await this.#beginnings.keep(arrived, await this.#open()))) this.#noteBegun(source);
-    giveBack(bytes);
-    picker.end(asked, false);
-    if (mayKeep) onFree();
-  }
-
-  async #open(): Promise<Sink> {
-    return (this.#sink = await (this.#opening ??= this.#context.options.open(this.file)));
-  }
-
-  #onVerified(source: DownloadSource, bytes: number): void {
-    noteGoodBytes(source.member.peer, bytes);
-    source.prove();
-    this.#context.options.onVerified(bytes);
-  }
-
-  #noteProof({ source, asked: { unit, lengthBytes } }: Arrived, digest: string): void {
-    this.proofs.note(unit.index, { origin: source, lengthBytes, sha1: digest });
-  }
-
-  #noteBegun(source: DownloadSource): void {
-    this.proofs.noteBegun(source);
-    this.#noteUnfinished(source);
-  }
-
-  /** Records that a member gives parts that it has not checked, since it does not have the whole file. */
-  #noteUnfinished(source: DownloadSource): void {
-    if (this.#pieces === undefined && source.has(this.file) !== 'whole') this.#unfinished.add(source);
-  }
-
   #onWritten(): void {
     const { picker, options } = this.#context;
-    if (!picker.isComplete(this.file) || this.#ahead.size > 0 || this.#unwritten > 0) return;
+    if (!picker.isComplete(this.file) || !this.#ranges.isWritten) return;
     this.#isRequested = false;
     picker.remove(this.file);
     options.onComplete(this.file);
@@ -331,10 +184,4 @@ export class FileDownload implements PickFile {
     const { picker, requests } = this.#context;
     for (const asked of picker.remove(this.file)) requests.stop(asked);
   }
-}
-
-/** Returns the SHA-1 of a piece, in hex. */
-function sha1Of(pieces: Uint8Array, index: number): string {
-  const at = index * PIECE_HASH_BYTES;
-  return Buffer.from(pieces.subarray(at, at + PIECE_HASH_BYTES)).toString('hex');
 }

@@ -39,6 +39,8 @@ export class Proofs<S extends Sender> {
   #doubts: ReadonlyMap<number, Proof<S>> = new Map();
   /** Members that sent beginnings of ranges that others have completed. */
   readonly #begun = new Set<S>();
+  /** Members that gave parts while they did not have the whole file. */
+  #unfinished = new Set<S>();
   /** Peers that were the only one and did not send it. */
   readonly #passed = new Set<object>();
   #misfits = false;
@@ -83,6 +85,16 @@ export class Proofs<S extends Sender> {
     this.#begun.add(source);
   }
 
+  /** Records that a member has sent a part which it had not checked, either: it does not have the whole file. */
+  noteUnfinished(source: S): void {
+    this.#unfinished.add(source);
+  }
+
+  /** Members that sent unchecked parts of the current attempt. */
+  get unfinished(): ReadonlySet<S> {
+    return this.#unfinished;
+  }
+
   /** Returns true if a peer has sent some of the current attempt. */
   isFrom(peer: object): boolean {
     for (const { member } of this.#begun) if (member.peer === peer) return true;
@@ -92,7 +104,8 @@ export class Proofs<S extends Sender> {
 
   /** Forgets what a peer has sent: it is dropped. */
   forget(peer: object): void {
-    for (const source of this.#begun) if (source.member.peer === peer) this.#begun.delete(source);
+    for (const sources of [this.#begun, this.#unfinished])
+      for (const source of sources) if (source.member.peer === peer) sources.delete(source);
     for (const [index, { origin }] of this.#proofs) if (origin.member.peer === peer) this.#proofs.delete(index);
   }
 
@@ -122,7 +135,7 @@ export class Proofs<S extends Sender> {
     const senders = [...this.#begun, ...Array.from(this.#proofs.values(), ({ origin }) => origin)];
     const byPeer = new Map(senders.map((source) => [source.member.peer, source])); // a peer may connect twice
     const [first] = byPeer.values();
-    const liar = byPeer.size === 1 && !isMixed ? first : undefined;
+    const liar = byPeer.size === 1 && !isMixed && this.#unfinished.size === 0 ? first : undefined;
     if (liar === undefined && first !== undefined) {
       this.#doubts = this.#proofs;
       this.#chooseOnly(sources);
@@ -130,6 +143,7 @@ export class Proofs<S extends Sender> {
     this.#misfits = true;
     this.#proofs = new Map();
     this.#begun.clear();
+    this.#unfinished = new Set();
     return liar;
   }
 

@@ -23,6 +23,8 @@ const PART = 64 * KIB;
 class MadeSink implements Sink {
   readonly bytes: Buffer;
   readonly origins = new Map<number, string>();
+  /** Origins of bytes other than whole pieces, from the start of their write. */
+  readonly writers = new Set<string>();
   #held = 0;
   readonly #pieces = new Set<number>();
   readonly #pieceLength: number;
@@ -53,6 +55,7 @@ class MadeSink implements Sink {
 
   async write(offset: number, chunks: readonly Uint8Array[], origin: string): Promise<void> {
     const bytes = Buffer.concat(chunks);
+    this.writers.add(origin);
     await new Promise(setImmediate);
     await this.#gate;
     this.bytes.set(bytes, offset);
@@ -87,7 +90,11 @@ function piecesOf({ bytes }: MadeFile): Uint8Array {
 /** Downloads files as a fetch does: if a whole file is wrong, it begins again. */
 function startDownload(
   client: MadeMember,
-  { leavesUnchecked = false, gate }: { readonly leavesUnchecked?: boolean; readonly gate?: Promise<void> } = {},
+  {
+    leavesUnchecked = false,
+    gate,
+    hashThread = new HashThread(),
+  }: { readonly leavesUnchecked?: boolean; readonly gate?: Promise<void>; readonly hashThread?: HashThread } = {},
 ) {
   const sinks = new Map<FileHash, MadeSink>();
   const wanted = new Map<FileHash, DownloadFile>();
@@ -97,7 +104,7 @@ function startDownload(
   const news: [FileHash, number][] = [];
   const ends = new Map<FileHash, PromiseWithResolvers<MadeSink>>();
   const download: Download = new Download({
-    hashThread: new HashThread(),
+    hashThread,
     members: client.members,
     line: client.peers.line,
     leavesUnchecked,
@@ -428,6 +435,72 @@ suite('Download', () => {
     await fetched;
     assert.equal(running.lies.length, 1);
     assert.equal(running.received.get(honest.port), large.bytes.length + small.bytes.length);
+  });
+
+  suite('bytes of a liar that are on their way into a file when it is found', () => {
+    const [large, small] = [madeFile(4 * PIECE, 12), madeFile(9, 13)];
+
+    /**
+     * Fetches both files: a liar gives some of the large one, and is found by the small one once `isUnderWay`. Fails unless
+     * an honest member then gives all of both once.
+     */
+    async function assertDropped(
+      options: { readonly stallsAt: number; readonly hashThread?: HashThread; readonly gate?: Promise<void> },
+      isUnderWay: (received: number, running: ReturnType<typeof startDownload>) => boolean,
+      letGo: () => void = () => undefined,
+    ): Promise<ReturnType<typeof startDownload>> {
+      await using client = await startMember();
+      await using liar = await startMember({ files: [large], host: '127.0.0.2', partBytes: PART });
+      await using honest = await startMember({ files: [large, small] });
+      liar.offer.lies = true;
+      liar.offer.stallsAt = (_, to) => to >= options.stallsAt;
+      await using running = startDownload(client, options);
+      const fetched = running.fetch([large, small], { hasPieces: false });
+      client.find(liar, '127.0.0.2');
+      while (!isUnderWay(running.received.get(liar.port) ?? 0, running)) await new Promise(setImmediate);
+      liar.offer.add(small);
+      const address = await running.lied;
+      await new Promise(setImmediate);
+      letGo();
+      client.meet(honest);
+      await fetched;
+      assert.deepEqual(running.lies, [address]);
+      assert.equal(running.received.get(honest.port), large.bytes.length + small.bytes.length);
+      return running;
+    }
+
+    test('are not written if they are still being hashed', async () => {
+      const hashed = Promise.withResolvers<void>();
+      let isHashing = false;
+      class SlowHashThread extends HashThread {
+        override async sha1(bytes: Uint8Array): Promise<string> {
+          if (bytes.length === PIECE) {
+            isHashing = true;
+            await hashed.promise;
+          }
+          return super.sha1(bytes);
+        }
+      }
+      const { sinks } = await assertDropped(
+        { stallsAt: PIECE + PART, hashThread: new SlowHashThread() },
+        () => isHashing,
+        hashed.resolve,
+      );
+      assert.equal(sinks.get(large.file)?.writers.size, 1);
+    });
+
+    test('are dropped if they are being written', async () => {
+      const gate = Promise.withResolvers<void>();
+      await assertDropped(
+        { stallsAt: PIECE + PART, gate: gate.promise },
+        (_, { sinks }) => sinks.get(large.file)?.writers.size === 1,
+        gate.resolve,
+      );
+    });
+
+    test('are not kept as the beginning of a range', async () => {
+      await assertDropped({ stallsAt: 3 * PART }, (received) => received === 2 * PART);
+    });
   });
 
   test('a file that another lane writes meanwhile keeps what a liar has sent', async () => {
