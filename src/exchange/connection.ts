@@ -28,8 +28,6 @@ export interface ConnectionEvents extends FrameHandlers {
 /** One TCP connection to a peer, cut into messages. Disconnects a peer that breaks the protocol. */
 export class Connection {
   readonly remote: Endpoint;
-  /** Number of received bytes. */
-  receivedBytes = 0;
   /** When bytes last arrived, and when the peer last took bytes or the waiting ones were sent. */
   heardAtMs = performance.now();
   takenAtMs = performance.now();
@@ -217,7 +215,6 @@ export class Connection {
 
   #take(bytes: Uint8Array): void {
     if (this.#isClosed) return;
-    this.receivedBytes += bytes.length;
     this.heardAtMs = performance.now();
     if (this.#limit !== undefined) this.#pace(this.#limit, bytes.length);
     this.#read(() => this.#reader.accept(bytes));

@@ -121,6 +121,7 @@ export class KnownPeers {
   onEnded(link: Pick<Link, 'peer' | 'group' | 'hasAnswered' | 'hasConnected' | 'isOurselves'>): number {
     const { peer } = link;
     const known = this.#known.get(peer.address);
+    if (link.isOurselves) return ALIAS_MS;
     if (link.hasAnswered) {
       peer.hits++;
     } else {
@@ -129,7 +130,6 @@ export class KnownPeers {
       if (!link.hasConnected) noteUnreachable(peer);
       else if (peer.bytes === 0) known?.refused.add(link.group);
     }
-    if (link.isOurselves) return ALIAS_MS;
     if (known !== undefined && this.groupFor(peer) === undefined) {
       known.isForeign = true;
       known.refused.clear(); // it may join one of them

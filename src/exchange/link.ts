@@ -150,9 +150,12 @@ export class Link implements Member, Receiver {
     return this.#opening.isOurselves;
   }
 
-  /** True if the peer has sent anything. A peer that does not know the group closes without a byte. */
+  /**
+   * True if the peer has answered as a member of the group. Some clients greet everybody with the handshake of their only
+   * torrent before they close.
+   */
   get hasAnswered(): boolean {
-    return this.#connection.receivedBytes > 0;
+    return this.#opening.extensionId > 0;
   }
 
   get isNeighbour(): boolean {

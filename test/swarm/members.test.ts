@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { test, type TestContext } from 'node:test';
+import { createServer, type AddressInfo } from 'node:net';
+import { describe, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RawPeer } from '../support/raw-peer.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
@@ -9,6 +11,7 @@ import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { StoreOffer } from '../../src/serve/store-offer.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { Network, type NetworkOptions } from '../../src/swarm/network.ts';
+import { EXTENDED_BIT, KIND, newPeerId, PROTOCOL } from '../../src/wire/protocol.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { makeNar, startSeeder } from './swarm-fixture.ts';
 import { entryFor, filledStore, infoOf, KEY } from '../store/store-fixture.ts';
@@ -60,6 +63,30 @@ test('a foreign client that names a group is disconnected after its extended han
   assert.ok(peer.isOpen);
   peer.extended(0, 'd1:md11:ut_metadatai1eee');
   await peer.closed();
+});
+
+describe('a client that is asked for our group is asked for torrents at once', { timeout: 60_000 }, () => {
+  const reserved = Buffer.of(0, 0, 0, 0, 0, EXTENDED_BIT, 0, 0);
+  const greeting = (infoHash: string): Buffer[] => [PROTOCOL, reserved, Buffer.from(infoHash, 'hex'), newPeerId()];
+  const extended = Buffer.from('d1:md11:ut_metadatai1eee');
+  const head = Buffer.of(0, 0, 0, extended.length + 2, KIND.EXTENDED, 0);
+  const answers = {
+    'it closes without a byte': [],
+    'it greets with its own torrent': greeting('ab'.repeat(20)),
+    'it greets everybody alike, and speaks no exchange': [...greeting(GROUP), head, extended],
+  };
+  for (const [name, answer] of Object.entries(answers)) {
+    test(name, async (t) => {
+      const server = createServer((socket) => {
+        socket.on('error', () => undefined).once('data', () => socket.end(Buffer.concat(answer)));
+      });
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      t.after(() => server.close());
+      const network = await join(t, { peers: [{ host: '127.0.0.1', port: (server.address() as AddressInfo).port }] });
+      while (network.foreigners().length === 0) await sleep(10, undefined, { signal: t.signal });
+    });
+  }
 });
 
 test('a swarm for members alone gives nothing to a client that names a torrent', async (t) => {
