@@ -162,7 +162,7 @@ function ofDht({ isUsed, isNeeded, isAnnounced, nodes, seenAs, isBehindNat, isMa
 }
 
 function ofNixConf(facts: Findings['nix-conf']): Sentence {
-  const { substituters, trustedKeys, store, isTrustedUser, failure, isDaemonDenied } = facts;
+  const { substituters, trustedKeys, store, isAbsent, isTrustedUser, failure, isDaemonDenied } = facts;
   if (failure !== undefined && isDaemonDenied) return { text: failure, wayOut: undefined };
   if (failure !== undefined)
     return {
@@ -174,9 +174,12 @@ function ofNixConf(facts: Findings['nix-conf']): Sentence {
     isTrustedUser === false
       ? ', this user is not trusted: imports need signatures by keys of the system’s nix.conf'
       : '';
+  const place = isAbsent ? 'no Nix store yet' : `store ${store ?? 'unknown'}`;
   return {
-    text: `${formatCount(substituters.length, 'substituter')}, ${formatCount(trustedKeys, 'trusted key')}, store ${store ?? 'unknown'}${user}`,
-    wayOut: undefined,
+    text: `${formatCount(substituters.length, 'substituter')}, ${formatCount(trustedKeys, 'trusted key')}, ${place}${user}`,
+    wayOut: isAbsent
+      ? 'mount it if it is on a disk of its own; otherwise Nix creates it when it is first used'
+      : undefined,
   };
 }
 

@@ -1,7 +1,7 @@
 import type { HttpClient } from '../http/client.ts';
 import type { NarHash } from '../nix/brands.ts';
 import type { Upstream } from '../http/upstream.ts';
-import { isAbsentStore } from '../nix/read-derivation.ts';
+import { isAbsentStore } from '../nix/store-place.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { mapFolder } from '../index/address.ts';

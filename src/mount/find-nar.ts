@@ -9,7 +9,7 @@ import { systemCode } from '../disk/store-error.ts';
 import { dumpNars } from '../nix/nar-dump.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { physicalPath } from '../nix/read-derivation.ts';
+import { physicalPath } from '../nix/store-place.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { quarantine } from '../store/quarantine.ts';

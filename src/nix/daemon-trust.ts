@@ -4,6 +4,7 @@
  */
 import { describeStore, readNixConfig, readTrustedUsers } from './nix-settings.ts';
 import type { CallOptions } from './run-nix.ts';
+import { isAbsentStore } from './store-place.ts';
 import { nameOfUser, readGroups } from './system-users.ts';
 
 /** Clears the user's own settings: the daemon reads only those of the system. */
@@ -21,6 +22,7 @@ export interface NixUser {
  */
 export async function isUntrusted(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
   if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return false;
+  if (await isAbsentStore(store)) return false;
   const { url = '', isTrusted } = await describeStore({ ...options, store });
   if (!/^(?:daemon|unix:)/.test(url)) return false;
   return !(isTrusted ?? isAmong(await readTrustedUsers(options), await thisUser()));

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import type { StorePath } from './brands.ts';
 import { DerivationHasher } from './derivation-hash.ts';
 import { isFloatingOutput, parseDerivation, type Derivation } from './derivation.ts';
-import { physicalPath } from './read-derivation.ts';
+import { physicalPath } from './store-place.ts';
 import { baseNameOf, storePathFromBaseName } from './store-path.ts';
 
 /** Limit on derivations of one name that are read. An expression has about as many versions. */

@@ -5,6 +5,7 @@ import type { StorePath } from './brands.ts';
 import { addIndirectRoots } from './indirect-roots.ts';
 import { describeStore } from './nix-settings.ts';
 import type { StoreCallOptions } from './run-nix.ts';
+import { isAbsentStore } from './store-place.ts';
 
 /** Store URLs of Nix on another machine, which cannot see links here. */
 const ELSEWHERE = /^ssh(?:-ng)?:/;
@@ -18,6 +19,7 @@ const CACHE = /^(?:file|https?|s3):/;
  * @throws NarswarmError `NIX_MISSING`, or `NIX_FAILED` in Nix's own words
  */
 export async function placeOfRoots(options: StoreCallOptions): Promise<'here' | 'elsewhere' | 'never'> {
+  if (await isAbsentStore(options.store)) return 'here';
   const url = options.store ?? (await describeStore(options)).url ?? '';
   return ELSEWHERE.test(url) ? 'elsewhere' : CACHE.test(url) ? 'never' : 'here';
 }

@@ -99,6 +99,7 @@ export class Activity implements AsyncDisposable {
         {
           roots: [],
           copy: true,
+          dryRun: true, // nothing is imported here, so a Nix store that is away is not created
           publishers,
           require,
           upstreams,

@@ -10,6 +10,7 @@ import { systemCode } from '../../disk/store-error.ts';
 import { LocalNetworks } from '../../discovery/local-networks.ts';
 import { isNarswarmError } from '../../errors.ts';
 import { isUntrusted } from '../../nix/daemon-trust.ts';
+import { isAbsentStore } from '../../nix/store-place.ts';
 import { describeStore, nixVersion, readNixConfig } from '../../nix/nix-settings.ts';
 import { VERSION } from '../../version.ts';
 import type { Endpoint } from '../../discovery/endpoint.ts';
@@ -125,12 +126,14 @@ async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
   if (isMissing) return;
   try {
     const { substituters, trustedPublicKeys } = await readNixConfig({ signal });
-    const { url } = await describeStore({ signal });
+    const isAbsent = await isAbsentStore(undefined); // Nix would create it for any question
+    const { url } = isAbsent ? {} : await describeStore({ signal });
     const isTrustedUser = !(await isUntrusted(undefined, { signal }));
-    yield found('nix-conf', 'good', {
+    yield found('nix-conf', isAbsent ? 'unsure' : 'good', {
       substituters,
       trustedKeys: trustedPublicKeys.length,
       store: url,
+      isAbsent,
       isTrustedUser,
       failure: undefined,
       isDaemonDenied: false,
@@ -138,7 +141,13 @@ async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
   } catch (error) {
     const failure = orNarswarm(error, (error as Error).message);
     const isDaemonDenied = isNarswarmError(error, 'NIX_FAILED') && error.facts.isDaemonDenied === true;
-    const nothing = { substituters: [], trustedKeys: 0, store: undefined, isTrustedUser: undefined };
+    const nothing = {
+      substituters: [],
+      trustedKeys: 0,
+      store: undefined,
+      isAbsent: false,
+      isTrustedUser: undefined,
+    };
     yield found('nix-conf', 'bad', { ...nothing, failure, isDaemonDenied });
   }
 }

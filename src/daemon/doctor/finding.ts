@@ -22,6 +22,8 @@ export interface Findings {
     readonly substituters: readonly string[];
     readonly trustedKeys: number;
     readonly store: string | undefined;
+    /** True if there is no folder of the Nix store. */
+    readonly isAbsent: boolean;
     /** True if Nix accepts settings from this user. Undefined if it does not say. */
     readonly isTrustedUser: boolean | undefined;
     /** The reason why Nix cannot be asked, in its own words. */

@@ -1,6 +1,7 @@
 import type { StorePath } from '../../nix/brands.ts';
 import { queryInvalidPaths, queryRoots } from '../../nix/nix-queries.ts';
 import { placeOfRoots } from '../../nix/root-links.ts';
+import { isAbsentStore } from '../../nix/store-place.ts';
 import { isNarswarmError } from '../../errors.ts';
 import { found, type Finding } from './finding.ts';
 
@@ -24,7 +25,8 @@ export async function* examineRoots(
     const options = { store, signal };
     try {
       if ((await placeOfRoots(options)) !== 'here') continue;
-      const collected = [...(await queryInvalidPaths(paths, store, options))];
+      const isAbsent = await isAbsentStore(store); // Nix would create it for the question
+      const collected = isAbsent ? [...paths] : [...(await queryInvalidPaths(paths, store, options))];
       const rootless: StorePath[] = [];
       for (const path of paths.filter((one) => !collected.includes(one)).slice(0, MAX_PATHS))
         if ((await queryRoots(path, options)).length === 0) rootless.push(path);

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { lstatSync } from 'node:fs';
 import type { NarHash, StorePath } from '../../nix/brands.ts';
 import { narHashOf } from '../../nix/hash.ts';
-import { physicalPath } from '../../nix/read-derivation.ts';
+import { physicalPath } from '../../nix/store-place.ts';
 import { mapTree } from './map-tree.ts';
 import { TreeReader } from './tree-reader.ts';
 

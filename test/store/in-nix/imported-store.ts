@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import type { TestContext } from 'node:test';
 import type { StorePath } from '../../../src/nix/brands.ts';
 import type { NarInfo } from '../../../src/nix/narinfo.ts';
-import { physicalPath } from '../../../src/nix/read-derivation.ts';
+import { physicalPath } from '../../../src/nix/store-place.ts';
 import { Catalogue } from '../../../src/store/catalogue.ts';
 import type { CatalogueEntry } from '../../../src/store/catalogue-entry.ts';
 import type { Releasing } from '../../../src/store/collect/release.ts';

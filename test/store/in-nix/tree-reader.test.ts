@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { assert as forAll, asyncProperty, nat, tuple } from 'fast-check';
 import { parseStorePath } from '../../../src/nix/store-path.ts';
-import { physicalPath } from '../../../src/nix/read-derivation.ts';
+import { physicalPath } from '../../../src/nix/store-place.ts';
 import { mapTree } from '../../../src/store/in-nix/map-tree.ts';
 import { TreeReader } from '../../../src/store/in-nix/tree-reader.ts';
 import { useNixFolder } from '../../support/nix-folder.ts';
