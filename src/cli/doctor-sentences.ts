@@ -247,14 +247,33 @@ function ofPort({ protocol, port, purpose, listener, isOurs, daemonPid }: Findin
   };
 }
 
-function ofFirewall({ protocol, port, purpose, interface: name, passage, source }: Findings['firewall']): Sentence {
+function ofFirewall(facts: Findings['firewall']): Sentence {
+  const { protocol, port, purpose, interface: name, passage, source } = facts;
   const what = `${protocol.toUpperCase()} ${port} ${PURPOSES[purpose]} on ${name}`;
   if (source === undefined)
     return { text: `the firewall rules for ${what} cannot be read`, wayOut: 'run narswarm doctor as root' };
   if (passage === 'open') return { text: `${what} is let in (${source})`, wayOut: undefined };
-  const rule = `nft add rule inet filter input ${protocol} dport ${port} accept`;
-  const wayOut = `open it: ${source === 'nftables' ? rule : `iptables -I INPUT -p ${protocol} --dport ${port} -j ACCEPT`}, on NixOS services.narswarm.openFirewall = true`;
+  const wayOut = `open it: ${opening(facts)}`;
   return passage === 'closed'
     ? { text: `${what} is dropped by the firewall (${source})`, wayOut }
     : { text: `${what} may be dropped: narswarm does not understand all rules (${source})`, wayOut };
+}
+
+/** Returns the commands that let a packet in, and whether they last. */
+function opening({ protocol, port, source, barriers, manager }: Findings['firewall']): string {
+  switch (manager) {
+    case 'nixos':
+      return `on NixOS services.narswarm.openFirewall = true, or networking.firewall.allowed${protocol === 'tcp' ? 'TCP' : 'UDP'}Ports = [ ${port} ]`;
+    case 'ufw':
+      return `ufw allow ${port}/${protocol}`;
+    case 'firewalld':
+      return `firewall-cmd --permanent --add-port=${port}/${protocol} && firewall-cmd --reload`;
+    default: {
+      const rule = (chain: string): string =>
+        source === 'nftables'
+          ? `nft insert rule ${chain} ${protocol} dport ${port} accept`
+          : `iptables -I ${chain} -p ${protocol} --dport ${port} -j ACCEPT`;
+      return `${barriers.map(rule).join(' && ')}, and save the rules, so that they are there after a restart`;
+    }
+  }
 }

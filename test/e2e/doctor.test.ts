@@ -58,9 +58,54 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.deepEqual(verdicts(run, 'port'), ['good'], 'without a daemon, the port is free for one');
     const [peers] = findings(run, 'firewall');
     assert.match(String(peers?.['message']), /TCP 16277 for peers on eth0 is dropped by the firewall \(nftables\)/);
-    assert.match(String(peers?.['wayOut']), /nft add rule .* tcp dport 16277 accept.*openFirewall = true/);
+    assert.match(String(peers?.['wayOut']), /nft insert rule inet firewall input tcp dport 16277 accept/);
     assert.match(String(run.event('error')['message']), /4 problems found: firewall, multicast/);
   });
+
+  for (const [what, rules] of [
+    [
+      'a policy that drops, in a table of any name',
+      `table inet home {
+        chain input {
+          type filter hook input priority filter; policy drop;
+          ct state vmap { established : accept, related : accept, new : jump allowed }
+        }
+        chain allowed {
+          tcp dport 22 accept
+        }
+      }`,
+    ],
+    [
+      'a last rule that rejects, and a second table',
+      `table inet filter {
+        chain input {
+          type filter hook input priority filter; policy accept;
+          iif lo accept
+          ct state established,related accept
+          reject
+        }
+      }
+      table ip guard {
+        chain first {
+          type filter hook input priority -10; policy drop;
+          iif lo accept
+          ct state established,related accept
+        }
+      }`,
+    ],
+  ] as const)
+    test(`its commands open a firewall with ${what}`, async () => {
+      await using lan = Lan.open();
+      const host = lan.host('shut');
+      host.nft(rules);
+      const shut = await examine(host, await lab.folder('store'));
+      assert.deepEqual(bad(shut), ['firewall', 'multicast']);
+      for (const { wayOut } of findings(shut, 'firewall')) {
+        const commands = /^open it: (nft [^,]*), and save the rules/.exec(String(wayOut))?.[1];
+        host.run('sh', '-c', commands ?? assert.fail(String(wayOut)));
+      }
+      assert.deepEqual(bad(await examine(host, await lab.folder('store'))), []);
+    });
 
   test('tells whether another machine is heard by multicast', async () => {
     await using lan = Lan.open();

@@ -16,7 +16,7 @@ import { VERSION } from '../../version.ts';
 import type { Endpoint } from '../../discovery/endpoint.ts';
 import { askDht } from './dht.ts';
 import { found, type Finding, type Findings } from './finding.ts';
-import { passageOf, type Firewall } from './firewall.ts';
+import { barriersOf, managerOf, passageOf, type Firewall } from './firewall.ts';
 import { parseIptables } from './iptables.ts';
 import { listenerOf, type Listener } from './listeners.ts';
 import { testMulticast } from './multicast.ts';
@@ -254,17 +254,23 @@ async function* examineFirewall(
   signal: AbortSignal,
 ): AsyncGenerator<Finding> {
   const rules = await readFirewall(signal);
+  const manager = rules.map(({ firewall }) => managerOf(firewall)).find((name) => name !== undefined);
   for (const { name } of networks.interfaces) {
     for (const { protocol, port, purpose } of ports) {
       const packet = { protocol, port, interface: name };
-      const passages = rules.map(({ source, firewall }) => ({ source, passage: passageOf(firewall, packet) }));
+      const passages = rules.map(({ source, firewall }) => ({
+        source,
+        passage: passageOf(firewall, packet),
+        barriers: barriersOf(firewall, packet),
+      }));
       const worst =
         passages.find(({ passage }) => passage === 'closed') ??
         passages.find(({ passage }) => passage === 'unknown') ??
         passages[0];
       const passage = worst?.passage ?? 'unknown';
       const verdict = passage === 'open' ? 'good' : passage === 'closed' ? 'bad' : 'unsure';
-      yield found('firewall', verdict, { ...packet, purpose, passage, source: worst?.source });
+      const { source, barriers = [] } = worst ?? {};
+      yield found('firewall', verdict, { ...packet, purpose, passage, source, barriers, manager });
     }
   }
 }

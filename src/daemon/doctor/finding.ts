@@ -1,7 +1,7 @@
 /** The checks of the doctor and their findings, as facts. The command line puts them into words. */
 import type { DhtAnswers } from './dht.ts';
 import type { Listener } from './listeners.ts';
-import type { Passage } from './firewall.ts';
+import type { FirewallManager, Passage } from './firewall.ts';
 import type { Scope } from '../../discovery/scope.ts';
 import type { PortMapping } from '../../discovery/gateway/mapping.ts';
 
@@ -89,6 +89,9 @@ export interface Findings {
     readonly passage: Passage;
     /** The program whose rules were read. Undefined if none could be read. */
     readonly source: 'nftables' | 'iptables' | undefined;
+    /** The chains that drop the packet or may drop it: family, table and name for nftables. */
+    readonly barriers: readonly string[];
+    readonly manager: FirewallManager | undefined;
   };
   interfaces: { readonly names: readonly string[] };
   multicast: {

@@ -33,15 +33,39 @@ export interface Firewall {
 /** `unknown`: a rule that is not understood may decide. */
 export type Passage = 'open' | 'closed' | 'unknown';
 
+/** The program that makes the rules, and would remove a rule that somebody else has added. */
+export type FirewallManager = 'nixos' | 'ufw' | 'firewalld';
+
 /** Tells whether a firewall lets a packet in. */
-export function passageOf({ input, chains }: Firewall, packet: IncomingPacket): Passage {
-  const verdicts = new Set<Verdict>();
-  for (const name of input) {
-    const verdict = through(name, chains, packet, 0);
-    verdicts.add(verdict === 'continue' ? (chains.get(name)?.policy ?? 'accept') : verdict);
-  }
+export function passageOf(firewall: Firewall, packet: IncomingPacket): Passage {
+  const verdicts = new Set(verdictsOf(firewall, packet).map(({ verdict }) => verdict));
   if (verdicts.has('drop')) return 'closed';
   return verdicts.has('unknown') ? 'unknown' : 'open';
+}
+
+/** Returns the chains of the hook that drop a packet or may drop it. A rule before all others in each of them lets it in. */
+export function barriersOf(firewall: Firewall, packet: IncomingPacket): string[] {
+  return verdictsOf(firewall, packet).flatMap(({ name, verdict }) => (verdict === 'accept' ? [] : [name]));
+}
+
+/** Returns the program that manages the firewall, which is known by the names of its chains. */
+export function managerOf({ chains }: Firewall): FirewallManager | undefined {
+  for (const name of chains.keys()) {
+    if (/\bnixos-fw\b/.test(name)) return 'nixos';
+    if (/\bufw-before-input$/.test(name)) return 'ufw';
+    if (/^inet firewalld |^INPUT_ZONES$/.test(name)) return 'firewalld';
+  }
+  return undefined;
+}
+
+function verdictsOf(
+  { input, chains }: Firewall,
+  packet: IncomingPacket,
+): { readonly name: string; readonly verdict: Exclude<Verdict, 'continue'> }[] {
+  return input.map((name) => {
+    const verdict = through(name, chains, packet, 0);
+    return { name, verdict: verdict === 'continue' ? (chains.get(name)?.policy ?? 'accept') : verdict };
+  });
 }
 
 type Verdict = 'accept' | 'drop' | 'unknown' | 'continue';

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { passageOf, type IncomingPacket, type Passage } from '../../../src/daemon/doctor/firewall.ts';
+import {
+  barriersOf,
+  managerOf,
+  passageOf,
+  type IncomingPacket,
+  type Passage,
+} from '../../../src/daemon/doctor/firewall.ts';
 import { parseIptables } from '../../../src/daemon/doctor/iptables.ts';
 import { listeningInodes } from '../../../src/daemon/doctor/listeners.ts';
 import { parseNftables } from '../../../src/daemon/doctor/nftables.ts';
@@ -141,6 +147,36 @@ suite('rules of nftables, as the real nft prints them', () => {
       });
       assert.deepEqual(Object.fromEntries(seen), passages);
     });
+});
+
+suite('the program that manages a firewall', () => {
+  const input = (chain: string, ...more: readonly string[]): string =>
+    ['*filter', ':INPUT DROP [0:0]', `:${chain} - [0:0]`, `-A INPUT -j ${chain}`, ...more, 'COMMIT'].join('\n');
+  const table = (family: string, name: string, chain: string): string => {
+    const hook = { type: 'filter', hook: 'input', prio: 10, policy: 'drop' };
+    return JSON.stringify({ nftables: [{ chain: { family, table: name, name: chain, ...hook } }] });
+  };
+
+  test('is known by its chains', () => {
+    assert.equal(managerOf(parseIptables(NIXOS)), 'nixos');
+    assert.equal(managerOf(parseNftables(table('inet', 'nixos-fw', 'input'))), 'nixos');
+    assert.equal(managerOf(parseIptables(input('ufw-before-input'))), 'ufw');
+    assert.equal(managerOf(parseNftables(table('ip', 'filter', 'ufw-before-input'))), 'ufw');
+    assert.equal(managerOf(parseNftables(table('inet', 'firewalld', 'filter_INPUT'))), 'firewalld');
+    assert.equal(managerOf(parseIptables(input('INPUT_ZONES'))), 'firewalld');
+  });
+
+  test('is unknown for rules of one’s own', () => {
+    assert.equal(managerOf(parseIptables(input('mine'))), undefined);
+    assert.equal(managerOf(parseNftables(table('inet', 'filter', 'input'))), undefined);
+  });
+
+  test('the chains that drop a packet are named', () => {
+    assert.deepEqual(barriersOf(parseIptables(NIXOS), tcp(16_285)), ['INPUT']);
+    assert.deepEqual(barriersOf(parseIptables(NIXOS), tcp(9000)), ['INPUT']);
+    assert.deepEqual(barriersOf(parseIptables(NIXOS), tcp(22)), []);
+    assert.deepEqual(barriersOf(parseNftables(table('inet', 'home', 'in')), tcp(22)), ['inet home in']);
+  });
 });
 
 suite('sockets that listen', () => {
