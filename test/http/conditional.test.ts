@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type Handler, startSite } from '../support/http-site.ts';
-import { CACHE_INFO, startFixture } from './fixture.ts';
+import { CACHE_INFO, STALL_MS, startFixture } from './fixture.ts';
 
 const MODIFIED = 'Sat, 31 Jan 2026 03:00:00 GMT';
 const answerWith =
@@ -10,7 +10,7 @@ const answerWith =
     void response.writeHead(200, headers).end(body);
 const answerUnchanged: Handler = (_request, response) => void response.writeHead(304).end();
 
-describe('getIfChanged', { timeout: 20_000 }, () => {
+describe('getIfChanged', { timeout: 180_000 }, () => {
   it('returns the body with its validators, and later reports it as unchanged', async () => {
     await using site = await startSite(answerWith({ etag: '"one"', 'last-modified': MODIFIED }));
     const first = await site.client.getIfChanged(`${site.url}/list`, { maxBytes: 10 });
@@ -79,7 +79,7 @@ describe('getIfChanged', { timeout: 20_000 }, () => {
   });
 
   it('is as patient and as strict as getBytes', async () => {
-    await using fixture = await startFixture({ retries: 3 });
+    await using fixture = await startFixture({ retries: 3, stallTimeoutMs: STALL_MS });
     const get = (maxBytes: number) => fixture.client.getIfChanged(fixture.infoUrl, { maxBytes });
     fixture.cache.faults = [
       { kind: 'status', times: 1 },

@@ -12,7 +12,7 @@ const v4 = (address: string) => ({ address, family: 4 });
 const v6 = (address: string) => ({ address, family: 6 });
 const never = new AbortController().signal;
 
-suite('a connection to a host with several addresses', { timeout: 30_000 }, () => {
+suite('a connection to a host with several addresses', { timeout: 180_000 }, () => {
   const server = createServer((socket) => socket.on('error', () => undefined).end());
   after(() => server.close());
   const listen = async (): Promise<number> => {

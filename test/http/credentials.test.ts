@@ -50,7 +50,7 @@ describe('netrc', () => {
   });
 });
 
-describe('credentials', { timeout: 20_000 }, () => {
+describe('credentials', { timeout: 180_000 }, () => {
   let folder = '';
   let netrcFile = '';
   before(async () => {

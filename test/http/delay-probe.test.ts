@@ -6,7 +6,7 @@ import { DelayProbe } from '../../src/http/delay-probe.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { Lab } from '../support/lab.ts';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 
 async function openCache(lab: Lab): Promise<HttpCache> {
   const dir = await lab.folder('cache');

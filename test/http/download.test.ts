@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { HttpClient } from '../../src/http/client.ts';
 import type { Fault } from '../support/http-cache.ts';
 import { serve } from '../support/odd-server.ts';
-import { Collector, type Fixture, NAR, startFixture } from './fixture.ts';
+import { Collector, type Fixture, NAR, STALL_MS, startFixture } from './fixture.ts';
 
 const sizeBytes = NAR.length;
 
@@ -22,7 +22,7 @@ function listRanges({ cache }: Fixture): (string | undefined)[] {
   return cache.requests.map(({ range }) => range);
 }
 
-describe('download', { timeout: 20_000 }, () => {
+describe('download', { timeout: 180_000 }, () => {
   it('asks for a whole NAR without Range, and reports its progress', async () => {
     await using fixture = await startFixture();
     let bytes = 0;
@@ -65,7 +65,7 @@ describe('download', { timeout: 20_000 }, () => {
         if (fault.kind === 'shorter' && !known) continue;
         const size = known ? 'known' : 'unknown';
         it(`after ${fault.kind} at ${fault.afterBytes ?? 0}, ${fault.times} times, size ${size}`, async () => {
-          await using fixture = await startFixture();
+          await using fixture = await startFixture({ stallTimeoutMs: STALL_MS });
           fixture.cache.faults = [{ ...fault }];
           assert.ok((await fetchNar(fixture, known ? { sizeBytes } : {})).equals(NAR));
           assert.ok(fixture.cache.bytesSent() < sizeBytes + 10_000, 'bytes that had arrived were not requested again');
@@ -92,7 +92,7 @@ describe('download', { timeout: 20_000 }, () => {
   });
 
   it('holds the server back while the sink is busy, and does not count that as a stall', async () => {
-    await using fixture = await startFixture({ retries: 0 });
+    await using fixture = await startFixture({ retries: 0, stallTimeoutMs: STALL_MS });
     let running = 0;
     const sink = async (): Promise<void> => {
       assert.equal((running += 1), 1);
@@ -102,7 +102,7 @@ describe('download', { timeout: 20_000 }, () => {
     assert.deepEqual(await fixture.client.download(fixture.narUrl, { sizeBytes, sink }), { bytes: sizeBytes });
     let isFirst = true;
     const slowOnce = async (): Promise<void> => {
-      if (isFirst) await sleep(400); // more than stallTimeoutMs
+      if (isFirst) await sleep(1.5 * STALL_MS);
       isFirst = false;
     };
     assert.deepEqual(await fixture.client.download(fixture.narUrl, { sizeBytes, sink: slowOnce }), {
@@ -111,13 +111,13 @@ describe('download', { timeout: 20_000 }, () => {
   });
 
   it('survives a slow server that never stalls', async () => {
-    await using fixture = await startFixture({ retries: 0 });
-    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: 400_000 }];
+    await using fixture = await startFixture({ retries: 0, stallTimeoutMs: STALL_MS });
+    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: sizeBytes / 3 }]; // for two STALL_MS
     assert.ok((await fetchNar(fixture)).equals(NAR));
   });
 });
 
-describe('a server that trickles', { timeout: 60_000 }, () => {
+describe('a server that trickles', { timeout: 180_000 }, () => {
   /** Sends the length of the NAR, ten bytes of it with `gapMs` between them, and then the rest. */
   async function startTrickle(gapMs: number): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
     let requests = 0;
@@ -146,7 +146,7 @@ describe('a server that trickles', { timeout: 60_000 }, () => {
   });
 });
 
-describe('download gives up', { timeout: 20_000 }, () => {
+describe('download gives up', { timeout: 180_000 }, () => {
   const refused: [string, Fault[], { offset?: number; sizeBytes?: number }, object, number][] = [
     ['404', [{ kind: 'status', status: 404 }], {}, { code: 'HTTP_NOT_FOUND' }, 1],
     ['403', [{ kind: 'status', status: 403 }], {}, { code: 'HTTP_NOT_FOUND' }, 1],
@@ -163,7 +163,7 @@ describe('download gives up', { timeout: 20_000 }, () => {
   ];
   for (const [name, faults, options, failure, requests] of refused) {
     it(`on ${name}`, async () => {
-      await using fixture = await startFixture();
+      await using fixture = await startFixture({ stallTimeoutMs: STALL_MS });
       fixture.cache.faults = faults;
       await assert.rejects(fetchNar(fixture, options), failure);
       assert.equal(fixture.cache.requests.length, requests);
@@ -188,7 +188,7 @@ describe('download gives up', { timeout: 20_000 }, () => {
   });
 
   it("with the signal's reason, in the middle of a body", async () => {
-    await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
+    await using fixture = await startFixture();
     fixture.cache.faults = [{ kind: 'stall', afterBytes: 1_000 }];
     const controller = new AbortController();
     const reason = new Error('enough');

@@ -32,7 +32,7 @@ async function startServer(
   });
 }
 
-describe('Content-Encoding', { timeout: 20_000 }, () => {
+describe('Content-Encoding', { timeout: 180_000 }, () => {
   for (const [name, encode] of ENCODINGS) {
     it(`${JSON.stringify(name)} is decoded, in small files and in NARs`, async () => {
       const body = encode(NAR);

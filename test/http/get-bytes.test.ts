@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
-import { CACHE_INFO, startFixture } from './fixture.ts';
+import { CACHE_INFO, STALL_MS, startFixture } from './fixture.ts';
 
-describe('getBytes', { timeout: 20_000 }, () => {
+describe('getBytes', { timeout: 180_000 }, () => {
   it('returns the whole body', async () => {
     await using fixture = await startFixture();
     assert.deepEqual(await fixture.client.getBytes(fixture.infoUrl, { maxBytes: CACHE_INFO.length }), CACHE_INFO);
@@ -47,7 +47,7 @@ describe('getBytes', { timeout: 20_000 }, () => {
   });
 
   it('recovers from a cut, and from stalls before and inside the body', async () => {
-    await using fixture = await startFixture({ retries: 3 });
+    await using fixture = await startFixture({ retries: 3, stallTimeoutMs: STALL_MS });
     fixture.cache.faults = [
       { kind: 'cut', afterBytes: 5, times: 1 },
       { kind: 'stall-headers', times: 1 },
@@ -64,7 +64,7 @@ describe('getBytes', { timeout: 20_000 }, () => {
   ] as const;
   for (const [kind, code] of endings) {
     it(`reports a lasting ${kind} as ${code}`, async () => {
-      await using fixture = await startFixture({ retries: 1 });
+      await using fixture = await startFixture({ retries: 1, stallTimeoutMs: STALL_MS });
       fixture.cache.faults = [{ kind, afterBytes: 5 }];
       await assert.rejects(fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 }), { code });
       assert.equal(fixture.cache.requests.length, 2);
@@ -97,17 +97,17 @@ describe('getBytes', { timeout: 20_000 }, () => {
   });
 
   it('does not count waiting for a free connection as a stall', async () => {
-    await using fixture = await startFixture({ connectionsPerOrigin: 1, retries: 0, stallTimeoutMs: 1_000 });
-    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: 50 }]; // 420 ms each, so the last waits over 1.6 s
+    await using fixture = await startFixture({ connectionsPerOrigin: 1, retries: 0, stallTimeoutMs: STALL_MS });
+    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: 50 }]; // 420 ms each, so the last waits over 2 s
     const get = (): Promise<unknown> => fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100 });
-    const bodies = await Promise.all(Array.from({ length: 5 }, get));
+    const bodies = await Promise.all(Array.from({ length: 6 }, get));
     assert.ok(bodies.every((body) => body !== undefined));
   });
 });
 
-describe('ending', { timeout: 20_000 }, () => {
+describe('ending', { timeout: 180_000 }, () => {
   it("throws the signal's reason at once: before, while stalled, while waiting to retry", async () => {
-    await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
+    await using fixture = await startFixture();
     const reason = new Error('enough');
     const get = (signal: AbortSignal): Promise<unknown> =>
       fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100, signal });
@@ -126,7 +126,7 @@ describe('ending', { timeout: 20_000 }, () => {
   it('close ends running requests, and later ones are refused', async () => {
     for (const fault of [{ kind: 'stall-headers' }, { kind: 'stall' }, { kind: 'status', retryAfter: '30' }] as const) {
       // oxlint-disable-next-line no-await-in-loop -- one fault after the other
-      await using fixture = await startFixture({ stallTimeoutMs: 60_000 });
+      await using fixture = await startFixture();
       fixture.cache.faults = [fault];
       const { signal } = new AbortController();
       const get = (): Promise<unknown> => fixture.client.getBytes(fixture.infoUrl, { maxBytes: 100, signal });

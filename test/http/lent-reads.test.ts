@@ -14,7 +14,7 @@ async function serve(t: TestContext): Promise<{ host: string; port: number }> {
   return { host: '127.0.0.1', port: (server.address() as AddressInfo).port };
 }
 
-test('bytes come in order, lent, and may be kept by one more user', { timeout: 20_000 }, async (t) => {
+test('bytes come in order, lent, and may be kept by one more user', { timeout: 180_000 }, async (t) => {
   const socket = connectLent(await serve(t));
   const kept: Buffer[] = [];
   socket.on('data', (bytes: Buffer) => {
@@ -33,7 +33,7 @@ test('bytes come in order, lent, and may be kept by one more user', { timeout: 2
   for (const bytes of kept) assert.ok(!isLent(bytes), 'the socket keeps none');
 });
 
-test('a paused socket reads nothing', { timeout: 20_000 }, async (t) => {
+test('a paused socket reads nothing', { timeout: 180_000 }, async (t) => {
   const socket = connectLent(await serve(t));
   let received = 0;
   const isFirst = Promise.withResolvers<void>();

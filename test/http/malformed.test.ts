@@ -37,7 +37,7 @@ const LAX: Record<string, string> = {
   'headers of 200 kB': `${OK}Content-Length: 5\r\n${`X: ${'a'.repeat(1_000)}\r\n`.repeat(200)}\r\nhello`,
 };
 
-describe('an answer that curl accepts', { timeout: 20_000 }, () => {
+describe('an answer that curl accepts', { timeout: 180_000 }, () => {
   for (const [name, text] of Object.entries(LAX)) {
     it(`is read: ${name}`, async () => {
       await using server = await serveText(text);
@@ -48,7 +48,7 @@ describe('an answer that curl accepts', { timeout: 20_000 }, () => {
   }
 });
 
-describe('an answer that is not HTTP', { timeout: 20_000 }, () => {
+describe('an answer that is not HTTP', { timeout: 180_000 }, () => {
   for (const [name, text] of Object.entries(ANSWERS)) {
     it(`counts as an ordinary failure of the server: ${name}`, async () => {
       await using server = await serveText(text);

@@ -48,7 +48,7 @@ describe("options of Nix's configuration", () => {
   });
 });
 
-describe('certificates', { timeout: 20_000 }, () => {
+describe('certificates', { timeout: 180_000 }, () => {
   let certificate: Certificate;
   let server: Server;
   let url = '';

@@ -14,7 +14,7 @@ async function serve(answer: (socket: Socket, request: number) => void, connecti
     socket.on('data', () => answer(socket, ++requests));
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const client = new HttpClient({ backoffMs: 1, retries: 2, stallTimeoutMs: 2_000, connectionsPerOrigin });
+  const client = new HttpClient({ backoffMs: 1, retries: 2, connectionsPerOrigin });
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/x`,
     sockets,

@@ -36,7 +36,7 @@ async function listen(onConnection: (socket: Socket) => void): Promise<{ host: s
   };
 }
 
-suite('through a proxy', { timeout: 30_000 }, () => {
+suite('through a proxy', { timeout: 180_000 }, () => {
   afterEach(() => delete process.env['all_proxy']);
 
   for (const { kind, start, asked } of [

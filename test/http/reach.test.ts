@@ -8,7 +8,7 @@ import { serveText } from '../support/odd-server.ts';
 
 const HASTE = { connectTimeoutMs: 100, backoffMs: 1, retries: 3 } as const;
 
-suite('a host that no connection reaches', { timeout: 60_000 }, () => {
+suite('a host that no connection reaches', { timeout: 180_000 }, () => {
   async function failureOf(asking: Promise<unknown>): Promise<{ attempts: unknown; cause: unknown }> {
     const error: unknown = await asking.then(
       () => assert.fail('it answers'),

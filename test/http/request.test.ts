@@ -8,7 +8,7 @@ import { readPort } from '../support/http-cache.ts';
 import { serve } from '../support/odd-server.ts';
 import { CACHE_INFO, Collector, NAR, startFixture } from './fixture.ts';
 
-describe('a request', { timeout: 20_000 }, () => {
+describe('a request', { timeout: 180_000 }, () => {
   it('asks for identity, names itself, and sends the credentials of its URL', async () => {
     let headers: IncomingMessage['headers'] = {};
     await using server = await serve((request, response) => {
@@ -75,7 +75,7 @@ describe('a request', { timeout: 20_000 }, () => {
   });
 });
 
-describe('redirects', { timeout: 20_000 }, () => {
+describe('redirects', { timeout: 180_000 }, () => {
   for (const status of [301, 302, 303, 307, 308]) {
     it(`are followed (${status}), with the Range`, async () => {
       await using fixture = await startFixture();
@@ -124,7 +124,7 @@ describe('redirects', { timeout: 20_000 }, () => {
   }
 });
 
-describe('the proxy of the environment', { timeout: 20_000 }, () => {
+describe('the proxy of the environment', { timeout: 180_000 }, () => {
   it('carries the requests, unless no_proxy names the host', async (context) => {
     await using fixture = await startFixture();
     let carried = 0;

@@ -257,7 +257,7 @@ suite('requests are sent ahead of answers', () => {
   });
 });
 
-suite('narinfos do not wait for NARs', { timeout: 20_000 }, () => {
+suite('narinfos do not wait for NARs', { timeout: 180_000 }, () => {
   /** A server that answers requests for NARs once it is told to. */
   async function serveSlowly(connectionsPerOrigin: number) {
     const held: Request[] = [];

@@ -42,7 +42,7 @@ async function settle(): Promise<void> {
   for (let turn = 0; turn < 500; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-test('a body that waits for its taker is not overwritten', { timeout: 20_000 }, async (t) => {
+test('a body that waits for its taker is not overwritten', { timeout: 180_000 }, async (t) => {
   const body = Buffer.from(Array.from({ length: 2_000_000 }, (_, index) => (index * 11 + (index >> 7)) & 0xff));
   let received = 0;
   const answer = await ask(t, (socket) => {
@@ -58,7 +58,7 @@ test('a body that waits for its taker is not overwritten', { timeout: 20_000 }, 
   assert.equal(received, body.length);
 });
 
-test('what has arrived before the connection broke is taken, then the failure', { timeout: 20_000 }, async (t) => {
+test('what has arrived before the connection broke is taken, then the failure', { timeout: 180_000 }, async (t) => {
   const chunks: string[] = [];
   const broken = (): Promise<SocketAnswer> =>
     ask(t, (socket) => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes.'));

@@ -13,7 +13,7 @@ export interface Site extends AsyncDisposable {
   handler: Handler;
 }
 
-/** Starts a server with this handler, and a client with short timeouts. */
+/** Starts a server with this handler, and a client that hardly waits before it tries again. */
 export async function startSite(handler: Handler): Promise<Site> {
   const requests: IncomingMessage[] = [];
   const server = createServer((request, response) => {
@@ -21,7 +21,7 @@ export async function startSite(handler: Handler): Promise<Site> {
     site.handler(request, response);
   });
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  const client = new HttpClient({ stallTimeoutMs: 150, backoffMs: 1, retries: 2 });
+  const client = new HttpClient({ backoffMs: 1, retries: 2 });
   const site: Site = {
     url: `http://127.0.0.1:${readPort(server)}`,
     client,
