@@ -125,7 +125,10 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     await rm(join(store, large().url));
     const own = lab.use(await startHttpCache(made.cacheDir));
     own.faults = [{ match: /\.nar\.xz$/, kind: 'stall', afterBytes: 1000 }];
-    const from = ['--from', own.url, '--from', upstream.url];
+    const spare = lab.use(await startHttpCache(made.cacheDir)); // asked if the collection takes long
+    const { promise: until, resolve: release } = Promise.withResolvers<void>();
+    spare.faults = [{ match: /\.nar\.xz$/, kind: 'hold', until }];
+    const from = ['--from', own.url, '--from', spare.url];
     const fetching = lab.start(['fetch', made.root, '--store', store, '--no-copy', ...from, ...trust, ...ALONE]);
     await fetching.event('plan');
     const run = await lab.run(['gc', '--store', store, '--max-size', '0']);
@@ -133,6 +136,7 @@ describe('keeping the disk', { concurrency: 3 }, () => {
     assert.deepEqual(run.event('done')['removed'], { paths: 0, nars: 0, bytes: 0 });
     assert.equal((await readdir(join(store, 'nar'))).length, 5);
     await own.stop();
+    release();
     const done = await fetching.end();
     assert.equal(done.status, 0, done.stderr);
     assert.equal((await assertSound(store, made.publicKey)).nars.length, 6);

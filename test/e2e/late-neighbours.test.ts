@@ -38,11 +38,13 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
       await using stack = new AsyncDisposableStack();
       const lan = stack.use(Lan.open());
       const holder = await fullUser(lab, lan.host('holder'), { made });
+      await holder.daemon();
+      holder.host.signal('SIGSTOP'); // a busy machine may start a daemon for longer than the client waits
       const client = await LanUser.of(lab, lan.host('client'), { made, cache });
       assert.equal((await client.run('subscribe', 'sys', made.root)).status, 0);
       const updating = client.start('update', '--store', client.store);
       await announced(client);
-      await holder.daemon();
+      holder.host.signal('SIGCONT');
       const run = await updating.end();
       assert.equal(run.status, 0, run.stderr);
       assert.deepEqual(run.event('subscription')['bytes'], { store: 0, peers: total, upstream: 0 });
@@ -57,11 +59,13 @@ suite('neighbours that come late or restart', { concurrency: 2 }, () => {
     const published = await holder.run(...publish, '--once');
     assert.equal(published.status, 0, published.stderr);
     const address = String(published.event('published')['address']);
+    await holder.start(...publish).event('ready');
+    holder.host.signal('SIGSTOP');
     const client = await LanUser.of(lab, lan.host('client'), { made, cache: '' });
     assert.equal((await client.run('subscribe', 'sys', `${address}#lab`)).status, 0);
     const updating = client.start('update', '--store', client.store);
     await announced(client);
-    holder.start(...publish);
+    holder.host.signal('SIGCONT');
     const run = await updating.end();
     assert.equal(run.status, 0, run.stderr);
     assert.deepEqual(run.event('subscription')['bytes'], { store: 0, peers: total, upstream: 0 });

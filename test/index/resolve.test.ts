@@ -113,6 +113,7 @@ describe('resolveHashMap', () => {
     await using made = await scene(t, { dhtNodes: 3 });
     const { publisher, follower, context } = made;
     const { address } = publisher.built.publication;
+    await claimed(made, t.signal); // members that are met later are not waited for
     {
       await using first = await resolveHashMap(address, context);
       await first.map.fetchAll(t.signal);
