@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Thread } from '../../src/bytes/thread.ts';
 
 const WORKER = new URL('./thread-worker.ts', import.meta.url);
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 180_000 };
 
 test('each of many questions gets its own answer', LIMIT, async () => {
   const thread = new Thread<number, number>(WORKER);

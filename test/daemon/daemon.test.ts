@@ -45,7 +45,7 @@ describe('Daemon', () => {
 
   test(
     'leaves the followers of a publisher that it no longer follows, and joins them again',
-    { timeout: 15_000 },
+    { timeout: 180_000 },
     async (t) => {
       const publicKey = KEY.publicKey;
       const [kept, gone] = ['kept', 'gone'].map((salt) => ({

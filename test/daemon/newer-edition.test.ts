@@ -7,7 +7,7 @@ import { signGolden } from '../index/built-index.ts';
 import { GOLDEN, KEY } from '../index/fixtures.ts';
 import { serve } from '../support/odd-server.ts';
 
-test('a mirror that trickles, stalls or redirects in a circle is asked again', { timeout: 60_000 }, async (t) => {
+test('a mirror that trickles, stalls or redirects in a circle is asked again', { timeout: 180_000 }, async (t) => {
   const created = new Date();
   const manifest = signGolden({ created, expires: new Date(created.getTime() + 3_600_000) });
   let fault: 'trickle' | 'stall' | 'redirect' | undefined;

@@ -14,7 +14,7 @@ const is =
     assignments.includes(assignment);
 const none = (): void => assert.fail('no warning is expected');
 
-suite('the service manager', { timeout: 30_000 }, () => {
+suite('the service manager', { timeout: 180_000 }, () => {
   before(requireTool('systemd', 'systemd-notify', '--version'));
 
   test('is told that the process is ready, that its event loop runs, its status, and that it ends', async (t) => {

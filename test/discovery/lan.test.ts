@@ -168,7 +168,7 @@ test('answers a neighbour once, and again after its restart', async (t) => {
   assert.equal(answers(), 3);
 });
 
-test('announces itself if somebody asks', { timeout: 20_000 }, async (t) => {
+test('announces itself if somebody asks', { timeout: 180_000 }, async (t) => {
   const groupPort = await freePort();
   const asking = await rawNeighbour(t, groupPort);
   await discover(t, { groupPort });

@@ -15,7 +15,7 @@ import { cacheAfterDaemon, narRequests, startSubstitution, type Substitution } f
 
 /** More than the buffers of a connection take. */
 const LARGE = 32_000_000;
-const LIMIT = { timeout: 100_000 };
+const LIMIT = { timeout: 180_000 };
 
 suite('a path that Nix collects while a daemon runs', { concurrency: 2 }, () => {
   let lab: Lab;

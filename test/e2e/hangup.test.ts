@@ -14,7 +14,7 @@ import { ALONE, assertSound, Lab } from '../support/lab.ts';
 import { Machine, updated } from '../support/update-lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 180_000;
 const CLEAR_LINE = '\r\u001B[K';
 
 describe('lost terminals and readers', { concurrency: 3 }, () => {

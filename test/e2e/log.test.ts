@@ -10,7 +10,7 @@ import { ALONE, Lab } from '../support/lab.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 
-describe('the log of a daemon', { concurrency: 3, timeout: 60_000 }, () => {
+describe('the log of a daemon', { concurrency: 3, timeout: 180_000 }, () => {
   let lab: Lab;
   before(async () => {
     lab = await Lab.open();

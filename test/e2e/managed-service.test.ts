@@ -13,7 +13,7 @@ const says =
   (assignment: string): boolean =>
     assignment.startsWith(start);
 
-describe('services under a manager', { timeout: 60_000 }, () => {
+describe('services under a manager', { timeout: 180_000 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   before(requireTool('systemd', 'systemd-notify', '--version'));

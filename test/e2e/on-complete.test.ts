@@ -89,7 +89,7 @@ describe('on-complete', { concurrency: 2 }, () => {
     const main = new URL('../../dist/main.js', import.meta.url).pathname;
     const nested = [process.execPath, main, ...again].map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`);
     const both = `${nested.join(' ')} >&2 && ${command}`;
-    const { status, stderr } = await machine.update(['--on-complete', both], { limitMs: 30_000 });
+    const { status, stderr } = await machine.update(['--on-complete', both]);
     assert.equal(status, 0, stderr);
     assert.deepEqual(await told(), [lineOf(machine, 1, first)]);
   });

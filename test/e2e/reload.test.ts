@@ -7,7 +7,7 @@ import { ALONE, FIXTURE_ROOT, fixtureKey, Lab, type CliEvent, type CliProcess } 
 import { NotifyListener } from '../support/notify-listener.ts';
 import { requireTool } from '../support/require-tool.ts';
 
-describe('SIGHUP', { timeout: 60_000 }, () => {
+describe('SIGHUP', { timeout: 180_000 }, () => {
   let lab: Lab;
   before(requireTool('systemd', 'systemd-notify', '--version'));
   before(async () => {

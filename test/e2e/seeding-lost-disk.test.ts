@@ -9,7 +9,7 @@ import { ALONE, assertSound, Lab, mirrorOf, narBytesOf, readNarInfos } from '../
 import { inNamespace } from '../support/namespace.ts';
 import { cacheAfterDaemon } from '../support/substituting.ts';
 
-const LIMIT = { timeout: 100_000 };
+const LIMIT = { timeout: 180_000 };
 
 /** What happens to the disk. Run where the disk is mounted at `$0`. */
 const LOSSES = {

@@ -9,7 +9,7 @@ import { startHttpCache } from '../support/http-cache.ts';
 import { ALONE, Lab, type CliProcess, narBytesOf } from '../support/lab.ts';
 import { until } from '../support/update-lab.ts';
 
-describe('the status page of a daemon', { timeout: 100_000 }, () => {
+describe('the status page of a daemon', { timeout: 180_000 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   before(async () => {

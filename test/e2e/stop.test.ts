@@ -16,7 +16,7 @@ import { until } from '../support/update-lab.ts';
 /** So that there is somebody to look for. */
 const FOLLOWING = ['--publisher', `magnet:?xs=urn:btpk:${'ab'.repeat(32)}`];
 
-describe('the end of a service', { concurrency: 3, timeout: 90_000 }, () => {
+describe('the end of a service', { concurrency: 3, timeout: 180_000 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   before(async () => {
@@ -104,10 +104,7 @@ describe('the end of a service', { concurrency: 3, timeout: 90_000 }, () => {
     const env = stallAt('rm', /\/narswarm\/serving\//);
     const { process: daemon } = await lab.service(
       ['daemon', '--substituter-port', '0', '--store', lab.path('store'), ...ALONE, ...trust()],
-      {
-        env,
-        limitMs: 30_000,
-      },
+      { env },
     );
     const { signal, events } = await daemon.stop('SIGTERM');
     assert.equal(signal, 'SIGKILL');

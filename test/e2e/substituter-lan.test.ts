@@ -10,7 +10,7 @@ import { Lan, type Host } from '../support/namespaces.ts';
 import { NixClient } from '../support/nix-client.ts';
 import { largestOf } from '../support/substituting.ts';
 
-const LIMIT = { timeout: 100_000 };
+const LIMIT = { timeout: 180_000 };
 
 suite('a substituter on a network', { concurrency: 2 }, () => {
   let lab: Lab;

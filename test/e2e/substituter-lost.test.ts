@@ -23,7 +23,7 @@ const SETTINGS: NixClientOptions['settings'] = {
   'download-attempts': 1,
 };
 const LARGE = 6_000_000;
-const LIMIT = { timeout: 100_000 };
+const LIMIT = { timeout: 180_000 };
 
 /** What happens to a daemon. */
 const LOSSES = {

@@ -20,7 +20,7 @@ import {
 } from '../support/substituting.ts';
 
 const LARGE = 6_000_000;
-const LIMIT = { timeout: 100_000 };
+const LIMIT = { timeout: 180_000 };
 
 suite('a daemon as the first substituter', () => {
   let lab: Lab;

@@ -12,7 +12,7 @@ const ESCAPE = '\u001b';
 /** Each frame switches wrapping off and on again. */
 const END_OF_FRAME = new RegExp(`(?<=${ESCAPE}\\[\\?7h(?:${ESCAPE}\\[\\d+A)?\\r)`);
 
-describe('a terminal', { timeout: 120_000 }, () => {
+describe('a terminal', { timeout: 180_000 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let upstream: HttpCache;

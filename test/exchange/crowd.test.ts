@@ -8,7 +8,7 @@ import { formatMessage } from '../../src/exchange/format-message.ts';
 import { handshakeOf, ID, message } from '../support/raw-peer.ts';
 import { endSoon, GROUP, madeFile, startMember } from './exchange-fixture.ts';
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 180_000 };
 const CONNECTIONS = 300;
 const REQUESTS = 200;
 const RANGE_BYTES = 10;

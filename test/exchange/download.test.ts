@@ -156,7 +156,7 @@ function madeHash(bytes: Buffer): FileHash {
 }
 
 suite('Download', () => {
-  test('while narinfos do not wait for a limit, no more NARs are requested', { timeout: 30_000 }, async () => {
+  test('while narinfos do not wait for a limit, no more NARs are requested', { timeout: 180_000 }, async () => {
     const nars = Array.from({ length: 40 }, (_, index) => madeFile(PIECE, index));
     const storeHash = 'a'.repeat(32) as StoreHash;
     await using seeder = await startMember({ files: nars });

@@ -7,7 +7,7 @@ import { endSoon, madeFile, startMember } from './exchange-fixture.ts';
 
 after(endSoon);
 
-test('members are not blamed for silence while this process did not run', { timeout: 60_000 }, async (t) => {
+test('members are not blamed for silence while this process did not run', { timeout: 180_000 }, async (t) => {
   const file = madeFile(1000);
   await using seeder = await startMember({ files: [file] });
   await using client = await startMember();

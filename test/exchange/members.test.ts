@@ -10,7 +10,7 @@ import { MAX_PREFIXES_PER_MESSAGE } from '../../src/wire/bounds.ts';
 import { endSoon, GROUP, madeFile, startMember, type MadeFile, type MadeMember } from './exchange-fixture.ts';
 
 const SIGNAL = new AbortController().signal;
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 180_000 };
 
 /** Waits for the first member that one is connected to. */
 async function memberOf({ members }: MadeMember): Promise<Member> {

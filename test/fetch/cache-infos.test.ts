@@ -12,7 +12,7 @@ import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { serve } from '../support/odd-server.ts';
 import { factsOf, type Warning } from '../../src/warning.ts';
 
-describe('the order of caches', { timeout: 20_000 }, () => {
+describe('the order of caches', { timeout: 180_000 }, () => {
   let folder = '';
   let caches: Record<'far' | 'near' | 'silent' | 'other' | 'bare', HttpCache>;
   before(async () => {

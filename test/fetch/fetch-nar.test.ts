@@ -20,7 +20,7 @@ import { PartialSession } from '../../src/store/session.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { FIXTURE_ROOT, fixtureKey, Lab, readNarInfos } from '../support/lab.ts';
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 180_000 };
 
 suite('fetchNar', () => {
   /** Makes the parts of a fetch from one cache into an empty store. */

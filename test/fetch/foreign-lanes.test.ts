@@ -77,7 +77,7 @@ async function fetchBeside(t: TestContext, port: number, connections: () => numb
   assert.ok(connections() > 0 && connections() < FILES.length, `${connections()} connections`);
 }
 
-test('a client that takes requests and sends nothing is not asked for each NAR', { timeout: 60_000 }, async (t) => {
+test('a client that takes requests and sends nothing is not asked for each NAR', { timeout: 180_000 }, async (t) => {
   await using seed = await startRawSeed(undefined, (peer) => {
     peer.send(ID.HAVE_ALL);
     peer.send(ID.UNCHOKE);
@@ -85,13 +85,17 @@ test('a client that takes requests and sends nothing is not asked for each NAR',
   await fetchBeside(t, seed.port, () => seed.peers.length);
 });
 
-test('a client that accepts connections and says nothing is not asked for each NAR', { timeout: 60_000 }, async (t) => {
-  await using seed = await startSilentPeer();
-  const port = Number(seed.address.slice(seed.address.indexOf(':') + 1));
-  await fetchBeside(t, port, () => seed.sockets.size);
-});
+test(
+  'a client that accepts connections and says nothing is not asked for each NAR',
+  { timeout: 180_000 },
+  async (t) => {
+    await using seed = await startSilentPeer();
+    const port = Number(seed.address.slice(seed.address.indexOf(':') + 1));
+    await fetchBeside(t, port, () => seed.sockets.size);
+  },
+);
 
-test('a client that has none of the NARs is not asked for each', { timeout: 60_000 }, async (t) => {
+test('a client that has none of the NARs is not asked for each', { timeout: 180_000 }, async (t) => {
   let connections = 0;
   const server = createServer((socket) => {
     connections++;
@@ -102,7 +106,7 @@ test('a client that has none of the NARs is not asked for each', { timeout: 60_0
   await fetchBeside(t, (server.address() as AddressInfo).port, () => connections);
 });
 
-test('a client that has sent something is asked for many NARs at once', { timeout: 60_000 }, async (t) => {
+test('a client that has sent something is asked for many NARs at once', { timeout: 180_000 }, async (t) => {
   const waiting: (() => void)[] = [];
   let isOpen = false;
   const answer = (peer: RawPeer, payload: Buffer): void => {

@@ -24,7 +24,7 @@ import { Lab } from '../support/lab.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 /** Large NARs that are requested at the same time. */
 const SLOTS = 8;
 /** The same once they are wanted in an order: these have more than 1 MiB. */

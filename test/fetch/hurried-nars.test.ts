@@ -14,7 +14,7 @@ import { startHttpCache } from '../support/http-cache.ts';
 import { Lab } from '../support/lab.ts';
 import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 180_000 };
 /** NARs that are requested at the same time: an order is given, and these have more than 1 MiB. */
 const SLOTS = 4;
 

@@ -76,7 +76,7 @@ const untilFound = async (caches: LanCaches): Promise<void> => {
   while (caches.sources.length === 0) await sleep(10);
 };
 
-suite('caches found on the network', { timeout: 20_000 }, () => {
+suite('caches found on the network', { timeout: 180_000 }, () => {
   test('an announced cache gives narinfos and NARs', async (t) => {
     const startedAtMs = performance.now();
     const { cache, caches } = await scene(t);

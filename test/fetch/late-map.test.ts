@@ -21,7 +21,7 @@ import { readNarInfo, TOP } from '../nix/fixtures.ts';
 
 after(endSoon);
 
-test('a NAR that members complete while torrents are looked up counts as fetched', { timeout: 30_000 }, async (t) => {
+test('a NAR that members complete while torrents are looked up counts as fetched', { timeout: 180_000 }, async (t) => {
   const files = [1, 2, 3].map((seed) => madeFile(100_000, seed));
   const jobs = files.map(jobOf);
   await using client = await startMember();

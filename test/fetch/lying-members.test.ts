@@ -19,7 +19,7 @@ import { infoOf } from './narinfos.ts';
 
 /** More than a NAR has attempts. */
 const LIARS = 2 * ATTEMPTS;
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 /** Several ranges, so that several liars send parts of it. */
 const NAR = madeFile(2_000_000);
 

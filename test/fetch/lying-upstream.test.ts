@@ -60,12 +60,12 @@ async function requestsAtLiar(t: TestContext, asConfigured: (upstream: Upstream)
   return asked;
 }
 
-test('an announced cache is asked last after its first lie', { timeout: 60_000 }, async (t) => {
+test('an announced cache is asked last after its first lie', { timeout: 180_000 }, async (t) => {
   const asked = await requestsAtLiar(t, asAnnounced);
   assert.ok(asked > 0 && asked <= AT_ONCE, `${asked} requests`);
 });
 
-test('a configured cache is asked last after its second lie', { timeout: 60_000 }, async (t) => {
+test('a configured cache is asked last after its second lie', { timeout: 180_000 }, async (t) => {
   const asked = await requestsAtLiar(t, (upstream) => upstream);
   assert.ok(asked > 0 && asked <= AT_ONCE, `${asked} requests`);
 });

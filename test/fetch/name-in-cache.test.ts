@@ -18,7 +18,7 @@ import { tempDir } from '../store/store-fixture.ts';
 import { startSite } from '../support/http-site.ts';
 import { infoOf } from './narinfos.ts';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 const PIECE = 256 * 1024;
 const NAR = madeFile(3 * PIECE);
 const { signal } = new AbortController();

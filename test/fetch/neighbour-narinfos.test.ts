@@ -47,7 +47,7 @@ async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<Nei
   return near;
 }
 
-suite('narinfos of neighbours', { timeout: 20_000 }, () => {
+suite('narinfos of neighbours', { timeout: 180_000 }, () => {
   test('paths that neighbours hold between them are found in one question', async (t) => {
     const [asking] = await neighbours(t, [TOP], [LEAF], []);
     const near = await sourceOf(asking);

@@ -15,7 +15,7 @@ import { startHttpCache } from '../support/http-cache.ts';
 import { Lab } from '../support/lab.ts';
 import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 180_000 };
 /** More than what keeps a line busy before its rate is known. */
 const NAR_BYTES = 1_200_000;
 

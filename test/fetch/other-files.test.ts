@@ -11,7 +11,7 @@ import { parsePublicKey } from '../../src/nix/signature.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { assertSound, FIXTURE_ROOT, fixtureKey, Lab, readNarInfos } from '../support/lab.ts';
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 180_000 };
 
 /** Writes the fixture's narinfos, each with another file, and no NARs. */
 async function cacheWithout(lab: Lab, file: (info: NarInfo) => Partial<NarInfo>): Promise<string> {

@@ -21,7 +21,7 @@ import {
 } from '../swarm/swarm-fixture.ts';
 import { infoOf } from './narinfos.ts';
 
-test('a NAR that a cache began is given to no peer before the whole is checked', { timeout: 30_000 }, async (t) => {
+test('a NAR that a cache began is given to no peer before the whole is checked', { timeout: 180_000 }, async (t) => {
   const nar = await makeNar(t, 2 * MIB);
   const { torrent } = nar;
   await using network = await Network.join({ scope: 'lan', listen: HOST, peers: [], dht: false, lan: false });
@@ -64,7 +64,7 @@ for (const [when, turns] of [
   ['before the first byte', 1],
   ['again in the middle', 2],
 ] as const) {
-  test(`without an upstream, a client that chokes ${when} is waited for`, { timeout: 60_000 }, async (t) => {
+  test(`without an upstream, a client that chokes ${when} is waited for`, { timeout: 180_000 }, async (t) => {
     const nar = await makeNar(t, 2 * MIB);
     const { torrent } = nar;
     let sent = 0;
@@ -96,7 +96,7 @@ for (const [when, turns] of [
   });
 }
 
-test('clients that choke us keep no other peer from being asked', { timeout: 60_000 }, async (t) => {
+test('clients that choke us keep no other peer from being asked', { timeout: 180_000 }, async (t) => {
   const nar = await makeNar(t, MIB);
   const { torrent } = nar;
   const chokers = await Promise.all(
@@ -115,7 +115,7 @@ test('clients that choke us keep no other peer from being asked', { timeout: 60_
   assert.equal(await running, 'complete');
 });
 
-test('a NAR whose only client turns out to be silent is given up at once', { timeout: 60_000 }, async (t) => {
+test('a NAR whose only client turns out to be silent is given up at once', { timeout: 180_000 }, async (t) => {
   const { torrent } = await makeNar(t, MIB);
   await using seed = await startRawSeed(torrent.infoHash, (peer) => {
     peer.send(ID.HAVE_ALL);

@@ -10,7 +10,7 @@ import { FIXTURE_ROOT, fixtureKey, Lab } from '../support/lab.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 import { startSilentPeer } from '../support/silent-peer.ts';
 
-test('an interruption before the seeding skips it', { timeout: 20_000 }, async () => {
+test('an interruption before the seeding skips it', { timeout: 180_000 }, async () => {
   await using lab = await Lab.open();
   await using cache = await startHttpCache(await lab.fixtureCache());
   const stop = new AbortController();
@@ -39,7 +39,7 @@ test('an interruption before the seeding skips it', { timeout: 20_000 }, async (
   assert.deepEqual(seeding, []);
 });
 
-test('all parts of a run ask a silent publisher once', { timeout: 60_000 }, async () => {
+test('all parts of a run ask a silent publisher once', { timeout: 180_000 }, async () => {
   await using lab = await Lab.open();
   await using cache = await startHttpCache(await lab.fixtureCache());
   await using publisher = await startSilentPeer();

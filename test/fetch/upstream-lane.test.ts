@@ -14,7 +14,7 @@ import { RateLimit } from '../../src/bytes/rate-limit.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { makeCachedNar } from './cached-nar.ts';
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 180_000 };
 
 interface Scene {
   readonly bytes: Buffer;

@@ -60,7 +60,7 @@ async function scene(t: TestContext, sizeBytes: number, faults: readonly (readon
 
 const slow = (rateBytesPerSec: number): Fault => ({ kind: 'slow', rateBytesPerSec });
 
-suite('two upstreams', { concurrency: true, timeout: 60_000 }, () => {
+suite('two upstreams', { concurrency: true, timeout: 180_000 }, () => {
   for (const sizeBytes of [600_000, 3_000_000]) {
     test(`of ${sizeBytes} bytes, the slow one sends the first few and the fast one the rest`, async (t) => {
       const { first, second, fetch } = await scene(t, sizeBytes, [[slow(20_000)], []]);

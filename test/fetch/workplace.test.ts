@@ -33,7 +33,7 @@ async function opened(
   return { workplace, fetch };
 }
 
-test('a publisher that fails after the first fetch is a warning of the run', { timeout: 60_000 }, async (t) => {
+test('a publisher that fails after the first fetch is a warning of the run', { timeout: 180_000 }, async (t) => {
   await using lab = await Lab.open();
   const publisher = await startSilentPeer();
   const warned = Promise.withResolvers<string>();
@@ -47,7 +47,7 @@ test('a publisher that fails after the first fetch is a warning of the run', { t
   assert.equal(await warned.promise, 'run: failed');
 });
 
-test('hash maps that cannot be closed keep nothing else open', { timeout: 60_000 }, async (t) => {
+test('hash maps that cannot be closed keep nothing else open', { timeout: 180_000 }, async (t) => {
   await using lab = await Lab.open();
   await using publisher = await startSilentPeer();
   const { workplace, fetch } = await opened(lab, publisher.address, failOnWarning);

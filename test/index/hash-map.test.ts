@@ -50,7 +50,7 @@ async function mapOver(t: TestContext, source: IndexSource, options: HashMapOpti
 }
 
 describe('HashMap', () => {
-  test('a shard that nobody serves is requested once, given up, and named', { timeout: 5_000 }, async (t) => {
+  test('a shard that nobody serves is requested once, given up, and named', { timeout: 180_000 }, async (t) => {
     const keepAlive = setInterval(() => undefined, 1_000);
     t.after(() => clearInterval(keepAlive));
     const source = new LateSource();

@@ -37,7 +37,7 @@ async function askerOf(t: TestContext, ...givers: readonly MadeMember[]): Promis
   return asker;
 }
 
-suite('the shards of members', { concurrency: true, timeout: 60_000 }, () => {
+suite('the shards of members', { concurrency: true, timeout: 180_000 }, () => {
   test('a wrong shard is refused, the next member is asked, and the liar is not asked again', async (t) => {
     const liar = await started(t, { files: [SHARD, OTHER] });
     liar.offer.lies = true;

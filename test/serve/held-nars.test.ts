@@ -8,7 +8,7 @@ import { describeNar } from '../../src/store/describe-nar.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
 import { filledStore, infoOf, sharedBy } from '../store/store-fixture.ts';
 
-test('serves a NAR of a running fetch once its contents are checked', { timeout: 20_000 }, async (t) => {
+test('serves a NAR of a running fetch once its contents are checked', { timeout: 180_000 }, async (t) => {
   const store = await filledStore(t);
   const [leaf, note] = [await infoOf(store, LEAF), await infoOf(store, NOTE)];
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));
@@ -22,7 +22,7 @@ test('serves a NAR of a running fetch once its contents are checked', { timeout:
   assert.deepEqual(seed.files, [{ path, sizeBytes: torrent.sizeBytes }]);
 });
 
-test('members hear of a NAR with other contents only if it came from members', { timeout: 20_000 }, async (t) => {
+test('members hear of a NAR with other contents only if it came from members', { timeout: 180_000 }, async (t) => {
   const store = await filledStore(t);
   const [leaf, note] = [await infoOf(store, LEAF), await infoOf(store, NOTE)];
   const { torrent } = await describeNar(store, parseStoreHash(LEAF));

@@ -172,7 +172,7 @@ test('two paths may claim one torrent, and neither hides the other', async (t) =
   assert.deepEqual(catalogue.byInfoHash(entry.torrent!.infoHash), [entry]);
 });
 
-test('two processes that add at once lose nothing', { timeout: 60_000 }, async (t) => {
+test('two processes that add at once lose nothing', { timeout: 180_000 }, async (t) => {
   const store = await emptyStore(t);
   const writer = fileURLToPath(new URL('catalogue-writer.ts', import.meta.url));
   const writers = ['a', 'b'].map((name) =>
@@ -186,7 +186,7 @@ test('two processes that add at once lose nothing', { timeout: 60_000 }, async (
   assert.equal(catalogue.byStorePath(path)?.sizeBytes, 200);
 });
 
-test('keeps entries that others add while it is compacted', { timeout: 60_000 }, async (t) => {
+test('keeps entries that others add while it is compacted', { timeout: 180_000 }, async (t) => {
   const store = await emptyStore(t);
   await writeFile(join(store.dir, `${'a'.repeat(32)}.narinfo`), 'of the paths that the writers add');
   const writer = fileURLToPath(new URL('catalogue-writer.ts', import.meta.url));

@@ -406,7 +406,7 @@ suite('gc and those who work on the store', () => {
 
   test(
     'a fetch looks up the contents of the store only while no collector is running',
-    { timeout: 20_000 },
+    { timeout: 180_000 },
     async (t) => {
       const store = await sample(t);
       const { signal } = new AbortController();

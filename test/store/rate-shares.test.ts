@@ -15,7 +15,7 @@ const downloadOf = (of: RateLimits): RateLimit => of.download.towards('');
 
 test(
   'processes that use a limit at the same time take equal parts of it, and one alone all',
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   async (t) => {
     const store = await emptyStore(t);
     const [daemon, fetch] = [limits(), limits()];
@@ -47,7 +47,7 @@ test('limits are shared once a process, and nothing is written while they are id
   assert.equal(downloadOf(own).rateBytesPerSec, RATE);
 });
 
-test('what a killed process or another machine has left is not counted', { timeout: 60_000 }, async (t) => {
+test('what a killed process or another machine has left is not counted', { timeout: 180_000 }, async (t) => {
   const store = await emptyStore(t);
   const own = limits();
   await using _own = await RateShares.open(store, own);

@@ -25,7 +25,7 @@ async function kill(child: ChildProcess): Promise<void> {
   await once(child, 'exit');
 }
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 180_000 };
 
 test('takes over the partial files of a killed process', LIMIT, async (t) => {
   const store = await emptyStore(t);

@@ -44,7 +44,7 @@ async function startScene(t: TestContext, handler: Handler): Promise<Scene> {
   };
 }
 
-suite('fetchList', { timeout: 20_000 }, () => {
+suite('fetchList', { timeout: 180_000 }, () => {
   test('fetches a list once, and again after it has changed', async (t) => {
     await using scene = await startScene(t, serve(`${A}\n`));
     assert.deepEqual(await scene.fetch(), { paths: [A], notes: [] });

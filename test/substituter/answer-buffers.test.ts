@@ -9,7 +9,7 @@ import { giveBack, takeBuffer } from '../../src/bytes/lent-buffers.ts';
 import { answerStream, CHUNK_BYTES } from '../../src/substituter/answer-buffers.ts';
 import { readPort } from '../support/http-cache.ts';
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 180_000 };
 
 /** Takes what the pool has, and returns it. */
 function isFree({ buffer }: Buffer): boolean {

@@ -8,7 +8,7 @@ import { Lab } from '../support/lab.ts';
 import type { WrittenPath } from '../support/written-cache.ts';
 import { narInfoUrl, narUrl, scene, type Scene } from './scene.ts';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 
 /** How a NAR file of the store is lost. */
 const LOSSES: Readonly<Record<string, (path: string) => Promise<void>>> = {

@@ -17,7 +17,7 @@ import { Lab } from '../support/lab.ts';
 import type { WrittenPath } from '../support/written-cache.ts';
 import { narInfoUrl, narUrl, scene, type Scene } from './scene.ts';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 const LARGE = 6_000_000;
 /** NARs that are requested at the same time: an order is given, and these have more than 1 MiB together. */
 const SLOTS = 4;

@@ -15,7 +15,7 @@ export interface DhtNetwork extends AsyncDisposable {
 }
 
 /** Limit on the time until a process has announced itself. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 180_000;
 
 /** Waits until the DHT knows the process with the peer port `port` as a member of the cohort of a hash map. */
 export async function untilInCohort(bootstrap: readonly Endpoint[], address: string, port: number): Promise<void> {
@@ -36,7 +36,7 @@ export async function startDhtNetwork(count: number, host = '127.0.0.1'): Promis
   const started: DhtNode[] = [];
   const bootstrap: Endpoint[] = [];
   const join = async (options: DhtOptions = {}): Promise<DhtNode> => {
-    const node = await DhtNode.listen({ host, bootstrap: [...bootstrap], queryTimeoutMs: 200, ...options });
+    const node = await DhtNode.listen({ host, bootstrap: [...bootstrap], queryTimeoutMs: 2_000, ...options });
     started.push(node);
     await node.ready();
     return node;

@@ -24,8 +24,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** The program as it is installed: users run this one, and it starts in half the time. */
 const MAIN = join(ROOT, 'dist/main.js');
 const FIXTURES = fileURLToPath(new URL('../../fixtures/nix/', import.meta.url));
-/** Limit on a process, longer than any test may run. Then it is killed, and its test fails for lack of a status. */
-const PATIENCE_MS = 110_000;
+/** Limit on a process, longer than any test runs. Then it is killed, and its test fails for lack of a status. */
+const PATIENCE_MS = 600_000;
 
 /** One line of `--json`. */
 export type CliEvent = Readonly<Record<string, unknown>> & { readonly event: string };
@@ -48,7 +48,7 @@ export interface ProcessOptions {
   readonly cwd?: string;
   /** Program that is started with the command line as its arguments, such as `unshare`. */
   readonly wrapper?: readonly string[];
-  /** Milliseconds after which it is killed. Default: longer than any test may run. */
+  /** Milliseconds after which it is killed. Default: longer than any test runs. */
   readonly limitMs?: number;
 }
 

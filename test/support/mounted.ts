@@ -18,7 +18,7 @@ export function lacksFuse(): string | false {
 }
 
 /** Milliseconds after which a program that looks at a mount is killed: longer than any answer takes. */
-const PATIENCE_MS = 100_000;
+const PATIENCE_MS = 180_000;
 
 /** The result of a program. `killed` if it did not end by itself. */
 export interface Looked {

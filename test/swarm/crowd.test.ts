@@ -17,7 +17,7 @@ import { MAX_HTTP_CONNECTIONS_PER_HOST, MAX_WANTS } from '../../src/wire/bounds.
 import { handshakeOf, ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
 import { MIB, tempDir } from './swarm-fixture.ts';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 /** Far below what the crowds would take without bounds: 700 MB to 4 GB each. */
 const MAX_GROWTH_MIB = 400;
 const BLOCK = 128 * 1024;

@@ -12,7 +12,7 @@ import { ProcessorBudget } from '../../src/wire/processor-budget.ts';
 import { handshakeOf, ID, message, numbers, RawPeer } from '../support/raw-peer.ts';
 import { makeNar, MIB, PIECE, peersAt, startDownload, startSeeder, startSwarm, type TestNar } from './swarm-fixture.ts';
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 180_000 };
 const BLOCK = 16 * 1024;
 
 async function seeding(t: TestContext, sizeBytes = 3 * PIECE): Promise<{ nar: TestNar; seeder: Swarm }> {

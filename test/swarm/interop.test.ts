@@ -28,7 +28,7 @@ import {
   type TestNar,
 } from './swarm-fixture.ts';
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 const PYTHON = '/usr/bin/python3';
 const LIBTORRENT_PEER = fileURLToPath(new URL('libtorrent_peer.py', import.meta.url));
 const ARIA2_OPTIONS = (

@@ -56,7 +56,7 @@ describe('Swarm.read', () => {
 
   test(
     'many peers that claim large metadata cost little memory, and an honest one is heard',
-    { timeout: 40_000 },
+    { timeout: 180_000 },
     async (t) => {
       const nar = await makeNar(t, SIZE_BYTES);
       const { infoHash } = nar.torrent;

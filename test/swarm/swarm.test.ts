@@ -18,7 +18,7 @@ import {
   tempDir,
 } from './swarm-fixture.ts';
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 180_000 };
 
 for (const [name, sizeBytes] of Object.entries({
   'of one byte': 1,

@@ -14,7 +14,7 @@ import type { TorrentReader } from '../../src/swarm/torrent-reader.ts';
 import { ID, type RawPeer, startRawSeed } from '../support/raw-peer.ts';
 import { peersAt, startSwarm, tempDir } from './swarm-fixture.ts';
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 180_000 };
 const PIECE_LENGTH = 16 * 1024;
 const FILES: Readonly<Record<string, Buffer>> = {
   manifest: Buffer.from('narswarm 1\n'),

@@ -53,7 +53,7 @@ function complete(lines: readonly string[]): string[][] {
   const env = { PATH, HOME: FOLDER, ZDOTDIR: FOLDER, LC_ALL: 'C.UTF-8', TERM: 'dumb' };
   const atTerminal =
     'zmodload zsh/zpty && zpty child zsh -i && while zpty -r child line; do seen+=$line; done; print -rn -- $seen';
-  const { status } = spawnSync('zsh', ['-fc', atTerminal], { cwd: FOLDER, env, encoding: 'utf8', timeout: 20_000 });
+  const { status } = spawnSync('zsh', ['-fc', atTerminal], { cwd: FOLDER, env, encoding: 'utf8', timeout: 180_000 });
   assert.equal(status, 0);
   const parts = readFileSync(out, 'utf8').split('end\n');
   assert.equal(parts.length, lines.length + 1, parts.join());

@@ -9,7 +9,7 @@ import { newView, viewInUse } from './view-fixture.ts';
 const DESKTOP = { width: 1280, height: 900 };
 const PHONE = { width: 360, height: 740 };
 
-describe('the status page in Chromium', { timeout: 100_000 }, () => {
+describe('the status page in Chromium', { timeout: 180_000 }, () => {
   let browser: Browser;
   before(async () => {
     browser = await startChromium();

@@ -58,7 +58,7 @@ test('an answer that breaks off, a long head and a closed port are no answer', a
   assert.equal(await askGateway(place, new URL('http://127.0.0.1:1/'), {}, new AbortController().signal), undefined);
 });
 
-test('a switch to another protocol is no answer', { timeout: 60_000 }, async () => {
+test('a switch to another protocol is no answer', { timeout: 180_000 }, async () => {
   const upgraded: RequestListener = (request) =>
     void request.socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n');
   assert.equal(await ask(upgraded), undefined);
