@@ -157,7 +157,8 @@ function tellReadiness(output: Output, texts: readonly string[], readiness: Read
   });
 }
 
-function whatIsMissing(what: string, { lacking, download, stored, unevaluated }: Readiness, nowhere: number): string {
+function whatIsMissing(what: string, { lacking, download, unevaluated }: Readiness, nowhere: number): string {
+  const stored = lacking.filter(({ isStored }) => isStored).length;
   const kinds = [...Map.groupBy(lacking, ({ need }) => need)].map(([need, some]) =>
     formatCount(some.length, NEEDS[need]),
   );
@@ -166,7 +167,9 @@ function whatIsMissing(what: string, { lacking, download, stored, unevaluated }:
       ? [`${formatCount(download.nars, 'NAR')} (${formatSize(download.bytes)}) to download with their closures`]
       : []),
     ...(nowhere > 0 ? [`${nowhere} of them in no cache`] : []),
-    ...(stored > 0 ? [`${stored} of them in the file store, where Nix does not ask: narswarm fetch imports them`] : []),
+    ...(stored > 0
+      ? [`${stored} of them in the file store, where Nix does not ask (narswarm fetch imports them)`]
+      : []),
     ...(unevaluated.length > 0 ? ['what its builds need is known once the flake inputs are here'] : []),
   ];
   const rest = parts.length === 0 ? '' : `; ${parts.join('; ')}`;

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { lstat, readlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { NarswarmError } from '../errors.ts';
@@ -31,10 +32,10 @@ export async function followToStore(text: string, storeDir: string = nixStoreDir
     const message = `${quote(text)} does not lead to a store path: ${end} ${reason}`;
     throw new NarswarmError('NOT_FOUND', message, { cause, facts: { path: text } });
   }
-  throw new NarswarmError(
-    'STORE_PATH_INVALID',
-    `${quote(text)} is not in ${storeDir}: name a store path, or a link to one such as ./result`,
-  );
+  const wayOut = existsSync(join(end, 'flake.nix'))
+    ? `a flake is written with a #, as ${text.replace(/\/+$/, '')}#default`
+    : 'name a store path, or a link to one such as ./result';
+  throw new NarswarmError('STORE_PATH_INVALID', `${quote(text)} is not in ${storeDir}: ${wayOut}`);
 }
 
 /** The end of a path's links. */

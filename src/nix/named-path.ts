@@ -7,14 +7,14 @@ import { quote } from './quote.ts';
 import { baseNameOf, nixStoreDir, parseStoreHash, storeHashOf, storePathFromBaseName } from './store-path.ts';
 
 /**
- * Reads a store path, a path below one, a link to one (`./result`, or `result` in the working folder), a base name in
- * the store, or a hash part.
+ * Reads a store path, a path below one (`.` for the working folder), a link to one (`./result`, or `result` in the working
+ * folder), a base name in the store, or a hash part.
  *
  * @returns the hash part if only that was given; undefined if the word is none of these
  * @throws STORE_PATH_INVALID, NOT_FOUND as {@link followToStore}
  */
 export async function findNamedPath(text: string): Promise<StorePath | StoreHash | undefined> {
-  if (text.includes('/')) return followToStore(text);
+  if (text.includes('/') || text === '.' || text === '..') return followToStore(text);
   const named =
     valueOr(() => parseStoreHash(text)) ?? valueOr(() => storePathFromBaseName(text, nixStoreDir(process.env)));
   if (named !== undefined) return named;

@@ -36,7 +36,7 @@ export interface Readiness {
   readonly builds: number;
   /** The NAR files to download, of the missing paths and their closures: their number and bytes. */
   readonly download: { readonly nars: number; readonly bytes: number };
-  /** Number of needed paths that only the file store holds. Whether they count as missing is up to the question. */
+  /** Number of paths that only the file store holds: needed ones that count as here, or missing ones. */
   readonly stored: number;
   /** Paths of which no derivation is known: only they themselves were looked at. */
   readonly underived: readonly StorePath[];
@@ -118,16 +118,17 @@ export async function assess(targets: readonly RebuildTarget[], options: AssessO
         here.forgetAbsent();
         continue;
       }
+      const offered = Array.from(lacking.values(), (one): LackingOffer => ({
+        ...one,
+        isStored: here.isOnlyStored(one.path),
+        offer: isNowhere(one.path) ? 'nowhere' : offers.has(one.path) ? 'source' : 'unknown',
+        sizeBytes: offers.sizeOf(one.path),
+      }));
       return {
-        lacking: Array.from(lacking.values(), (one) => ({
-          ...one,
-          isStored: here.isOnlyStored(one.path),
-          offer: isNowhere(one.path) ? 'nowhere' : offers.has(one.path) ? 'source' : 'unknown',
-          sizeBytes: offers.sizeOf(one.path),
-        })),
+        lacking: offered,
         builds: builds.size,
         download: offers.download(),
-        stored: here.storedCount,
+        stored: options.countsStored ? here.storedCount : offered.filter(({ isStored }) => isStored).length,
         underived: start.outputs,
         unevaluated: start.unevaluated,
         needed,

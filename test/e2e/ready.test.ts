@@ -83,9 +83,23 @@ describe('narswarm ready', { concurrency: 3 }, () => {
       await host.goOffline();
       const run = await host.ready(host.system);
       assert.equal(run.status, host === asking ? 0 : 11, run.stdout + run.stderr);
-      assert.equal(run.event('ready')['stored'], 3);
-      if (host === other) assert.match(run.stderr, /3 of them in the file store, where Nix does not ask/);
+      assert.equal(run.event('ready')['stored'], host === asking ? 3 : 2);
+      if (host === other) assert.match(run.stderr, /2 of them in the file store, where Nix does not ask/);
     }
+  });
+
+  test('what can be built from what is here, and is in the file store, too, is not told of', async () => {
+    const host = await newHost();
+    await host.archive();
+    for (const args of [
+      [paths.tool, paths.source],
+      [paths.program, '--no-copy'],
+    ])
+      assert.equal((await host.fetch(...args)).status, 0);
+    const lost = await host.nix('build', '--no-link', `${host.model.flake}#lost`);
+    assert.equal(lost.failed, false, lost.stderr);
+    const run = await host.ready(host.system);
+    assert.deepEqual([run.status, run.event('ready')['stored']], [0, 0], run.stderr);
   });
 
   test('a source that no cache has is named as such; --sources wants all of them', async () => {

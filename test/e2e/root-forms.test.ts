@@ -86,7 +86,8 @@ describe('forms of roots', { concurrency: 2 }, () => {
     const fetch = (root: string): Promise<Run> => run(['fetch', root, ...from, '--store', lab.path('store')]);
     assertFailure(await fetch(`${made.root}^out`), 2, 'STORE_PATH_INVALID', /\^out/);
     assertFailure(await fetch('./nothing'), 3, 'NOT_FOUND', /nothing does not exist/);
-    assertFailure(await fetch('.'), 3, 'ROOT_UNKNOWN', /"\.".*no hash map was asked.*--publisher/);
+    assertFailure(await fetch('.'), 2, 'STORE_PATH_INVALID', /"\." is not in /);
+    assertFailure(await fetch('nothing'), 3, 'ROOT_UNKNOWN', /"nothing".*no hash map was asked.*--publisher/);
     assertFailure(
       await run(['pin', 'nothing', '--store', made.cacheDir]),
       2,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -52,6 +52,13 @@ suite('spellings of a store path', () => {
     assert.deepEqual([isPath(HASH), hashOfNamed(HASH), hashOfNamed(await readNamedPath(PATH))], [false, HASH, HASH]);
   });
 
+  test('names the way out for a folder with a flake, and takes no other folder', async () => {
+    mkdirSync(join(folder, 'flake'));
+    writeFileSync(join(folder, 'flake/flake.nix'), '{}');
+    await assert.rejects(findNamedPath('./flake/'), failsWith('STORE_PATH_INVALID', /with a #, as \.\/flake#default$/));
+    await assert.rejects(findNamedPath('.'), failsWith('STORE_PATH_INVALID', /name a store path, or a link to one/));
+  });
+
   test('completes a hash part from the store', async () => {
     mkdirSync(join(folder, 'store', NAME), { recursive: true });
     const store = join(folder, 'store');
@@ -63,7 +70,7 @@ suite('spellings of a store path', () => {
   });
 
   test('ignores any other word, and refuses any other path', async () => {
-    for (const text of ['desktop', HASH.toUpperCase(), `${HASH}x`, 'profile-2', '.', '']) {
+    for (const text of ['desktop', HASH.toUpperCase(), `${HASH}x`, 'profile-2', '']) {
       assert.equal(await findNamedPath(text), undefined, text);
       await assert.rejects(readNamedPath(text), failsWith('STORE_PATH_INVALID', /is not a store path, a link/));
     }
