@@ -5,7 +5,7 @@ import { NarswarmError, type HostFailure } from '../errors.ts';
 import { queryRegistrations } from '../nix/nix-queries.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { HostResult, PushEvent } from '../push/push.ts';
-import type { Build } from '../push/watch.ts';
+import type { Build, Waiting } from '../push/watch.ts';
 import { RUN_PORTS } from '../wire/ports.ts';
 import { openSigner } from './add.ts';
 import { PushProgress } from './live/push-lines.ts';
@@ -83,7 +83,9 @@ export function pushCommand(): Command {
       const results = await pushTo({
         dir: join(pushDir(), 'outgoing'),
         closure,
-        more: isWatching ? watchBuilds(builds, signal) : undefined,
+        more: isWatching
+          ? watchBuilds(builds, { signal, onWaiting: (waiting) => tellWaiting(output, waiting) })
+          : undefined,
         hosts,
         signer,
         format: { compression: 'zstd' },
@@ -124,6 +126,15 @@ async function buildsOf(root: string, file: string | undefined, signal: AbortSig
   const paths = wanted.roots.map(parseStorePath);
   const evaluated = await wanted.evaluate(signal);
   return [...evaluated.values(), { roots: paths, buildInputs: [], buildInputsOf: async () => [] }];
+}
+
+function tellWaiting(output: Output, { paths, silentMs }: Waiting): void {
+  if (output.json) output.result('waiting', { paths, silentMs: Math.round(silentMs) });
+  else if (silentMs === 0) output.note(`waiting for nix build to make ${formatCount(paths, 'output')}`);
+  else
+    output.warn(
+      `nothing was built for ${formatDuration(silentMs)}: if nix build has failed, start it again, or end this`,
+    );
 }
 
 function tellEvent(output: Output, event: PushEvent, dryRun: boolean): void {

@@ -9,6 +9,8 @@ import { remoteCommand, type Program } from './remote-script.ts';
 
 /** Time for a host to end after the end of its input, in milliseconds. */
 const END_MS = 10_000;
+/** Words of ssh that are no reason of anything. */
+const NEW_HOST = /^Warning: Permanently added /;
 /** Limit on kept lines of ssh's stderr. */
 const WORDS = 20;
 
@@ -150,7 +152,7 @@ export class PushHost {
       if (port !== undefined) {
         this.#tunnelPort = Number(port);
         if (this.#hasBegun) this.say({ type: 'tunnel', port: this.#tunnelPort });
-      } else if (line !== '') {
+      } else if (line !== '' && !NEW_HOST.test(line)) {
         this.#words.push(line);
         if (this.#words.length > WORDS) this.#words.shift();
       }

@@ -100,6 +100,8 @@ class Push implements AsyncDisposable {
   #exporting: Promise<void> | undefined;
   #isExporting = false;
   readonly #failed = Promise.withResolvers<never>();
+  /** True once all hosts are let go of: that they end is no failure of theirs. */
+  #isOver = false;
 
   constructor(options: PushOptions, outgoing: Outgoing) {
     this.#options = options;
@@ -139,7 +141,7 @@ class Push implements AsyncDisposable {
       return { host: name, done };
     } catch (error) {
       if (!isNarswarmError(error, 'HOST_FAILED')) throw error;
-      onEvent({ type: 'failed', host: name, failure: error });
+      if (!this.#isOver && !this.#signal.aborted) onEvent({ type: 'failed', host: name, failure: error });
       const index = this.#reached.findIndex(({ host }) => host.name === name);
       if (index >= 0) this.#reached.splice(index, 1);
       return { host: name, failure: error };
@@ -294,6 +296,7 @@ class Push implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isOver = true;
     for (const host of this.#hosts) if (!this.#options.signal.aborted) host.say({ type: 'bye' });
     await Promise.all(this.#hosts.map((host) => host.end()));
     this.#stop.abort(new NarswarmError('INTERRUPTED', 'the push has ended'));

@@ -5,6 +5,23 @@ import type { ValidPath } from '../nix/valid-path.ts';
 import type { Resolution } from '../subscription/resolve-source.ts';
 
 const LOOK_EVERY_MS = 500;
+/** Time without a new path after which a person is told, in milliseconds: the build may have failed. */
+const SILENCE_MS = 5 * 60_000;
+
+export interface WatchOptions {
+  readonly signal: AbortSignal;
+  /** Called at the beginning if the roots are not built yet, and after each `silenceMs` in which nothing was built. */
+  readonly onWaiting: (waiting: Waiting) => void;
+  /** Default: five minutes. */
+  readonly silenceMs?: number;
+}
+
+export interface Waiting {
+  /** Number of outputs that are not valid. */
+  readonly paths: number;
+  /** Time in which nothing was built, in milliseconds; 0 at the beginning. */
+  readonly silentMs: number;
+}
 
 /** The outputs that a build makes: the wanted ones, and those of its inputs, layer after layer. */
 export type Build = Pick<Resolution, 'roots' | 'buildInputs' | 'buildInputsOf'>;
@@ -18,8 +35,10 @@ export type Build = Pick<Resolution, 'roots' | 'buildInputs' | 'buildInputsOf'>;
  */
 export async function* watchBuilds(
   builds: readonly Build[],
-  signal: AbortSignal,
+  { signal, onWaiting, silenceMs = SILENCE_MS }: WatchOptions,
 ): AsyncGenerator<readonly ValidPath[], void> {
+  let lastMs: number | undefined; // when something was built, or the watch began
+  let toldMs = 0;
   const roots = builds.flatMap((build) => build.roots);
   let waiting = await inputsOf(builds, signal);
   for (;;) {
@@ -27,6 +46,13 @@ export async function* watchBuilds(
     const fresh = [...waiting].filter((path) => !invalid.has(path));
     waiting = new Set([...waiting].filter((path) => invalid.has(path)));
     if (roots.every((path) => !invalid.has(path))) break;
+    const nowMs = performance.now();
+    const isFirst = lastMs === undefined;
+    if (lastMs === undefined || fresh.length > 0) lastMs = toldMs = nowMs;
+    if (isFirst || nowMs - toldMs >= silenceMs) {
+      onWaiting({ paths: invalid.size, silentMs: nowMs - lastMs });
+      toldMs = nowMs;
+    }
     const built = fresh.length === 0 ? new Set<StorePath>() : await queryBuiltHere(fresh, { signal });
     if (built.size > 0) yield await queryRegistrations([...built], { signal });
     await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => signal.throwIfAborted());

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { Lab, type CliEvent, type ProcessOptions, type Run } from '../support/lab.ts';
+import { assertFailure, Lab, type CliEvent, type ProcessOptions, type Run } from '../support/lab.ts';
 import { BlockedBuild } from '../support/blocked-build.ts';
 import { Lan, type Host } from '../support/namespaces.ts';
 import { until } from '../support/update-lab.ts';
@@ -147,6 +147,15 @@ suite('a push', { concurrency: 2 }, () => {
     assert.equal(dry.events.filter(({ event }) => event === 'lacking').length, 1);
   });
 
+  test('of a path that is not built, no server is blamed', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const server = await serve(lan.host('a'));
+    const run = await lab.run(['push', `/nix/store/${'0'.repeat(32)}-unbuilt`, server.name], as(deploy));
+    assertFailure(run, 3, 'NOT_FOUND', /is not valid in the Nix store of this machine: build it first/);
+    assert.ok(!run.events.some(({ event }) => event === 'host-failed'));
+  });
+
   test('a server that refuses and one that is off leave the others alone, and are named', async () => {
     await using lan = Lan.open();
     const deploy = lan.host('deploy');
@@ -228,7 +237,9 @@ suite('a push of a large closure', { concurrency: 1 }, () => {
     const a = await serve(lan.host('a'));
     const running = lab.start(['push', made.root, a.name], as(deploy));
     await running.event('progress', ({ bytes }) => Number(bytes) > 1_500_000); // some pieces are whole
-    assert.equal((await running.stop('SIGINT')).status, 130);
+    const interrupted = await running.stop('SIGINT');
+    assert.equal(interrupted.status, 130);
+    assert.ok(!interrupted.events.some(({ event }) => event === 'host-failed'), 'the host has done nothing wrong');
     while (a.runs('receive')) await sleep(20);
     assert.ok(existsSync(a.incoming), 'what had arrived is gone');
     const run = await lab.run(['push', made.root, a.name], as(deploy));

@@ -74,6 +74,13 @@ test('words of a host stay in one line, and do not control the terminal', async 
   await host.end();
 });
 
+test('what ssh says of a new host is no reason of a failure', async () => {
+  fakeProgram('ssh', `echo "Warning: Permanently added 'far' to the list of known hosts." >&2; exit 3`);
+  const host = new PushHost(OPTIONS);
+  await assert.rejects(host.hello, (error: Error) => !error.message.includes('Permanently'));
+  await host.end();
+});
+
 test('the end does not wait for a host that is not reached', async (t) => {
   fakeProgram('ssh', `touch ${dir}/started; exec sleep 1000`);
   const host = new PushHost(OPTIONS);
