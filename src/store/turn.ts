@@ -12,6 +12,8 @@ const HEARTBEAT_MS = 30_000;
 /** Silence after which a turn of another machine counts as ended. */
 const SILENT_MS = 10 * 60_000;
 const LOOK_AGAIN_MS = 100;
+/** Looks at others that may give way, before they count as having the turn. */
+const LOOKS_AT_OTHERS = 10;
 
 /** Work that one process at a time may do on a store. Each has a folder in the store's state. */
 export type Work = 'announcing' | 'collecting' | 'packing' | 'publishing' | 'receiving' | 'serving' | 'updating';
@@ -36,7 +38,8 @@ export class Turn implements AsyncDisposable {
   }
 
   /**
-   * Takes the turn if no other process has it. If two processes try at the same moment, both may fail.
+   * Takes the turn if no other process has it. Of processes that try at the same moment, the first by name gets it: the others
+   * give way at once, and it waits for them. So it may wait for a second before it fails.
    *
    * @returns the turn, or the name of the owner that has it
    * @throws STORE_FULL, STORE_UNWRITABLE
@@ -45,10 +48,15 @@ export class Turn implements AsyncDisposable {
     const name = await ownName();
     const dir = join(folderOf(store, work), name);
     const made = await makeFolder(dir).catch((error: unknown) => Promise.reject(storeError(error, dir)));
-    const other = (await workers(store, work)).find((one) => one !== name);
-    if (other === undefined) return new Turn(dir, made ?? dir);
-    await rm(dir, { recursive: true, force: true });
-    return other;
+    for (let looks = 1; ; looks++) {
+      const [other] = (await workers(store, work)).filter((one) => one !== name).toSorted();
+      if (other === undefined) return new Turn(dir, made ?? dir);
+      if (other < name || looks > LOOKS_AT_OTHERS) {
+        await rm(dir, { recursive: true, force: true });
+        return other;
+      }
+      await sleep(LOOK_AGAIN_MS);
+    }
   }
 
   /** Waits for the turn. @throws as {@link take}; the signal's reason */
