@@ -10,11 +10,13 @@ import { readRealisation } from '../store/realisations.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isRealisationFile, isTrustedRealisation } from '../nix/realisation.ts';
 import { asError, type Warn } from '../warning.ts';
+import { withinMs } from '../within.ts';
 import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
 import { DecodedNars, type GivenNar, type NarFile } from './decoded-nars.ts';
 import { Given } from './given.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
+import { Room } from './room.ts';
 import { ToldOnce } from './told-once.ts';
 
 /**
@@ -82,6 +84,7 @@ export class Substituter implements AsyncDisposable {
   readonly #timer: NodeJS.Timeout;
   readonly #warnings: ToldOnce;
   readonly #decoded: DecodedNars;
+  readonly #room: Room;
   #activity: Promise<Activity> | undefined;
   #open: Activity | undefined;
   #askedAtMs = 0;
@@ -92,6 +95,7 @@ export class Substituter implements AsyncDisposable {
     this.#options = options;
     this.#warnings = new ToldOnce(options.onWarning);
     this.#decoded = new DecodedNars({ store: options.store });
+    this.#room = new Room(options.store.dir);
     const everyMs = Math.min(LOOK_EVERY_MS, options.lookingMs ?? LOOKING_MS);
     this.#timer = setInterval(() => this.#look(), everyMs).unref();
   }
@@ -115,9 +119,11 @@ export class Substituter implements AsyncDisposable {
     await inNix?.file[Symbol.asyncDispose]();
     if (inNix !== undefined) return textOf(inNix.info, false);
     if (client.isNarswarm || this.#memory.isAbsent(hash)) return undefined;
-    const activity = await this.#begin();
-    const info = await activity?.lookups.findWithin(FIND_MS, hash);
+    const untilMs = performance.now() + FIND_MS;
+    const activity = await withinMs(FIND_MS, this.#begin());
+    const info = await activity?.lookups.findWithin(untilMs - performance.now(), hash);
     if (activity === undefined || info === undefined || !(await this.#mayHave(info, client))) return undefined;
+    if (!(await this.#canCome(info, activity))) return undefined;
     const text = await this.#textFor(client, info);
     if (text === undefined || client.onlyAsks) return text;
     if (client.isLocal) void activity.lookAhead.begin(info);
@@ -212,6 +218,13 @@ export class Substituter implements AsyncDisposable {
 
   async #mayHave(info: NarInfo, { isLocal }: Client): Promise<boolean> {
     return isLocal || this.#options.offer.held.isShared(info);
+  }
+
+  /** Returns true if a NAR is on its way, or there is room for it. Otherwise Nix would ask for it in vain. */
+  async #canCome(info: NarInfo, { arrivals }: Activity): Promise<boolean> {
+    const file = namedFile(info);
+    const isArriving = file !== undefined && arrivals.get(file.fileHash)?.partial !== undefined;
+    return isArriving || this.#room.isFor(info);
   }
 
   /** Opens the means to ask others. Undefined if that fails. */

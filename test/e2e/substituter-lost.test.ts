@@ -90,6 +90,9 @@ suite('Nix continues with its next cache if the daemon', { concurrency: 2 }, () 
       store,
       wrapper: [...inNamespace('-m'), 'sh', '-c', mount, store],
     });
+    const [, hash] = large.ownUrl.split('?path=');
+    assert.equal((await fetch(`${one.url}/${hash}.narinfo`)).status, 404, 'its NAR could not come');
+    assert.deepEqual(narRequests(one.upstream), new Map());
     const nix = await one.nix(SETTINGS);
     const { status, stderr } = await nix.realise(made.root).ended;
     assert.equal(status, 0, stderr);
