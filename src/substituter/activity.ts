@@ -6,6 +6,7 @@ import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { PublisherAddress } from '../index/address.ts';
+import { orderUpstreams } from '../fetch/cache-infos.ts';
 import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
 import { CommitFeed } from '../fetch/commit-feed.ts';
 import { Committer } from '../fetch/commit.ts';
@@ -94,6 +95,8 @@ export class Activity implements AsyncDisposable {
     const claimant = stack.use(await PartialSession.open(store));
     const { upstreams, publishers, require, near: lasting } = await means.sources();
     const near = lasting.map(withoutLasting);
+    const inPriority = (some: readonly Upstream[]): Promise<readonly Upstream[]> =>
+      orderUpstreams(some, { store, http, signal, onWarning: (warning) => tell({ type: 'warning', warning }) });
     const sources = stack.use(
       await FetchSources.open(
         {
@@ -106,7 +109,7 @@ export class Activity implements AsyncDisposable {
           trustedPublicKeys: [],
           publisherTimeoutMs: PUBLISHER_TIMEOUT_MS,
         },
-        { store, session: claimant, network, http, keys, near, tell, signal },
+        { store, session: claimant, network, http, keys, near, tell, signal, orderUpstreams: inPriority },
       ),
     );
     const inOrder = inTurns(

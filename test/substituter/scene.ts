@@ -17,6 +17,8 @@ export interface Scene {
   readonly store: FileStore;
   /** The upstream, and what it holds: `top` refers to `middle`, and that to `leaf`. */
   readonly cache: HttpCache;
+  /** The folder of the upstream. */
+  readonly cacheDir: string;
   readonly top: WrittenPath;
   readonly middle: WrittenPath;
   readonly leaf: WrittenPath;
@@ -25,8 +27,8 @@ export interface Scene {
   readonly substituter: Substituter;
   readonly url: string;
   readonly warnings: readonly Warning[];
-  /** The options of the substituter. A test may change when fetches end. */
-  readonly options: { idleMs?: number; lookingMs?: number };
+  /** The options of the substituter. A test may change when fetches end, and its sources. */
+  readonly options: { idleMs?: number; lookingMs?: number; sources: SubstituterOptions['sources'] };
 }
 
 /** @param options.leafBytes size of the leaf's contents, which do not compress */
@@ -79,7 +81,7 @@ export async function scene(
     }),
   );
   const url = `http://127.0.0.1:${port.addresses[0]?.port}`;
-  return { store, cache, top, middle, leaf, others, substituter, url, warnings, options };
+  return { store, cache, cacheDir: written.dir, top, middle, leaf, others, substituter, url, warnings, options };
 }
 
 /** The URL of a path's narinfo. */
