@@ -51,7 +51,7 @@ export function sentenceOf(finding: Finding): Sentence {
       if (isAnotherMachine) return { text: 'a daemon of another machine serves this store', wayOut: undefined };
       if (pid !== undefined) return { text: `a daemon serves this store (process ${pid}${does})`, wayOut: undefined };
       return {
-        text: 'no daemon serves this store, so neighbours get its NARs only during a fetch',
+        text: 'no daemon serves this store, so neighbours get its NARs only during a fetch or a publish',
         wayOut: 'start narswarm daemon, or install it with narswarm service',
       };
     }
@@ -237,6 +237,8 @@ function ofPort({ protocol, port, purpose, listener, isOurs, daemonPid }: Findin
           ? 'the port was in use when the daemon started, or --port names another one here: start the daemon again'
           : undefined,
     };
+  if (listener.work === 'publish')
+    return { text: `${name} is that of narswarm publish (process ${listener.pid})`, wayOut: undefined };
   const who =
     listener.pid === undefined
       ? 'a process of another user'

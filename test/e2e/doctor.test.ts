@@ -116,6 +116,19 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     await lab.service(['daemon', '--store', await lab.folder('other'), ...trust()], { wrapper: other.wrapper });
     const both = findings(await examine(host, await lab.folder('store')), 'multicast');
     assert.match(String(both[0]?.['message']), /sent, and another host is heard/);
+    // It is on one of two networks.
+    host.ip('link add br9 type bridge', 'address add 192.168.9.1/24 dev br9', 'link set br9 up');
+    const heard = findings(await examine(host, await lab.folder('store')), 'multicast').map(({ facts }) => facts);
+    assert.deepEqual(
+      heard.map((facts) => {
+        const { interface: name, others } = facts as { interface: string; others: number };
+        return [name, others];
+      }),
+      [
+        ['eth0', 1],
+        ['br9', 0],
+      ],
+    );
   });
 
   test('tests multicast over IPv6 where there is no IPv4', async () => {
@@ -145,6 +158,18 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
       String(port?.['message']),
       new RegExp(`in use by process ${other.pid}, .*python3 -m http.server 16277`),
     );
+  });
+
+  test('finds no problem beside a running publish', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('publisher', { firewall: OPEN });
+    const what = ['--store', made.cacheDir, '--root', `lab=${made.root}`, '--key', lab.path('key'), ...trust()];
+    const { process: publishing } = await lab.service(['publish', ...what], { wrapper: host.wrapper });
+    const run = await examine(host, made.cacheDir);
+    assert.equal(run.status, 0, run.stdout);
+    const [port] = findings(run, 'port');
+    assert.equal(port?.['verdict'], 'good');
+    assert.equal(port['message'], `TCP 16277 for peers is that of narswarm publish (process ${publishing.pid})`);
   });
 
   test('finds a missing network, Nix and key, and a store that cannot be written', async () => {

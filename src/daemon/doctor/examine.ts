@@ -208,9 +208,8 @@ function clockOf({ past, expiries }: Setup, now: Date): Finding {
 }
 
 function verdictOfPort(listener: Listener | undefined, isOurs: boolean): Finding['verdict'] {
-  if (isOurs) return 'good';
-  const isNarswarm = listener?.command !== undefined && /narswarm/.test(listener.command);
-  return listener === undefined || listener.pid === undefined || isNarswarm ? 'unsure' : 'bad';
+  if (isOurs || listener?.work === 'publish') return 'good';
+  return listener === undefined || listener.pid === undefined || listener.work !== undefined ? 'unsure' : 'bad';
 }
 
 /** Connects to this machine's own address on each local network, as a neighbour would. */

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
+import { BlockList } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GROUP_PORT, GROUPS, parseAnnouncement, QUESTION } from '../../discovery/lan-announcement.ts';
 import { LanGroup, type Place } from '../../discovery/lan-group.ts';
 import type { LocalInterface } from '../../discovery/local-networks.ts';
 import { placesIn } from '../../discovery/places.ts';
+import { isIPv6 } from '../../ip-version.ts';
 
 /** Time for our own packet to come back, and for neighbours to answer it. */
 const ANSWERS_MS = 1_500;
@@ -34,13 +36,13 @@ export async function testMulticast(
     interfaces.flatMap((one) => {
       const { ipv4, ipv6 } = placesIn([one]);
       const [family, place] = ipv4[0] === undefined ? (['ipv6', ipv6[0]] as const) : (['ipv4', ipv4[0]] as const);
-      return place === undefined ? [] : [testOne(one.name, family, place, signal)];
+      return place === undefined ? [] : [testOne(one, family, place, signal)];
     }),
   );
 }
 
 async function testOne(
-  name: string,
+  local: LocalInterface,
   family: 'ipv4' | 'ipv6',
   place: Place,
   signal: AbortSignal,
@@ -57,7 +59,7 @@ async function testOne(
     onPacket: (packet, from) => {
       const host = from.replace(/%.*/, '');
       if (packet.equals(probe)) isHeard = true;
-      else if (!own.has(host) && parseAnnouncement(packet, host) !== undefined) others.add(host);
+      else if (isOn(local, from) && !own.has(host) && parseAnnouncement(packet, host) !== undefined) others.add(host);
     },
     onWarning: (error) => (failure = error.message),
   });
@@ -69,10 +71,20 @@ async function testOne(
   }
   signal.throwIfAborted();
   return {
-    interface: name,
+    interface: local.name,
     address: place.source,
     isHeard,
     others: others.size,
     failure: group.isJoined ? undefined : failure,
   };
+}
+
+/** Returns true for an address on the network of an interface: a socket also gets the group's packets on other interfaces. */
+function isOn({ name, ipv4, ipv6 }: LocalInterface, from: string): boolean {
+  const [address = '', zone] = from.split('%', 2);
+  if (zone !== undefined) return zone === name;
+  const family = isIPv6(address) ? 'ipv6' : 'ipv4';
+  const networks = new BlockList();
+  for (const own of family === 'ipv6' ? ipv6 : ipv4) networks.addSubnet(own.address, own.prefixLength, family);
+  return networks.check(address, family);
 }

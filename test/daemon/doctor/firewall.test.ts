@@ -8,7 +8,7 @@ import {
   type Passage,
 } from '../../../src/daemon/doctor/firewall.ts';
 import { parseIptables } from '../../../src/daemon/doctor/iptables.ts';
-import { listeningInodes } from '../../../src/daemon/doctor/listeners.ts';
+import { listeningInodes, workOf } from '../../../src/daemon/doctor/listeners.ts';
 import { parseNftables } from '../../../src/daemon/doctor/nftables.ts';
 import { Lan, requireNamespaces } from '../../support/namespaces.ts';
 
@@ -189,4 +189,17 @@ suite('sockets that listen', () => {
     assert.deepEqual(listeningInodes(text, 'tcp', 16_278), []);
     assert.deepEqual(listeningInodes(text, 'udp', 16_277), ['4711', '4712']);
   });
+});
+
+test('narswarm’s own processes are known by their command lines', () => {
+  const OWN = '/srv/checkout/dist/main.js';
+  for (const [line, work] of [
+    ['node /usr/local/bin/narswarm daemon --store /srv', 'daemon'],
+    ['/nix/store/abc-nodejs/bin/node --no-warnings /nix/store/abc-narswarm-0.2.0/lib/main.js publish', 'publish'],
+    ['node dist/main.js publish --store /srv', 'publish'],
+    ['python3 -m http.server 16277', undefined],
+    ['python3 -m http.server 16277 --directory /srv/narswarm', undefined],
+    ['node dist/other.js publish', undefined],
+  ] as const)
+    assert.equal(workOf(line.split(' '), '/srv/checkout', OWN), work, line);
 });
