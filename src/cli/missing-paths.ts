@@ -60,7 +60,7 @@ function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scop
     case 'NARINFO_MISSING': {
       const referrer = facts['referrer'];
       const why = typeof referrer === 'string' && scope === 'one' ? `, which ${referrer} refers to` : '';
-      return `no hash map and no cache has a narinfo for it${why}: add the cache that holds it with --from or --publisher`;
+      return `no neighbour, hash map or cache has a narinfo for it${why}: add the cache that holds it with --from or --publisher; if a neighbour has it, run narswarm doctor`;
     }
     case 'NAR_UNAVAILABLE': {
       const upstream = facts['upstream'];

@@ -187,7 +187,7 @@ function missing(baseName: string, referrer: StorePath | undefined, name = baseN
   const why = referrer === undefined ? '' : `, which ${referrer} refers to`;
   return new NarswarmError(
     'NARINFO_MISSING',
-    `no hash map and no cache has a narinfo for ${name}${why}: add the cache that holds it with --from or --publisher`,
+    `no neighbour, hash map or cache has a narinfo for ${name}${why}: add the cache that holds it with --from or --publisher; if a neighbour has it, run narswarm doctor`,
     { facts: { path: baseName, ...(referrer === undefined ? {} : { referrer }) } },
   );
 }

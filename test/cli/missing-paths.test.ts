@@ -28,12 +28,12 @@ suite('reasons for a missing path', () => {
   });
 
   test('there is no narinfo, and the referrer is named', () => {
-    const wayOut = 'add the cache that holds it with --from or --publisher';
-    const says = `no hash map and no cache has a narinfo for it: ${wayOut}`;
+    const wayOut = 'add the cache that holds it with --from or --publisher; if a neighbour has it, run narswarm doctor';
+    const says = `no neighbour, hash map or cache has a narinfo for it: ${wayOut}`;
     assert.equal(reasonOf(missing(A, 'NARINFO_MISSING', { path: A })), says);
     assert.equal(
       reasonOf(missing(A, 'NARINFO_MISSING', { path: A, referrer: B })),
-      `no hash map and no cache has a narinfo for it, which ${B} refers to: ${wayOut}`,
+      `no neighbour, hash map or cache has a narinfo for it, which ${B} refers to: ${wayOut}`,
     );
   });
 
@@ -108,7 +108,8 @@ suite('missing paths by reason', () => {
     const groups = groupByReason([A, B].map((path) => missing(path, 'NARINFO_MISSING', { referrer: `${C}-${path}` })));
     assert.deepEqual(groups, [
       {
-        reason: 'no hash map and no cache has a narinfo for it: add the cache that holds it with --from or --publisher',
+        reason:
+          'no neighbour, hash map or cache has a narinfo for it: add the cache that holds it with --from or --publisher; if a neighbour has it, run narswarm doctor',
         paths: [A, B],
       },
     ]);

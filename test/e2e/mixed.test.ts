@@ -227,7 +227,12 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
 
   test('without peers and upstream, a fetch fails at once, or after the time that it was given', async () => {
     const nobody = await fetch(['--no-copy', '--no-upstream', ...ALONE]);
-    assertFailure(nobody, 3, 'NARINFO_MISSING', new RegExp(`no hash map and no cache has a narinfo for ${made.root}:`));
+    assertFailure(
+      nobody,
+      3,
+      'NARINFO_MISSING',
+      new RegExp(`no neighbour, hash map or cache has a narinfo for ${made.root}:`),
+    );
 
     const lies = await publishLies(infos, honest);
     const off = await fetch(['--no-copy', '--no-upstream', '--scope', 'off', ...lies.slice(0, 2)]);

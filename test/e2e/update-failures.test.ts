@@ -126,7 +126,7 @@ describe('updates that partly fail', { concurrency: 3 }, () => {
     const file = `${lost.storePath.slice('/nix/store/'.length).slice(0, 32)}.narinfo`;
     await rm(join(dir, file));
     const run = await machine.update();
-    assertFailure(run, 3, 'NARINFO_MISSING', /lab-0 is missing.*no hash map and no cache has a narinfo for/);
+    assertFailure(run, 3, 'NARINFO_MISSING', /lab-0 is missing.*no neighbour, hash map or cache has a narinfo for/);
     // Nobody knows the paths behind a missing narinfo.
     assert.deepEqual(
       new Set((await assertSound(machine.store, made.publicKey)).narInfos),
