@@ -101,7 +101,7 @@ describe('lists of store paths', { concurrency: 2 }, () => {
     const list = join(await lab.folder('lists'), 'store-paths');
     await writeFile(list, NOWHERE);
     await one.subscribe('channel', list);
-    assertFailure(await one.update(), 3, 'NARINFO_MISSING', /no hash map and no cache has a narinfo/);
+    assertFailure(await one.update(), 3, 'NARINFO_MISSING', /no neighbour, hash map or cache has a narinfo/);
     assert.equal((await one.status('channel'))['health'], 'incomplete');
   });
 });
