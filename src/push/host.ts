@@ -19,6 +19,8 @@ export interface HostOptions {
   readonly name: string;
   /** Options of ssh, before its own defaults. */
   readonly sshOptions: readonly string[];
+  /** True if ssh may ask a question in the terminal. Those of several hosts at once could not be told apart. */
+  readonly mayAsk: boolean;
   readonly program: Program;
   /** Arguments of `narswarm receive`. */
   readonly args: readonly string[];
@@ -221,13 +223,14 @@ function startSsh(options: HostOptions) {
 }
 
 /** The user's options come first, since ssh takes the first value of each. */
-function sshArguments({ name, sshOptions, program, args, begin, listens }: HostOptions): string[] {
+function sshArguments({ name, sshOptions, mayAsk, program, args, begin, listens }: HostOptions): string[] {
   return [
     ...sshOptions,
     '-T',
     ...['ConnectTimeout=15', 'ServerAliveInterval=5', 'ServerAliveCountMax=3', 'ExitOnForwardFailure=no'].flatMap(
       (option) => ['-o', option],
     ),
+    ...(mayAsk ? [] : ['-o', 'BatchMode=yes']),
     '-R',
     `127.0.0.1:0:${formatEndpoint({ host: listens, port: begin.port })}`,
     name.replace(/^ssh-ng:/, 'ssh:'),

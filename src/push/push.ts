@@ -164,11 +164,12 @@ class Push implements AsyncDisposable {
     name: string,
     program: HostOptions['program'],
   ): Promise<Reached | { readonly host: PushHost; readonly sameAs: string }> {
-    const { sshOptions, args, trusts, network, onEvent } = this.#options;
+    const { hosts, sshOptions, args, trusts, network, onEvent } = this.#options;
     const { group, key, port } = this.#outgoing;
     const host = new PushHost({
       name,
       sshOptions,
+      mayAsk: hosts.length === 1,
       program,
       args,
       begin: { type: 'begin', group, key, trusts, port },

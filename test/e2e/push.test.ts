@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { after, before, suite, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { assertFailure, Lab, type CliEvent, type ProcessOptions, type Run } from '../support/lab.ts';
@@ -13,6 +14,7 @@ import { until } from '../support/update-lab.ts';
 import { makeSshUser, SshHost, type SshHostOptions, type SshUser } from '../support/ssh-host.ts';
 
 const PATHS = 4;
+const IN_TERMINAL = fileURLToPath(new URL('../support/in_terminal.py', import.meta.url));
 
 /** Returns the facts of the failure of one host. */
 function failureOf({ events }: Run, host: string): CliEvent {
@@ -154,6 +156,22 @@ suite('a push', { concurrency: 2 }, () => {
     const run = await lab.run(['push', `/nix/store/${'0'.repeat(32)}-unbuilt`, server.name], as(deploy));
     assertFailure(run, 3, 'NOT_FOUND', /is not valid in the Nix store of this machine: build it first/);
     assert.ok(!run.events.some(({ event }) => event === 'host-failed'));
+  });
+
+  test('ssh asks no questions in the terminal for several servers', async () => {
+    await using lan = Lan.open();
+    const deploy = lan.host('deploy');
+    const servers = await Promise.all(['a', 'b'].map((name) => serve(lan.host(name))));
+    const wrapper = [...deploy.wrapper, 'python3', IN_TERMINAL, '200', '30', '--'];
+    const asks = user.sshOptions.replace('StrictHostKeyChecking=no', 'StrictHostKeyChecking=ask');
+    const { env } = as(deploy);
+    const run = await lab.runPlain(['push', made.root, ...servers.map(({ name }) => name)], {
+      wrapper,
+      env: { ...env, NIX_SSHOPTS: asks },
+      limitMs: 60_000, // if it asks
+    });
+    assert.equal(run.status, 12, run.stdout);
+    for (const { name } of servers) assert.match(run.stdout, new RegExp(`${name}: Host key verification failed`));
   });
 
   test('a server that refuses and one that is off leave the others alone, and are named', async () => {

@@ -16,6 +16,7 @@ const { fakeProgram } = useNixFolder((folder) => {
 const OPTIONS: HostOptions = {
   name: 'root@far',
   sshOptions: [],
+  mayAsk: true,
   program: { archive: async () => Buffer.alloc(0), id: 'id' },
   args: [],
   begin: { type: 'begin', group: '0'.repeat(40), key: '', trusts: false, port: 1 },
