@@ -77,7 +77,7 @@ async function assertIs(path: string, isRight: (found: Stats) => boolean): Promi
 async function entriesBelow(folder: string): Promise<Dirent[]> {
   return readdir(folder, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return [];
-    throw diskError(error, folder);
+    throw diskError(error, folder, 'read');
   });
 }
 
@@ -97,7 +97,7 @@ export function formatContents(contents: Contents): string {
  */
 export async function readContents(dir: string): Promise<Contents> {
   const path = contentsFile({ stateDir: join(dir, STATE_FOLDER) });
-  const bytes = await onDisk(path, () => readBounded(path, MAX_CONTENTS_BYTES));
+  const bytes = await onDisk(path, () => readBounded(path, MAX_CONTENTS_BYTES), 'read');
   if (bytes === undefined) {
     if (!existsSync(dir))
       throw new NarswarmError('NOT_FOUND', `there is no folder ${dir}: is the disk mounted?`, { facts: { path: dir } });

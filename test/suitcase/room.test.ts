@@ -58,6 +58,8 @@ test('each failure of a disk has its way out', () => {
     });
     assert.match(diskError(wrapped, '/media').message, says);
   }
+  const refused = Object.assign(new Error('EACCES'), { code: 'EACCES' });
+  assert.match(diskError(refused, '/media/usb/x', 'read').message, /^cannot read .* let this user read all files/);
   const own = new NarswarmError('STORE_BUSY', 'wait');
   assert.equal(diskError(own, '/media'), own);
 });
