@@ -47,6 +47,7 @@ export function serviceCommand(): Command {
       const { print = false, user = false, output: dir, force = false, keyFile } = options;
       if (!print && dir === undefined)
         throw new NarswarmError('USAGE', 'no place for the units: give --print or --output DIR');
+      if (dir !== undefined) assertKind(resolve(dir), user);
       const { program, hidden } = findInstallation({
         node: process.execPath,
         script: process.argv[1] ?? '',
@@ -74,6 +75,17 @@ export function serviceCommand(): Command {
       }
       output.note(`to start them: ${advice(user, listen.length > 0)}`);
     }),
+  );
+}
+
+/** @throws USAGE for units of the system in a folder of systemd for those of users, and the other way round */
+function assertKind(dir: string, user: boolean): void {
+  const [, kind] = /\/systemd\/(system|user)$/.exec(dir) ?? [];
+  if (kind === undefined || (kind === 'user') === user) return;
+  const wayOut = user ? 'leave --user out' : 'give --user';
+  throw new NarswarmError(
+    'USAGE',
+    `${dir} is for units of ${user ? 'the system' : 'users'}: ${wayOut}, or another --output`,
   );
 }
 

@@ -113,6 +113,20 @@ describe('narswarm service', { concurrency: 4 }, () => {
     assertFailure(await lab.run(['service']), 2, 'USAGE', /--print.*--output DIR/);
   });
 
+  test('writes no units of the system for users, and none of users for the system', async () => {
+    const etc = await lab.folder();
+    const [system, user] = ['system', 'user'].map((kind) => join(etc, 'systemd', kind));
+    assertFailure(await lab.run(['service', '--output', `${user}/`]), 2, 'USAGE', /for units of users: give --user/);
+    assertFailure(
+      await lab.run(['service', '--output', String(system), '--user']),
+      2,
+      'USAGE',
+      /for units of the system: leave --user out/,
+    );
+    assert.equal((await lab.run(['service', '--output', String(user), '--user'])).status, 0);
+    assert.deepEqual((await readdir(String(user))).toSorted(), UNITS);
+  });
+
   test('names a folder that cannot be created', async () => {
     const file = join(await lab.folder(), 'file');
     await writeFile(file, '');
