@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { constants, zstdCompress } from 'node:zlib';
-import { storeError } from '../disk/store-error.ts';
+import { inStore } from '../disk/store-error.ts';
 import type { Base } from './apply.ts';
 import { encodeHeader, hasHeaders, partsOf, PART_BYTES, WINDOW_BYTES } from './format.ts';
 import { ForwardWindow } from './forward-window.ts';
@@ -29,12 +29,9 @@ export async function makePatch(
   target: Base,
   { path, maxBytes, signal }: { readonly path: string; readonly maxBytes: number; readonly signal: AbortSignal },
 ): Promise<number | undefined> {
-  const failed = (error: unknown): never => {
-    throw storeError(error, path);
-  };
   const windows = new ForwardWindow(base.nar, Math.min(base.narSize, WINDOW_BYTES));
   const nar = new ForwardWindow(target.nar, Math.min(target.narSize, PART_BYTES));
-  await using file = await open(path, 'w').catch(failed);
+  await using file = await inStore(open(path, 'w'), path);
   try {
     let written = 0;
     let at = 0;
@@ -53,7 +50,7 @@ export async function makePatch(
       const bytes = Buffer.concat([...header, frame]);
       written += bytes.length;
       if (written > maxBytes) return undefined;
-      await file.writeFile(bytes).catch(failed);
+      await inStore(file.writeFile(bytes), path);
     }
     return written;
   } finally {

@@ -8,6 +8,11 @@ export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
+/** Waits for work on a file or folder of the store. @throws as {@link storeError} */
+export function inStore<T>(work: Promise<T>, path: string): Promise<T> {
+  return work.catch((error: unknown) => Promise.reject(storeError(error, path)));
+}
+
 /** Turns a failure of the file system below the store into STORE_FULL or STORE_UNWRITABLE, with the way out. */
 export function storeError(error: unknown, path: string): NarswarmError {
   if (error instanceof NarswarmError) return error;

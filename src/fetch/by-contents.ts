@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import PQueue from 'p-queue';
-import { open, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { open, rm } from 'node:fs/promises';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { FileHash, StorePath } from '../nix/brands.ts';
 import { maxFileBytes } from '../nix/file-bound.ts';
@@ -11,7 +10,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { hashContents, type NarContentsFound } from '../store/nar-contents.ts';
 import type { PartialSession } from '../store/session.ts';
-import { storeError, systemCode } from '../disk/store-error.ts';
+import { systemCode, inStore } from '../disk/store-error.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
@@ -108,8 +107,7 @@ async function fetchOne(info: NarInfo, upstream: Upstream, context: ByContentsCo
       compression,
       url: FileStore.narUrl(file.fileHash, extensionOf(compression)),
     };
-    const target = join(store.dir, description.url);
-    await inStore(rename(path, target), target);
+    await store.placeNar(path, { ...info, ...description });
     return { ...info, ...description };
   } catch (error) {
     // Such a file cannot be continued: the next run starts again.
@@ -196,9 +194,4 @@ function wrongContents({ storePath }: NarInfo, upstream: Upstream, cause?: unkno
     ...(cause === undefined ? {} : { cause }),
     facts: { path: storePath, upstream: upstream.name, why: sent('it') },
   });
-}
-
-/** @throws STORE_FULL, STORE_UNWRITABLE */
-function inStore<T>(work: Promise<T>, path: string): Promise<T> {
-  return work.catch((error: unknown) => Promise.reject(storeError(error, path)));
 }

@@ -1,5 +1,4 @@
 /** The `nix-cache-info` of caches, which are remembered between runs, and the order in which caches are asked. */
-
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
@@ -11,6 +10,7 @@ import { parseCacheInfo, type CacheInfo } from '../nix/cache-info.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { withinMs } from '../within.ts';
 import type { Warn } from '../warning.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 const MAX_INFO_BYTES = 64 * 1024;
 /** Lifetime of a remembered answer, as in Nix (src/libstore/nar-info-disk-cache.cc). */
@@ -29,7 +29,7 @@ const SCHEMA = v.record(
 type Remembered = v.InferOutput<typeof SCHEMA>;
 
 export interface CacheInfosContext {
-  readonly store: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
+  readonly store: Pick<FileStore, 'stateDir' | 'storeDir'>;
   readonly http: Pick<HttpClient, 'getBytes'>;
   readonly signal: AbortSignal;
   readonly onWarning: Warn;
@@ -88,7 +88,7 @@ async function infosOf(
     (isRemembered ? refreshed : needed).push(asking);
   }
   const remember = (): Promise<void> =>
-    store.replace(file, `${JSON.stringify(remembered, null, 1)}\n`, { mode: 0o600 }).catch(() => undefined);
+    replaceFile(file, `${JSON.stringify(remembered, null, 1)}\n`, { mode: 0o600 }).catch(() => undefined);
   if (needed.length > 0) await withinMs(PATIENCE_MS, Promise.allSettled(needed));
   const inTime = new Map(infos);
   if (needed.length > 0) await remember(); // if this cannot be written, the next run asks again

@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { NarswarmError, isNarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -9,7 +8,6 @@ import { parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import { FileStore } from '../store/file-store.ts';
 import { isSameNar } from '../store/hash-nar.ts';
 import { relabelNar } from '../store/relabel-nar.ts';
-import { storeError } from '../disk/store-error.ts';
 import { completePart, topsOf, type Closure } from './closure.ts';
 import { commit } from './commit.ts';
 import { fetchInstead, type FetchNarsContext } from './fetch-nars.ts';
@@ -17,6 +15,7 @@ import { namedFile } from './named-file.ts';
 import type { Plan } from './plan.ts';
 import { fetchEach } from './fetch-nar.ts';
 import { nextToImport, refusedAlone, refusedOf } from './refused.ts';
+import { remove } from '../disk/remove.ts';
 
 export interface ImportOptions {
   /** Target store. Undefined: this machine's default store. */
@@ -161,7 +160,7 @@ class Import {
       this.#damaged.add(info.storePath);
       damaged.set(storeHashOf(info.storePath), info);
       // `narswarm verify` may have quarantined it meanwhile.
-      await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
+      await remove(path);
       tell({ type: 'warning', warning: { kind: 'damaged-file', file: path, path: info.storePath } });
     }
     return damaged;

@@ -1,5 +1,4 @@
-import { rename, rm } from 'node:fs/promises';
-import { storeError } from '../disk/store-error.ts';
+import { rm } from 'node:fs/promises';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { PartialSession } from '../store/session.ts';
@@ -40,8 +39,7 @@ export async function writeMadeNar(
     const torrent = narTorrent({ ...written, extension: extensionOf(compression) });
     const { fileHash, sizeBytes: fileSize } = torrent;
     const url = FileStore.narUrl(fileHash, extensionOf(compression));
-    const place = store.narPath({ url, storePath });
-    await rename(path, place).catch((error: unknown) => Promise.reject(storeError(error, place)));
+    await store.placeNar(path, { url, storePath });
     return { info: { ...info, url, compression, fileHash, fileSize }, torrent };
   } finally {
     await rm(path, { force: true });

@@ -1,6 +1,5 @@
-import { readdir, rename } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { storeError } from '../disk/store-error.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { markedCompression } from '../nix/compression.ts';
 import type { FileDescription, NarInfo } from '../nix/narinfo.ts';
@@ -133,8 +132,7 @@ export class TaskFiles {
     task.job.torrent = undefined; // the torrent names another file
     const url = FileStore.narUrl(fileHash, extensionOf(compression));
     this.become(task, { url, compression, fileHash, fileSize: sizeBytes });
-    const target = this.pathOf(task.job);
-    await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    await this.#store.placeNar(path, task.job.info);
   }
 
   /** Records that the NAR of a task is in another file than its narinfo named. The signature covers only the NAR. */

@@ -14,6 +14,7 @@ import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.
 import { manifestName } from './member-files.ts';
 import type { Manifest } from './manifest.ts';
 import { assertShard, fileNameOf, type FileEntry, type ListedShard } from './shard.ts';
+import { temporaryBeside } from '../disk/replace.ts';
 
 /** The newest edition and the one before it, which followers may still be reading. */
 const KEPT_EDITIONS = 2;
@@ -150,7 +151,7 @@ export class OfferedEditions {
 /** Writes these bytes to `path`: as a link to `source` if that file has the same bytes. */
 async function keep(path: string, bytes: Uint8Array, source: string): Promise<void> {
   if (await holds(path, bytes)) return;
-  const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+  const temporary = temporaryBeside(path);
   await makeFolder(dirname(path));
   try {
     await link(source, temporary).catch(() => undefined); // fails on a file system without links

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { open, readFile, readdir, rename, rm, stat, utimes, writeFile, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
@@ -7,6 +6,7 @@ import { mapFolder, type PublisherAddress } from './address.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { MAX_MAP_BYTES } from './limits.ts';
 import { fileNameOf, type FileEntry } from './shard.ts';
+import { temporaryBeside } from '../disk/replace.ts';
 
 /** Marks the hash map of a publisher that is no longer followed. */
 const UNFOLLOWED = 'unfollowed';
@@ -145,7 +145,7 @@ export class IndexDir {
 
   async #write(name: string, bytes: Uint8Array, replaces?: (there: Uint8Array) => boolean): Promise<void> {
     const path = join(this.dir, name);
-    const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+    const temporary = temporaryBeside(path);
     try {
       await makeFolder(dirname(path));
       await writeFile(temporary, bytes);

@@ -1,11 +1,11 @@
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import { freeBytesAt } from '../disk/free-bytes.ts';
-import { storeError } from '../disk/store-error.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { PartialSession } from '../store/session.ts';
 import { Tree, type TreeNode } from './tree.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 /**
  * The folder of one mount: `narswarm/mount/<owner>/`. It has unpacked NARs, and the trees of store paths. Nothing of it
@@ -37,15 +37,7 @@ export class MountFolder implements AsyncDisposable {
 
   /** Keeps a tree on the disk. If that fails, the one of this name before it stays. @throws STORE_FULL, STORE_UNWRITABLE */
   async writeTree(name: string, { nodes }: Tree): Promise<void> {
-    const path = this.path(name);
-    const temporary = `${path}.tmp`;
-    try {
-      await writeFile(temporary, serialize(nodes));
-      await rename(temporary, path);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw storeError(error, path);
-    }
+    await replaceFile(this.path(name), serialize(nodes));
   }
 
   /** @throws the system's error */

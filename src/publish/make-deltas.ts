@@ -1,5 +1,5 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import PQueue from 'p-queue';
@@ -8,7 +8,6 @@ import { makePatch } from '../delta/make.ts';
 import { PatchList, type KeptPatch } from '../store/patch-list.ts';
 import { predecessors } from '../delta/predecessors.ts';
 import { PATCH_EXTENSION, withDeltas } from '../delta/record.ts';
-import { storeError } from '../disk/store-error.ts';
 import { isNarswarmError } from '../errors.ts';
 import { referencesFirst } from '../fetch/closure.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -18,6 +17,7 @@ import type { FileStore } from '../store/file-store.ts';
 import { hashNar } from '../store/hash-nar.ts';
 import { hashContents, readContents } from '../store/nar-contents.ts';
 import { narTorrent } from '../torrent/canonical.ts';
+import { temporaryBeside } from '../disk/replace.ts';
 
 /** A patch is worth its place in the hash map if it is smaller than this part of the NAR's file. */
 export const WORTH_PART = 0.6;
@@ -137,7 +137,7 @@ async function patchOf(
     readonly signal: AbortSignal;
   },
 ): Promise<KeptPatch | undefined> {
-  const path = join(store.stateDir, `${info.narHash}.${randomUUID().slice(0, 8)}.tmp`);
+  const path = temporaryBeside(join(store.stateDir, info.narHash));
   const { storePath, narHash, fileSize = 0 } = info;
   const pair = { storePath, narHash, baseNarHash: base.narHash };
   try {
@@ -153,9 +153,7 @@ async function patchOf(
     if (hashes === undefined) return undefined;
     const torrent = narTorrent({ ...hashes, extension: PATCH_EXTENSION });
     const patch = { ...pair, baseName: baseNameOf(base.storePath), baseNarSize: base.narSize, torrent };
-    const place = list.pathOf(patch);
-    await rename(path, place).catch((error: unknown) => Promise.reject(storeError(error, place)));
-    await list.add(patch);
+    await list.place(path, patch);
     return patch;
   } catch (error) {
     signal.throwIfAborted();

@@ -5,6 +5,7 @@ import type { FileStore } from './file-store.ts';
 import { stateOfOwner } from '../disk/owner.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { untilNobody } from './turn.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 /** File in a session's folder that lists the claims of its process. */
 export const CLAIMS = 'claims';
@@ -69,7 +70,7 @@ export async function claim<T>(
   { store, session, ...options }: ClaimOptions,
 ): Promise<Claimed<T>> {
   for (const { storeHash, narName = '' } of claims) session.claims.add(`${storeHash} ${narName}\n`);
-  const write = (): Promise<void> => store.replace(session.path(CLAIMS), [...session.claims].join(''));
+  const write = (): Promise<void> => replaceFile(session.path(CLAIMS), [...session.claims].join(''));
   const writing = (lastWrites.get(session) ?? Promise.resolve()).then(write, write);
   lastWrites.set(session, writing);
   await writing;

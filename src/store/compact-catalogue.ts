@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { access, open, rename, unlink, type FileHandle } from 'node:fs/promises';
@@ -10,6 +9,7 @@ import { appendAtOnce, cataloguePath } from './catalogue.ts';
 import { isOnlyOfNix, parseEntry } from './catalogue-entry.ts';
 import type { FileStore } from './file-store.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
+import { temporaryBeside } from '../disk/replace.ts';
 
 /** Size of the first read for the end of the last line. Most lines are shorter. */
 const TAIL_BYTES = 64 * 1024;
@@ -29,7 +29,7 @@ export async function compactCatalogue(store: FileStore): Promise<number> {
     throw storeError(error, path);
   });
   if (old === undefined) return 0;
-  const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+  const temporary = temporaryBeside(path);
   try {
     const endBytes = await endOfLines(old);
     const { lastLines, count } = await judge(store, old, endBytes);

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { link, readdir, rename, rm } from 'node:fs/promises';
-import { storeError } from '../disk/store-error.ts';
+import { inStore } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import type { NarHash, StorePath } from '../nix/brands.ts';
 import { asFileHash, asNarHash } from '../nix/hash.ts';
@@ -14,6 +14,8 @@ import { isSameNar } from './hash-nar.ts';
 import { hashNars } from './hash-pool.ts';
 import { PartialSession } from './session.ts';
 import { eachAtEncoders, writeNar, type NarFormat } from './write-nar.ts';
+import { remove } from '../disk/remove.ts';
+import { moveFile } from '../disk/replace.ts';
 
 /** A complete NAR in the folder. */
 export interface FolderNar {
@@ -137,7 +139,7 @@ export class ExportFolder implements AsyncDisposable {
 
   /** Removes a NAR from the folder. */
   async drop({ path }: FolderNar): Promise<void> {
-    await rm(path, { force: true }).catch((error: unknown) => Promise.reject(storeError(error, path)));
+    await remove(path);
   }
 
   async #place(
@@ -147,8 +149,7 @@ export class ExportFolder implements AsyncDisposable {
   ): Promise<PlacedNar> {
     const place = { url: `nar/${torrent.name}`, storePath };
     const target = this.#store.narPath(place);
-    if (!(await isSameNar(target, torrent)))
-      await put(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    if (!(await isSameNar(target, torrent))) await inStore(put(path, target), target);
     return { url: place.url, mtimeMs: (await this.#store.statNar(place))?.mtimeMs ?? 0 };
   }
 
@@ -185,7 +186,7 @@ export class ExportFolder implements AsyncDisposable {
     const extension = extensionOf(options.format.compression);
     const torrent = narTorrent({ ...hashes, extension });
     const path = this.#session.path(`${narHash}-${torrent.name}`);
-    await rename(part, path).catch((error: unknown) => Promise.reject(storeError(error, path)));
+    await moveFile(part, path);
     return { narHash, torrent, path };
   }
 }

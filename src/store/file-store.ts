@@ -1,8 +1,7 @@
-import { renameSync, statSync, writeFileSync } from 'node:fs';
-import { open, readFile, readdir, rename, unlink, writeFile } from 'node:fs/promises';
+import { statSync } from 'node:fs';
+import { open, readFile, readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { execFile } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { STATE_FOLDER } from './state-folder.ts';
 import { SmallReader } from '../disk/read-small.ts';
@@ -14,11 +13,10 @@ import { formatNarInfo, isSafeNarUrl, parseNarInfo, type NarInfo } from '../nix/
 import { nixStoreDir, parseStoreHash, storeHashOf } from '../nix/store-path.ts';
 import { isTooManyFiles } from '../disk/too-many-files.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
+import { moveFile, replaceFile } from '../disk/replace.ts';
 
 /** File name of a narinfo in a store; the first group is the store hash. */
 export const NARINFO_NAME = /^([0-9a-df-np-sv-z]{32})\.narinfo$/;
-/** Up to this size, writing a file takes less time than passing it to another thread. */
-const AT_ONCE_BYTES = 32 * 1024;
 /** Priority of a cache on the local disk. Lower is asked first; cache.nixos.org has 40. */
 const PRIORITY = 30;
 
@@ -85,7 +83,7 @@ export class FileStore {
         );
       }
       const store = new FileStore(root, wanted);
-      await store.replace(infoFile, formatCacheInfo({ storeDir: wanted, wantMassQuery: true, priority: PRIORITY }));
+      await replaceFile(infoFile, formatCacheInfo({ storeDir: wanted, wantMassQuery: true, priority: PRIORITY }));
       return store;
     } catch (error) {
       throw storeError(error, root);
@@ -162,7 +160,7 @@ export class FileStore {
    * a writer.
    */
   async rewriteNarInfo(info: NarInfo): Promise<void> {
-    await this.replace(this.narInfoPath(storeHashOf(info.storePath)), formatNarInfo(info));
+    await replaceFile(this.narInfoPath(storeHashOf(info.storePath)), formatNarInfo(info));
   }
 
   /** Returns the size in bytes of a narinfo's NAR. Undefined if it is not there. */
@@ -189,6 +187,11 @@ export class FileStore {
     }
   }
 
+  /** Moves a NAR file to its place. Check its contents before. @throws STORE_FULL, STORE_UNWRITABLE */
+  async placeNar(file: string, info: Pick<NarInfo, 'url' | 'storePath'>): Promise<void> {
+    await moveFile(file, this.narPath(info));
+  }
+
   /** Lists the store hashes of all narinfos in the cache, in no order. */
   async listStoreHashes(): Promise<StoreHash[]> {
     const names = await readdir(this.dir).catch((error: unknown) => {
@@ -199,27 +202,6 @@ export class FileStore {
       const match = NARINFO_NAME.exec(name);
       return match?.[1] === undefined ? [] : [parseStoreHash(match[1])];
     });
-  }
-
-  /**
-   * Replaces a file of the store by rename.
-   *
-   * @param options.mode permissions of the new file, such as 0o600 for a private one. Default: by the umask
-   */
-  async replace(path: string, content: string | Uint8Array, options: { mode?: number } = {}): Promise<void> {
-    const temporary = `${path}.${randomUUID().slice(0, 8)}.tmp`;
-    try {
-      if (content.length <= AT_ONCE_BYTES) {
-        writeFileSync(temporary, content, options);
-        renameSync(temporary, path);
-      } else {
-        await writeFile(temporary, content, options);
-        await rename(temporary, path);
-      }
-    } catch (error) {
-      await unlink(temporary).catch(() => undefined);
-      throw storeError(error, path);
-    }
   }
 
   /**

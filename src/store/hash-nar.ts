@@ -7,7 +7,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
 import type { FoundNarHash } from './catalogue-entry.ts';
 import { findNarHash } from './find-nar-hash.ts';
-import { storeError, systemCode } from '../disk/store-error.ts';
+import { storeError, systemCode, inStore } from '../disk/store-error.ts';
 
 /** Hashes of a NAR file, computed in one pass. */
 export interface NarHashes {
@@ -82,9 +82,7 @@ export async function hashNar(path: string, signal?: AbortSignal): Promise<NarHa
     const pieces: Uint8Array[] = [];
     for (let at = 0; at < size;) {
       signal?.throwIfAborted();
-      const { bytesRead } = await handle.read(piece, 0, piece.length, at).catch((error: unknown) => {
-        throw storeError(error, path); // such as EIO: the disk cannot return it
-      });
+      const { bytesRead } = await inStore(handle.read(piece, 0, piece.length, at), path); // EIO: the disk cannot return it
       if (bytesRead === 0) break;
       const bytes = piece.subarray(0, bytesRead);
       sha256.update(bytes);

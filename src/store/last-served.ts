@@ -1,5 +1,5 @@
 import { closeSync, futimesSync, openSync } from 'node:fs';
-import { stat, unlink } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { basename, dirname, join } from 'node:path';
 import { inState } from './state-folder.ts';
@@ -10,6 +10,7 @@ import type { FileStore } from './file-store.ts';
 import { namesIn } from '../disk/names-in.ts';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { Warn } from '../warning.ts';
+import { remove } from '../disk/remove.ts';
 
 /** The part of a seed that names its NAR. */
 interface GivenOut {
@@ -137,9 +138,7 @@ export async function* readLastServed(store: FileStore): AsyncGenerator<{ name: 
 
 /** Removes the note of a removed NAR. */
 export async function forgetServed(store: FileStore, name: string): Promise<void> {
-  await unlink(join(folderOf(store), name)).catch((error: unknown) => {
-    if (systemCode(error) !== 'ENOENT') throw storeError(error, folderOf(store));
-  });
+  await remove(join(folderOf(store), name));
 }
 
 /** Makes a note, or sets the time of an existing one to now. Returns false if its folder does not exist. */

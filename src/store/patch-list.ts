@@ -13,6 +13,7 @@ import { inState } from './state-folder.ts';
 import { narTorrent } from '../torrent/canonical.ts';
 import { PATCH_EXTENSION, type Delta } from '../delta/record.ts';
 import { unlessInvalid } from '../delta/unless-invalid.ts';
+import { replaceFile, moveFile } from '../disk/replace.ts';
 
 /** A patch whose file is in the store: this process or another has checked that it gives the NAR of the path. */
 export interface KeptPatch extends Delta {
@@ -102,6 +103,12 @@ export class PatchList {
     return found?.isFile() === true && found.size === patch.torrent.sizeBytes;
   }
 
+  /** Moves the file of a patch to its place, and adds the patch. @throws STORE_FULL, STORE_UNWRITABLE */
+  async place(file: string, patch: KeptPatch): Promise<void> {
+    await moveFile(file, this.pathOf(patch));
+    await this.add(patch);
+  }
+
   /**
    * Adds a patch whose file is in its place, or a base that gave no small patch. @throws STORE_FULL, STORE_UNWRITABLE
    */
@@ -130,7 +137,7 @@ export class PatchList {
     const all = [...this.#byInfoHash.values(), ...this.#vain.values()];
     const lasting = all.filter((one) => ('isVain' in one || this.isHere(one)) && isPathHere(one));
     if (lasting.length === all.length) return;
-    await this.#store.replace(this.#path, lasting.map((one) => `${formatLine(one)}\n`).join(''));
+    await replaceFile(this.#path, lasting.map((one) => `${formatLine(one)}\n`).join(''));
     this.refresh();
   }
 

@@ -8,8 +8,9 @@ import { hashOfNamed } from '../nix/named-path.ts';
 import { parseStoreHash, parseStorePath, storeHashOf } from '../nix/store-path.ts';
 import { remove } from '../disk/remove.ts';
 import type { FileStore } from './file-store.ts';
-import { storeError, systemCode } from '../disk/store-error.ts';
+import { storeError, systemCode, inStore } from '../disk/store-error.ts';
 import { untilNobody } from './turn.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 /** A path whose closure stays in the store until it is unpinned. */
 export interface Pin {
@@ -34,8 +35,8 @@ export async function addPin(
   if (first === undefined) throw notHeld(store, named);
   const pin = { storePath: first.storePath, at: now.toISOString() };
   const folder = folderOf(store);
-  await makeFolderBelow(store.dir, folder).catch((error: unknown) => Promise.reject(storeError(error, folder)));
-  await store.replace(join(folder, hash), `${JSON.stringify(pin)}\n`);
+  await inStore(makeFolderBelow(store.dir, folder), folder);
+  await replaceFile(join(folder, hash), `${JSON.stringify(pin)}\n`);
   await untilNobody(store, 'collecting', { signal }); // a running collector may not have seen the pin
   if ((await store.readNarInfo(hash)) !== undefined) return pin;
   await remove(join(folder, hash));

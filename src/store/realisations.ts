@@ -7,7 +7,8 @@ import { parseRealisation, type Realisation } from '../nix/realisation.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
 import type { FileStore } from './file-store.ts';
 import { remove } from '../disk/remove.ts';
-import { storeError, systemCode } from '../disk/store-error.ts';
+import { storeError, systemCode, inStore } from '../disk/store-error.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 const FOLDERS = ['realisations', 'build-trace-v2'];
 /** Files that are read at the same time. */
@@ -23,8 +24,8 @@ export async function writeRealisations(realisations: Iterable<Realisation>, sto
   for (const { file, text, outPath } of realisations) {
     if (!existsSync(store.narInfoPath(parseStoreHash(outPath.slice(0, 32))))) continue;
     const path = join(store.dir, file);
-    await makeFolder(dirname(path)).catch((error: unknown) => Promise.reject(storeError(error, path)));
-    if ((await readIfThere(path)) !== text) await store.replace(path, text);
+    await inStore(makeFolder(dirname(path)), path);
+    if ((await readIfThere(path)) !== text) await replaceFile(path, text);
   }
 }
 

@@ -1,9 +1,7 @@
-import { rename } from 'node:fs/promises';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { extensionOf } from '../torrent/canonical.ts';
 import { FileStore } from './file-store.ts';
 import { compressionOfFile } from './nar-contents.ts';
-import { storeError } from '../disk/store-error.ts';
 
 /**
  * Corrects the name and the `Compression` of a narinfo's NAR, if the narinfo states wrong ones.
@@ -18,8 +16,7 @@ export async function relabelNar({ storePath }: NarInfo, store: FileStore): Prom
   const compression = await compressionOfFile(path, info.compression);
   if (compression === undefined || compression === info.compression) return undefined;
   const own = { ...info, compression, url: FileStore.narUrl(info.fileHash, extensionOf(compression)) };
-  const target = store.narPath(own);
-  await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+  await store.placeNar(path, own);
   await store.rewriteNarInfo(own);
   return own;
 }

@@ -4,6 +4,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { FileStore } from './file-store.ts';
 import { inState } from './state-folder.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 /** The number of other machines that hold the closure of a path. */
 export interface RootReplicas {
@@ -67,7 +68,7 @@ export async function readReplicas(store: Pick<FileStore, 'stateDir'>, now: Date
 
 /** Replaces the count of copies. @throws STORE_FULL, STORE_UNWRITABLE */
 export async function writeReplicas(store: FileStore, replicas: Replicas): Promise<void> {
-  await store.replace(fileOf(store), `${JSON.stringify(replicas)}\n`);
+  await replaceFile(fileOf(store), `${JSON.stringify(replicas)}\n`);
 }
 
 /** Returns the names of NARs that no other machine holds. Empty if no other machine was asked. */

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { inState } from './state-folder.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import { ownName, stateOfOwner } from '../disk/owner.ts';
-import { storeError } from '../disk/store-error.ts';
+import { inStore } from '../disk/store-error.ts';
 import type { FileStore } from './file-store.ts';
 
 /** Interval at which a turn shows that it is alive, for machines that cannot see its process. */
@@ -47,7 +47,7 @@ export class Turn implements AsyncDisposable {
   static async take(store: FileStore, work: Work): Promise<Turn | string> {
     const name = await ownName();
     const dir = join(folderOf(store, work), name);
-    const made = await makeFolder(dir).catch((error: unknown) => Promise.reject(storeError(error, dir)));
+    const made = await inStore(makeFolder(dir), dir);
     for (let looks = 1; ; looks++) {
       const [other] = (await workers(store, work)).filter((one) => one !== name).toSorted();
       if (other === undefined) return new Turn(dir, made ?? dir);

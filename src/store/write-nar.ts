@@ -6,7 +6,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { Duplex, PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress } from 'node:zlib';
-import { storeError, systemCode } from '../disk/store-error.ts';
+import { systemCode, inStore } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import type { FileHash, NarHash } from '../nix/brands.ts';
 import { fileHashOf, narHashOf } from '../nix/hash.ts';
@@ -124,14 +124,11 @@ class HashedFile {
   #sizeBytes = 0;
 
   async write(path: string, from: AsyncIterable<Buffer>): Promise<void> {
-    const failed = (error: unknown): never => {
-      throw storeError(error, path);
-    };
-    const handle = await open(path, 'w').catch(failed);
+    const handle = await inStore(open(path, 'w'), path);
     try {
       for await (const bytes of from) {
         this.#update(bytes);
-        await handle.writeFile(bytes).catch(failed);
+        await inStore(handle.writeFile(bytes), path);
       }
     } finally {
       await handle.close();

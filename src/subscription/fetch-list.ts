@@ -8,10 +8,11 @@ import type { HttpClient, Validators } from '../http/client.ts';
 import { redactUrl } from '../redact.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { storeError } from '../disk/store-error.ts';
+import { inStore } from '../disk/store-error.ts';
 import { failureOf } from '../failure.ts';
 import type { Note } from './note.ts';
 import { readPathList } from './path-list.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 /** Limit on the size of a list as sent, in bytes. */
 const MAX_SENT_BYTES = 64 * 1024 * 1024;
@@ -27,7 +28,7 @@ interface KeptList {
 export interface FetchListContext {
   readonly http: Pick<HttpClient, 'getIfChanged'>;
   /** The store whose state folder keeps lists. All paths of a list must be in its store directory. */
-  readonly files: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
+  readonly files: Pick<FileStore, 'stateDir' | 'storeDir'>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -95,11 +96,9 @@ interface KeptHeader extends Omit<KeptList, 'bytes'> {
 
 async function keep(file: string, { bytes, ...list }: KeptList, files: FetchListContext['files']): Promise<void> {
   const folder = inState(files, 'lists');
-  await makeFolderBelow(dirname(files.stateDir), folder).catch((error: unknown) => {
-    throw storeError(error, folder);
-  });
+  await inStore(makeFolderBelow(dirname(files.stateDir), folder), folder);
   const header: KeptHeader = { ...list, sha256: sha256Of(bytes) };
-  await files.replace(file, Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), bytes]), { mode: 0o600 });
+  await replaceFile(file, Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), bytes]), { mode: 0o600 });
 }
 
 function sha256Of(bytes: Uint8Array): string {

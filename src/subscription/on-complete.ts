@@ -7,12 +7,13 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolderBelow } from '../disk/make-folder.ts';
-import { storeError } from '../disk/store-error.ts';
+import { inStore } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
 import { Turn } from '../store/turn.ts';
 import type { Generation, SubscriptionState } from './state.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 /** Linux takes 128 KiB for one variable. */
 const MAX_VARIABLE_BYTES = 100_000;
@@ -69,8 +70,8 @@ async function unannounced(
 
 async function note(store: FileStore, name: string, generation: Generation): Promise<void> {
   const folder = inState(store, 'announced');
-  await makeFolderBelow(store.dir, folder).catch((error: unknown) => Promise.reject(storeError(error, folder)));
-  await store.replace(fileOf(store, name), nameOf(generation));
+  await inStore(makeFolderBelow(store.dir, folder), folder);
+  await replaceFile(fileOf(store, name), nameOf(generation));
 }
 
 /** Two subscriptions of one name, one after the other, both begin with generation 1. */

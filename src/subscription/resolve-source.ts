@@ -47,7 +47,7 @@ export interface Resolution {
 export interface SourceContext {
   readonly http: Pick<HttpClient, 'getIfChanged'>;
   /** The store whose state folder keeps lists. Paths of lists and profiles must be in its store directory. */
-  readonly files: Pick<FileStore, 'stateDir' | 'storeDir' | 'replace'>;
+  readonly files: Pick<FileStore, 'stateDir' | 'storeDir'>;
   /** True if {@link Resolution.sources} are wanted. */
   readonly withSources: boolean;
   /** URI of the store in which Nix evaluates and looks up paths. Undefined: Nix's default store. */

@@ -1,4 +1,4 @@
-import { access, readFile, readdir, rm, unlink } from 'node:fs/promises';
+import { access, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { inState } from '../store/state-folder.ts';
@@ -7,11 +7,13 @@ import type { Failure } from '../failure.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { storeError, systemCode } from '../disk/store-error.ts';
+import { storeError, systemCode, inStore } from '../disk/store-error.ts';
 import { removeRoots } from './gc-roots.ts';
 import type { Missing } from './missing.ts';
 import type { Note } from './note.ts';
 import { STATE } from './state-schema.ts';
+import { replaceFile } from '../disk/replace.ts';
+import { remove } from '../disk/remove.ts';
 
 /** The meaning of a subscription's source at one time. */
 export interface Generation {
@@ -127,24 +129,20 @@ export async function listStates(store: Pick<FileStore, 'stateDir'>): Promise<Su
 
 /** Replaces the state of a subscription, whole or not at all. @throws STORE_FULL, STORE_UNWRITABLE */
 export async function writeState(store: FileStore, state: SubscriptionState): Promise<void> {
-  await makeFolderBelow(store.dir, subscriptionsFolder(store)).catch((error: unknown) => {
-    throw storeError(error, subscriptionsFolder(store));
-  });
+  await inStore(makeFolderBelow(store.dir, subscriptionsFolder(store)), subscriptionsFolder(store));
   const bounded = {
     ...state,
     generations: state.generations.slice(0, MAX_GENERATIONS),
     missing: state.missing.slice(0, MAX_MISSING),
   };
-  await store.replace(fileOf(store, state.name), withoutPasswords(`${JSON.stringify(bounded, null, 1)}\n`), {
+  await replaceFile(fileOf(store, state.name), withoutPasswords(`${JSON.stringify(bounded, null, 1)}\n`), {
     mode: 0o600,
   });
 }
 
 /** Forgets a subscription. The paths that only it kept may be collected from now on, also by Nix. */
 export async function removeState(store: FileStore, name: string): Promise<void> {
-  await unlink(fileOf(store, name)).catch((error: unknown) => {
-    if (systemCode(error) !== 'ENOENT') throw storeError(error, fileOf(store, name));
-  });
+  await remove(fileOf(store, name));
   await rm(join(inState(store, 'announced'), name), { force: true });
   await removeRoots(store, name);
 }

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, unlink, type FileHandle } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
@@ -15,6 +14,7 @@ import type { FileStore } from '../store/file-store.ts';
 import type { Arrival } from './arrival.ts';
 import { DecodedNar } from './decoded-nar.ts';
 import { bytesOf } from './nar-body.ts';
+import { temporaryBeside } from '../disk/replace.ts';
 
 /** Smaller NARs are not decoded here: to start xz would take as long as Nix takes for them. */
 const MIN_BYTES = 1024 ** 2;
@@ -138,7 +138,7 @@ export class DecodedNars implements AsyncDisposable {
   async #makeFile(): Promise<FileHandle> {
     const { stateDir } = this.#store;
     await makeFolder(stateDir);
-    const path = join(stateDir, `decoded.${randomUUID().slice(0, 8)}.tmp`);
+    const path = temporaryBeside(join(stateDir, 'decoded'));
     const file = await open(path, 'wx+', 0o600);
     await unlink(path);
     return file;

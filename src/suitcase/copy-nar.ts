@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open, rm, type FileHandle } from 'node:fs/promises';
-import { storeError } from '../disk/store-error.ts';
+import { inStore } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import { fileHashOf } from '../nix/hash.ts';
 import { onDisk } from './disk-error.ts';
@@ -26,9 +26,7 @@ export interface CopyOptions {
  *   STORE_UNWRITABLE; the signal's reason
  */
 export async function copyNar(source: string, part: string, nar: SuitcaseNar, options: CopyOptions): Promise<void> {
-  await using input = await open(source).catch((error: unknown) => {
-    throw storeError(error, source);
-  });
+  await using input = await inStore(open(source), source);
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   await using output = await onDisk(part, () => open(part, flags));
   const stats = await onDisk(part, () => output.stat());
@@ -73,9 +71,7 @@ async function copyRest(
     const buffer = buffers[turn % 2 === 0 ? 0 : 1];
     const { bytesRead } = isKept
       ? await onDisk(part, () => output.read(buffer, 0, wanted, at))
-      : await input.read(buffer, 0, wanted, at).catch((error: unknown) => {
-          throw storeError(error, source);
-        });
+      : await inStore(input.read(buffer, 0, wanted, at), source);
     if (bytesRead === 0) break; // it has become shorter
     const chunk = buffer.subarray(0, bytesRead);
     hash.update(chunk);

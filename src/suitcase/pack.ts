@@ -23,6 +23,7 @@ import { assertFileSizes, assertRoom, onBlocks, roomAt, type Room } from './room
 import { removeLeftovers } from './staged-files.ts';
 import { contentsFile, formatContents, openSuitcase, README, type Contents } from './suitcase.ts';
 import { narsOf, planNars, writeNars, wrongNars } from './suitcase-nars.ts';
+import { replaceFile } from '../disk/replace.ts';
 
 /** Progress of writing onto the disk. */
 export type PackEvent =
@@ -260,8 +261,8 @@ async function heldInfos(closure: Closure, store: FileStore): Promise<NarInfo[]>
 async function putContents(contents: Contents, suitcase: FileStore, { readme }: PackOptions): Promise<void> {
   await onDisk(suitcase.dir, async () => {
     await suitcase.sync();
-    await suitcase.replace(join(suitcase.dir, README), readme(contents, suitcase));
-    await suitcase.replace(contentsFile(suitcase), formatContents(contents));
+    await replaceFile(join(suitcase.dir, README), readme(contents, suitcase));
+    await replaceFile(contentsFile(suitcase), formatContents(contents));
     await suitcase.sync();
   });
 }

@@ -22,6 +22,7 @@ import { PartialSession } from '../../src/store/session.ts';
 import { emptyStore } from './store-fixture.ts';
 import { addPath, pathNamed, serveAt } from './synthetic-store.ts';
 import type { Warning } from '../../src/warning.ts';
+import { replaceFile } from '../../src/disk/replace.ts';
 
 const VICTIM = fileURLToPath(new URL('gc-victim.ts', import.meta.url));
 const DAY_MS = 86_400_000;
@@ -357,7 +358,7 @@ suite('gc and those who work on the store', () => {
       replace: {
         value: async (path: string, content: string) => {
           if (writes++ === 0) await gate.promise;
-          await store.replace(path, content);
+          await replaceFile(path, content);
         },
       },
     }) as FileStore;

@@ -14,6 +14,7 @@ import { readRealisation, readRealisations, writeRealisations } from '../../src/
 import { LEAF } from '../nix/fixtures.ts';
 import { readdirSync, readFileSync } from 'node:fs';
 import { filledStore, infoOf, KEY } from './store-fixture.ts';
+import { replaceFile } from '../../src/disk/replace.ts';
 
 const FOLDER = new URL('../../fixtures/nix/realisations/', import.meta.url);
 const REALISATIONS = readdirSync(new URL('realisations/', FOLDER)).map((name): Realisation => {
@@ -31,7 +32,7 @@ test('keeps realisations where Nix looks for them, and removes them with their p
   assert(ofLeaf !== undefined);
   await writeRealisations([...REALISATIONS, ofLeaf], store);
   assert.deepEqual([...(await readRealisations(store)).keys()], [leaf], 'none of a path that is not here');
-  for (const { file: stray, text } of REALISATIONS) await store.replace(join(store.dir, stray), text);
+  for (const { file: stray, text } of REALISATIONS) await replaceFile(join(store.dir, stray), text);
   for (const realisation of [...REALISATIONS, ofLeaf]) {
     assert.deepEqual(await readRealisation(realisation.file, store), realisation);
   }

@@ -13,6 +13,7 @@ import {
   type TrafficLine,
   type TrafficSource,
 } from '../../store/traffic.ts';
+import { replaceFile } from '../../disk/replace.ts';
 
 export const HOUR_MS = 3_600_000;
 export const DAY_MS = 24 * HOUR_MS;
@@ -188,7 +189,7 @@ export class TrafficHistory {
       const { from, nars, surplus, given } = sum;
       return formatTrafficLine({ at, by: 'hour', from, nars, surplus, ...given });
     }).join('');
-    await this.#store.replace(path, text);
+    await replaceFile(path, text);
     this.#offsets.set(name, Buffer.byteLength(text));
   }
 }

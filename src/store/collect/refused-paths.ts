@@ -4,6 +4,7 @@ import type { NarInfo } from '../../nix/narinfo.ts';
 import type { FileStore } from '../file-store.ts';
 import type { NixNars } from '../in-nix/nix-nars.ts';
 import { inState } from '../state-folder.ts';
+import { replaceFile } from '../../disk/replace.ts';
 
 /** By store path: when the path last changed, and the NarHash that it does not have. */
 const SCHEMA = v.record(v.string(), v.object({ changedAtMs: v.number(), narHash: v.string() }));
@@ -50,6 +51,6 @@ export class RefusedPaths {
     if (!this.#hasNews) return;
     for (const [path, { changedAtMs }] of this.#refused)
       if (this.#nars.changedAtMs(path as NarInfo['storePath']) !== changedAtMs) this.#refused.delete(path);
-    await this.#store.replace(inState(this.#store, 'refused.json'), JSON.stringify(Object.fromEntries(this.#refused)));
+    await replaceFile(inState(this.#store, 'refused.json'), JSON.stringify(Object.fromEntries(this.#refused)));
   }
 }

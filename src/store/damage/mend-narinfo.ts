@@ -1,4 +1,4 @@
-import { readFile, rename } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { isNarswarmError } from '../../errors.ts';
 import type { StoreHash } from '../../nix/brands.ts';
 import { isKnownCompression } from '../../nix/compression.ts';
@@ -38,8 +38,7 @@ export async function mendNarInfo(
     const description = file && (await judgeFile(file, info, signal));
     if (description === undefined) continue;
     const target = store.narPath({ ...info, ...description });
-    if (target !== path)
-      await rename(path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    if (target !== path) await store.placeNar(path, { ...info, ...description });
     await store.rewriteNarInfo({ ...info, ...description });
     return true;
   }

@@ -3,7 +3,7 @@ import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
 import { fileHashOf } from '../../nix/hash.ts';
 import type { HashThread, Sha256 } from '../../bytes/hash-thread.ts';
-import { storeError, systemCode } from '../../disk/store-error.ts';
+import { storeError, systemCode, inStore } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
 
 /** The bytes of a large NAR. They are in a file from the first byte on, where the next run finds them. */
@@ -85,7 +85,7 @@ export class BytesInFile implements PartialBytes {
 
   async cut(lengthBytes: number): Promise<void> {
     if (this.#hashedBytes > lengthBytes) this.#restartHash();
-    await cutTo(this.#open(), lengthBytes).catch((error: unknown) => Promise.reject(storeError(error, this.#path)));
+    await inStore(cutTo(this.#open(), lengthBytes), this.#path);
   }
 
   async finish(target: string): Promise<void> {
@@ -165,8 +165,7 @@ async function openOrCreate(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'r+');
   } catch (error) {
-    if (systemCode(error) === 'ENOENT')
-      return await open(path, 'w+').catch((cause: unknown) => Promise.reject(storeError(cause, path)));
+    if (systemCode(error) === 'ENOENT') return await inStore(open(path, 'w+'), path);
     throw storeError(error, path);
   }
 }

@@ -1,5 +1,5 @@
 import { renameSync, writeFile as writeFileCallback, writeFileSync } from 'node:fs';
-import { open, rename, writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { NarswarmError } from '../../errors.ts';
 import type { FileHash } from '../../nix/brands.ts';
@@ -7,8 +7,9 @@ import { decodeNix32 } from '../../nix/nix32.ts';
 import { fileHashOf } from '../../nix/hash.ts';
 import type { HashThread } from '../../bytes/hash-thread.ts';
 import { copyInto, giveBack, lend, takeBuffer } from '../../bytes/lent-buffers.ts';
-import { storeError } from '../../disk/store-error.ts';
+import { storeError, inStore } from '../../disk/store-error.ts';
 import type { PartialBytes } from './bytes.ts';
+import { moveFile } from '../../disk/replace.ts';
 
 /** Up to this size, writing a file takes less time than passing it to another thread. */
 const AT_ONCE_BYTES = 256 * 1024;
@@ -107,12 +108,12 @@ export class BytesInMemory implements PartialBytes {
 
   async toFile(): Promise<string> {
     this.#leftovers.add(this.#path);
-    await writeFile(this.#path, this.#bytes()).catch((error: unknown) => Promise.reject(storeError(error, this.#path)));
+    await inStore(writeFile(this.#path, this.#bytes()), this.#path);
     return this.#path;
   }
 
   async moveTo(target: string): Promise<void> {
-    await rename(this.#path, target).catch((error: unknown) => Promise.reject(storeError(error, target)));
+    await moveFile(this.#path, target);
     this.#release(this.#bytes());
   }
 
