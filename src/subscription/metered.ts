@@ -25,12 +25,13 @@ const QUESTION = [
 ];
 
 /**
- * Asks NetworkManager whether the line to the internet is metered, such as that of a phone. Without an answer it is not:
- * most machines have no NetworkManager.
+ * Asks NetworkManager whether the line to the internet is metered, such as that of a phone. Without an answer in time it is
+ * not.
  *
  * @param debug called with the reason if there is no answer
+ * @returns undefined if there is no NetworkManager here, as on most servers
  */
-export async function isMetered(signal: AbortSignal, debug: (text: string) => void): Promise<boolean> {
+export async function isMetered(signal: AbortSignal, debug: (text: string) => void): Promise<boolean | undefined> {
   try {
     const { stdout } = await promisify(execFile)('busctl', QUESTION, {
       signal,
@@ -42,7 +43,8 @@ export async function isMetered(signal: AbortSignal, debug: (text: string) => vo
   } catch (error) {
     signal.throwIfAborted();
     debug(`whether the internet line is metered is not known: ${asError(error).message}`);
-    return false;
+    const { killed } = error as { readonly killed?: boolean }; // it has waited too long for the answer
+    return killed === true ? false : undefined;
   }
 }
 
@@ -61,7 +63,7 @@ export function watchMetered({ everyMs = ASK_EVERY_MS } = {}): MeteredWatch {
   const watch = async (): Promise<void> => {
     while (!metered.signal.aborted) {
       await sleep(everyMs, undefined, { signal: closed.signal });
-      if (await isMetered(closed.signal, () => undefined)) metered.abort(becameMetered());
+      if ((await isMetered(closed.signal, () => undefined)) === true) metered.abort(becameMetered());
     }
   };
   const watching = watch().catch(() => undefined); // closed

@@ -134,7 +134,9 @@ interface UpdatedAll {
 async function updateUnlessMetered(store: FileStore, options: RunUpdateOptions): Promise<UpdatedAll> {
   const { avoidsMetered, signal, window, debug = () => {} } = options;
   if (avoidsMetered !== true) return updateAll(options);
-  if (await isMetered(signal, debug)) {
+  const metered = await isMetered(signal, debug);
+  if (metered === undefined) return updateAll(options); // nobody would tell later
+  if (metered) {
     const { subscriptions, configPath, onBegin, onUpdated } = options;
     const means = { store, configPath, now: new Date(), onBegin, onUpdated };
     return { updated: await postponeAll(subscriptions, meteredError(), means), ending: undefined };

@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { NarswarmError } from '../../src/errors.ts';
-import { watchMetered } from '../../src/subscription/metered.ts';
+import { isMetered, watchMetered } from '../../src/subscription/metered.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { Lab, readNarInfos } from '../support/lab.ts';
 import { Machine as DaemonMachine } from '../support/machine.ts';
@@ -136,10 +136,8 @@ describe('a metered line', () => {
 
   test('a line is watched until it becomes metered, and no longer than the update runs', async () => {
     const { env, become } = await changingLine(lab, NO);
-    const bus = process.env['DBUS_SYSTEM_BUS_ADDRESS'];
-    process.env['DBUS_SYSTEM_BUS_ADDRESS'] = env['DBUS_SYSTEM_BUS_ADDRESS'];
-    try {
-      const everyMs = 20;
+    const everyMs = 20;
+    await withEnvironment(env, async () => {
       const watch = watchMetered({ everyMs });
       await become(GUESS_NO);
       assert.equal(watch.signal.aborted, false);
@@ -151,10 +149,19 @@ describe('a metered line', () => {
       const closed = watchMetered({ everyMs });
       await closed[Symbol.asyncDispose]();
       assert.equal(closed.signal.aborted, false);
-    } finally {
-      if (bus === undefined) delete process.env['DBUS_SYSTEM_BUS_ADDRESS'];
-      else process.env['DBUS_SYSTEM_BUS_ADDRESS'] = bus;
-    }
+    });
+  });
+
+  test('nobody is asked again on a machine without NetworkManager', async () => {
+    const ask = (): Promise<boolean | undefined> => isMetered(new AbortController().signal, () => undefined);
+    const { env, quit } = await changingLine(lab, NO);
+    assert.equal(await withEnvironment(env, ask), false);
+    await quit();
+    assert.equal(await withEnvironment(env, ask), undefined, 'a bus without it');
+    const noBus = { DBUS_SYSTEM_BUS_ADDRESS: `unix:path=${lab.path('no-bus')}` };
+    assert.equal(await withEnvironment(noBus, ask), undefined, 'no bus');
+    assert.equal(await withEnvironment({ PATH: await lab.folder('no-programs') }, ask), undefined, 'no busctl');
+    assert.equal(await withEnvironment(await networkManager(lab, 'silent'), ask), false, 'it may answer later');
   });
 
   test('the mirrors of a daemon wait for another line', async () => {
@@ -194,3 +201,20 @@ describe('a metered line', () => {
     assert.ok(await hasBegun(), 'what has come is kept');
   });
 });
+
+/** Runs with these variables in this process's environment. */
+async function withEnvironment<Result>(
+  variables: Readonly<Record<string, string>>,
+  run: () => Promise<Result>,
+): Promise<Result> {
+  const former = { ...process.env };
+  Object.assign(process.env, variables);
+  try {
+    return await run();
+  } finally {
+    for (const name of Object.keys(variables)) {
+      if (former[name] === undefined) delete process.env[name];
+      else process.env[name] = former[name];
+    }
+  }
+}

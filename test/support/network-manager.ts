@@ -13,6 +13,8 @@ const SCRIPT = fileURLToPath(new URL('network_manager.py', import.meta.url));
 interface Started {
   readonly input: Writable;
   readonly lines: Interface;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<unknown>;
 }
 
 /** @param metered the value of the property `Metered`; `silent` never answers @returns the environment of its clients */
@@ -20,11 +22,16 @@ export async function networkManager(lab: Lab, metered: number | 'silent'): Prom
   return (await changingLine(lab, metered)).env;
 }
 
+/** A service whose answer may change. */
+interface ChangingLine {
+  readonly env: Record<string, string>;
+  readonly become: (value: number | 'silent') => Promise<void>;
+  /** Stops the service; the bus stays. */
+  readonly quit: () => Promise<void>;
+}
+
 /** The same service, whose answer may change. */
-export async function changingLine(
-  lab: Lab,
-  metered: number | 'silent',
-): Promise<{ readonly env: Record<string, string>; readonly become: (value: number | 'silent') => Promise<void> }> {
+export async function changingLine(lab: Lab, metered: number | 'silent'): Promise<ChangingLine> {
   const address = `unix:path=${lab.path('bus')}`;
   const config = lab.path('bus.conf');
   await writeFile(
@@ -40,6 +47,10 @@ export async function changingLine(
       const answer = once(service.lines, 'line'); // a line may come in several parts
       service.input.write(`${value}\n`);
       await answer;
+    },
+    quit: async () => {
+      service.input.end();
+      await service.ended;
     },
   };
 }
@@ -60,5 +71,5 @@ async function started(lab: Lab, file: string, args: readonly string[]): Promise
   early.catch(() => undefined); // it ends at last in any case
   const lines = createInterface(child.stdout);
   await Promise.race([once(lines, 'line'), early]);
-  return { input: child.stdin, lines };
+  return { input: child.stdin, lines, ended };
 }
