@@ -11,6 +11,9 @@ import { temporaryBeside } from '../disk/replace.ts';
 /** Marks the hash map of a publisher that is no longer followed. */
 const UNFOLLOWED = 'unfollowed';
 
+/** Tells with which keys the records of a publisher's own edition were verified. */
+const VERIFIED = 'verified-with';
+
 /** Folder of two manifests of different histories. */
 const PROOF = 'two-histories';
 
@@ -100,6 +103,17 @@ export class IndexDir {
   async setFollowed(isFollowed: boolean): Promise<void> {
     if (isFollowed) await rm(join(this.dir, UNFOLLOWED), { force: true });
     else if ((await this.readManifest()) !== undefined) await this.#write(UNFOLLOWED, new Uint8Array());
+  }
+
+  /** Returns the text of the last {@link noteVerified}. */
+  async verifiedWith(): Promise<string | undefined> {
+    const bytes = await this.read(VERIFIED);
+    return bytes && Buffer.from(bytes).toString();
+  }
+
+  /** Keeps a text that tells how the records of the edition in this folder were verified. */
+  async noteVerified(text: string): Promise<void> {
+    if ((await this.verifiedWith()) !== text) await this.#write(VERIFIED, Buffer.from(text));
   }
 
   /** Keeps two manifests of one publisher that belong to different histories. Does nothing if two are kept already. */

@@ -38,9 +38,17 @@ export const RECORD_KEYS: ReadonlySet<string> = new Set(['InfoHash', 'Pieces', R
  */
 export function toRecord(info: NarInfo, torrent: NarTorrent): NarInfo {
   const pieces = Buffer.from(torrent.pieces).toString('base64');
-  const record = withExtra(withExtra(info, 'InfoHash', torrent.infoHash), 'Pieces', pieces);
+  const record = withTorrentFields(info, { infoHash: torrent.infoHash, pieces });
   torrentOfRecord(record);
   return record;
+}
+
+/** Adds the fields of a torrent, which is not checked. @param torrent.pieces in base64 */
+export function withTorrentFields(
+  info: NarInfo,
+  { infoHash, pieces }: { readonly infoHash: string; readonly pieces: string },
+): NarInfo {
+  return withExtra(withExtra(info, 'InfoHash', infoHash), 'Pieces', pieces);
 }
 
 /**

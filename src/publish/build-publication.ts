@@ -2,8 +2,10 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
 import { firstTrusted } from '../fetch/find-narinfo.ts';
 import { storeSource } from '../fetch/narinfo-sources.ts';
-import { assertPublished, collectRecords, type Collected, type LeftOut } from './collect-records.ts';
-import { lastManifest, publishIndex, type Publication } from './publication.ts';
+import { assertPublished, collectRecords, type Collected } from './collect-records.ts';
+import { LastRecords } from './last-records.ts';
+import { wholeStore } from './whole-store.ts';
+import { lastManifest, publishedDir, publishIndex, type Publication } from './publication.ts';
 import { earlierEditions } from './earlier-editions.ts';
 import {
   makePatches,
@@ -18,10 +20,9 @@ import { otherNars, recompressNars, type OtherNar, type Recompressed, type Recom
 import { PatchList } from '../store/patch-list.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
-import { verifiesContentAddress } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
-import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
+import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
@@ -74,7 +75,7 @@ export interface Contents {
 }
 
 /** An edition, and the work it took. */
-export interface Built extends Omit<Collected, 'records'> {
+export interface Built extends Omit<Collected, 'records' | 'keptCount'> {
   readonly publication: Publication;
   /** Undefined if NARs stay as they are. */
   readonly recompressed?: Recompressed | undefined;
@@ -88,19 +89,22 @@ export interface Built extends Omit<Collected, 'records'> {
  * @throws ROOT_UNKNOWN, NARINFO_MISSING, NARINFO_UNTRUSTED if a root or a part of its closure is missing
  */
 export async function buildPublication(options: BuildOptions): Promise<Built> {
-  const { store, keys, tellHashing, signal, recompression } = options;
+  const { store, keys, signal, recompression } = options;
   await using _ = await Turn.wait(store, 'publishing', { signal }); // two processes would overwrite each other's files
   const contents = await options.contents();
   const roots = contents === 'everything' ? new Map<string, StorePath>() : contents.named;
   const catalogue = await Catalogue.open(store);
-  let { infos, leftOut } = await narInfosOf(contents, catalogue, options);
-  const recompressed = recompression && (await recompressNars(infos, { ...options, catalogue, recompression }));
-  if (recompressed !== undefined && recompressed.old.length > 0)
-    ({ infos, leftOut } = await narInfosOf(contents, catalogue, options));
-  const asked = await collectRecords(infos, { store, catalogue, keys, tellHashing, signal });
-  const collected = { ...asked, leftOut: [...asked.leftOut, ...leftOut] };
+  const recompressed =
+    recompression &&
+    (await recompressNars(await narInfosOf(contents, catalogue, options), {
+      ...options,
+      catalogue,
+      recompression,
+    }));
+  const list = new PatchList(store);
+  const collected = await collect(contents, { catalogue, list, options });
   assertPublished(roots, collected);
-  if (collected.records.length === 0) {
+  if (collected.records.length + collected.keptCount === 0) {
     const [first] = collected.leftOut;
     const nothing = options.hasPublished === true ? 'nothing-complete' : 'nothing-published';
     const unpublished = first?.reason ?? (contents === 'everything' ? 'empty-store' : nothing);
@@ -110,10 +114,11 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
       { facts: { store: store.dir, path: first?.storePath, unpublished } },
     );
   }
-  const list = new PatchList(store);
   const patched =
     options.deltas &&
     (await makePatches(await pairsOf(collected.records, list, options), { ...options.deltas, store, list, signal }));
+  const records =
+    patched === undefined ? collected.records : collected.records.map((record) => withKeptPatches(record, list));
   const last =
     options.keepsHints === true ? await lastManifest(store, options.key, options.salt, new Date()) : undefined;
   const key = await options.key.signer();
@@ -121,13 +126,15 @@ export async function buildPublication(options: BuildOptions): Promise<Built> {
     store,
     key,
     salt: options.salt,
-    records: withKeptPatches(collected.records, list),
+    records,
+    removed: collected.removed,
     roots: Array.from(roots, ([name, path]) => ({ name, path })),
     peers: [...new Set([...options.hints, ...(last?.peers ?? [])])],
     peerPort: options.peerPort ?? last?.peerPort,
     now: new Date(),
     validForMs: options.validForMs,
   });
+  await LastRecords.note(publication.dir, publication.manifestBytes, keys);
   // Before, the last edition would name files that are gone.
   if (recompressed !== undefined) await removeReplaced(store, recompressed.old, signal);
   const { leftOut: left, hashedBytes } = collected;
@@ -143,7 +150,7 @@ export async function planRecompression(
   options: Pick<BuildOptions, 'store' | 'keys' | 'contents' | 'signal'>,
 ): Promise<OtherNar[]> {
   const catalogue = await Catalogue.open(options.store);
-  const { infos } = await narInfosOf(await options.contents(), catalogue, options);
+  const infos = await narInfosOf(await options.contents(), catalogue, options);
   return otherNars(infos, { ...options, catalogue });
 }
 
@@ -154,7 +161,7 @@ export async function planRecompression(
  */
 export async function planPatches(options: PatchPlanOptions): Promise<PatchPair[]> {
   const catalogue = await Catalogue.open(options.store);
-  const { infos } = await narInfosOf(await options.contents(), catalogue, options);
+  const infos = await narInfosOf(await options.contents(), catalogue, options);
   return pairsOf(infos, new PatchList(options.store), options);
 }
 
@@ -166,13 +173,60 @@ async function pairsOf(records: readonly NarInfo[], list: PatchList, options: Pa
   return pairsToPatch(records, earlier, { store, list });
 }
 
+/** The records of an edition, or those that the last one lacks. */
+interface CollectedChanges extends Collected {
+  /** Store hashes of the last edition that are not in this one, or have other records in it. Undefined: there are all records. */
+  readonly removed: ReadonlySet<StoreHash> | undefined;
+}
+
+/**
+ * Collects the records that the last edition lacks. Collects all if the last edition is of no use: patches are made
+ * against all, records of named roots are found by the root, and the edition may be damaged, or too small or too large.
+ */
+async function collect(
+  contents: Contents | 'everything',
+  {
+    catalogue,
+    list,
+    options,
+  }: { readonly catalogue: Catalogue; readonly list: PatchList; readonly options: BuildOptions },
+): Promise<CollectedChanges> {
+  const { store, salt, keys, key, tellHashing, signal } = options;
+  const all = async (last?: LastRecords): Promise<Collected> => {
+    const { infos, leftOut } =
+      contents === 'everything'
+        ? wholeStore(store, keys, catalogue)
+        : { infos: await closureOf([...contents.named.values(), ...contents.unnamed], options), leftOut: [] };
+    const finish = (record: NarInfo): NarInfo => withKeptPatches(record, list);
+    const asked = await collectRecords(infos, { store, catalogue, keys, last, finish, tellHashing, signal });
+    return { ...asked, leftOut: [...asked.leftOut, ...leftOut] };
+  };
+  if (contents === 'everything' && options.deltas === undefined) {
+    const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
+    try {
+      const address = { publicKey: key.publicKey, publicKeyHex, salt };
+      const last = await LastRecords.open(address, publishedDir(store, salt), { storeDir: store.storeDir, keys });
+      if (last !== undefined) {
+        const changes = await all(last);
+        const removed = await last.others();
+        if (last.isDividedFor(changes.records.length + changes.keptCount)) return { ...changes, removed };
+      }
+    } catch (error) {
+      if (!isNarswarmError(error, 'INDEX_INVALID')) throw error;
+    }
+  }
+  return { ...(await all()), removed: undefined };
+}
+
 async function narInfosOf(
   contents: Contents | 'everything',
   catalogue: Catalogue,
   options: Pick<BuildOptions, 'store' | 'keys' | 'signal'>,
-): Promise<{ infos: NarInfo[]; leftOut: LeftOut[] }> {
-  if (contents === 'everything') return everything(options.store, options.keys, catalogue);
-  return { infos: await closureOf([...contents.named.values(), ...contents.unnamed], options), leftOut: [] };
+): Promise<NarInfo[]> {
+  if (contents !== 'everything') return closureOf([...contents.named.values(), ...contents.unnamed], options);
+  const infos: NarInfo[] = [];
+  for await (const info of wholeStore(options.store, options.keys, catalogue).infos) infos.push(info);
+  return infos;
 }
 
 async function closureOf(
@@ -201,31 +255,4 @@ function lackingIn({ dir }: FileStore, error: unknown): unknown {
     cause: error,
     facts: error.facts,
   });
-}
-
-/**
- * Yields every readable narinfo of a store. Narinfos of a source that is trusted without signatures are included only
- * if they are named or belong to a signed closure: such trust does not extend to publishing.
- */
-async function everything(
-  store: FileStore,
-  keys: readonly PublicKey[],
-  catalogue: Catalogue,
-): Promise<{ infos: NarInfo[]; leftOut: LeftOut[] }> {
-  const infos = new Map<string, NarInfo>();
-  for (const hash of await store.listStoreHashes()) {
-    const info = await store.readNarInfo(hash).catch(() => undefined); // a damaged narinfo is not published
-    if (info !== undefined) infos.set(hash, info);
-  }
-  const asked = new Set<string>();
-  for (const [hash, info] of infos) {
-    if (verifyNarInfo(info, keys) !== undefined || catalogue.byStorePath(info.storePath) !== undefined) asked.add(hash);
-  }
-  for (const hash of asked) for (const name of infos.get(hash)?.references ?? []) asked.add(name.slice(0, 32));
-  const [taken, left] = [[], []] as [NarInfo[], LeftOut[]];
-  for (const [hash, info] of infos) {
-    if (asked.has(hash) || !verifiesContentAddress(info)) taken.push(info);
-    else left.push({ storePath: info.storePath, reason: 'unasked' });
-  }
-  return { infos: taken, leftOut: left };
 }

@@ -111,15 +111,13 @@ export async function makePatches(
   return sums;
 }
 
-/** Returns the records with the patches that are here. */
-export function withKeptPatches(records: readonly NarInfo[], list: PatchList): NarInfo[] {
-  return records.map((record) => {
-    const { narHash, fileSize = 0 } = record;
-    const fitting = list
-      .of(record.storePath)
-      .filter((patch) => patch.narHash === narHash && patch.torrent.sizeBytes < fileSize * WORTH_PART);
-    return fitting.length === 0 ? record : withDeltas(record, fitting);
-  });
+/** Returns a record with the patches that are here. */
+export function withKeptPatches(record: NarInfo, list: PatchList): NarInfo {
+  const { narHash, fileSize = 0 } = record;
+  const fitting = list
+    .of(record.storePath)
+    .filter((patch) => patch.narHash === narHash && patch.torrent.sizeBytes < fileSize * WORTH_PART);
+  return fitting.length === 0 ? record : withDeltas(record, fitting);
 }
 
 /** Makes one patch, and checks that it gives the NAR. Undefined if it is not worth it, or a file cannot be read. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { inState } from '../store/state-folder.ts';
+import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../discovery/dht.ts';
@@ -16,6 +17,7 @@ import type { PublisherIdentity, PublisherKey } from '../index/publisher-key.ts'
 export interface Publication extends SeededEdition {
   readonly address: PublisherAddress;
   readonly manifest: Manifest;
+  readonly manifestBytes: Uint8Array;
   /** The newest edition, ready for a static HTTP server. */
   readonly dir: IndexDir;
   /** False if nothing has changed, so that this is the last edition. */
@@ -27,6 +29,8 @@ export interface PublishOptions {
   readonly key: PublisherKey;
   readonly salt: string;
   readonly records: readonly NarInfo[];
+  /** Store hashes of the records that are gone, if `records` has only new and changed ones. Default: it has all. */
+  readonly removed?: ReadonlySet<StoreHash> | undefined;
   readonly roots: readonly Root[];
   /** `host:port` of peers to ask first. */
   readonly peers: readonly string[];
@@ -52,8 +56,9 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const address: PublisherAddress = { publicKey: key.publicKey, publicKeyHex, salt };
   const dir = publishedDir(store, salt);
   const last = await readKept(address, dir, now);
-  const { records, roots, peers, peerPort } = options;
-  const built = await buildShards({ records, roots, storeDir: store.storeDir }, last?.manifest, dir);
+  const { records, removed, roots, peers, peerPort } = options;
+  const parts = { records, roots, storeDir: store.storeDir, ...(removed && { removed }) };
+  const built = await buildShards(parts, last?.manifest, dir);
   const sign = (seq: number, created: Date, previous: Manifest['previous']): Uint8Array =>
     signIndex(
       {
@@ -105,7 +110,13 @@ async function seed(
   store: FileStore,
   { address, manifest, bytes, dir }: Pick<Publication, 'address' | 'manifest' | 'dir'> & { readonly bytes: Uint8Array },
 ): Promise<Omit<Publication, 'isNew'>> {
-  return { ...(await seedEdition(store, { address, manifest, bytes, dir })), address, manifest, dir };
+  return {
+    ...(await seedEdition(store, { address, manifest, bytes, dir })),
+    address,
+    manifest,
+    manifestBytes: bytes,
+    dir,
+  };
 }
 
 /**
