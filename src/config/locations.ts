@@ -1,11 +1,12 @@
 /** Default places of the config file, the file store and the publisher's key. */
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { homeFolder } from './home.ts';
 
 /** The facts that decide the places. */
 export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** True for root, who has the folders of the system. Other users have those of XDG. */
+  /** True for root of the system, who has its folders. Other users have those of XDG. */
   readonly isRoot: boolean;
   readonly home: string;
 }
@@ -22,7 +23,15 @@ const SYSTEM_STATE = '/var/lib/narswarm';
 
 /** Returns the surroundings of this process. */
 export function surroundings(): Surroundings {
-  return { env: process.env, isRoot: process.getuid?.() === 0, home: homeFolder().dir };
+  return { env: process.env, isRoot: isSystemRoot(), home: homeFolder().dir };
+}
+
+/**
+ * Returns false also for the root of a user namespace, as `unshare --map-root-user` makes it for a user: the folders of the
+ * system belong to somebody else. In a container they belong to its root.
+ */
+function isSystemRoot(): boolean {
+  return process.getuid?.() === 0 && statSync('/').uid === 0;
 }
 
 /**

@@ -2,14 +2,17 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, readFile, readdir, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
-import { assertFailure, assertSound, Lab, readNarInfos } from '../support/lab.ts';
+import { ALONE, assertFailure, assertSound, Lab, readNarInfos } from '../support/lab.ts';
 import { makeListedCache, type ListedCache } from '../support/listed-cache.ts';
 import { baseName, isMounted, lacksFuse, look, lookWell, mount } from '../support/mounted.ts';
+
+/** The user and group of nobody. */
+const NOBODY = 65_534;
 
 suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
   let lab: Lab;
@@ -314,6 +317,28 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     assert.equal(await lookWell('cat', next.path('tree-1', 'bin/hello')), '#!/bin/sh\necho hello\n');
     assert.equal((await next.process.stop()).status, 0);
     assert.equal(isMounted(mounted.dir), false);
+  });
+
+  test('is there for one shell of a user without root, who needs no flag for it', async () => {
+    const home = await lab.folder('home');
+    const dir = join(home, 'lab');
+    await mkdir(dir);
+    for (const own of [home, dir]) await chown(own, NOBODY, NOBODY);
+    await chmod(lab.dir, 0o711);
+    // A device that is open to all, in a folder that only these processes see.
+    const openDevice = `mount -t tmpfs none "$0"; mknod -m 666 "$0/fuse" c 10 229; mount --bind "$0/fuse" /dev/fuse`;
+    const asUser = `setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups env -u STATE_DIRECTORY HOME="${home}"`;
+    const script = `set -e; ${openDevice}; exec ${asUser} unshare --user --map-root-user --mount "$@"`;
+    const wrapper = ['unshare', '--mount', 'sh', '-c', script, await lab.folder('device')];
+    const from = ['--from', made.cacheDir, '--trusted-public-key', made.publicKey];
+    const mounting = lab.start(['mount', dir, made.root, ...from, ...ALONE], { wrapper });
+    await mounting.event('mounted');
+    const inside = ['-t', String(mounting.pid), '--user', '--mount'];
+    const hello = join(dir, baseName(made, 'tree-1'), 'bin/hello');
+    assert.equal(await lookWell('nsenter', ...inside, 'cat', hello), '#!/bin/sh\necho hello\n');
+    assert.equal(isMounted(dir), false, 'not for others');
+    assert.equal((await mounting.stop()).status, 0);
+    assert.ok((await readdir(join(home, '.cache/narswarm/nar'))).length > 0);
   });
 
   test('is refused where it cannot be', async () => {
