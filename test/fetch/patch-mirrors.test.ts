@@ -16,7 +16,9 @@ import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { LEAF } from '../nix/fixtures.ts';
 import { tempDir } from '../store/store-fixture.ts';
 
-const PATIENCE_MS = 750;
+/** For the tests in which a mirror is silent. */
+const PATIENCE_MS = 1_500;
+const LONG_MS = 3_600_000;
 const COUNT = 12;
 
 interface Scene {
@@ -28,7 +30,7 @@ interface Scene {
 }
 
 /** A mirror with patches of 100,000 bytes, which its hash map names. */
-async function scene(t: TestContext): Promise<Scene> {
+async function scene(t: TestContext, patienceMs = LONG_MS): Promise<Scene> {
   const dir = await tempDir(t);
   const mirror = await startHttpCache(dir);
   const http = new HttpClient({ backoffMs: 1 });
@@ -47,7 +49,7 @@ async function scene(t: TestContext): Promise<Scene> {
     return { ...base, torrent, mirrors: [mirror.url] };
   };
   const deltas = await Promise.all(Array.from({ length: COUNT }, makeDelta));
-  const mirrors = new PatchMirrors(deltas, http, PATIENCE_MS);
+  const mirrors = new PatchMirrors(deltas, http, patienceMs);
   const get: Scene['get'] = async ({ torrent }, { signal, holdFor } = {}) => {
     const chunks: Buffer[] = [];
     await mirrors.download(`${mirror.url}/${patchUrl(torrent)}`, {
@@ -102,7 +104,7 @@ test('a mirror that has given one is asked for all others, too', async (t) => {
 });
 
 test('a mirror that does not answer is given up once, for all patches', async (t) => {
-  const { mirror, deltas, get } = await scene(t);
+  const { mirror, deltas, get } = await scene(t, PATIENCE_MS);
   mirror.faults = [{ kind: 'stall-headers' }];
   assert.deepEqual(await codesOf(deltas.map((delta) => get(delta))), all('HTTP_STALLED'));
   assert.equal(mirror.requests.length, 1);
@@ -111,7 +113,7 @@ test('a mirror that does not answer is given up once, for all patches', async (t
 });
 
 test('a mirror that falls silent is given up, too', async (t) => {
-  const { mirror, deltas, get } = await scene(t);
+  const { mirror, deltas, get } = await scene(t, PATIENCE_MS);
   const [first, second] = deltas;
   assert.ok(first !== undefined && second !== undefined);
   mirror.faults = [{ kind: 'stall', afterBytes: 1000 }];
@@ -121,9 +123,9 @@ test('a mirror that falls silent is given up, too', async (t) => {
 });
 
 test('a mirror is not blamed for what our own limit holds back', async (t) => {
-  const { deltas, get } = await scene(t);
+  const { deltas, get } = await scene(t, PATIENCE_MS);
   const { promise, resolve } = Promise.withResolvers<void>();
-  setTimeout(resolve, 3 * PATIENCE_MS);
+  setTimeout(resolve, 2 * PATIENCE_MS);
   assert.equal((await get(deltas[0]!, { holdFor: promise })).length, 100_000);
 });
 
@@ -154,7 +156,7 @@ test('a mirror is asked neither for patches that its hash map does not name, nor
   const { mirror, deltas } = await scene(t);
   const http = new HttpClient();
   t.after(() => http.close());
-  const mirrors = new PatchMirrors([{ ...deltas[0]!, mirrors: [] }], http, PATIENCE_MS);
+  const mirrors = new PatchMirrors([{ ...deltas[0]!, mirrors: [] }], http, LONG_MS);
   assert.deepEqual(mirrors.upstreams, []);
   const url = `${mirror.url}/${patchUrl(deltas[0]!.torrent)}`;
   assert.deepEqual(await codesOf([mirrors.download(url, { sink: () => undefined })]), ['NAR_UNAVAILABLE']);
