@@ -41,7 +41,7 @@ type Times = Partial<
 
 /** Asks neighbours once, so that their first moment is over, unless `answerMs` is given. */
 async function sourceOf({ members }: MadeMember, times: Times = {}): Promise<NeighbourNarInfos> {
-  const given = { waitMs: 10_000, answerMs: 0, mayAppear: () => true, ...times };
+  const given = { waitMs: 10_000, answerMs: 0, patienceMs: 60_000, mayAppear: () => true, ...times };
   const near = new NeighbourNarInfos({ members, keys: [KEY], ...given });
   if (times.answerMs === undefined) await near.sources[0]?.find(note as StoreHash, signal);
   return near;
@@ -127,14 +127,14 @@ suite('narinfos of neighbours', { timeout: 180_000 }, () => {
     const [asking, busy] = await neighbours(t, []);
     assert.ok(busy !== undefined);
     busy.offer.narInfo = () => new Promise(() => undefined);
-    const near = await sourceOf(asking, { patienceMs: 50, lastingMs: 10_000 });
+    const near = await sourceOf(asking, { patienceMs: 500, lastingMs: 60_000 });
     const [source] = near.sources;
     for (const hash of [top, leaf]) assert.equal(await source?.find(hash, signal), undefined);
     assert.deepEqual(near.sources, [], 'it was silent');
     let questions = 0;
     busy.offer.narInfo = () => Promise.resolve(++questions < 3 ? undefined : readNarInfo(TOP));
     assert.equal((await near.lasting.find(top, signal))?.storePath.includes(TOP), true);
-    assert.equal(questions, 3);
+    assert.ok(questions >= 3); // more if an answer was late
   });
 
   test('without a cache, a neighbour that comes late is waited for', async (t) => {
