@@ -1,6 +1,7 @@
 import { NarswarmError } from '../errors.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { Catalogue } from './catalogue.ts';
+import { isOnlyOfNix } from './catalogue-entry.ts';
 import { readClaims, type Claim } from './claims.ts';
 import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
 import { keepOthers, markKept, reach, type Kept, type Root } from './collect/keep.ts';
@@ -92,8 +93,8 @@ export interface GcResult {
 
 /**
  * Prunes the store to its budget. Keeps closures of roots, claims of running fetches, and NARs served in the last ten
- * minutes. Removes the others until the budget is met, least recently served first. NARs without a known copy on
- * another machine come last, followed by paths of yielding keepers. Always removes leftovers of crashes. Partial files
+ * minutes. Removes the others until the budget is met: first the paths that nobody but Nix has asked for, then the
+ * least recently served. NARs without a known copy on another machine come last, followed by paths of yielding keepers. Always removes leftovers of crashes. Partial files
  * do not count against NARs: see {@link removeUnwantedPartials}.
  *
  * It is safe to kill this at any moment: see {@link sweep}. A fetch that begins meanwhile waits before it looks up the
@@ -134,7 +135,8 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
   const all = mayEvict ? removable : noEviction(graph);
   const excessBytes = excessOf({ maxBytes, limited }, { totalBytes, removableBytes: removable.bytes });
   const forgotten = options.forgotten && reach(graph, options.forgotten);
-  const aim = { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined };
+  const first = onlyOfNix(graph, catalogue);
+  const aim = { excessBytes, forgotten, sole, keepsForgottenSole: maxBytes !== undefined, first };
   let chosen = mayEvict ? chooseEviction(graph, kept, aim) : noEviction(graph);
   let yields: readonly Yield[] = [];
   if (mayEvict && chosen.bytes < excessBytes && yielding.length > 0) {
@@ -200,6 +202,16 @@ async function removePartials(
     signal,
     onRemoved: (file) => onLeftover?.(file),
   });
+}
+
+/** Returns 1 for each path that nobody but Nix has asked for. */
+function onlyOfNix(graph: StoreGraph, catalogue: Catalogue): Uint8Array {
+  const marks = new Uint8Array(graph.pathCount);
+  for (const entry of catalogue.entries()) {
+    const path = isOnlyOfNix(entry) ? graph.knownNumber(storeHashOf(entry.storePath)) : -1;
+    if (path >= 0) marks[path] = 1;
+  }
+  return marks;
 }
 
 function hashOf({ storePath }: Root): string {

@@ -45,6 +45,31 @@ suite('the budget of a daemon that serves Nix', () => {
     assert.deepEqual(await Promise.all(['pinned', 'old', 'new'].map(isThere)), [true, false, true]);
   });
 
+  test('with a budget, removes first what nobody but Nix has asked for', async (t) => {
+    const store = await emptyStore(t);
+    const catalogue = await Catalogue.open(store);
+    for (const [name, by, hours] of [
+      ['fetched', 'fetch', 4],
+      ['for-nix', 'substituter', 3],
+      ['for-nix-later', 'substituter', 2],
+      ['last', 'fetch', 1],
+    ] as const) {
+      const info = await addPath(store, name, { bytes: 1000, atMs: Date.now() - hours * 3_600_000 });
+      const file = { fileHash: info.fileHash!, extension: '', ...(await store.statNar(info))! };
+      await catalogue.add([pendingEntry(file, info.storePath, by)]);
+    }
+    const left = async (): Promise<string[]> => {
+      const there: string[] = [];
+      for (const name of ['fetched', 'for-nix', 'for-nix-later', 'last'])
+        if ((await store.readNarInfoOf(pathNamed(name))) !== undefined) there.push(name);
+      return there;
+    };
+    assert.deepEqual(await prune(t, store, 3000), []);
+    assert.deepEqual(await left(), ['fetched', 'for-nix-later', 'last']);
+    assert.deepEqual(await prune(t, store, 1000), []);
+    assert.deepEqual(await left(), ['last']);
+  });
+
   test('without a budget, bounds only what nobody but Nix has asked for', async (t) => {
     const store = await emptyStore(t);
     const catalogue = await Catalogue.open(store);

@@ -25,26 +25,31 @@ export interface EvictionAim {
   readonly sole?: ReadonlySet<string> | undefined;
   /** True to keep forgotten NARs of `sole` as long as enough bytes are free. Default: false. */
   readonly keepsForgottenSole?: boolean;
+  /** 1 for each path that is removed before others, unless no other machine holds its NAR. Default: none. */
+  readonly first?: Uint8Array | undefined;
   /** 1 for each path that is removed only after all others, to free bytes. Default: none. */
   readonly yielding?: Uint8Array | undefined;
 }
 
 /** Later than any time at which a NAR can have been used. */
-const SPARED_MS = 1e15;
+const LATER_MS = 1e14;
+/** Later than any NAR that is not spared. */
+const SPARED_MS = 10 * LATER_MS;
 /** Later than any spared NAR. */
 const YIELDING_MS = 3 * SPARED_MS;
 
 /**
  * Chooses the paths to remove. None is kept or referred to by a remaining narinfo, so closures are removed from the
  * top. Chooses all forgotten paths. Then, until enough bytes are free, chooses in this order: paths without a NAR; NARs
- * by the time since they were last served or arrived, longest first; NARs that no other machine is known to hold; then
- * yielding paths in the same order.
+ * of `first`, by the time since they were last served or arrived, longest first; other NARs in the same order; NARs that
+ * no other machine is known to hold; then yielding paths in the same order.
  */
 export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim): Eviction {
-  const { excessBytes, forgotten, sole, keepsForgottenSole = false, yielding } = aim;
+  const { excessBytes, forgotten, sole, keepsForgottenSole = false, first, yielding } = aim;
   const spared = new Set(Array.from(sole ?? [], (name) => graph.narNumberOf(name)));
   const rankOf = (nar: number): number => (spared.has(nar) ? SPARED_MS : 0) + graph.narUsedAtMs(nar);
   const yields = (path: number): boolean => yielding?.[path] === 1;
+  const isFirst = (path: number): boolean => first?.[path] === 1 || graph.narBytes(graph.narOf(path)) < 0;
   const paths: number[] = [];
   const chosen = { ...noEviction(graph), paths };
   const gone = new Uint8Array(graph.pathCount);
@@ -60,7 +65,7 @@ export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim):
     const offer = (path: number): void => {
       const isTop = kept.paths[path] !== 1 && graph.state(path) === PRESENT && referrers[path] === 0;
       if (isTop && gone[path] !== 1 && isWanted(path))
-        heap.push(path, (yields(path) ? YIELDING_MS : 0) + rankOf(graph.narOf(path)));
+        heap.push(path, (yields(path) ? YIELDING_MS : 0) + (isFirst(path) ? 0 : LATER_MS) + rankOf(graph.narOf(path)));
     };
     for (let path = 0; path < graph.pathCount; path++) offer(path);
     for (let path = heap.pop(); path !== undefined; path = heap.pop()) {
