@@ -21,7 +21,7 @@ import {
 } from './shared-options.ts';
 import { keepHeapSmall } from './small-heap.ts';
 import { addSources, addYield, metered, onlyAddress, readSources, type SourceFlags } from './source-options.ts';
-import { addSubstituter, serveHttp, httpUrls, type SubstituterFlags } from './substituter-options.ts';
+import { addSubstituter, serveHttp, httpUrls, substituterLines, type SubstituterFlags } from './substituter-options.ts';
 import { keepImported } from './keep-imported.ts';
 import { addMapPort, mapPorts, type MapPortFlags, type ServiceMapping } from './port-mapping.ts';
 import { readTrust } from './trust.ts';
@@ -229,7 +229,7 @@ export function daemonCommand(): Command {
         onEnded: () => void prune(),
         lanCaches: network.lan && options.upstream ? { interfaceAddress: onlyAddress(network.listen) } : undefined,
       });
-      const urls = httpUrls(httpPort?.addresses ?? []);
+      const urls = httpUrls(httpPort?.addresses ?? [], service.network.networks);
       substituters = options.substituter ? urls : [];
       given = httpPort?.given;
       const statusPage = urls[0] === undefined ? null : `${urls[0]}/status`;
@@ -266,7 +266,7 @@ export function daemonCommand(): Command {
                 `address  ${formatPublisherAddress(publisher.built.publication.address)}`,
                 `HTTP     ${mirrorOf(publisher, options.listen)}`,
               ]),
-          ...(substituters[0] === undefined ? [] : [`for Nix  ${substituters[0]}`]),
+          ...substituterLines(substituters),
           ...(statusPage === null ? [] : [`status   ${statusPage}`]),
           'ready',
         ].join('\n'),

@@ -1,6 +1,8 @@
 import { Option, type Command } from 'commander';
 import type { Daemon } from '../daemon/daemon.ts';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
+import { isLoopback } from '../discovery/foreign-addresses.ts';
+import { ownHost } from '../discovery/own-address.ts';
 import { firstFailure, isNarswarmError } from '../errors.ts';
 import type { DaemonPort } from '../daemon/daemon-port.ts';
 import type { SubstitutingOptions } from '../daemon/substituting.ts';
@@ -25,6 +27,7 @@ export interface SubstituterFlags {
 }
 
 const LOOPBACK = ['127.0.0.1', '::1'];
+const LOOPBACK_OF: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
 
 export function addSubstituter(command: Command): Command {
   return command
@@ -106,7 +109,22 @@ export async function serveHttp(
   }
 }
 
-/** Returns the URLs of the HTTP port, the first of which nix.conf may name. */
-export function httpUrls(addresses: readonly Endpoint[]): string[] {
-  return addresses.map((address) => `http://${formatEndpoint(address)}`);
+/**
+ * Returns the URLs of the HTTP port. The first one is for nix.conf of this machine. A port on all addresses has two: that of
+ * loopback, and one for other machines.
+ */
+export function httpUrls(addresses: readonly Endpoint[], networks: Parameters<typeof ownHost>[1]): string[] {
+  const urls = addresses.flatMap(({ host, port }) => {
+    const loopback = LOOPBACK_OF[host];
+    const hosts = loopback === undefined ? [host] : [loopback, ownHost(host, networks)];
+    return hosts.map((one) => `http://${formatEndpoint({ host: one, port })}`);
+  });
+  return [...new Set(urls)];
+}
+
+/** Yields a line with the URL for nix.conf of this machine, and one for those of other machines. */
+export function* substituterLines([first, ...more]: readonly string[]): Generator<string> {
+  if (first !== undefined) yield `for Nix  ${first}`;
+  const isForOthers = (url: string): boolean => !isLoopback(new URL(url).hostname.replace(/^\[(.*)\]$/, '$1'));
+  for (const url of more.filter(isForOthers)) yield `others   ${url}`;
 }
