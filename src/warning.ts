@@ -43,7 +43,8 @@ export type Warning =
   /** All upstreams failed. */
   | { readonly kind: 'peers-again'; readonly failures: readonly Failure[] }
   /** A NAR is fetched as another source describes it. */
-  | { readonly kind: 'other-description'; readonly failure: Failure; readonly source: string }
+  /** `source`: undefined if the same one is asked again, for a file with the contents and not of the name. */
+  | { readonly kind: 'other-description'; readonly failure: Failure; readonly source: string | undefined }
   /** A patch could not be fetched or does not give its NAR, which is fetched whole; so are `others` that could not be fetched. */
   | { readonly kind: 'wrong-patch'; readonly path: string; readonly others: number; readonly failure: Failure }
   | { readonly kind: 'not-repaired'; readonly failure: Failure }

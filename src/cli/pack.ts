@@ -15,6 +15,7 @@ import { toldFailure } from './missing-paths.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
 import { command, type CommonOptions } from './run-command.ts';
+import { shellWord } from './shell-word.ts';
 import { addCommon, addNetwork, defaultStoreDir } from './shared-options.ts';
 import { addSources, FETCH_STATUSES, readSources, type SourceFlags } from './source-options.ts';
 import { suitcaseReadme } from './suitcase-readme.ts';
@@ -106,7 +107,8 @@ export function packCommand(): Command {
         now: new Date(),
         dryRun,
         signal,
-        lackError: (error, lack, paths) => lackError(error, lack, { paths, roots: what.roots, signal }),
+        lackError: (error, lack, paths) =>
+          lackError(error, lack, { paths, roots: what.roots, store: options.store, signal }),
         onPlan: (plan) => tellPlan(output, plan, dir),
         onPack: (event) => {
           if (event.type === 'bytes') work.add({ bytes: event.bytes });
@@ -132,8 +134,14 @@ async function lackError(
   {
     paths,
     roots,
+    store,
     signal,
-  }: { readonly paths: readonly string[]; readonly roots: readonly string[]; readonly signal: AbortSignal },
+  }: {
+    readonly paths: readonly string[];
+    readonly roots: readonly string[];
+    readonly store: string;
+    readonly signal: AbortSignal;
+  },
 ): Promise<NarswarmError> {
   const told = toldFailure(error, lack);
   const whole = paths.filter((path) => path.includes('/')).map(parseStorePath);
@@ -145,7 +153,8 @@ async function lackError(
   // A root that is held has its whole closure here, so a command line that can be pasted names the roots.
   const isShort = held.length > NAMED_PATHS && roots.every((root) => held.some((path) => path === root));
   const toAdd = isShort ? roots : held;
-  const wayOut = `narswarm add ${toAdd.slice(0, NAMED_PATHS).join(' ')}${toAdd.length > NAMED_PATHS ? ' …' : ''}`;
+  const into = store === defaultStoreDir() ? '' : `--store ${shellWord(store)} `;
+  const wayOut = `narswarm add ${into}${toAdd.slice(0, NAMED_PATHS).join(' ')}${toAdd.length > NAMED_PATHS ? ' …' : ''}`;
   return new NarswarmError(
     error.code,
     `no cache gives ${first}${others}, but this machine's Nix store has ${held.length === 1 ? 'it' : 'them'}: ${wayOut}, then run the same command again`,
@@ -177,7 +186,7 @@ function assertFolder(dir: string, configured: readonly Subscription[]): void {
 function tellPlan(output: Output, plan: PackPlan, dir: string): void {
   const { paths, leftOut, unknown, lacking, nars, bytes, thereBytes, fetchBytes, freeBytes, isLinked } = plan;
   const parts = [
-    `${formatCount(paths, 'path')} in ${formatCount(nars, 'NAR')}: ${isLinked ? 'links on the same disk' : `${formatSize(bytes)} to write`}`,
+    `${formatCount(paths, 'path')} in ${formatCount(nars, 'NAR')}: ${isLinked ? 'links, on the disk of the file store' : `${formatSize(bytes)} to write`}`,
     `${formatSize(thereBytes)} there already`,
     ...(fetchBytes === 0 ? [] : [`${formatSize(fetchBytes)} to fetch first`]),
     ...(leftOut === 0 ? [] : [`${formatCount(leftOut, 'path')} left out, since the other site has them`]),

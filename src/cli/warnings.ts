@@ -90,7 +90,7 @@ export function warningSentence(warning: Warning, when = (time: string): string 
     case 'peers-again':
       return `${warning.failures.map(({ reason }) => reason).join('; ')}; trying peers again`;
     case 'other-description':
-      return `${warning.failure.reason}; using the description by ${warning.source} instead`;
+      return `${warning.failure.reason}; ${warning.source === undefined ? 'trying it again by its contents' : `using the description by ${warning.source} instead`}`;
     case 'wrong-patch':
       return warning.others === 0
         ? `no patch for ${warning.path}: ${warning.failure.reason}; fetching it whole`

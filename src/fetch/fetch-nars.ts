@@ -126,6 +126,7 @@ class Rounds {
     const find = async ([path, failure]: readonly [StorePath, unknown]): Promise<void> => {
       const hash = storeHashOf(path);
       const info = this.#closure.get(hash);
+      const before = candidates.originOf(hash);
       const other =
         info === undefined || signal.aborted
           ? undefined
@@ -137,7 +138,8 @@ class Rounds {
         return;
       }
       others.set(hash, other);
-      const source = candidates.originOf(hash)?.name ?? 'another source';
+      const origin = candidates.originOf(hash);
+      const source = origin === before ? undefined : (origin?.name ?? 'another source');
       tell({ type: 'warning', warning: { kind: 'other-description', failure: failureOf(failure), source } });
     };
     const ended = (error: unknown): undefined => {

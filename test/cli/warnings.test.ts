@@ -37,6 +37,11 @@ test('warnings name the thing, what happened and the way out', () => {
       { kind: 'lying-peer', peer: '10.0.0.1:7', path },
       `10.0.0.1:7 sent wrong bytes for ${path}; it is not asked again`,
     ],
+    [
+      { kind: 'other-description', failure, source: 'http://cache' },
+      'it broke; using the description by http://cache instead',
+    ],
+    [{ kind: 'other-description', failure, source: undefined }, 'it broke; trying it again by its contents'],
     [{ kind: 'peers-again', failures: [failure, failure] }, 'it broke; it broke; trying peers again'],
     [{ kind: 'kept-map', error, created: '2026-01-01' }, 'it broke; using the kept edition of 2026-01-01'],
     [

@@ -92,7 +92,7 @@ describe('pack for a rebuild without internet', { concurrency: 2 }, () => {
       refused,
       5,
       'NAR_UNAVAILABLE',
-      /this machine's Nix store has them: narswarm add \S+ \S+, then run the same/,
+      /this machine's Nix store has them: narswarm add --store \S+ \/\S+ \/\S+, then run the same/,
     );
     const { paths } = refused.event('error')['facts'] as { paths: string[] };
     assert.ok(paths.includes(lost));

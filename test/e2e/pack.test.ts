@@ -65,7 +65,10 @@ describe('pack', { concurrency: 2 }, () => {
     assert.equal((await pack(other.dir, ['--dry-run'])).event('plan')['bytes'], other.isMounted ? total : 0);
     assert.deepEqual(await readdir(other.dir), []);
     const told = await lab.runPlain(['pack', made.root, dir, '--store', store, ...offline(), ...ALONE]);
-    assert.match(told.stdout, /^6 paths in 6 NARs: links on the same disk, 0 B there already, .* free on the disk of /);
+    assert.match(
+      told.stdout,
+      /^6 paths in 6 NARs: links, on the disk of the file store, 0 B there already, .* free on the disk of /,
+    );
     assert.match(told.stdout, /^packed {2}6 paths; 6 NARs written, /m);
     assert.match(told.stdout, new RegExp(`^next {4}narswarm unpack ${dir}`, 'm'));
   });

@@ -349,6 +349,27 @@ describe('unpack', { concurrency: 2 }, () => {
     assert.equal((await assertSound(store, own.publicKey)).narInfos.length, 2);
   });
 
+  test('a file that is cut short is tried again by its contents, and named', async () => {
+    const own = await lab.closure([50_000], 'short');
+    const dir = await pack(own.root, [own.cacheDir], own.publicKey);
+    const leaf = [...(await readNarInfos(dir)).values()].find(({ storePath }) => storePath.endsWith('short-blob-0'));
+    assert.ok(leaf !== undefined);
+    const file = join(dir, leaf.url);
+    const whole = await readFile(file);
+    await rm(file); // it may be a link to a file of a file store
+    await writeFile(file, whole.subarray(0, 1_000));
+    const run = await lab.runPlain([
+      'unpack',
+      dir,
+      '--store',
+      lab.path('store'),
+      '--trusted-public-key',
+      own.publicKey,
+    ]);
+    assert.equal(run.status, 5, run.stderr);
+    assert.match(run.stderr, /says 1000 bytes, expected \d+; trying it again by its contents$/m);
+  });
+
   test('a list of contents that is no list is refused', async () => {
     const store = await lab.folder('store');
     const list = (dir: string): string => join(dir, 'narswarm', 'suitcase.json');
