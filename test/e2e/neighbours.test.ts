@@ -258,6 +258,29 @@ suite('neighbours without a publisher', { concurrency: 2 }, () => {
     assert.equal(bytesOf(await colleague.fetch('--peer-timeout', '30s')).peers, total);
   });
 
+  test('a fetch goes on with the neighbours of the network to which its laptop moves meanwhile', async () => {
+    await using stack = new AsyncDisposableStack();
+    const lan = stack.use(Lan.open());
+    const home = lan.host('home', { upKbit: 2_000 });
+    await holder(home);
+    const office = lan.host('office', { addresses: 'none' });
+    office.ip('address add 192.168.9.3/24 dev eth0');
+    await holder(office);
+    const laptop = await userOf(lan.host('laptop'), '');
+    const sentBefore = home.sentBytes();
+    const fetching = laptop.startFetch();
+    while (home.sentBytes() - sentBefore < 0.3 * total) await sleep(50);
+    laptop.host.ip('address flush dev eth0', 'address add 192.168.9.2/24 dev eth0');
+    const run = await fetching.end();
+    assert.ok(bytesOf(run).peers >= total);
+    const sources = run.event('done')['sources'] as readonly { readonly source: string; readonly bytes: number }[];
+    const bytesFrom = (host: Host, address = host.ipv4): number =>
+      sources.filter(({ source }) => source.startsWith(address)).reduce((sum, { bytes }) => sum + bytes, 0);
+    assert.ok(bytesFrom(home) > 0, JSON.stringify(sources));
+    assert.ok(bytesFrom(office, '192.168.9.3') > 0, JSON.stringify(sources));
+    await assertSound(laptop.store, made.publicKey);
+  });
+
   test('NARs of a key that is only trusted are not shared until the key is named', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());
