@@ -9,7 +9,7 @@ import { isIPv6 } from '../ip-version.ts';
 import { ConnectionLimits, connectionsWithin } from '../wire/connection-limits.ts';
 import { OwnNames } from './own-names.ts';
 import { PAGES } from './web/routes.ts';
-import { MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_HOST, MAX_HTTP_REQUESTS_WAITING } from '../wire/bounds.ts';
+import { MAX_HTTP_REQUESTS_WAITING, MAX_NIX_CONNECTIONS, MAX_NIX_CONNECTIONS_PER_HOST } from '../wire/bounds.ts';
 
 /** Time without a byte in either direction after which a connection is closed. A NAR may be on its way from far. */
 const IDLE_MS = 120_000;
@@ -68,8 +68,8 @@ export class HttpPort implements AsyncDisposable {
     routes(app);
     await app.ready();
     const limits = new ConnectionLimits({
-      total: connectionsWithin(MAX_HTTP_CONNECTIONS),
-      perHost: (host) => (isLoopback(host) ? MAX_HTTP_CONNECTIONS : MAX_HTTP_CONNECTIONS_PER_HOST),
+      total: connectionsWithin(MAX_NIX_CONNECTIONS),
+      perHost: (host) => (isLoopback(host) ? MAX_NIX_CONNECTIONS : MAX_NIX_CONNECTIONS_PER_HOST),
     });
     await using stack = new AsyncDisposableStack();
     const servers: Server[] = [];

@@ -1,15 +1,22 @@
 import type { EventEmitter } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
-import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
+import { giveBack, isLendingMuch, takeBuffer } from '../bytes/lent-buffers.ts';
 
 /** Bytes of a whole chunk: more than a socket takes before it asks to wait (64 KiB). */
 export const CHUNK_BYTES = 256 * 1024;
+/** The same while many answers are on their way. */
+const FEW_BYTES = 64 * 1024;
 /** One is being sent, one waits in the stream, and one is being filled. */
 const COUNT = 3;
 
 /** Returns a buffer for the next chunk, of at most {@link CHUNK_BYTES}. */
 export type TakeChunk = (bytes: number) => Buffer;
+
+/** Returns the bytes of the next whole chunk: hundreds of clients would take hundreds of megabytes otherwise. */
+export function chunkBytes(): number {
+  return isLendingMuch() ? FEW_BYTES : CHUNK_BYTES;
+}
 
 /** Takes a new buffer for each chunk. */
 export const newChunk: TakeChunk = (bytes) => Buffer.allocUnsafe(bytes);

@@ -1,7 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { OfferedFile } from '../exchange/offer.ts';
-import { CHUNK_BYTES, newChunk, type TakeChunk } from './answer-buffers.ts';
+import { chunkBytes, newChunk, type TakeChunk } from './answer-buffers.ts';
 
 /** Bytes `[start, end]`. */
 export interface Part {
@@ -16,7 +16,7 @@ export async function* offeredBytes(
   { start, end }: Part,
 ): AsyncGenerator<Buffer, void> {
   for (let at = start; at <= end;) {
-    const chunk = take(Math.min(CHUNK_BYTES, end + 1 - at));
+    const chunk = take(Math.min(chunkBytes(), end + 1 - at));
     await file.read(chunk, at);
     yield chunk;
     at += chunk.length;
@@ -41,7 +41,7 @@ export async function* fileBytes(
   const changedAtMs = mtimeMs ?? Math.floor(first.mtimeMs);
   const { start, end } = part ?? { start: 0, end: first.size - 1 };
   for (let at = start; at <= end;) {
-    const length = Math.min(CHUNK_BYTES, end + 1 - at);
+    const length = Math.min(chunkBytes(), end + 1 - at);
     const chunk = take(length);
     const { bytesRead } = await file.read(chunk, 0, length, at);
     if (bytesRead < length) throw new Error(`${path} was cut short`);

@@ -4,7 +4,7 @@ import { NarswarmError } from '../errors.ts';
 import { fileHashOf } from '../nix/hash.ts';
 import type { PartialNar } from '../store/partial.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
-import { CHUNK_BYTES, newChunk, type TakeChunk } from './answer-buffers.ts';
+import { CHUNK_BYTES, chunkBytes, newChunk, type TakeChunk } from './answer-buffers.ts';
 import type { Arrival } from './arrival.ts';
 
 /**
@@ -55,14 +55,14 @@ class Body implements AsyncDisposable {
     const { path, partial, sizeBytes } = this.#arrival;
     if (path !== undefined) {
       if (!this.#isVerified) await this.#openVerified(path);
-      return this.#read(Math.min(CHUNK_BYTES, sizeBytes - this.#sentBytes));
+      return this.#read(Math.min(chunkBytes(), sizeBytes - this.#sentBytes));
     }
     if (partial === undefined || partial.isInMemory) return undefined; // a small one is complete in a moment
     if (partial.frontBytes < this.#sentBytes) throw this.#changed();
     this.#file ??= await open(partial.path).catch(() => undefined); // it may have just been verified and moved
     if (this.#file === undefined) return undefined;
     const readyBytes = await this.#ready(partial);
-    const length = Math.min(CHUNK_BYTES, readyBytes - this.#sentBytes, sizeBytes - 1 - this.#sentBytes);
+    const length = Math.min(chunkBytes(), readyBytes - this.#sentBytes, sizeBytes - 1 - this.#sentBytes);
     return length > 0 ? this.#read(length) : undefined;
   }
 

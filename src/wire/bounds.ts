@@ -131,6 +131,13 @@ export const MAX_IGNORED_BYTES = 1024 * 1024;
 export const MAX_HTTP_CONNECTIONS = 256;
 /** The same limit for one host. A browser opens 6, narswarm as many as configured, and a NAT hides a few machines. */
 export const MAX_HTTP_CONNECTIONS_PER_HOST = 32;
+/**
+ * Connections to the HTTP port of a daemon, from everybody together: fifty machines whose Nix opens as many as it does by
+ * default (`http-connections`: 25), and more.
+ */
+export const MAX_NIX_CONNECTIONS = 1_536;
+/** The same limit for one host, whose nix.conf may ask for more. */
+export const MAX_NIX_CONNECTIONS_PER_HOST = 128;
 /** Requests of one HTTP connection that wait for their answer. They are answered one after another. */
 export const MAX_HTTP_REQUESTS_WAITING = 100;
 /** Bytes of a file that are read at a time for one HTTP answer. The next are read when the socket has taken them. */
