@@ -225,6 +225,11 @@ export function noteSilence(peer: PeerRecord, nowMs = performance.now()): boolea
   return true;
 }
 
+/** Records that a peer sends something. It is no longer silent, but the next time it counts as silent for longer. */
+export function noteAnswer(peer: PeerRecord): void {
+  peer.silentAtMs = -Infinity;
+}
+
 /** Returns true if a peer recently accepted requests and sent nothing. It counts as silent for longer each time. */
 export function isSilent({ silences, silentAtMs }: PeerRecord, nowMs = performance.now()): boolean {
   return silences > 0 && nowMs - silentAtMs < SILENCE_MS * 2 ** Math.min(silences, 6);

@@ -1,8 +1,9 @@
-import type { PeerRecord, PeerTable } from '../discovery/peer-table.ts';
+import { noteAnswer, type PeerRecord, type PeerTable } from '../discovery/peer-table.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { Connection } from './connection.ts';
 import { Haves } from './haves.ts';
 import type { AskingMessage, Edition, ServingMessage } from './messages.ts';
+import type { Patience } from './patience.ts';
 import { Requests } from './requests.ts';
 import { Silence } from './silence.ts';
 import { TheirEditions } from './their-editions.ts';
@@ -16,6 +17,7 @@ export interface AskingSideOptions {
   readonly peer: () => PeerRecord;
   readonly connection: Pick<Connection, 'heardAtMs' | 'heldUntilMs' | 'hurry'>;
   readonly line: PeerTable['line'];
+  readonly patience: Patience;
   readonly send: (message: AskingMessage) => void;
   /** Called when the member has all of a wanted file. */
   readonly onHave: (file: FileHash) => void;
@@ -34,22 +36,27 @@ export class AskingSide {
   readonly #silence: Silence;
 
   constructor(options: AskingSideOptions) {
-    const { wanted, connection, line, send } = options;
+    const { wanted, connection, line, patience, send } = options;
     this.#options = options;
     this.haves = new Haves(wanted, send);
-    this.fetches = new TheirFetches(wanted);
+    this.fetches = new TheirFetches(wanted, () => patience.ownMs);
     this.requests = new Requests({
       send,
       onPayload: (bytes) => this.#onPayload(bytes),
       onBusy: (isBusy) => this.#onBusy(isBusy),
       onUrgent: () => connection.hurry(),
     });
-    this.#silence = new Silence(connection, line);
+    this.#silence = new Silence(connection, line, patience);
   }
 
-  /** Milliseconds in which the member could have sent payload and did not. 0 if nothing is requested from it. */
-  get silentMs(): number {
-    return this.requests.size === 0 ? 0 : this.#silence.payloadMs(performance.now());
+  /** True if the member has sent nothing for too long. False if nothing is requested from it. */
+  get isLate(): boolean {
+    return this.requests.size > 0 && this.#silence.isLate(performance.now());
+  }
+
+  /** The longest silence that the member has ended by sending something, in milliseconds. Undefined before that. */
+  get endedSilenceMs(): number | undefined {
+    return this.#silence.endedMs;
   }
 
   /**
@@ -123,8 +130,10 @@ export class AskingSide {
 
   #onPayload(bytes: number): void {
     const now = performance.now();
+    const peer = this.#options.peer();
     this.#silence.onPayload(now);
-    this.#options.peer().rate.add(bytes, now);
+    noteAnswer(peer);
+    peer.rate.add(bytes, now);
     this.#options.line.onBytes(now);
   }
 }

@@ -86,8 +86,8 @@ export class DownloadSource implements Source {
     return this.member.peer.rate.rateSoFar(performance.now());
   }
 
-  get silentMs(): number {
-    return this.member.silentMs;
+  get isLate(): boolean {
+    return this.member.isLate;
   }
 
   get isSilent(): boolean {

@@ -8,7 +8,6 @@ import type { FileContext, FileOptions } from './file-context.ts';
 import { FileDownload, type ReadRange } from './file-download.ts';
 import type { Member } from './member.ts';
 import type { Members } from './members.ts';
-import { SILENT_MS } from './pace.ts';
 import { Picker } from './picker.ts';
 import { RangeRequests, type Arrived } from './range-requests.ts';
 import { rivalsOf, type Rival } from './rivals.ts';
@@ -218,10 +217,11 @@ export class Download implements AsyncDisposable {
   };
 
   #look(): void {
+    this.#options.members.lookAtSilences();
     for (const source of this.#sources.values()) {
       const { member } = source;
       const isLine = member.peer.bytes > 0 && this.#options.line.isSilent(); // then the line is to blame
-      if (member.silentMs <= SILENT_MS || isLine || isSilent(member.peer)) continue;
+      if (!member.isLate || isLine || isSilent(member.peer)) continue;
       noteSilence(member.peer);
       this.#options.onNews();
     }

@@ -6,6 +6,7 @@ import type { ProcessorBudget } from '../wire/processor-budget.ts';
 import type { SendBudget } from '../wire/send-budget.ts';
 import type { LeastSent } from './least-sent.ts';
 import type { Offer } from './offer.ts';
+import type { Patience } from './patience.ts';
 import type { RequestsRoom } from './requests-room.ts';
 import type { WantsRoom } from './wants-room.ts';
 import type { WantedFiles } from './wanted.ts';
@@ -30,6 +31,8 @@ export interface LinkContext {
   /** Limits the time that the messages of each host take. */
   readonly processor: ProcessorBudget;
   readonly leastSent: LeastSent;
+  /** Decides how long members may be silent. */
+  readonly patience: Patience;
   /** Buffer for bytes received over connections that we open. */
   readonly readBuffer: Uint8Array;
   readonly downloadLimit: (host: string) => RateLimit | undefined;

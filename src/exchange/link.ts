@@ -84,6 +84,7 @@ export class Link implements Member, Receiver {
       peer: () => this.peer,
       connection,
       line: context.peers.line,
+      patience: context.patience,
       send,
       onHave: (file) => events.have(this, file),
       onPiece: (file) => events.piece(this, file),
@@ -178,8 +179,13 @@ export class Link implements Member, Receiver {
     return this.#connection.debtMs;
   }
 
-  get silentMs(): number {
-    return this.#asking.silentMs;
+  get isLate(): boolean {
+    return this.#asking.isLate;
+  }
+
+  /** The longest silence that the member has ended by sending something, in milliseconds. Undefined before that. */
+  get endedSilenceMs(): number | undefined {
+    return this.#asking.endedSilenceMs;
   }
 
   get isKnown(): boolean {

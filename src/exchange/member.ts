@@ -46,8 +46,8 @@ export interface Member {
   readonly inFlightBytes: number;
   /** Payload bytes that we have sent it over this connection. */
   readonly sentBytes: number;
-  /** Milliseconds in which it could have sent payload and did not. 0 if nothing is requested from it. */
-  readonly silentMs: number;
+  /** True if it was asked and has sent no payload for so long that others should take over the requests. */
+  readonly isLate: boolean;
   /** Milliseconds for which our own limit will read nothing from it, because of the bytes that were read so far. */
   readonly debtMs: number;
   /**

@@ -16,6 +16,7 @@ import { Link, type LinkEvents } from './link.ts';
 import type { LinkContext } from './link-context.ts';
 import type { Member, WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
+import { Patience } from './patience.ts';
 import { RequestsRoom } from './requests-room.ts';
 import { WantsRoom } from './wants-room.ts';
 import { WantedFiles } from './wanted.ts';
@@ -90,6 +91,7 @@ export class Members extends EventEmitter<MembersEvents> {
       requestsRoom: new RequestsRoom(),
       processor: options.processor ?? new ProcessorBudget(PROCESSOR_TIME),
       leastSent: new LeastSent(),
+      patience: new Patience(),
       readBuffer: Buffer.allocUnsafe(READ_BYTES),
       downloadLimit: options.downloadLimit ?? none,
       uploadLimit: options.uploadLimit ?? none,
@@ -156,6 +158,11 @@ export class Members extends EventEmitter<MembersEvents> {
     const now = performance.now();
     for (const link of this.#links) if (!this.#open.has(link) && !isSlowToAnswer(link.peer, now)) return true;
     return false;
+  }
+
+  /** Learns how long members usually take to send something. Call it about every 250 ms while something is fetched. */
+  lookAtSilences(): void {
+    this.#context.patience.look([...this.#open].flatMap(({ endedSilenceMs }) => endedSilenceMs ?? []));
   }
 
   /** Takes over the connection of a peer that has named one of our groups. */

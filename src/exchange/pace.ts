@@ -5,8 +5,6 @@
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** Time without a byte after which a member that was asked is silent: others take over its requests. */
-export const SILENT_MS = 1_000;
 /** Limit on bytes in flight from a member whose rate is unknown. */
 const UNKNOWN_WINDOW_BYTES = MIB;
 /**
@@ -38,16 +36,16 @@ interface Window {
 export interface Pace {
   /** Bytes a second. Undefined if unknown. */
   readonly rate: number | undefined;
-  /** Milliseconds in which it could have sent something and did not. 0 if nothing was requested from it. */
-  readonly silentMs: number;
+  /** True if it was asked and has sent nothing for so long that others take over its requests. */
+  readonly isLate: boolean;
 }
 
 /** Returns the limit on bytes in flight from a member. */
 export function windowOf(
-  { rate, silentMs, isNeighbour }: Pace & { readonly isNeighbour: boolean },
+  { rate, isLate, isNeighbour }: Pace & { readonly isNeighbour: boolean },
   isSpared: boolean,
 ): number {
-  if (silentMs > SILENT_MS) return 0;
+  if (isLate) return 0;
   if (rate === undefined) return UNKNOWN_WINDOW_BYTES;
   const { seconds, seedSeconds, leastBytes } = isNeighbour ? NEIGHBOUR_WINDOW : STRANGER_WINDOW;
   const mostBytes = isSpared ? MAX_SEED_WINDOW_BYTES : MAX_WINDOW_BYTES;
@@ -57,21 +55,21 @@ export function windowOf(
 /**
  * Returns the milliseconds until a member has sent this number of bytes. Include the bytes that were requested before.
  */
-export function expectedMs({ rate, silentMs }: Pace, bytes: number): number {
-  return silentMs > SILENT_MS ? Infinity : (bytes / Math.max(1, rate ?? UNKNOWN_RATE)) * 1000;
+export function expectedMs({ rate, isLate }: Pace, bytes: number): number {
+  return isLate ? Infinity : (bytes / Math.max(1, rate ?? UNKNOWN_RATE)) * 1000;
 }
 
-/** Returns the same time; 0 for a member of unknown rate that is not silent: it does not count as slow. */
+/** Returns the same time; 0 for a member of unknown rate that is not late: it does not count as slow. */
 export function knownMs(pace: Pace, bytes: number): number {
-  return pace.rate === undefined && pace.silentMs <= SILENT_MS ? 0 : expectedMs(pace, bytes);
+  return pace.rate === undefined && !pace.isLate ? 0 : expectedMs(pace, bytes);
 }
 
 /** Returns the same time. A member of unknown rate is expected to continue as so far. */
 export function soFarMs(
-  { rate, rateSoFar, silentMs }: Pace & { readonly rateSoFar: number | undefined },
+  { rate, rateSoFar, isLate }: Pace & { readonly rateSoFar: number | undefined },
   bytes: number,
 ): number {
-  return knownMs({ rate: rate ?? rateSoFar, silentMs }, bytes);
+  return knownMs({ rate: rate ?? rateSoFar, isLate }, bytes);
 }
 
 /** Returns true if an idle member should take over a range that another one would have sent after `theirsMs`. */

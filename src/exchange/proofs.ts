@@ -1,12 +1,11 @@
 import type { FileHash } from '../nix/brands.ts';
-import { SILENT_MS } from './pace.ts';
 import type { Source } from './unit.ts';
 
 /** Time without a completed range after which the only member that may send a file is replaced by another. */
 const ONLY_MS = 10_000;
 
 /** A member that sends parts of a file. All connections of a peer count as one sender. */
-export interface Sender extends Pick<Source, 'isSilent' | 'silentMs' | 'has'> {
+export interface Sender extends Pick<Source, 'isSilent' | 'isLate' | 'has'> {
   readonly member: { readonly peer: object };
 }
 
@@ -166,7 +165,7 @@ export class Proofs<S extends Sender> {
   }
 
   #isStalled(only: S): boolean {
-    if (only.isSilent || only.silentMs > SILENT_MS || only.has(this.#file) !== 'whole') return true;
+    if (only.isSilent || only.isLate || only.has(this.#file) !== 'whole') return true;
     return this.#now() - this.#onlyAtMs > ONLY_MS;
   }
 

@@ -1,4 +1,3 @@
-import { SILENT_MS } from './pace.ts';
 import { has, type Source, type Unit } from './unit.ts';
 
 /** Limit on unrequested units that are looked at for one choice. */
@@ -29,7 +28,7 @@ export interface Sources {
 
 /** Returns true for a member that does not answer. Others take over its requests. */
 export function isLeft(source: Source): boolean {
-  return source.isSilent || source.silentMs > SILENT_MS;
+  return source.isSilent || source.isLate;
 }
 
 /**

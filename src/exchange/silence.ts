@@ -1,3 +1,5 @@
+import { EndedSilence, type Patience } from './patience.ts';
+
 /** Time without any byte, while something is requested, after which a connection is dead. */
 const DEAD_MS = 5_000;
 /**
@@ -23,26 +25,45 @@ export interface LineTimes {
 export class Silence {
   readonly #connection: ConnectionTimes;
   readonly #line: LineTimes;
+  readonly #patience: Pick<Patience, 'ownMs' | 'msOf'>;
+  readonly #ended = new EndedSilence();
   #askedAtMs = 0;
   #payloadAtMs = 0;
+  /** When it was last asked or sent payload, by the clock of the patience. */
+  #lastOwnMs = 0;
 
-  constructor(connection: ConnectionTimes, line: LineTimes) {
+  constructor(connection: ConnectionTimes, line: LineTimes, patience: Pick<Patience, 'ownMs' | 'msOf'>) {
     this.#connection = connection;
     this.#line = line;
+    this.#patience = patience;
   }
 
   /** Notes the first request after none. */
   onAsked(nowMs: number): void {
     this.#askedAtMs = nowMs;
+    this.#lastOwnMs = this.#patience.ownMs;
   }
 
   onPayload(nowMs: number): void {
+    this.#ended.note(this.#payloadMs(nowMs), nowMs);
     this.#payloadAtMs = nowMs;
+    this.#lastOwnMs = this.#patience.ownMs;
   }
 
-  /** Returns the milliseconds in which a member that is asked could have sent payload and did not. */
-  payloadMs(nowMs: number): number {
-    return Math.max(0, nowMs - Math.max(this.#payloadAtMs, this.#since));
+  /** Returns the milliseconds in which the member could have sent payload and did not. */
+  #payloadMs(nowMs: number): number {
+    const wallMs = nowMs - Math.max(this.#payloadAtMs, this.#since);
+    return Math.max(0, Math.min(wallMs, this.#patience.ownMs - this.#lastOwnMs));
+  }
+
+  /** Returns true if it is silent for longer than it, or most members, usually are. */
+  isLate(nowMs: number): boolean {
+    return this.#payloadMs(nowMs) > this.#patience.msOf(this.#ended.longestMs);
+  }
+
+  /** The longest silence that it has ended; undefined if it has sent nothing yet. */
+  get endedMs(): number | undefined {
+    return this.#payloadAtMs === 0 ? undefined : this.#ended.longestMs;
   }
 
   /**

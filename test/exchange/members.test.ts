@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, suite, test } from 'node:test';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { isSilent, noteSilence } from '../../src/discovery/peer-table.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import { PieceSet } from '../../src/exchange/piece-set.ts';
 import type { Edition } from '../../src/exchange/messages.ts';
@@ -70,6 +71,20 @@ suite('the exchange', () => {
     const record = far.meet(guarded); // is dialed, and refuses
     while (record.misses === 0 && far.members.open.size === 0) await sleep(5);
     assert.deepEqual([guarded.members.open.size, far.members.open.size, near.members.open.size], [0, 0, 1]);
+  });
+
+  test('a member that goes on after a silence is no longer silent, but is for longer the next time', LIMIT, async () => {
+    const file = madeFile(1000);
+    await using seeder = await startMember({ files: [file] });
+    await using client = await startMember();
+    client.meet(seeder);
+    const member = await memberOf(client);
+    assert.ok(noteSilence(member.peer));
+    await take(member, file);
+    assert.equal(isSilent(member.peer), false);
+    const nowMs = performance.now();
+    assert.ok(noteSilence(member.peer, nowMs));
+    assert.equal(isSilent(member.peer, nowMs + 19_000), true);
   });
 
   test('both sides ask over one connection, whichever opened it', LIMIT, async () => {

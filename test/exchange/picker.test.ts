@@ -125,7 +125,7 @@ suite('Picker', () => {
     isSilent: false,
     rate: 1_000_000,
     rateSoFar: 1_000_000,
-    silentMs: 0,
+    isLate: false,
     has: () => 'whole',
     wants: () => false,
     ...options,
@@ -168,13 +168,13 @@ suite('Picker', () => {
 
   test('a unit that a silent member owes is requested from another one', () => {
     const [quick, slow] = [source(), source()];
-    const silent = { ...slow, silentMs: 0 };
+    const silent = { ...slow, isLate: false };
     const picker = pickerOf(quick, silent);
     const asked = picker.begin(silent, unitOf(picker.pick(silent))!);
     for (let unit = unitOf(picker.pick(quick)); unit !== undefined; unit = unitOf(picker.pick(quick)))
       picker.end(picker.begin(quick, unit), true);
     assert.ok(!picker.isComplete(file.file));
-    silent.silentMs = 1_001;
+    silent.isLate = true;
     const unit = unitOf(picker.pick(quick));
     assert.equal(unit, asked.unit);
     assert.deepEqual(picker.end(picker.begin(quick, unit), true), [asked]);

@@ -8,7 +8,7 @@ const FILE = 'a'.repeat(52) as FileHash;
 
 interface MadeSender extends Sender {
   isSilent: boolean;
-  silentMs: number;
+  isLate: boolean;
   held: 'whole' | undefined;
 }
 
@@ -16,7 +16,7 @@ function sender(peer: object = {}): MadeSender {
   return {
     member: { peer },
     isSilent: false,
-    silentMs: 0,
+    isLate: false,
     held: 'whole',
     has(file) {
       return file === FILE ? this.held : undefined;
@@ -122,7 +122,7 @@ suite('Proofs', () => {
 
   for (const [what, stall] of [
     ['was silent before', (only: MadeSender) => (only.isSilent = true)],
-    ['falls silent', (only: MadeSender) => (only.silentMs = 60_000)],
+    ['falls silent', (only: MadeSender) => (only.isLate = true)],
     ['no longer has the file', (only: MadeSender) => (only.held = undefined)],
     ['completes no range', (_only: MadeSender, world: { nowMs: number }) => (world.nowMs += 60_000)],
   ] as const) {
@@ -137,7 +137,7 @@ suite('Proofs', () => {
       assert.equal(proofs.replaceStalled(all), first);
       assert.equal(proofs.only, second);
       assert.equal(proofs.replaceStalled(all), undefined);
-      Object.assign(first, { isSilent: false, silentMs: 0, held: 'whole' });
+      Object.assign(first, { isSilent: false, isLate: false, held: 'whole' });
       second.isSilent = true;
       assert.equal(proofs.replaceStalled(all), second);
       assert.equal(proofs.only, undefined, 'all may send');

@@ -75,8 +75,8 @@ class Link implements Source {
     return this.meter.rateSoFar(this.#owner.nowMs);
   }
 
-  get silentMs(): number {
-    return this.queue.length === 0 ? 0 : this.#owner.nowMs - this.lastMs;
+  get isLate(): boolean {
+    return this.queue.length > 0 && this.#owner.nowMs - this.lastMs > 1_000;
   }
 
   has(file: FileHash): 'whole' | { has(index: number): boolean } | undefined {
@@ -144,7 +144,7 @@ class SimulatedHost {
         for (const question of link.queue) question.isOver = true;
         continue;
       }
-      link.isSilent ||= link.silentMs > 1_000;
+      link.isSilent ||= link.isLate;
       for (const choice of this.picker.choices(link)) {
         if (choice.kind === 'any' && this.nowMs < link.notBeforeMs) break;
         if (link.queue.length === 0) {

@@ -4,6 +4,7 @@ import { Duplex } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PeerTable } from '../../../src/discovery/peer-table.ts';
 import { formatOpening, OUR_EXTENSION_ID } from '../../../src/exchange/handshake.ts';
+import { Patience } from '../../../src/exchange/patience.ts';
 import { RequestsRoom } from '../../../src/exchange/requests-room.ts';
 import { LeastSent } from '../../../src/exchange/least-sent.ts';
 import { formatMessage } from '../../../src/exchange/format-message.ts';
@@ -91,6 +92,7 @@ export function link(): FuzzTarget {
     requestsRoom: new RequestsRoom(),
     processor: new ProcessorBudget(PROCESSOR_TIME),
     leastSent: new LeastSent(),
+    patience: new Patience(),
     readBuffer: Buffer.alloc(0),
     downloadLimit: () => undefined,
     uploadLimit: () => undefined,
