@@ -110,7 +110,7 @@ export class Daemon implements AsyncDisposable {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { store, onWarning, publish } = options;
     const offer = await StoreOffer.open(options);
-    const how: NetworkOptions = { ...options.network, ...offer.forNetwork, onWarning };
+    const how: NetworkOptions = { ...options.network, ...offer.forNetwork, isKnown: true, onWarning };
     await using stack = new AsyncDisposableStack();
     const network = await (publish === undefined ? Network.join(how) : joinAtLastPort({ ...publish, store }, how));
     const daemon = stack.use(new Daemon(options, network, offer));

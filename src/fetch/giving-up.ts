@@ -1,4 +1,5 @@
 import type { NarswarmError } from '../errors.ts';
+import type { NarJob } from './job.ts';
 import type { LanePolicy } from './lane-policy.ts';
 import { ATTEMPTS, reasonsOf, unavailable, type Task } from './task.ts';
 import type { UpstreamOrder } from './upstream-order.ts';
@@ -21,6 +22,7 @@ export function reasonToGiveUp(
   { isAlone, where, policy, order, waitsForPeers }: Hope,
 ): NarswarmError | undefined {
   const { upstreamFailure } = task;
+  if (isAlone && !where.mayPeersCome) return nobodyToAsk(task.job);
   // NARs that were never requested from an upstream are given up only after a long outage.
   const isOutOfReach = order.areUnreachable && policy.isOutageLong;
   if (!isAlone && upstreamFailure === undefined && !isOutOfReach) return undefined;
@@ -49,4 +51,12 @@ export function isHopeless(task: Task, heldBytes: number): boolean {
 /** Makes the error of a NAR that no peer delivers, if no other source can be asked. */
 export function unavailableAtPeers({ job }: Task): NarswarmError {
   return unavailable(job, 'no peer delivers it: try again when a peer has it, or name a cache with --from');
+}
+
+/** Makes the error of a NAR that nobody can be asked for, now or later. */
+export function nobodyToAsk(job: NarJob): NarswarmError {
+  return unavailable(
+    job,
+    'there is neither a cache nor a peer to ask: name a cache with --from, a peer with --peer, or leave out --no-dht, --no-lan or --scope off',
+  );
 }

@@ -3,7 +3,7 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { RateLimit } from '../bytes/rate-limit.ts';
 import type { Network } from '../swarm/network.ts';
 import type { Tell } from './events.ts';
-import { reasonToGiveUp } from './giving-up.ts';
+import { nobodyToAsk, reasonToGiveUp } from './giving-up.ts';
 import { handOver } from './hand-over.ts';
 import type { NarJob } from './job.ts';
 import { LanePolicy } from './lane-policy.ts';
@@ -18,7 +18,7 @@ import { TaskFiles } from './task-files.ts';
 import { TaskIntake } from './task-intake.ts';
 import { TaskOutcomes } from './task-outcomes.ts';
 import { TaskQueues, type TorrentOf } from './task-queues.ts';
-import { summary, unavailable, type Task } from './task.ts';
+import { summary, type Task } from './task.ts';
 import { changeFiles } from './other-files.ts';
 import { UpstreamOrder } from './upstream-order.ts';
 import { Whereabouts } from './whereabouts.ts';
@@ -129,7 +129,7 @@ export class Scheduler {
   async #run(jobs: readonly NarJob[], signal: AbortSignal): Promise<void> {
     const { network, upstreams } = this.#options;
     if (jobs[0] !== undefined && network === undefined && upstreams.length === 0) {
-      throw unavailable(jobs[0], 'there is neither an upstream nor a peer to ask');
+      throw nobodyToAsk(jobs[0]);
     }
     await this.#files.begin();
     const linked = AbortSignal.any([signal, this.#stop.signal]);

@@ -83,6 +83,11 @@ export class Whereabouts {
     return (this.#members()?.size ?? 0) > 0;
   }
 
+  /** False if there is no peer, and none can come. */
+  get mayPeersCome(): boolean {
+    return this.#network?.mayMeet ?? false;
+  }
+
   /** True if members answer, or did a moment ago: then they may be restarting. */
   get mayMembersReturn(): boolean {
     return this.areMembersThere || this.#now() - this.#membersAtMs < RETURN_MS;

@@ -40,6 +40,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
   const lookup = await begin(address, context);
   const { dir, kept } = lookup;
   if (!(await dir.isFollowed())) await dir.setFollowed(true);
+  using _hints = network?.expectHints(); // its manifest may name peers
   // Joins before any query, since neighbours take a moment to answer.
   network?.joinCohort(cohortInfoHash(address.publicKey, address.salt));
   try {
@@ -50,7 +51,7 @@ export async function resolveHashMap(address: PublisherAddress, context: Resolve
       if (resolved.from === 'member') warnOf('member-map', resolved, context);
       return resolved;
     }
-    if (network === undefined || members === undefined) return await resolveByDht(lookup);
+    if (network === undefined || members === undefined || !network.mayFind) return await resolveByDht(lookup);
     return await resolveByDhtOrMembers(lookup, network);
   } catch (error) {
     context.signal.throwIfAborted();

@@ -185,7 +185,7 @@ class Reception implements AsyncDisposable {
         storeDir,
         keys,
         shareKeys: keys,
-        network: { ...network, scope: 'cohort', dht: false, lan: false, peers: [], onlyMembers: true },
+        network: { ...network, scope: 'cohort', dht: false, lan: false, peers: [], isKnown: true, onlyMembers: true },
         near: [this.#records],
         limits,
         importWith,

@@ -37,6 +37,8 @@ export interface NetworkOptions {
   readonly givesTorrents?: boolean;
   /** True to deal only with members of the joined groups, and not with ordinary BitTorrent clients. Default: false. */
   readonly onlyMembers?: boolean;
+  /** True if peers may be named later, or may know the address of this process. Default: false */
+  readonly isKnown?: boolean;
   /** Peers named by the user. */
   readonly peers: readonly Endpoint[];
   /** Default: none. */
@@ -70,8 +72,11 @@ export class Network implements AsyncDisposable {
   readonly givesTorrents: boolean;
   readonly sent: Readonly<SentBytes>;
   readonly #onlyMembers: boolean;
+  readonly #looks: boolean;
   readonly #dht: DhtOnDemand;
   #hasJoined = false;
+  /** Number of look-ups of hash maps that may name peers. */
+  #lookUps = 0;
 
   private constructor(parts: {
     swarm: Swarm;
@@ -82,6 +87,7 @@ export class Network implements AsyncDisposable {
     announces: boolean;
     givesTorrents: boolean;
     onlyMembers: boolean;
+    looks: boolean;
     sent: SentBytes;
   }) {
     this.swarm = parts.swarm;
@@ -93,6 +99,7 @@ export class Network implements AsyncDisposable {
     this.givesTorrents = parts.givesTorrents;
     this.sent = parts.sent;
     this.#onlyMembers = parts.onlyMembers;
+    this.#looks = parts.looks;
   }
 
   /** @throws LISTEN_FAILED */
@@ -168,8 +175,9 @@ export class Network implements AsyncDisposable {
     );
     for (const peer of options.peers) discovery.add(peer, 'given');
     const givesTorrents = !onlyMembers && (isPublic || options.givesTorrents === true);
-    const parts = { swarm, members, dht, discovery, networks, announces: isPublic, givesTorrents, onlyMembers, sent };
-    const network = new Network(parts);
+    const looks = options.lan || (options.dht && scope !== 'off') || options.isKnown === true;
+    const own = { swarm, members, dht, discovery, networks };
+    const network = new Network({ ...own, announces: isPublic, givesTorrents, onlyMembers, looks, sent });
     for (const group of options.neighbours ?? []) {
       members.join(group, { isNear: true });
       discovery.followOnLan(group);
@@ -217,6 +225,23 @@ export class Network implements AsyncDisposable {
     if (this.#hasJoined) return;
     this.#hasJoined = true;
     this.discovery.on('peer', (peer) => this.members.addPeer(peer));
+  }
+
+  /** Counts a look-up that may name peers, until it is disposed of. */
+  expectHints(): Disposable {
+    this.#lookUps++;
+    return { [Symbol.dispose]: () => void this.#lookUps-- };
+  }
+
+  /** False if no peer is known, and none can come. */
+  get mayMeet(): boolean {
+    return this.#lookUps > 0 || this.mayFind;
+  }
+
+  /** False if no peer is known, and nothing but look-ups of hash maps can name one. */
+  get mayFind(): boolean {
+    if (this.#looks || this.members.open.size > 0) return true;
+    return this.discovery.candidates().some(({ banned }) => banned === undefined);
   }
 
   /** Returns the found peers that are not members of our groups: clients that only speak BitTorrent. */

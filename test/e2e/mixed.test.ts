@@ -247,7 +247,14 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
 
     const lies = await publishLies(infos, honest);
     const off = await fetch(['--no-copy', '--no-upstream', '--scope', 'off', ...lies.slice(0, 2)]);
-    assertFailure(off, 5, 'NAR_UNAVAILABLE', /there is neither an upstream nor a peer to ask/);
+    assertFailure(off, 5, 'NAR_UNAVAILABLE', /there is neither a cache nor a peer to ask/);
+
+    const patient = ['--peer-timeout', '1d', '--publisher-timeout', '1d'];
+    const alone = await fetch(['--no-copy', '--no-upstream', ...lies.slice(0, 2), ...ALONE, ...patient]);
+    assertFailure(alone, 5, 'NAR_UNAVAILABLE', /there is neither a cache nor a peer to ask: name a cache with --from/);
+    const unmirrored = lies[1]!.replace(/^http:\/\/[^/]+\//, 'magnet:');
+    const unknown = await fetch(['--no-copy', '--no-upstream', '--publisher', unmirrored, ...ALONE, ...patient]);
+    assertFailure(unknown, 6, 'INDEX_UNREACHABLE', /needs the DHT, which is off: give the address of its HTTP mirror/);
 
     const gone = await fetch([
       '--no-copy',

@@ -15,18 +15,19 @@ const UPSTREAM = parseUpstream('http://127.0.0.1:1');
 let nowMs = 0;
 
 /** Peers of which nobody has the NAR. */
-function hope({ areThere = true, waitsForPeers = true } = {}): Hope {
+function hope({ areThere = true, waitsForPeers = true, isAlone = false, mayCome = true } = {}): Hope {
   const where: Partial<Whereabouts> = {
     isTooEarly: false,
+    mayPeersCome: mayCome,
     mayMembersReturn: false,
     areMembersThere: areThere,
     doForeignersAnswer: false,
     isAtMembers: () => false,
     mayPeersHave: () => false,
   };
-  const policy = new LanePolicy({ hasUpstream: true, standstillMs: STANDSTILL_MS, now: () => nowMs });
+  const policy = new LanePolicy({ hasUpstream: !isAlone, standstillMs: STANDSTILL_MS, now: () => nowMs });
   const order = new UpstreamOrder([UPSTREAM]);
-  return { isAlone: false, where: where as Whereabouts, policy, order, waitsForPeers };
+  return { isAlone, where: where as Whereabouts, policy, order, waitsForPeers };
 }
 
 test('a NAR that upstreams and peers lack is given up, or waits for peers that are there', async (t) => {
@@ -40,4 +41,12 @@ test('a NAR that upstreams and peers lack is given up, or waits for peers that a
   assert.equal(isGivenUp(patient), false);
   nowMs += STANDSTILL_MS + 1;
   assert.equal(isGivenUp(patient), true, 'nobody has sent anything for as long as is waited');
+});
+
+test('without an upstream, a NAR waits for peers only if there are some, or some can be found', async (t) => {
+  const task: Task = newTask((await makeCachedNar(t, 1000)).job);
+  assert.equal(reasonToGiveUp(task, hope({ isAlone: true })), undefined);
+  const nobody = reasonToGiveUp(task, hope({ isAlone: true, mayCome: false }));
+  assert.match(nobody?.message ?? '', /neither a cache nor a peer to ask: name a cache with --from/);
+  assert.equal(reasonToGiveUp(task, hope({ mayCome: false })), undefined, 'an upstream may have it');
 });

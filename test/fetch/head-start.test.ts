@@ -388,7 +388,7 @@ test('once the plan is there, all NARs that wait come in its order', { timeout: 
 
 /** A network that has only members. */
 function networkOf({ members, peers }: MadeMember): Network {
-  const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
+  const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [], mayMeet: true };
   return network as unknown as Network;
 }
 

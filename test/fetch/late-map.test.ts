@@ -89,6 +89,6 @@ function torrentOf({ file, bytes }: MadeFile): NonNullable<NarJob['torrent']> {
 
 /** A network that has only members. */
 function networkOf({ members, peers }: Awaited<ReturnType<typeof startMember>>): Network {
-  const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
+  const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [], mayMeet: true };
   return network as unknown as Network;
 }

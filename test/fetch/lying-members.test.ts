@@ -56,7 +56,7 @@ async function fetchNars(
     const { storePath } = info;
     return { fileHash, sizeBytes: bytes.length, extension: 'xz', info, storePaths: [storePath], torrent: undefined };
   });
-  const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
+  const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [], mayMeet: true };
   const held = {
     isShared: async () => true,
     add: () => undefined,

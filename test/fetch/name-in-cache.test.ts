@@ -87,7 +87,7 @@ test(
     const store = await FileStore.open(await tempDir(t), { create: true });
     const session = stack.use(await PartialSession.open(store));
     const { members, peers } = stack.use(await startMember());
-    const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [] };
+    const network = { members, swarm: { peers }, discovery: new EventEmitter(), foreigners: () => [], mayMeet: true };
     const begin = () => ({ add: () => given.resolve('a part'), end: () => undefined });
     const scheduler = new Scheduler({
       store,
