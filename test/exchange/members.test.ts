@@ -73,19 +73,23 @@ suite('the exchange', () => {
     assert.deepEqual([guarded.members.open.size, far.members.open.size, near.members.open.size], [0, 0, 1]);
   });
 
-  test('a member that goes on after a silence is no longer silent, but is for longer the next time', LIMIT, async () => {
-    const file = madeFile(1000);
-    await using seeder = await startMember({ files: [file] });
-    await using client = await startMember();
-    client.meet(seeder);
-    const member = await memberOf(client);
-    assert.ok(noteSilence(member.peer));
-    await take(member, file);
-    assert.equal(isSilent(member.peer), false);
-    const nowMs = performance.now();
-    assert.ok(noteSilence(member.peer, nowMs));
-    assert.equal(isSilent(member.peer, nowMs + 19_000), true);
-  });
+  test(
+    'a member that goes on after a silence is no longer silent, but is for longer the next time',
+    LIMIT,
+    async () => {
+      const file = madeFile(1000);
+      await using seeder = await startMember({ files: [file] });
+      await using client = await startMember();
+      client.meet(seeder);
+      const member = await memberOf(client);
+      assert.ok(noteSilence(member.peer));
+      await take(member, file);
+      assert.equal(isSilent(member.peer), false);
+      const nowMs = performance.now();
+      assert.ok(noteSilence(member.peer, nowMs));
+      assert.equal(isSilent(member.peer, nowMs + 19_000), true);
+    },
+  );
 
   test('both sides ask over one connection, whichever opened it', LIMIT, async () => {
     const [a, b] = [madeFile(100_000, 1), madeFile(200_000, 2)];
