@@ -99,8 +99,9 @@ export function parseCount(text: string): number {
 
 /** Reads the number of publishers that must agree, 1 or more. @throws USAGE */
 export function parseRequired(text: string): number {
-  const count = parseCount(text);
-  if (count === 0) throw new NarswarmError('USAGE', 'Expected a whole number, 1 or more.');
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || count === 0 || !Number.isSafeInteger(count))
+    throw new NarswarmError('USAGE', 'Expected a whole number, 1 or more.');
   return count;
 }
 

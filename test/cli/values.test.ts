@@ -10,6 +10,7 @@ import {
   parseAddress,
   parseDuration,
   parsePort,
+  parseRequired,
   parseRates,
   parseSize,
 } from '../../src/cli/values.ts';
@@ -62,6 +63,12 @@ test('addresses are IP addresses, and localhost', () => {
 test('ports are whole numbers up to 65535', () => {
   assert.deepEqual(['0', '6881', '65535'].map(parsePort), [0, 6881, 65_535]);
   for (const text of ['', '65536', '-1', '1.5', '0x10', '80a']) assert.throws(() => parsePort(text), isRefused, text);
+});
+
+test('a number of publishers is 1 or more, whatever else was given', () => {
+  assert.deepEqual(['1', '12'].map(parseRequired), [1, 12]);
+  for (const text of ['0', '', '-1', '1.5', 'two'])
+    assert.throws(() => parseRequired(text), { message: 'Expected a whole number, 1 or more.' }, text);
 });
 
 test('a parser reports usage errors to commander, and a bug stays a bug', () => {
