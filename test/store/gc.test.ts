@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { access, mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { suite, test } from 'node:test';
@@ -22,7 +23,6 @@ import { PartialSession } from '../../src/store/session.ts';
 import { emptyStore } from './store-fixture.ts';
 import { addPath, pathNamed, serveAt } from './synthetic-store.ts';
 import type { Warning } from '../../src/warning.ts';
-import { replaceFile } from '../../src/disk/replace.ts';
 
 const VICTIM = fileURLToPath(new URL('gc-victim.ts', import.meta.url));
 const DAY_MS = 86_400_000;
@@ -349,25 +349,25 @@ suite('gc and those who work on the store', () => {
     assert.deepEqual(result.order, ['app']);
   });
 
-  test('keeps what was claimed last, also if an earlier write of claims takes longer', async (t) => {
+  test('keeps what was claimed last: its write begins after an earlier one, however long that takes', async (t) => {
     const store = await emptyStore(t);
     await using session = await PartialSession.open(store);
-    const gate = Promise.withResolvers<void>();
-    let writes = 0;
-    const slow = Object.create(store, {
-      replace: {
-        value: async (path: string, content: string) => {
-          if (writes++ === 0) await gate.promise;
-          await replaceFile(path, content);
-        },
+    const wasThere: boolean[] = [];
+    const claimant = {
+      claims: session.claims,
+      path: (name: string): string => {
+        wasThere.push(existsSync(session.path(name)));
+        return session.path(name);
       },
-    }) as FileStore;
-    const hashes = ['first', 'second'].map((name) => storeHashOf(pathNamed(name)));
+    };
+    // so many that they are not written at once
+    const hashes = Array.from({ length: 2_000 }, (_, index) => storeHashOf(pathNamed(`claimed-${index}`)));
     const { signal } = new AbortController();
-    const claiming = hashes.map((storeHash) => claim([], [{ storeHash }], { store: slow, session, signal }));
-    gate.resolve();
-    await Promise.all(claiming);
-    assert.equal(await readFile(session.path('claims'), 'utf8'), hashes.map((hash) => `${hash} \n`).join(''));
+    const batches = [hashes.slice(1), hashes.slice(0, 1)].map((batch) => batch.map((storeHash) => ({ storeHash })));
+    await Promise.all(batches.map((batch) => claim([], batch, { store, session: claimant, signal })));
+    assert.deepEqual(wasThere, [false, true]);
+    const lines = await readFile(session.path('claims'), 'utf8');
+    assert.equal(lines, batches.flatMap((batch) => batch.map(({ storeHash }) => `${storeHash} \n`)).join(''));
   });
 
   test('keeps the claims of a fetch while its session lasts, also a NAR without a narinfo', async (t) => {
