@@ -14,6 +14,8 @@ const REFUSED_MS: Readonly<Record<Refusal, number>> = {
   failed: 2_000,
   cancelled: 0,
 };
+/** Refusals in a row after which a member has lost a file that it had. */
+const LOST_AFTER = 3;
 /** Time before a member that had nothing to choose from may choose again, unless it has news. */
 const CHOOSE_AGAIN_MS = 150;
 
@@ -32,6 +34,8 @@ export class DownloadSource implements Source {
   notBeforeMs = 0;
   notAnyBeforeMs = 0;
   readonly #refused = new Map<FileHash, number>();
+  /** Number of times in a row that it did not have a file although it had said so. */
+  readonly #absences = new Map<FileHash, number>();
   readonly #hosts: Hosts;
 
   constructor(member: Member, hosts: Hosts) {
@@ -109,8 +113,19 @@ export class DownloadSource implements Source {
     return this.#isCredible ? this.member.fetching(file) : undefined;
   }
 
+  /** Returns true if it has said that it has a file, and then did not have it several times in a row. */
+  hasLost(file: FileHash): boolean {
+    return (this.#absences.get(file) ?? 0) >= LOST_AFTER;
+  }
+
+  /** Records that it has given a range of a file. */
+  onGiven(file: FileHash): void {
+    this.#absences.delete(file);
+  }
+
   /** Records that it does not give a file now. */
   refuse(file: FileHash, reason: Refusal): void {
+    if (reason === 'absent') this.#absences.set(file, (this.#absences.get(file) ?? 0) + 1);
     const nowMs = performance.now();
     if (reason === 'busy') this.notBeforeMs = nowMs + REFUSED_MS.busy;
     else if (reason !== 'cancelled') this.#refused.set(file, nowMs + REFUSED_MS[reason]);
@@ -124,6 +139,7 @@ export class DownloadSource implements Source {
   /** Records that it has more of a file. */
   onNews(file: FileHash): void {
     this.#refused.delete(file);
+    this.#absences.delete(file);
     this.notAnyBeforeMs = 0;
   }
 }

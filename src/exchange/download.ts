@@ -126,6 +126,16 @@ export class Download implements AsyncDisposable {
     return false;
   }
 
+  /** Returns true if a member has lost a file that it had, and no other one has it or may get it. */
+  isLost(file: FileHash): boolean {
+    let isLost = false;
+    for (const source of this.#sources.values()) {
+      if (source.hasLost(file)) isLost = true;
+      else if (!source.member.isKnown || source.has(file) !== undefined || source.wants(file)) return false;
+    }
+    return isLost;
+  }
+
   /** Returns the neighbours that want a file or fetch it. */
   rivals(file: FileHash): Rival[] {
     const arrival = this.#files.get(file)?.arrival;

@@ -122,6 +122,7 @@ export class RangeRequests {
     onIdle(source);
     const isRefused = outcome !== 'complete' && outcome !== 'closed' && outcome !== 'cancelled';
     if (isRefused) source.refuse(asked.unit.file.file, outcome);
+    else if (outcome === 'complete') source.onGiven(asked.unit.file.file);
     if (bytes === undefined) picker.end(asked, false);
     else await onArrived({ source, asked, bytes }, outcome === 'complete');
     if (memory.free(asked.lengthBytes)) onRoom();

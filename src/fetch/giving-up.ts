@@ -26,7 +26,7 @@ export function reasonToGiveUp(
   // NARs that were never requested from an upstream are given up only after a long outage.
   const isOutOfReach = order.areUnreachable && policy.isOutageLong;
   if (!isAlone && upstreamFailure === undefined && !isOutOfReach) return undefined;
-  const areMembersLeft = order.areUnreachable && where.mayMembersReturn;
+  const areMembersLeft = order.areUnreachable && where.mayMembersReturn && !where.isLostByMembers(task);
   const mayCome =
     isAlone ||
     where.isTooEarly ||

@@ -172,6 +172,11 @@ export class MemberLane implements AsyncDisposable {
     return this.#download.isAtHand(fileHash);
   }
 
+  /** Returns true if a member has lost a NAR that it had, and no other one has it or may get it. */
+  isLost({ job: { fileHash } }: Task): boolean {
+    return this.#download.isLost(fileHash);
+  }
+
   /** Returns true if a neighbour has the NAR uncompressed, and not much of the named file is here. */
   isUncompressedAtHand(task: Task): boolean {
     return task.isShared && !isOnlyForUpstreams(task) && this.#uncompressed.isAtHand(task);

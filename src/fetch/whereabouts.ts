@@ -93,6 +93,11 @@ export class Whereabouts {
     return this.areMembersThere || this.#now() - this.#membersAtMs < RETURN_MS;
   }
 
+  /** Returns true if a member has lost the NAR, and no other one has it or may get it. */
+  isLostByMembers(task: Task): boolean {
+    return this.#members()?.isLost(task) ?? false;
+  }
+
   /** True while a member may be about to announce a file. */
   get isTooEarly(): boolean {
     const members = this.#members();

@@ -15,11 +15,19 @@ const UPSTREAM = parseUpstream('http://127.0.0.1:1');
 let nowMs = 0;
 
 /** Peers of which nobody has the NAR. */
-function hope({ areThere = true, waitsForPeers = true, isAlone = false, mayCome = true } = {}): Hope {
+function hope({
+  areThere = true,
+  waitsForPeers = true,
+  isAlone = false,
+  mayCome = true,
+  canReturn = false,
+  hasLost = false,
+} = {}): Hope {
   const where: Partial<Whereabouts> = {
     isTooEarly: false,
     mayPeersCome: mayCome,
-    mayMembersReturn: false,
+    mayMembersReturn: canReturn,
+    isLostByMembers: () => hasLost,
     areMembersThere: areThere,
     doForeignersAnswer: false,
     isAtMembers: () => false,
@@ -49,4 +57,14 @@ test('without an upstream, a NAR waits for peers only if there are some, or some
   const nobody = reasonToGiveUp(task, hope({ isAlone: true, mayCome: false }));
   assert.match(nobody?.message ?? '', /neither a cache nor a peer to ask: name a cache with --from/);
   assert.equal(reasonToGiveUp(task, hope({ mayCome: false })), undefined, 'an upstream may have it');
+});
+
+test('if no upstream answers, a NAR waits for members that are there, unless they have lost it', async (t) => {
+  const task: Task = newTask((await makeCachedNar(t, 1000)).job);
+  task.upstreamFailure = new Error('it is off');
+  for (const hasLost of [false, true]) {
+    const facts = hope({ waitsForPeers: false, canReturn: true, hasLost });
+    facts.order.meritOf(UPSTREAM).isUnreachable = true;
+    assert.equal(reasonToGiveUp(task, facts) !== undefined, hasLost);
+  }
 });
