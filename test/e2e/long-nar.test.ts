@@ -14,8 +14,9 @@ import { LanUser } from '../support/lan-user.ts';
 import { openLanLab } from '../support/lan-lab.ts';
 import { Lan } from '../support/namespaces.ts';
 
-/** So slow that the start of a process takes a small part of the time, on a busy machine, too. */
 const LINE_KBIT = 4_000;
+/** While the second machine starts: on a busy one, that takes longer than the whole NAR over the other line. */
+const STARTING_KBIT = 400;
 const LOOK_EVERY_MS = 20;
 
 suite('a long NAR that two neighbours need at the same time', { concurrency: 2 }, () => {
@@ -31,14 +32,18 @@ suite('a long NAR that two neighbours need at the same time', { concurrency: 2 }
   /** Starts the first machine, and the second one when a part of the NAR has reached the first. */
   async function pair(stack: AsyncDisposableStack, meanwhile?: (first: LanUser) => Promise<void>) {
     const lan = stack.use(Lan.open());
-    const cache = stack.use(await startCacheOn(lan.host('cache', { upKbit: LINE_KBIT }), made.cacheDir));
+    const site = lan.host('cache', { upKbit: LINE_KBIT });
+    const cache = stack.use(await startCacheOn(site, made.cacheDir));
     const options = { made, cache: cache.url };
     const first = await LanUser.of(lab, lan.host('first'), options);
     const second = await LanUser.of(lab, lan.host('second'), options);
     const firstFetch = stack.use(first.startFetch('--seed-for', '60s'));
     while ((await arrivedAt(first)) < 0.15 * bytes) await sleep(LOOK_EVERY_MS);
     await meanwhile?.(first);
+    site.setRate({ upKbit: STARTING_KBIT });
     const secondFetch = stack.use(second.startFetch('--seed-for', '60s'));
+    await secondFetch.event('plan');
+    site.setRate({ upKbit: LINE_KBIT });
     return { first, second, firstFetch, secondFetch, served: () => cache.narBytes() };
   }
 
@@ -53,14 +58,11 @@ suite('a long NAR that two neighbours need at the same time', { concurrency: 2 }
     return undefined;
   }
 
+  /** Returns the bytes of the long NAR so far, which may be complete. */
   async function arrivedAt(user: LanUser): Promise<number> {
     const path = await partialOf(user);
-    return path === undefined
-      ? 0
-      : await stat(path).then(
-          ({ size }) => size,
-          () => 0,
-        );
+    const found = path === undefined ? undefined : await stat(path).catch(() => undefined);
+    return found?.size ?? (await narBytesOf(user.store).catch(() => 0));
   }
 
   /** Waits for the end. @returns bytes by kind of source */
