@@ -26,7 +26,7 @@ const WORTH_BYTES = 32 * 1024 ** 2;
 const LASTING_MS = 1_500;
 /** Bounds on the decoded NARs that wait for Nix: a quarter of the memory, between these. */
 const MIN_DECODED_BYTES = 256 * 1024 ** 2;
-const MAX_DECODED_BYTES = 1024 ** 3;
+const MAX_DECODED_BYTES = 4 * 1024 ** 3;
 
 export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'checkSignatures'> {
   readonly store: FileStore;
@@ -206,8 +206,9 @@ export class EarlyImport implements AsyncDisposable {
     if (this.#mayDecode && checkSignatures !== false)
       for (const opening of this.#workers.open()) void this.#track(opening);
     const freeBytes = (await freeBytesAt(store.dir)) ?? Infinity;
-    const maxBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
-    const hasRoom = freeBytes > toDownloadBytes + 2 * maxBytes;
+    const wantedBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
+    const maxBytes = Math.min(wantedBytes, (freeBytes - toDownloadBytes) / 2);
+    const hasRoom = maxBytes >= MIN_DECODED_BYTES;
     this.#decoding = new NarDecoding({
       store,
       folder,
