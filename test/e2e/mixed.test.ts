@@ -130,7 +130,8 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     // An upstream that answers may get all NARs before a busy machine reaches the peer.
     const slow = lab.use(await startHttpCache(made.cacheDir));
     slow.faults = [{ match: new RegExp(large.url), kind: 'stall-headers' }];
-    const run = await fetch(['--no-copy', '--from', slow.url, ...some]);
+    // By its name: then the map is there before any NAR is begun.
+    const run = await fetch(['--no-copy', '--from', slow.url, ...some], { root: 'lab' });
     assert.equal(run.status, 0, run.stderr);
     const bytes = run.event('done')['bytes'] as { peers: number; upstream: number };
     assert.equal(run.event('plan')['torrents'], 1);
@@ -153,7 +154,8 @@ describe('peers and upstreams', { concurrency: 4 }, () => {
     ];
     const store = await lab.folder('store');
     const what = ['--store', store, '--trusted-public-key', made.publicKey, '--no-copy', '--from', slow.url];
-    const fetching = lab.start(['fetch', made.root, ...what, ...lies]);
+    // By its name: then the map is there before any NAR is begun.
+    const fetching = lab.start(['fetch', 'lab', ...what, ...lies]);
     const lie = new RegExp(`${large.fileHash}.*the hash map names other bytes.*${large.storePath}`);
     await fetching.event('warning', ({ message }) => lie.test(String(message)));
     release();
