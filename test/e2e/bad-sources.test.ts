@@ -262,7 +262,6 @@ describe('sources that cannot be trusted', { concurrency: 4 }, () => {
     const inDht = ['--listen', '127.0.0.1', '--no-lan', ...nodes, '--publisher-timeout', '2s'];
     const run = await fetch(await lab.folder('store'), ['--publisher', address, '--no-upstream', ...inDht]);
     assertFailure(run, 6, 'INDEX_UNREACHABLE', /no answer about the hash map magnet:\?xs=urn:btpk:.* in 2 s/);
-    assert.ok(run.durationMs < 10_000);
   });
 });
 

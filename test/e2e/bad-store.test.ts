@@ -55,7 +55,6 @@ describe('a store that cannot be written', { concurrency: 2 }, () => {
     const run = await onTmpfs('size=1m', args);
     assertFailure(run, 7, 'STORE_FULL', new RegExp(`no space left on the device that holds ${run.store}/`));
     assert.deepEqual((await assertSound(run.left, made.publicKey)).narInfos, []);
-    assert.ok(run.durationMs < 20_000);
   });
 
   test('if the disk fills up while narinfos are written, no narinfo lacks a reference', async () => {

@@ -75,12 +75,22 @@ suite('real lines and members', { concurrency: true }, () => {
     return fetched(run, store);
   }
 
-  /** Fetches, at most three times until it takes less than the limit: other programs may need the processor. */
-  async function fetchWithin(limitMs: number, sources: readonly string[]): Promise<Fetched> {
-    for (let attempt = 1; ; attempt++) {
-      const done = await fetch(client(), sources);
-      if (done.ms < limitMs || attempt === 3) return done;
+  /**
+   * Fetches from the seeder alone and then from other sources, at most five times until that takes less than the limit:
+   * other programs may need the processor. Fails if it never does.
+   */
+  async function fetchBeside(
+    limitOf: (aloneMs: number) => number,
+    sources: readonly string[],
+  ): Promise<{ readonly alone: Fetched; readonly beside: Fetched }> {
+    const times: string[] = [];
+    while (times.length < 5) {
+      const alone = await fetch(client(), fromPeers(atSeeder()));
+      const beside = await fetch(client(), sources);
+      if (beside.ms < limitOf(alone.ms)) return { alone, beside };
+      times.push(`${beside.ms} ms with ${sources.join(' ')}, ${alone.ms} ms from the seeder`);
     }
+    return assert.fail(times.join('; '));
   }
 
   const fromPeers = (...peers: readonly string[]): string[] => [
@@ -92,28 +102,23 @@ suite('real lines and members', { concurrency: true }, () => {
   const atSeeder = (): string => `${seeder.ipv4}:${PORT}`;
 
   test('beside the seeder, a slow member and sixty that are off cost little time', async () => {
-    const alone = await fetch(client(), fromPeers(atSeeder()));
-
     const slow = lan.host('slow', { upKbit: 160 });
     const copy = await lab.folder('copy');
     await cp(made.cacheDir, copy, { recursive: true });
     await publishAt(slow, copy);
     const atSlow = `${slow.ipv4}:${PORT}`;
-    const beside = await fetchWithin(alone.ms * 1.5, fromPeers(atSlow, atSeeder()));
-    assert.ok(beside.ms < alone.ms * 1.5, `${beside.ms} ms with a slow member, ${alone.ms} ms without`);
+    const { alone, beside } = await fetchBeside((ms) => ms * 1.5, fromPeers(atSlow, atSeeder()));
     assert.ok(
       (beside.from.get(atSlow) ?? 0) < alone.bytes.total / 10,
       'it sends what it can, and no more is left to it',
     );
 
-    const off = await fetchWithin(alone.ms + 1_500, fromPeers(...OFF, atSeeder()));
-    assert.ok(off.ms < alone.ms + 1_500, `${off.ms} ms with sixty that are off, ${alone.ms} ms without`);
+    const { beside: off } = await fetchBeside((ms) => ms + 1_500, fromPeers(...OFF, atSeeder()));
     assert.equal(off.bytes.peers, off.bytes.total);
 
     await using cache = await startCacheOn(seeder, made.cacheDir);
     const from = ['--from', cache.url, '--publisher', publisher];
-    const withCache = await fetchWithin(alone.ms * 1.5 + 3_000, [...from, '--peer', atSlow]);
-    assert.ok(withCache.ms < alone.ms * 1.5 + 3_000, `${withCache.ms} ms with a cache and a slow member alone`);
+    await fetchBeside((ms) => ms * 1.5 + 3_000, [...from, '--peer', atSlow]);
   });
 
   test('a line that fails for four seconds in ten still brings half of its bytes, from peers and from a cache', async () => {

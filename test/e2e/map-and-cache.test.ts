@@ -20,8 +20,8 @@ import {
 
 /** A key without a publisher. */
 const DEAD = 'magnet:?xs=urn:btpk:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a';
-/** Less than any test here waits for a publisher, and more than a start takes. */
-const SOON_MS = 10_000;
+/** Longer than any test lasts: who waits for a publisher fails. */
+const PUBLISHER_TIMEOUT = '1h';
 
 describe('hash maps and caches', { concurrency: 3 }, () => {
   let lab: Lab;
@@ -74,7 +74,7 @@ describe('hash maps and caches', { concurrency: 3 }, () => {
 
   test('a silent publisher is not waited for if there is nothing to fetch, or the root is malformed', async () => {
     const cache = lab.use(await startHttpCache(made.cacheDir));
-    const publishers = ['--publisher', DEAD, '--publisher-timeout', '30s', ...inDht];
+    const publishers = ['--publisher', DEAD, '--publisher-timeout', PUBLISHER_TIMEOUT, ...inDht];
     const nonsense = await fetch('/nix/store/nonsense', await lab.folder('store'), publishers);
     assertFailure(nonsense, 2, 'STORE_PATH_INVALID', /nonsense/);
     const store = await filled();
@@ -82,14 +82,20 @@ describe('hash maps and caches', { concurrency: 3 }, () => {
     assert.deepEqual([all.status, all.stderr], [0, '']);
     const dry = await fetch(made.root, store, ['--no-upstream', '--no-copy', '--dry-run', ...publishers]);
     assert.deepEqual([dry.status, dry.event('plan')['inStore']], [0, 4]);
-    for (const { durationMs } of [nonsense, all, dry]) assert.ok(durationMs < SOON_MS, `it took ${durationMs} ms`);
   });
 
   test('a root’s name is resolved as soon as its publisher answers', async () => {
-    const publishers = ['--publisher', DEAD, '--publisher', publisher.mirror, '--publisher-timeout', '30s', ...inDht];
+    const publishers = [
+      '--publisher',
+      DEAD,
+      '--publisher',
+      publisher.mirror,
+      '--publisher-timeout',
+      PUBLISHER_TIMEOUT,
+      ...inDht,
+    ];
     const run = await fetch('lab', await filled(), ['--no-upstream', '--no-copy', ...publishers]);
     assert.equal(run.status, 0, run.stderr);
-    assert.ok(run.durationMs < SOON_MS, `it took ${run.durationMs} ms`);
   });
 
   test('a root’s name whose publisher cannot be reached is reported once', async () => {

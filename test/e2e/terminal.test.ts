@@ -59,7 +59,10 @@ describe('a terminal', { timeout: 180_000 }, () => {
       const screens = await screensOf(run, size);
       assert.ok(screens.length > 10, 'it is redrawn');
       assert.doesNotMatch(run.stdout, new RegExp(`${ESCAPE}\\[\\d+m`));
-      const during = screens.find((lines) => lines.some((line) => / 1 cache /.test(line)));
+      // Before the plan, NARs of the head start are shown.
+      const during = screens.find(
+        (lines) => lines.some((line) => line.startsWith('6 paths: ')) && lines.some((line) => / 1 cache /.test(line)),
+      );
       const shown = (during ?? []).join('\n');
       assert.match(shown, size[0] === 80 ? /^fetching +\d+ % .*\/1\.6\d MB .* \d\/6 NARs/m : /^ +\d+ % .*\/1\.6\d MB/m);
       const end = (screens.at(-1) ?? []).join('');
@@ -85,7 +88,7 @@ describe('a terminal', { timeout: 180_000 }, () => {
     });
 
   test('is left with a clean line by Ctrl-C', async () => {
-    const run = await fetchIn([80, 24], { keys: ['1 cache', '\x03'] });
+    const run = await fetchIn([80, 24], { keys: ['6 paths: ', '\x03'] });
     assert.equal(run.status, 130, run.stdout);
     const [walking, plan, error, ...more] = (await screensOf(run, [80, 24])).at(-1) ?? [];
     assert.deepEqual([walking, more], ['walking the closure', []]);

@@ -29,6 +29,7 @@ test('a fetch continues with the upstream if nobody has the shard', async () => 
   }
   const second = await fetch();
   assert.equal(second.status, 0, second.stderr);
-  assert.ok(second.durationMs < 10_000, 'sooner than the shard is given up');
+  // A shard is given up after ten seconds. How long the rest takes depends on the machine.
+  assert.ok(second.durationMs < first.durationMs + 8_000, 'sooner than the shard is given up');
   await assertSound(store, made.publicKey);
 });
