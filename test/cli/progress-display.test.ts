@@ -27,7 +27,7 @@ test('counts the paths that Nix copies, and shows its other lines', (context) =>
   const { tell } = display.handlers;
   const onStep = (to: string): void => tell({ type: 'importing', to });
   const onCopied = (path: string): void => tell({ type: 'path-copied', path });
-  let nowMs = performance.now();
+  let nowMs = Math.floor(performance.now());
   context.mock.method(performance, 'now', () => nowMs);
   onStep('here');
   onCopied('/nix/store/a');

@@ -16,7 +16,7 @@ function onTerminal(
   rows = 24,
 ): { terminal: VirtualTerminal; take: (passedMs: number, event: FetchEvent) => void; nextFrame: () => void } {
   t.mock.timers.enable({ apis: ['setInterval'] });
-  let nowMs = performance.now();
+  let nowMs = Math.floor(performance.now()); // whole, so that no sum is rounded
   t.mock.method(performance, 'now', () => nowMs);
   const progress = new Progress();
   const terminal = new VirtualTerminal(columns, rows);
