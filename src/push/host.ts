@@ -34,7 +34,7 @@ export interface HostOptions {
 /** A question about paths that is not answered yet. */
 interface Question {
   readonly answer: (lacking: readonly StorePath[]) => void;
-  /** Of the longest answer, in characters. */
+  /** Length of the longest answer that it may get, in characters. */
   readonly length: number;
 }
 

@@ -1,7 +1,7 @@
 import { systemCode } from '../disk/store-error.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 
-/** What failed on the disk. */
+/** The access to the disk that failed. */
 type DiskUse = 'read' | 'write';
 
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
