@@ -1,6 +1,6 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
-import { ByteTurns } from './byte-turns.ts';
+import { ByteTurns } from '../bytes/byte-turns.ts';
 import type { IndexDir } from './index-dir.ts';
 import {
   MAX_LIST_TEXT_BYTES,

@@ -91,13 +91,13 @@ export class MountedPath {
   }
 
   async #list(): Promise<void> {
-    const listed = await this.#means.listings.find(this.info);
-    if (listed === undefined) return;
-    await this.#inTurn(async () => {
-      if (this.#hasTree) return; // its NAR was opened meanwhile
-      await this.#means.trees.put(this.#name, listed);
-      this.#hasTree = true;
-    });
+    await this.#means.listings.find(this.info, (listed) =>
+      this.#inTurn(async () => {
+        if (this.#hasTree) return; // its NAR was opened meanwhile
+        await this.#means.trees.put(this.#name, listed);
+        this.#hasTree = true;
+      }),
+    );
   }
 
   async #adopt(tree: Tree): Promise<void> {

@@ -1,11 +1,13 @@
 /** Listings of caches, some of which fail. */
 import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
+import { MAX_LISTING_BYTES } from '../../src/mount/listing.ts';
 import { Listings } from '../../src/mount/listings.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { infoOf } from '../fetch/narinfos.ts';
@@ -25,7 +27,7 @@ test('a cache that fails twice is asked for no further listing, and the next one
   await using http = new HttpClient({ backoffMs: 1 });
   const upstreams = [broken.url, good.url].map((url) => parseUpstream(url));
   const listings = new Listings(upstreams, http, new AbortController().signal);
-  for (const path of paths) assert.notEqual(await listings.find(path), undefined);
+  for (const path of paths) assert.equal(await listings.find(path, async () => undefined), true);
   const asked = new Set(broken.requests.map(({ url }) => url));
   assert.deepEqual([asked.size, good.requests.length], [2, NAMES.length]);
 });
@@ -36,6 +38,34 @@ test('a cache without listings is asked for each', async (t) => {
   await using bare = await startHttpCache(dir);
   await using http = new HttpClient({ backoffMs: 1 });
   const listings = new Listings([parseUpstream(bare.url)], http, new AbortController().signal);
-  for (const name of NAMES) assert.equal(await listings.find(infoOf(name, [])), undefined);
+  const find = (name: string): Promise<boolean> => listings.find(infoOf(name, []), () => assert.fail());
+  for (const name of NAMES) assert.equal(await find(name), false);
   assert.equal(bare.requests.length, NAMES.length);
+});
+
+test('listings are open at once as far as their bytes are within the limit', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-listings-'));
+  t.after(() => rm(dir, { recursive: true }));
+  const large = NAMES.map((name) => infoOf(name, [], { narSize: MAX_LISTING_BYTES }));
+  for (const { storePath } of large)
+    await writeFile(join(dir, `${storeHashOf(storePath)}.ls`), '{"version":1,"root":{"type":"regular","size":5}}');
+  await using cache = await startHttpCache(dir);
+  await using http = new HttpClient();
+  const listings = new Listings([parseUpstream(cache.url)], http, new AbortController().signal);
+  const open: (() => void)[] = [];
+  const opened = new EventEmitter<{ listing: [] }>();
+  const take = (): Promise<void> =>
+    new Promise((close) => {
+      open.push(close);
+      opened.emit('listing');
+    });
+  const finds = large.map((info) => listings.find(info, take));
+  while (open.length < 2) await once(opened, 'listing');
+  assert.equal(cache.requests.length, 2);
+  for (let closed = 0; closed < NAMES.length; closed++) {
+    while (open.length === closed) await once(opened, 'listing');
+    assert.ok(cache.requests.length <= closed + 2, 'no other listing is asked for before one is put away');
+    open[closed]?.();
+  }
+  assert.deepEqual(await Promise.all(finds), [true, true, true, true]);
 });

@@ -102,8 +102,12 @@ test('a listing is no larger than its NAR allows', async () => {
   await using http = new HttpClient();
   const listings = new Listings([parseUpstream(url)], http, new AbortController().signal);
   const storePath = parseStorePath(`/nix/store/${'a'.repeat(32)}-x`);
-  assert.equal(await listings.find({ storePath, narSize: 112 }), undefined);
-  assert.equal((await listings.find({ storePath, narSize: 2_000 }))?.nodes.length, 1);
+  const nodes: number[] = [];
+  const find = (narSize: number): Promise<boolean> =>
+    listings.find({ storePath, narSize }, async (tree) => void nodes.push(tree.nodes.length));
+  assert.equal(await find(112), false);
+  assert.equal(await find(2_000), true);
+  assert.deepEqual(nodes, [1]);
   server.close();
 });
 

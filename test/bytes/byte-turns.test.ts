@@ -1,7 +1,7 @@
 /** Limits concurrent work to the bytes that fit into memory. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ByteTurns } from '../../src/index/byte-turns.ts';
+import { ByteTurns } from '../../src/bytes/byte-turns.ts';
 
 test('runs work in order, within the limit, and work above the limit alone', async () => {
   const turns = new ByteTurns(100);
