@@ -13,6 +13,8 @@ const END_MS = 10_000;
 const NEW_HOST = /^Warning: Permanently added /;
 /** Limit on kept lines of ssh's stderr. */
 const WORDS = 20;
+/** Limit on the warnings of a host, which may be a stranger's by now: they are printed in the user's terminal. */
+const MOST_WARNINGS = 20;
 
 export interface HostOptions {
   /** As ssh takes it, such as `root@server`. */
@@ -52,6 +54,8 @@ export class PushHost {
   readonly #gone = Promise.withResolvers<void>();
   readonly #questions: Question[] = [];
   readonly #words: string[] = [];
+  readonly #warnings = new Set<string>();
+  #wasSent = false;
   #tunnelPort = 0;
   #isReached = false;
   #hasBegun = false;
@@ -161,14 +165,25 @@ export class PushHost {
     }
   }
 
+  /** Sends the program, once: each copy that a host asks for would wait in the memory. */
   async #sendProgram({ archive }: Program): Promise<void> {
+    if (this.#wasSent) return;
+    this.#wasSent = true;
     const bytes = await archive();
     this.#ssh.stdin.write(`${bytes.length}\n`);
     this.#ssh.stdin.write(bytes);
   }
 
+  /** Passes on each warning of the host once, and not more of them than a person reads. */
+  #warn(text: string): void {
+    if (this.#warnings.has(text) || this.#warnings.size > MOST_WARNINGS) return;
+    this.#warnings.add(text);
+    const isLast = this.#warnings.size > MOST_WARNINGS;
+    this.#options.onWarning(isLast ? 'it warns of more, which is left out here' : text);
+  }
+
   #take(message: Exclude<FromHost, { type: 'failed' }>): void {
-    const { program, onProgress, onWarning } = this.#options;
+    const { program, onProgress } = this.#options;
     if (message.type === 'send-program') void this.#sendProgram(program);
     else if (message.type === 'no-node') throw withoutNode(message.node, this.#words.at(-1));
     else if (message.type === 'hello') {
@@ -181,7 +196,7 @@ export class PushHost {
       this.#ready.resolve(isIP(host) === 0 || port === 0 ? undefined : { host, port });
     } else if (message.type === 'lacking') this.#questions.shift()?.answer(message.paths.map(parseStorePath));
     else if (message.type === 'progress') onProgress(message);
-    else if (message.type === 'warning') onWarning(message.text);
+    else if (message.type === 'warning') this.#warn(message.text);
     else if (message.type === 'gone') this.#gone.resolve();
     else this.#done.resolve(message);
   }

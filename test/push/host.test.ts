@@ -75,6 +75,27 @@ test('words of a host stay in one line, and do not control the terminal', async 
   await host.end();
 });
 
+test('a host that warns without an end is heard twenty times, and gets the program once', async () => {
+  fakeProgram(
+    'ssh',
+    `seq -f '{"type":"warning","text":"one"}
+{"type":"warning","text":"warning %g"}
+{"type":"send-program"}' 1000`,
+  );
+  const warnings: string[] = [];
+  let archives = 0;
+  const archive = async (): Promise<Buffer> => {
+    archives++;
+    return Buffer.from('program');
+  };
+  const program = { archive, id: 'id' };
+  const host = new PushHost({ ...OPTIONS, program, onWarning: (text) => warnings.push(text) });
+  await assert.rejects(host.done);
+  assert.deepEqual([archives, warnings.length], [1, 21]);
+  assert.deepEqual(warnings.slice(0, 2), ['one', 'warning 1']);
+  assert.match(warnings.at(-1) ?? '', /more/);
+});
+
 test('what ssh says of a new host is no reason of a failure', async () => {
   fakeProgram('ssh', `echo "Warning: Permanently added 'far' to the list of known hosts." >&2; exit 3`);
   const host = new PushHost(OPTIONS);
