@@ -65,6 +65,8 @@ export type Warning =
   | { readonly kind: 'silent-dht'; readonly error: Error }
   | { readonly kind: 'failed-torrent'; readonly infoHash: string; readonly error: Error }
   | { readonly kind: 'failed-seed'; readonly infoHash: string; readonly error: Error }
+  /** A suitcase is packed into a folder where a disk is to be mounted, and goes to the file system at `disk`. */
+  | { readonly kind: 'nothing-mounted'; readonly dir: string; readonly disk: string }
   /** A warning came again, that often. */
   | { readonly kind: 'repeated'; readonly first: Warning; readonly count: number };
 

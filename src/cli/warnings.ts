@@ -119,6 +119,8 @@ export function warningSentence(warning: Warning, when = (time: string): string 
       const { infoHash, error } = warning;
       return `cannot seed ${infoHash}: ${isTooManyFiles(error) ? TOO_MANY_FILES : errorSentence(error)}`;
     }
+    case 'nothing-mounted':
+      return `no disk is mounted where ${warning.dir} is, so it goes to the file system at ${warning.disk}: if that is wrong, mount the disk and run the same command again`;
     case 'repeated':
       return `${formatCount(warning.count, 'more warning')} like this one: ${warningSentence(warning.first, when)}`;
     default:

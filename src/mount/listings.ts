@@ -35,9 +35,9 @@ export class Listings {
    */
   find(info: Pick<NarInfo, 'storePath' | 'narSize'>, take: (tree: Tree) => Promise<void>): Promise<boolean> {
     return this.#turns.run(maxListingBytes(info.narSize), async () => {
-      const tree = await this.#ask(info);
-      if (tree !== undefined) await take(tree);
-      return tree !== undefined;
+      const found = await this.#ask(info);
+      if (found !== undefined) await take(found);
+      return found !== undefined;
     });
   }
 

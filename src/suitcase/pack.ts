@@ -18,6 +18,7 @@ import { lackOf } from '../subscription/fetch-resolution.ts';
 import type { Lack } from '../subscription/missing.ts';
 import { completeMaps, putMaps, type CarriedMap } from './carried-maps.ts';
 import { onDisk } from './disk-error.ts';
+import { assertMounted } from './mounted-disk.ts';
 import { putNarInfos, putRealisations } from './narinfos.ts';
 import { assertFileSizes, assertRoom, onBlocks, roomAt, type Room } from './room.ts';
 import { removeLeftovers } from './staged-files.ts';
@@ -115,6 +116,7 @@ export async function pack(options: PackOptions): Promise<Packed> {
   await using workplace = await Workplace.open(options);
   const { store } = workplace;
   await assertOtherFolder(store, dir);
+  await assertMounted(dir, options.onWarning);
   const { left, unknown } = await closureOf(options.since, workplace, options);
   const room = await roomAt(dir);
   const looked = await openSuitcase(dir, { create: false, storeDir: store.storeDir });

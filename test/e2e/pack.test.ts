@@ -98,6 +98,19 @@ describe('pack', { concurrency: 2 }, () => {
     assert.deepEqual({ nars, bytes, there: again.event('plan')['thereBytes'] }, { nars: 0, bytes: 0, there: total });
   });
 
+  test('writes nothing onto the disk of the system where another one is to be mounted', async () => {
+    const place = await lab.folder('mount-point');
+    const fstab = lab.path('fstab');
+    await writeFile(fstab, `UUID=1 ${place} ext4 noauto 0 0\n`);
+    const script = `mount --bind ${fstab} /etc/fstab && exec "$@"`;
+    const wrapper = ['unshare', '--mount', 'sh', '-c', script, 'sh'];
+    for (const more of [[], ['--dry-run']]) {
+      const run = await pack(join(place, 'nix'), more, { wrapper });
+      assertFailure(run, 7, 'STORE_UNWRITABLE', /nothing is mounted on .*mount-point.*: mount it \(mount /);
+    }
+    assert.deepEqual(await readdir(place), []);
+  });
+
   test('fetches first what the file store lacks', async () => {
     const empty = await lab.folder('empty');
     const dir = await lab.folder('usb');

@@ -104,7 +104,7 @@ test('a listing is no larger than its NAR allows', async () => {
   const storePath = parseStorePath(`/nix/store/${'a'.repeat(32)}-x`);
   const nodes: number[] = [];
   const find = (narSize: number): Promise<boolean> =>
-    listings.find({ storePath, narSize }, async (tree) => void nodes.push(tree.nodes.length));
+    listings.find({ storePath, narSize }, async (found) => void nodes.push(found.nodes.length));
   assert.equal(await find(112), false);
   assert.equal(await find(2_000), true);
   assert.deepEqual(nodes, [1]);
