@@ -38,14 +38,15 @@ export class ArrivingNars {
   /**
    * Gives all that has arrived of a NAR from upstreams. Only if a configured cache names the file: the name from anybody
    * else may be that of a private file. Bytes of members are not given before the whole NAR is checked: one of them may
-   * lie.
+   * lie. A torrent that comes meanwhile from a hash map changes nothing.
    *
    * @param isTrusted returns true for a sender that is a configured upstream
    */
   giveFront(task: Task, isTrusted: (origin: Origin) => boolean): void {
     const { namedBy, torrent, sizeBytes } = task.job;
     const pieceBytes = pieceLengthOf(sizeBytes);
-    if (namedBy === undefined || torrent !== undefined || sizeBytes <= pieceBytes || task.lies.size > 0) return;
+    const isNamed = namedBy !== undefined && (torrent === undefined || this.#given.has(task.job.fileHash));
+    if (!isNamed || sizeBytes <= pieceBytes || task.lies.size > 0) return;
     const frontBytes = task.partial?.frontFrom(isTrusted) ?? 0;
     if (frontBytes < pieceBytes) return;
     const given = this.#giving(task);

@@ -21,7 +21,10 @@ export interface HandOverFacts {
 export function handOver(facts: HandOverFacts): void {
   const { queues, work, policy } = facts;
   for (const task of [...work.atUpstreams, ...work.atForeigners]) handToMembers(task, facts);
-  for (const task of work.atUpstreams) leaveToOther(task, facts);
+  for (const task of work.atUpstreams) {
+    leaveToForeigners(task, facts);
+    leaveToOther(task, facts);
+  }
   const slow = queues.isEmpty ? mostLeft(work.atForeigners) : undefined;
   if (slow !== undefined && policy.upstreamMayHelp(true)) slow.handOver.abort();
 }
@@ -46,6 +49,15 @@ function handToMembers(task: Task, { work, where, policy }: HandOverFacts): void
     task.isHelped = false;
     task.handOver.abort();
   }
+}
+
+/** Moves a task from silent upstreams to clients that were not asked for it: they, or its torrent, came late. */
+function leaveToForeigners(task: Task, { where, policy }: HandOverFacts): void {
+  if (task.handOver.signal.aborted || task.peersTried || task.isHelped || !where.areForeignersFor(task)) return;
+  if (!policy.areUpstreamsSilent(task.atUpstreamsMs, task.timesLeft)) return;
+  task.timesLeft++;
+  policy.onLeft();
+  task.handOver.abort();
 }
 
 /** Ends a task at an upstream if another process is also fetching it and has more of it. */

@@ -125,6 +125,12 @@ export class MemberLane implements AsyncDisposable {
     for (const { file } of files) if ((hurried?.turnOf([file]) ?? Infinity) < Infinity) this.#download.hurry(file);
   }
 
+  /** Records which members have a NAR that another lane is fetching, since it is shared now. Requests nothing of it. */
+  watch(task: Task): void {
+    this.add([task]);
+    void this.#download.pause(task.job.fileHash);
+  }
+
   /**
    * Stops requesting a NAR from members, since another lane has taken it. Resolves once no part of it is being written.
    */

@@ -15,9 +15,9 @@ import type { SchedulerOptions } from './scheduler-options.ts';
 import { SourceChoice } from './source-choice.ts';
 import { TakeOvers } from './take-overs.ts';
 import { TaskFiles } from './task-files.ts';
-import { TaskIntake } from './task-intake.ts';
+import { TaskIntake, type TorrentOf } from './task-intake.ts';
 import { TaskOutcomes } from './task-outcomes.ts';
-import { TaskQueues, type TorrentOf } from './task-queues.ts';
+import { TaskQueues } from './task-queues.ts';
 import { summary, type Task } from './task.ts';
 import { changeFiles } from './other-files.ts';
 import { UpstreamOrder } from './upstream-order.ts';
@@ -188,7 +188,7 @@ export class Scheduler {
 
   /** Lets a {@link run} that may grow end once everything is fetched. */
   noMore(): void {
-    this.#queues.settle();
+    this.#queues.noMore();
   }
 
   /**
@@ -209,7 +209,7 @@ export class Scheduler {
     return this.#outcomes.failureOf(job);
   }
 
-  /** Gives torrents to NARs without one that are not begun, because a hash map was found late. */
+  /** Gives torrents to NARs without one, because a hash map was found late. Those that are arriving get further sources. */
   async attach(torrentOf: TorrentOf): Promise<void> {
     await this.#intake.attach(torrentOf, this.#signal);
   }

@@ -65,6 +65,11 @@ export class TaskFiles {
     return this.#present.has(basename(this.pathOf(job))) || leftovers.has(this.#session.path(job.fileHash));
   }
 
+  /** Returns true if the file of a task has been opened, even if it is closed again. */
+  hasBegun({ job }: Task): boolean {
+    return this.#begun.has(job.fileHash);
+  }
+
   /** Opens the partial file. Returns undefined if the NAR is already there. */
   async open(task: Task): Promise<PartialNar | undefined> {
     if (task.partial !== undefined) return task.partial;
@@ -78,6 +83,7 @@ export class TaskFiles {
     const { leftovers, hashThread } = this.#session;
     const path = this.#session.path(job.fileHash);
     task.partial = await PartialNar.open(path, job, leftovers, hashThread);
+    if (job.torrent !== undefined) task.partial.learn(job.torrent.pieces); // it may have come meanwhile
     this.#partials.add(task.partial);
     if (task.partial.heldBytes > 0) task.isOfMembers = false; // an earlier run may have got them from any source
     if (!this.#begun.has(job.fileHash)) this.#tell({ type: 'nar-kept', bytes: task.partial.heldBytes });

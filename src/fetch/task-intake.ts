@@ -1,4 +1,5 @@
 import type { Upstream } from '../http/upstream.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import type { HeldNars } from '../serve/held-nars.ts';
 import type { PartialSession } from '../store/session.ts';
 import type { Network } from '../swarm/network.ts';
@@ -7,8 +8,11 @@ import { ORDERED_SLOTS } from './lanes.ts';
 import type { MemberLane } from './member-lane.ts';
 import type { TaskFiles } from './task-files.ts';
 import type { TaskOutcomes } from './task-outcomes.ts';
-import type { TaskQueues, TorrentOf } from './task-queues.ts';
+import type { TaskQueues } from './task-queues.ts';
 import { inFetchOrder, newTask, type Task } from './task.ts';
+
+/** Looks up the torrent of a narinfo's file in the hash maps. */
+export type TorrentOf = (info: NarInfo) => Promise<NarJob['torrent']>;
 
 /** Returns the place of a NAR in the import, from 0 for the first to 1. */
 export type PlaceOf = (job: NarJob) => number;
@@ -83,19 +87,45 @@ export class TaskIntake {
     queues.sort();
   }
 
-  /** Gives torrents to NARs without one that are not begun, because a hash map was found late. */
+  /**
+   * Gives torrents to NARs without one, because a hash map was found late. Members are asked for those that wait, and may
+   * take over those that another lane is fetching.
+   */
   async attach(torrentOf: TorrentOf, signal: AbortSignal): Promise<void> {
     const { queues, outcomes, members } = this.#options;
-    const taken = await queues.takeWithTorrents(torrentOf);
-    await Promise.all(taken.map(async ({ task }) => members()?.pause(task)));
-    for (const { task, torrent } of taken) {
-      if (task.partial === undefined) task.job.torrent = torrent; // otherwise members have begun it
-      task.isShared = true;
-      queues.queue(task);
+    const waiting: Found[] = [];
+    for (const found of await this.#findTorrents(torrentOf)) {
+      if (queues.take(found.task)) waiting.push(found);
+      else if (this.#mayLearn(found.task)) {
+        learn(found);
+        members()?.watch(found.task);
+      }
     }
-    const tasks = taken.map(({ task }) => task);
+    await Promise.all(waiting.map(async ({ task }) => members()?.pause(task)));
+    for (const found of waiting) {
+      learn(found);
+      queues.queue(found.task);
+    }
+    const tasks = waiting.map(({ task }) => task);
     members()?.add(tasks.filter((task) => !isComplete(task)));
     for (const task of tasks.filter(isComplete)) outcomes.settle(task, signal); // completed meanwhile
+  }
+
+  /** Looks up the torrents of all open tasks without one. None is taken from its source before all are known. */
+  async #findTorrents(torrentOf: TorrentOf): Promise<Found[]> {
+    const { open } = this.#options.queues;
+    const found: Found[] = [];
+    for (const task of open) {
+      const { job } = task;
+      const torrent = job.torrent === undefined ? await torrentOf(job.info) : undefined;
+      if (torrent !== undefined) found.push({ task, job, torrent });
+    }
+    return found.filter(({ task, job }) => open.has(task) && task.job === job && job.torrent === undefined);
+  }
+
+  /** Returns true if a NAR that a lane works on still arrives. The pieces of a complete one are no longer checked. */
+  #mayLearn(task: Task): boolean {
+    return task.partial === undefined ? !this.#options.files.hasBegun(task) : !isComplete(task);
   }
 
   #arrange(placeOf: PlaceOf | undefined): void {
@@ -117,6 +147,19 @@ export class TaskIntake {
   async #isShared({ job: { torrent, info } }: Task): Promise<boolean> {
     return torrent !== undefined || (await this.#options.held?.isShared(info)) === true;
   }
+}
+
+/** A task and the torrent of its file. */
+interface Found {
+  readonly task: Task;
+  readonly job: NarJob;
+  readonly torrent: NonNullable<NarJob['torrent']>;
+}
+
+/** Gives a task its torrent, unless an earlier run has saved other pieces: one of the two hash maps is wrong. */
+function learn({ task, job, torrent }: Found): void {
+  if (task.partial?.learn(torrent.pieces) !== false) job.torrent = torrent;
+  task.isShared = true;
 }
 
 function isComplete({ partial }: Task): boolean {

@@ -82,7 +82,7 @@ export class TaskOutcomes {
     tell({ type: 'nar-fetched', nar: job.fileHash, ...sizes });
     onFetched(job, { isOfMembers: task.isOfMembers });
     members()?.drop(task, { isRight: true });
-    queues.settle();
+    queues.settle(task);
   }
 
   /** Ends a task that failed, unless the run ends: then its bytes are kept for the next run. */
@@ -97,7 +97,7 @@ export class TaskOutcomes {
       return;
     }
     this.#failures.set(task.job.info.storePath, error);
-    queues.settle();
+    queues.settle(task);
   }
 
   async #do(task: Task, work: () => Promise<Verdict>, signal: AbortSignal): Promise<void> {

@@ -1,19 +1,15 @@
 import { EventEmitter, once } from 'node:events';
-import type { NarInfo } from '../nix/narinfo.ts';
-import type { NarJob } from './job.ts';
 import type { Task } from './task.ts';
 
-/** Looks up the torrent of a narinfo's file in the hash maps. */
-export type TorrentOf = (info: NarInfo) => Promise<NarJob['torrent']>;
-
-/** The tasks that no lane works on, sorted by whether a member has them. */
+/** The open tasks; those that no lane works on are sorted by whether a member has them. */
 export class TaskQueues {
   readonly #isAtMembers: (task: Task) => boolean;
   readonly #turnOf: (task: Task) => number;
   readonly #atMembers = new Set<Task>();
   readonly #elsewhere = new Set<Task>();
   readonly #news = new EventEmitter<{ change: [] }>();
-  #open = 0;
+  readonly #open = new Set<Task>();
+  #mayGrow = false;
 
   /**
    * @param isAtMembers returns true if an answering member has the NAR, or a missing part of it
@@ -27,7 +23,7 @@ export class TaskQueues {
 
   /** Adds a new task. */
   add(task: Task): void {
-    this.#open++;
+    this.#open.add(task);
     this.queue(task);
   }
 
@@ -55,20 +51,30 @@ export class TaskQueues {
       for (const set of [this.#atMembers, this.#elsewhere]) if (set.delete(task)) this.#put(task, set);
   }
 
-  /** Counts as open until {@link settle} is called one more time, since further tasks may come. */
+  /** Further tasks may come until {@link noMore} is called. */
   expectMore(): void {
-    this.#open++;
+    this.#mayGrow = true;
   }
 
-  /** Records that a task is done, with or without its NAR. */
-  settle(): void {
-    this.#open--;
+  noMore(): void {
+    this.#mayGrow = false;
     if (this.isDone) this.tellChange();
   }
 
-  /** True once every task is settled. */
+  /** Records that a task is done, with or without its NAR. */
+  settle(task: Task): void {
+    this.#open.delete(task);
+    if (this.isDone) this.tellChange();
+  }
+
+  /** True once every task is settled, and none may come. */
   get isDone(): boolean {
-    return this.#open === 0;
+    return this.#open.size === 0 && !this.#mayGrow;
+  }
+
+  /** The tasks that are not settled, with those that lanes work on. */
+  get open(): ReadonlySet<Task> {
+    return this.#open;
   }
 
   /** Checks again which tasks members have. */
@@ -136,20 +142,6 @@ export class TaskQueues {
   /** Resolves at the next change. */
   changed(): Promise<unknown> {
     return once(this.#news, 'change');
-  }
-
-  /**
-   * Takes out NARs that are not begun and whose torrent has become known. Looks up all torrents first, so that no task
-   * is missing meanwhile.
-   */
-  async takeWithTorrents(torrentOf: TorrentOf): Promise<{ task: Task; torrent: NonNullable<NarJob['torrent']> }[]> {
-    const isUntouched = ({ job, partial }: Task): boolean => job.torrent === undefined && partial === undefined;
-    const found: { task: Task; torrent: NonNullable<NarJob['torrent']> }[] = [];
-    for (const task of [...this.waiting()].filter(isUntouched)) {
-      const torrent = await torrentOf(task.job.info);
-      if (torrent !== undefined) found.push({ task, torrent });
-    }
-    return found.filter(({ task }) => isUntouched(task) && this.take(task)); // others were begun meanwhile
   }
 
   /** Puts a task into a set in which it was not. */

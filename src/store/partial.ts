@@ -38,7 +38,6 @@ interface Expected {
 export class PartialNar implements AsyncDisposable {
   readonly path: string;
   readonly sizeBytes: number;
-  readonly #pieces: Uint8Array | undefined;
   readonly #saved: SavedPieces;
   readonly #held: HeldPieces;
   readonly #bytes: PartialBytes;
@@ -57,14 +56,13 @@ export class PartialNar implements AsyncDisposable {
   ) {
     this.path = path;
     this.sizeBytes = sizeBytes;
-    this.#pieces = torrent?.pieces ?? saved.pieces;
     this.#saved = saved;
     this.#held = new HeldPieces(sizeBytes, pieceLengthOf(sizeBytes));
     this.#bytes = bytes;
-    this.#check = new PieceCheck(this.#pieces, this.#held, bytes);
+    this.#check = new PieceCheck(torrent?.pieces ?? saved.pieces, this.#held, bytes);
     const { isInMemory } = this;
-    const [pieces, held, check] = [this.#pieces, this.#held, this.#check];
-    this.#settlement = new Settlement({ fileHash, pieces, saved, held, bytes, check, isInMemory });
+    const [held, check] = [this.#held, this.#check];
+    this.#settlement = new Settlement({ fileHash, saved, held, bytes, check, isInMemory });
   }
 
   /**
@@ -109,7 +107,17 @@ export class PartialNar implements AsyncDisposable {
 
   /** SHA-1 of all pieces, one after another: from the torrent, or from an earlier run. Undefined if unknown. */
   get pieces(): Uint8Array | undefined {
-    return this.#pieces;
+    return this.#check.pieces;
+  }
+
+  /**
+   * Learns the SHA-1 of all pieces, since the torrent came late. Held bytes count as before: if the whole turns out to be
+   * wrong, only bad pieces are dropped.
+   *
+   * @returns false if an earlier run has saved other hashes: then these stay
+   */
+  learn(pieces: Uint8Array): boolean {
+    return this.#check.learn(pieces);
   }
 
   /** Returns true if piece `index` is complete. */
@@ -264,18 +272,18 @@ export class PartialNar implements AsyncDisposable {
    * enough.
    */
   #savePieces(offset: number): void {
-    if (this.isInMemory || this.#pieces === undefined || offset <= this.#held.prefixBytes) return;
-    this.#saved.save(this.#pieces);
+    if (this.isInMemory || this.pieces === undefined || offset <= this.#held.prefixBytes) return;
+    this.#saved.save(this.pieces);
   }
 
   /** Saves the hashes of the pieces if the disk takes them. Otherwise the bytes after the gap are fetched again. */
   #canSavePieces(): boolean {
-    return this.#pieces !== undefined && this.#saved.maySave(this.#pieces);
+    return this.pieces !== undefined && this.#saved.maySave(this.pieces);
   }
 
   /** Takes over the bytes in the file: pieces with the right SHA-1, or the whole length if no hashes are known. */
   async #recover(fileBytes: number): Promise<void> {
-    if (this.#pieces === undefined) {
+    if (this.pieces === undefined) {
       const heldBytes = Math.min(fileBytes, this.#saved.frontBytes ?? fileBytes);
       if (heldBytes < fileBytes) await this.#bytes.cut(heldBytes);
       this.#saved.remove();

@@ -5,7 +5,7 @@ import type { HeldPieces } from './held-pieces.ts';
 
 /** Reads the pieces of an arriving NAR again, and checks them against the SHA-1 hashes of its torrent. */
 export class PieceCheck {
-  readonly #pieces: Uint8Array | undefined;
+  #pieces: Uint8Array | undefined;
   readonly #held: HeldPieces;
   readonly #bytes: PartialBytes;
 
@@ -14,6 +14,17 @@ export class PieceCheck {
     this.#pieces = pieces;
     this.#held = held;
     this.#bytes = bytes;
+  }
+
+  /** SHA-1 of all pieces, one after another. Undefined if unknown. */
+  get pieces(): Uint8Array | undefined {
+    return this.#pieces;
+  }
+
+  /** Learns the hashes if none are known. @returns false if other ones are known */
+  learn(pieces: Uint8Array): boolean {
+    this.#pieces ??= pieces;
+    return Buffer.compare(this.#pieces, pieces) === 0;
   }
 
   /** Returns true if a piece in the file has the SHA-1 of the torrent. */

@@ -28,8 +28,6 @@ export interface SettleOptions {
 /** The parts of a partial NAR that are checked and moved. */
 interface SettledParts {
   readonly fileHash: FileHash;
-  /** SHA-1 of all pieces, one after another. Undefined if unknown. */
-  readonly pieces: Uint8Array | undefined;
   readonly saved: SavedPieces;
   readonly held: HeldPieces;
   readonly bytes: PartialBytes;
@@ -58,12 +56,13 @@ export class Settlement {
     target: string,
     { mayFit, judge, isTrusted = () => false, readsPieces = false }: SettleOptions & { readonly mayFit: boolean },
   ): Promise<boolean> {
-    const { bytes, check, fileHash, pieces, saved } = this.#parts;
+    const { bytes, check, fileHash, saved } = this.#parts;
+    const { pieces } = check; // a hash map may come meanwhile
     const found = await bytes.check(fileHash);
     if (found !== fileHash) {
       const isWhole = pieces === undefined || (await check.badPieces()).length === 0;
       const other = isWhole ? await judge?.(await bytes.toFile(), found) : undefined;
-      if (other === undefined) throw await this.#blame(found, isTrusted);
+      if (other === undefined) throw await this.#blame(found, pieces, isTrusted);
       await bytes.moveTo(other);
       saved.remove();
       return false;
@@ -75,8 +74,12 @@ export class Settlement {
   }
 
   /** Drops wrong bytes, and names their senders. */
-  async #blame(found: FileHash, isTrusted: (origin: Origin) => boolean): Promise<NarswarmError<'HASH_MISMATCH'>> {
-    const { check, fileHash, held, pieces } = this.#parts;
+  async #blame(
+    found: FileHash,
+    pieces: Uint8Array | undefined,
+    isTrusted: (origin: Origin) => boolean,
+  ): Promise<NarswarmError<'HASH_MISMATCH'>> {
+    const { check, fileHash, held } = this.#parts;
     const bad = await check.badPieces();
     const mapLied = pieces !== undefined && bad.length === 0;
     const senders = held.originsOf(bad);
@@ -110,9 +113,9 @@ export class Settlement {
 
   /** Cuts the file after the last held byte, and saves where the first gap is. */
   async #cut(): Promise<void> {
-    const { bytes, held, isInMemory, pieces, saved } = this.#parts;
+    const { bytes, check, held, isInMemory, saved } = this.#parts;
     const { prefixBytes, endBytes } = held;
-    if (endBytes > prefixBytes && !isInMemory && pieces === undefined) saved.saveFront(prefixBytes);
+    if (endBytes > prefixBytes && !isInMemory && check.pieces === undefined) saved.saveFront(prefixBytes);
     await bytes.cut(endBytes);
     if (endBytes === prefixBytes) saved.remove();
   }
