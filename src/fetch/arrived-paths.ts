@@ -1,4 +1,4 @@
-import type { StoreHash, StorePath } from '../nix/brands.ts';
+import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileFacts } from '../store/catalogue-entry.ts';
@@ -6,11 +6,12 @@ import { FileStore } from '../store/file-store.ts';
 import type { Closure } from './closure.ts';
 import { hashIn, placesOf } from './import-order.ts';
 import { namedFile } from './named-file.ts';
-import type { ArrivedNar } from './nar-decoding.ts';
 
 /** A path whose NAR is in the file store. */
-export interface Arrived extends ArrivedNar {
-  readonly file: FileFacts;
+export interface Arrived {
+  /** Its narinfo, with the store's name of the NAR. */
+  readonly info: NarInfo;
+  readonly file: FileFacts & { readonly fileHash: FileHash };
 }
 
 /** The paths of a closure whose NARs are in the file store, and the order in which they can be imported. */
@@ -20,13 +21,12 @@ export class ArrivedPaths {
   readonly #places: ReadonlyMap<StoreHash, number>;
   /** Paths that the target holds. */
   readonly #valid = new Set<StoreHash>();
-  /** Paths whose referrers may follow. */
-  readonly #begun = new Set<StoreHash>();
   readonly #arrived = new Map<StoreHash, Arrived>();
-  /** Arrived paths that refer to each path that is not begun. */
+  /** The paths that wait for each path, and the number of paths that each waits for. */
   readonly #referrers = new Map<StoreHash, Arrived[]>();
-  /** Arrived paths whose references are begun. */
-  readonly #waiting = new Set<Arrived>();
+  readonly #missing = new Map<Arrived, number>();
+  readonly #importable = new Set<Arrived>();
+  readonly #begun = new Set<Arrived>();
 
   /** @param needed paths that the target lacks */
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, store: FileStore) {
@@ -40,18 +40,15 @@ export class ArrivedPaths {
     return this.#valid;
   }
 
-  /** Paths that can be begun, since their references are. */
-  get waiting(): ReadonlySet<Arrived> {
-    return this.#waiting;
+  /** Paths that can be imported now: their references are valid. */
+  get importable(): ReadonlySet<Arrived> {
+    return this.#importable;
   }
 
-  /** Yields all that have arrived. */
-  values(): IterableIterator<Arrived> {
-    return this.#arrived.values();
-  }
-
-  has({ storePath }: Pick<NarInfo, 'storePath'>): boolean {
-    return this.#arrived.has(storeHashOf(storePath));
+  /** Returns the paths that are not begun, in the best order: references first. */
+  waiting(): Arrived[] {
+    const waiting = [...this.#arrived.values()].filter((arrived) => !this.#begun.has(arrived));
+    return waiting.toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info));
   }
 
   /** Returns the place of a path in the best order, from 0 for the first to 1. */
@@ -66,34 +63,54 @@ export class ArrivedPaths {
     const arrived = this.#find(info);
     if (arrived === undefined) return;
     this.#arrived.set(hash, arrived);
-    for (const other of info.references.map(hashIn)) {
-      if (other === hash || this.#valid.has(other) || this.#begun.has(other)) continue;
-      arrived.missing++;
-      this.#referrers.set(other, [...(this.#referrers.get(other) ?? []), arrived]);
-    }
-    if (arrived.missing === 0) this.#waiting.add(arrived);
+    const missing = info.references.map(hashIn).filter((other) => other !== hash && !this.#valid.has(other));
+    for (const other of missing) this.#referrers.set(other, [...(this.#referrers.get(other) ?? []), arrived]);
+    if (missing.length === 0) this.#importable.add(arrived);
+    else this.#missing.set(arrived, missing.length);
   }
 
-  /** Returns the waiting path that is best begun. Undefined if none waits. */
+  /** Returns true if the NAR of a path is there. */
+  has({ storePath }: Pick<NarInfo, 'storePath'>): boolean {
+    return this.#arrived.has(storeHashOf(storePath));
+  }
+
+  /** Returns true if the target lacks a path and has its references. */
+  isImportable({ storePath, references }: Pick<NarInfo, 'storePath' | 'references'>): boolean {
+    const hash = storeHashOf(storePath);
+    if (this.#valid.has(hash)) return false;
+    return references.map(hashIn).every((other) => other === hash || this.#valid.has(other));
+  }
+
+  /** Returns the path that is best imported now: its references are valid. Undefined if there is none. */
   first(): Arrived | undefined {
     let first: Arrived | undefined;
-    for (const one of this.#waiting)
+    for (const one of this.#importable)
       if (first === undefined || this.placeOf(one.info) < this.placeOf(first.info)) first = one;
     return first;
   }
 
-  /** Lets the referrers of a waiting path follow it. */
+  /** Records that the import of a path has begun. */
   begin(arrived: Arrived): void {
-    this.#waiting.delete(arrived);
-    const hash = storeHashOf(arrived.info.storePath);
-    this.#begun.add(hash);
-    for (const referrer of this.#referrers.get(hash) ?? []) if (--referrer.missing === 0) this.#waiting.add(referrer);
-    this.#referrers.delete(hash);
+    this.#importable.delete(arrived);
+    this.#begun.add(arrived);
+  }
+
+  /** Takes that back. */
+  beginAgain(arrived: Arrived): void {
+    this.#begun.delete(arrived);
+    this.#importable.add(arrived);
   }
 
   /** Records that the target has a path. */
   noteValid({ storePath }: Pick<NarInfo, 'storePath'>): void {
-    this.#valid.add(storeHashOf(storePath));
+    const hash = storeHashOf(storePath);
+    this.#valid.add(hash);
+    for (const referrer of this.#referrers.get(hash) ?? []) {
+      const missing = (this.#missing.get(referrer) ?? 0) - 1;
+      this.#missing.set(referrer, missing);
+      if (missing === 0 && !this.#begun.has(referrer)) this.#importable.add(referrer);
+    }
+    this.#referrers.delete(hash);
   }
 
   #find(info: NarInfo): Arrived | undefined {
@@ -102,6 +119,6 @@ export class ArrivedPaths {
     const { fileHash, extension } = named;
     const local = { ...info, url: FileStore.narUrl(fileHash, extension) };
     const found = this.#store.statNarNow(local);
-    return found && { info: local, file: { fileHash, extension, ...found }, missing: 0, decoded: undefined };
+    return found && { info: local, file: { fileHash, extension, ...found } };
   }
 }

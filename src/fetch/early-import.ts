@@ -1,82 +1,60 @@
-import { totalmem } from 'node:os';
-import { freeBytesAt } from '../disk/free-bytes.ts';
 import type { StorePath } from '../nix/brands.ts';
+import { choosesSubstituters } from '../nix/daemon-trust.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { copyPaths, type CopyRequest } from '../nix/nix-copy.ts';
-import { decodesInParallel } from '../nix/nix-settings.ts';
 import type { FileFacts } from '../store/catalogue-entry.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { ImportFolder } from '../store/import-folder.ts';
 import type { PartialNar } from '../store/partial.ts';
 import { ArrivedPaths, type Arrived } from './arrived-paths.ts';
+import { ArrivingImports, MAX_ARRIVING } from './arriving-imports.ts';
 import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import { importableNow } from './import-order.ts';
-import { isLasting, leftMs } from './lasting-download.ts';
 import { ImportWorkers } from './import-workers.ts';
-import { isDecodable, NarDecoding } from './nar-decoding.ts';
 
-/** Processes of Nix that import at the same time: one more, so that a large NAR does not hold up the others. */
+/** Processes of `nix copy` at the same time: one more, so that a large NAR does not hold up the others. */
 const MAX_COPIES = 2;
-/** Time from one start of Nix to the next, in milliseconds: each takes 30 ms of processor time. */
+/** Time from one `nix copy` to the next, in milliseconds: each takes 30 ms of processor time to start. */
 const GATHER_MS = 500;
-/** Bytes of NARs for which it starts sooner if it is idle. */
+/** Bytes of NARs for which it starts sooner if none runs. */
 const WORTH_BYTES = 32 * 1024 ** 2;
-/** A download that ends sooner is imported at once: one Nix that decodes on all processors is faster than several. */
-const LASTING_MS = 1_500;
-/** Bounds on the decoded NARs that wait for Nix: a quarter of the memory, between these. */
-const MIN_DECODED_BYTES = 256 * 1024 ** 2;
-const MAX_DECODED_BYTES = 4 * 1024 ** 3;
 
 export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'checkSignatures'> {
   readonly store: FileStore;
-  /** Bytes that are still to be downloaded to the same disk. */
-  readonly toDownloadBytes: number;
-  /** NARs of this size are decoded before their references have arrived. Default: 0. */
-  readonly aheadBytes?: number;
-  /** If Nix decodes, nothing is imported if the download ends within this time, in milliseconds. Default: 1,500. */
-  readonly lastingMs?: number;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
 
 /**
- * Imports paths while others are still arriving: each as soon as its NAR and its references are there. NARs for older
- * versions of Nix, which decode one after another, are decoded here, on all processors. Each `nix copy` takes all paths
- * that are ready.
+ * Imports paths while others are still arriving: each as soon as its NAR is there and its references are valid. Nix takes
+ * them over connections that stay open. If that is not possible, each `nix copy` takes all paths that are ready.
  *
  * It only saves time. At the first failure it ends. The import after the download finds the fault and imports the rest.
  */
 export class EarlyImport implements AsyncDisposable {
   readonly #options: EarlyImportOptions;
   readonly #paths: ArrivedPaths;
-  /** Paths that Nix can take once it has their references. */
-  readonly #ready = new Set<Arrived>();
-  /** Those that are decoded. */
-  readonly #decoded = new Set<Arrived>();
-  readonly #workers: ImportWorkers;
-  /** True if some NARs can be decoded here, and given to Nix one by one. */
-  readonly #mayDecode: boolean;
   readonly #imported = new Map<StorePath, FileFacts>();
   readonly #stop = new AbortController();
   readonly #running = new Set<Promise<void>>();
   #isPreparing = false;
-  #made: ImportFolder | undefined;
   /** Undefined until the import has begun. */
-  #decoding: NarDecoding | undefined;
-  /** NARs that have begun to arrive, until the import begins. */
-  readonly #arriving = new Map<StorePath, { readonly info: NarInfo; readonly partial: PartialNar }>();
+  #folder: ImportFolder | undefined;
+  /** Undefined if Nix would not take paths from the folder over them. */
+  #workers: ImportWorkers | undefined;
+  #arriving: ArrivingImports | undefined;
+  /** Large NARs that have begun to arrive, and are not imported yet. */
+  readonly #begun = new Map<StorePath, { readonly info: NarInfo; readonly partial: PartialNar }>();
   #copies = 0;
   /** While paths gather for the next `nix copy`. */
   #pause: PromiseWithResolvers<void> | undefined;
-  readonly #ending = new AbortController();
+  #isEnding = false;
 
   /** @param needed paths that the target lacks */
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     this.#paths = new ArrivedPaths(closure, needed, options.store);
-    this.#mayDecode = [...closure.values()].some((info) => needed.has(info.storePath) && isDecodable(info));
-    this.#workers = new ImportWorkers(this.#options);
   }
 
   /** Paths that Nix has taken, with the files that their NARs came from. */
@@ -91,83 +69,114 @@ export class EarlyImport implements AsyncDisposable {
 
   /** Learns that a NAR has begun to arrive. */
   follow(info: NarInfo, partial: PartialNar): void {
-    if (this.#ending.signal.aborted) return;
-    if (this.#decoding !== undefined) this.#decoding.follow(info, partial);
-    else {
-      this.#arriving.set(info.storePath, { info, partial });
-      this.#run();
-    }
+    if (partial.isInMemory || this.#isEnding) return;
+    this.#begun.set(info.storePath, { info, partial });
+    this.#run();
   }
 
   /** Adds paths whose NAR is in the file store. */
   add(infos: Iterable<NarInfo>): void {
-    for (const info of infos) this.#paths.add(info);
+    for (const info of infos) {
+      this.#paths.add(info);
+      this.#begun.delete(info.storePath);
+    }
     this.#run();
   }
 
   /** Call it when all NARs have arrived. It imports the waiting ones at once. */
   noMore(): void {
-    this.#ending.abort();
+    this.#isEnding = true;
     this.#run();
   }
 
   /** Waits until nothing more can be imported. */
   async end(): Promise<void> {
     this.noMore();
-    const paths = Array.from(this.#paths.values(), ({ info }) => info.storePath);
-    await this.#decoding?.endOthers(new Set(paths));
-    this.#run();
+    await this.#arriving?.endOthers((storePath) => this.#paths.has({ storePath }));
     while (this.#running.size > 0) await Promise.race(this.#running);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    await this.#arriving?.[Symbol.asyncDispose]();
     await this.end();
-    await this.#workers[Symbol.asyncDispose]();
-    await this.#decoding?.[Symbol.asyncDispose]();
-    await this.#made?.[Symbol.asyncDispose]();
+    await this.#workers?.[Symbol.asyncDispose]();
+    await this.#folder?.[Symbol.asyncDispose]();
   }
 
   /** Does all that can be done now. */
   #run(): void {
     if (this.#options.signal.aborted) return;
-    const decoding = this.#decoding;
-    if (decoding === undefined) {
-      if (this.#paths.waiting.size === 0 && this.#arriving.size === 0) return;
-      if (!this.#isPreparing) void this.#track(this.#prepare());
+    if (this.#folder !== undefined) {
+      if (this.#workers?.isUsable === true) this.#runWorkers(this.#folder, this.#workers);
+      else this.#runCopies(this.#folder);
+    } else if (!this.#isPreparing && (this.#paths.first() !== undefined || this.#begun.size > 0)) {
       this.#isPreparing = true;
-      return;
+      void this.#track(this.#prepare());
     }
-    let waitingBytes = bytesOf(this.#paths.waiting);
-    for (let first = this.#paths.first(); first !== undefined; first = this.#paths.first()) {
-      if (!decoding.mayBegin(first, waitingBytes)) break;
-      waitingBytes -= first.info.narSize;
-      this.#begin(first, decoding);
-    }
-    for (const begun of decoding.decodeAhead(this.#paths.values(), this.#copies > 0)) void this.#track(begun);
-    if (this.#isLast) this.#pause?.resolve();
-    const inOrder = [...this.#ready].toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info));
-    for (const arrived of inOrder) {
-      if (!this.#workers.isFree || this.#made === undefined) break;
-      if (!this.#decoded.has(arrived) || importableNow([arrived], this.#paths.valid).length === 0) continue;
-      this.#ready.delete(arrived);
-      void this.#track(this.#import(arrived, this.#made));
-    }
-    // Two processes of Nix must not create the same store.
-    const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
-    if (this.#copies >= maxCopies || this.#workers.isOpening) return;
-    const isForCopy = (arrived: Arrived): boolean => !this.#workers.isUsable || !this.#decoded.has(arrived);
-    const wave = importableNow(inOrder.filter(isForCopy), this.#paths.valid);
-    if (wave.length === 0 || !this.#isWorthIt(wave)) return;
-    for (const arrived of wave) this.#ready.delete(arrived);
-    void this.#track(this.#copy(wave));
-    if (this.#pause === undefined && !this.#isLast) void this.#track(this.#letGather());
   }
 
-  /** Returns true if Nix should take these paths now, and not wait for more. */
+  async #prepare(): Promise<void> {
+    const { store, to, trustedPublicKeys, checkSignatures, signal } = this.#options;
+    const folder = await ImportFolder.open(store);
+    // They never accept unsigned paths.
+    if (checkSignatures !== false && (await choosesSubstituters(to, { signal }))) {
+      const workers = new ImportWorkers({ to, trustedPublicKeys, cache: folder.url, signal }, MAX_ARRIVING);
+      this.#arriving = await ArrivingImports.open(folder, workers);
+      this.#workers = workers;
+    }
+    this.#folder = folder;
+  }
+
+  #runWorkers(folder: ImportFolder, workers: ImportWorkers): void {
+    const arriving = this.#arriving;
+    for (const arrived of this.#paths.importable) {
+      if (arriving?.has(arrived.info.storePath) !== true) continue;
+      this.#paths.begin(arrived);
+      void this.#track(this.#finish(arrived, folder, arriving));
+    }
+    let next = this.#paths.first();
+    for (; next !== undefined && workers.isFree; next = this.#paths.first()) {
+      this.#paths.begin(next);
+      void this.#track(this.#import(next, folder, workers));
+    }
+    let begun = arriving?.isFree === true ? this.#firstBegun() : undefined;
+    for (; begun !== undefined && workers.isFree; begun = arriving?.isFree === true ? this.#firstBegun() : undefined) {
+      this.#begun.delete(begun.info.storePath);
+      arriving?.begin(begun.info, begun.partial);
+    }
+    const opening = (next ?? begun) && workers.openMore();
+    if (opening !== undefined) void this.#track(opening);
+  }
+
+  /** Returns the arriving NAR that is best imported now. */
+  #firstBegun(): { readonly info: NarInfo; readonly partial: PartialNar } | undefined {
+    const importable = [...this.#begun.values()].filter(({ info }) => this.#paths.isImportable(info));
+    return importable.toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info))[0];
+  }
+
+  async #finish(arrived: Arrived, folder: ImportFolder, arriving: ArrivingImports): Promise<void> {
+    const { info, file } = arrived;
+    if (await arriving.finish(info.storePath, file.fileHash)) await this.#note([arrived], folder);
+    else this.#paths.beginAgain(arrived);
+  }
+
+  #runCopies(folder: ImportFolder): void {
+    if (this.#isEnding) this.#pause?.resolve();
+    // Two processes of Nix must not create the same store.
+    const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
+    if (this.#copies >= maxCopies) return;
+    const wave = importableNow(this.#paths.waiting(), this.#paths.valid);
+    if (wave.length === 0 || !this.#isWorthIt(wave)) return;
+    for (const arrived of wave) this.#paths.begin(arrived);
+    void this.#track(this.#copy(wave, folder));
+    if (this.#pause === undefined && !this.#isEnding) void this.#track(this.#letGather());
+  }
+
+  /** Returns true if `nix copy` should take these paths now, and not wait for more. */
   #isWorthIt(wave: readonly Arrived[]): boolean {
     if (this.#pause === undefined) return true;
-    return this.#copies === 0 && bytesOf(wave) >= WORTH_BYTES;
+    return this.#copies === 0 && wave.reduce((sum, { info }) => sum + info.narSize, 0) >= WORTH_BYTES;
   }
 
   /** Lets paths gather for the next `nix copy`. */
@@ -177,11 +186,6 @@ export class EarlyImport implements AsyncDisposable {
     await pause.promise;
     clearTimeout(timer);
     this.#pause = undefined;
-  }
-
-  /** True if nothing more gets ready. */
-  get #isLast(): boolean {
-    return this.#ending.signal.aborted && this.#decoding?.isBusy !== true && this.#paths.waiting.size === 0;
   }
 
   /** Follows some work to its end. A failure ends the whole import. */
@@ -197,94 +201,32 @@ export class EarlyImport implements AsyncDisposable {
     return tracked;
   }
 
-  async #prepare(): Promise<void> {
-    const { store, signal, toDownloadBytes, aheadBytes, checkSignatures } = this.#options;
-    const doesNixDecode = await decodesInParallel({ signal });
-    const folder = (this.#made = await ImportFolder.open(store));
-    if (doesNixDecode && !(await this.#isLasting())) return;
-    // They never accept unsigned paths.
-    if (this.#mayDecode && checkSignatures !== false)
-      for (const opening of this.#workers.open()) void this.#track(opening);
-    const freeBytes = (await freeBytesAt(store.dir)) ?? Infinity;
-    const wantedBytes = Math.min(MAX_DECODED_BYTES, Math.max(MIN_DECODED_BYTES, totalmem() / 4));
-    const maxBytes = Math.min(wantedBytes, (freeBytes - toDownloadBytes) / 2);
-    const hasRoom = maxBytes >= MIN_DECODED_BYTES;
-    this.#decoding = new NarDecoding({
-      store,
-      folder,
-      maxBytes: hasRoom ? maxBytes : 0,
-      doesNixDecode,
-      aheadBytes,
-      placeOf: (info) => this.placeOf(info),
-      onFree: () => this.#run(),
-      signal,
-    });
-    for (const { info, partial } of this.#arriving.values()) this.#decoding.follow(info, partial);
-    this.#arriving.clear();
-  }
-
-  /** Waits until it is known whether the download lasts. */
-  #isLasting(): Promise<boolean> {
-    const { lastingMs = LASTING_MS, signal } = this.#options;
-    return isLasting(lastingMs, (passedMs) => this.#leftMs(passedMs), AbortSignal.any([signal, this.#ending.signal]));
-  }
-
-  /** Estimates the rest of the download's time from its bytes so far. */
-  #leftMs(passedMs: number): number {
-    let bytes = 0;
-    for (const { file } of this.#paths.values()) bytes += file.sizeBytes;
-    for (const { info, partial } of this.#arriving.values()) if (!this.#paths.has(info)) bytes += partial.heldBytes;
-    return leftMs(bytes, this.#options.toDownloadBytes - bytes, passedMs);
-  }
-
-  #begin(arrived: Arrived, decoding: NarDecoding): void {
-    this.#paths.begin(arrived);
-    void this.#track(
-      decoding.makeReady(arrived).then((isDecoded) => {
-        if (isDecoded) this.#decoded.add(arrived);
-        this.#ready.add(arrived);
-      }),
-    );
-  }
-
-  /** Imports one decoded NAR. */
-  async #import(arrived: Arrived, folder: ImportFolder): Promise<void> {
+  async #import(arrived: Arrived, folder: ImportFolder, workers: ImportWorkers): Promise<void> {
     const { info } = arrived;
-    await this.#workers.add(info, folder.decodedPath(info));
-    await this.#note([arrived]);
+    await workers.add(info, folder.add(info));
+    await this.#note([arrived], folder);
   }
 
-  async #copy(wave: readonly Arrived[]): Promise<void> {
+  async #copy(wave: readonly Arrived[], folder: ImportFolder): Promise<void> {
     const { to, trustedPublicKeys, checkSignatures, signal } = this.#options;
-    const folder = this.#made;
-    if (folder === undefined) return;
     const infos = wave.map(({ info }) => info);
     this.#copies++;
     try {
+      for (const info of infos) await folder.add(info);
       await copyPaths({ from: `file://${folder.dir}`, to, paths: infos, trustedPublicKeys, checkSignatures, signal });
     } finally {
       this.#copies--;
     }
-    await this.#note(wave);
+    await this.#note(wave, folder);
   }
 
-  async #note(wave: readonly Arrived[]): Promise<void> {
-    const { tell } = this.#options;
-    for (const arrived of wave) {
-      const { info, file } = arrived;
+  async #note(wave: readonly Arrived[], folder: ImportFolder): Promise<void> {
+    for (const { info, file } of wave) {
       this.#paths.noteValid(info);
       this.#imported.set(info.storePath, file);
-      this.#decoding?.release(arrived);
-      tell({ type: 'path-copied', path: info.storePath });
+      this.#options.tell({ type: 'path-copied', path: info.storePath });
     }
     this.#run();
-    await this.#made?.remove(wave.map(({ info }) => info));
+    for (const { info } of wave) await folder.remove(info);
   }
-}
-
-/** Returns the sum of the sizes of NARs. */
-function bytesOf(paths: Iterable<Arrived>): number {
-  let sum = 0;
-  for (const { info } of paths) sum += info.narSize;
-  return sum;
 }

@@ -1,61 +1,77 @@
-import type { CopyRequest } from '../nix/nix-copy.ts';
+import { availableParallelism } from 'node:os';
 import type { NarInfo } from '../nix/narinfo.ts';
+import type { CopyRequest } from '../nix/nix-copy.ts';
 import { NixWorker } from '../nix/worker.ts';
 
-/** Connections: one more, so that a large NAR does not hold up the others. */
-const WORKERS = 2;
-/** Time without progress after which the rest is left to `nix copy`, in milliseconds. A slow disk is synced within it. */
-const IDLE_MS = 120_000;
+/** Bounds on the connections, one for each processor. A large NAR must not hold up all others. */
+const MIN_WORKERS = 2;
+const MAX_WORKERS = 8;
+/** Time after which the rest is left to `nix copy`: this, in milliseconds, and that of a slow disk, in bytes for each. */
+const LIMIT_MS = 120_000;
+const SLOW_BYTES_PER_MS = 500;
+
+export interface ImportWorkersOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'signal'> {
+  /** URL of the cache that Nix takes paths from. */
+  readonly cache: string;
+}
 
 /**
- * Imports single NARs over connections to Nix that stay open: a path takes a few milliseconds, and `nix copy` 30 ms to
- * start.
+ * Imports single paths over connections to Nix that stay open: starting Nix takes 30 ms. Nix decodes each NAR in the
+ * process of its connection.
  */
 export class ImportWorkers implements AsyncDisposable {
-  readonly #options: Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'signal'>;
+  readonly #options: ImportWorkersOptions;
+  readonly #max: number;
   readonly #idle: NixWorker[] = [];
   readonly #all: NixWorker[] = [];
-  #opening = Promise.resolve();
-  #isUsable = false;
+  #opening: Promise<void> | undefined;
+  #isUsable = true;
 
-  constructor(options: Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'signal'>) {
+  /** @param more connections beside one for each processor, for imports that wait for bytes */
+  constructor(options: ImportWorkersOptions, more: number) {
     this.#options = options;
+    this.#max = Math.min(MAX_WORKERS, Math.max(MIN_WORKERS, availableParallelism())) + more;
   }
 
-  /** True if a NAR can be imported now. */
+  /** True if a path can be imported now. */
   get isFree(): boolean {
     return this.#idle.length > 0;
   }
 
-  /** True until the first is opened, or has failed to. Meanwhile, it may create the store. */
-  get isOpening(): boolean {
-    return this.#isUsable && this.#all.length === 0;
-  }
-
-  /** False until they are opened, and if this Nix cannot be talked to. */
+  /** False if this Nix cannot be talked to. */
   get isUsable(): boolean {
     return this.#isUsable;
   }
 
   /**
-   * Opens the connections, one after another: two must not create the same store. Returns a promise of that. Never
-   * fails.
+   * Opens another connection, if one may be opened now: two must not create the same store. Never fails.
+   *
+   * @returns undefined if there are enough, or one is being opened
    */
-  open(): Promise<void>[] {
-    this.#isUsable = true;
-    return Array.from({ length: WORKERS }, () => (this.#opening = this.#opening.then(() => this.#openOne())));
+  openMore(): Promise<void> | undefined {
+    if (!this.#isUsable || this.#opening !== undefined || this.#all.length >= this.#max) return undefined;
+    this.#opening = this.#openOne().finally(() => (this.#opening = undefined));
+    return this.#opening;
   }
 
   /**
    * Imports a path. Call it if a connection {@link isFree}.
    *
-   * @param file its uncompressed NAR
-   * @throws as {@link NixWorker.addNar}
+   * @param info its references are valid
+   * @param cached resolves once it is in the cache
+   * @param limitMs bound on the time, in milliseconds. Default: that of a slow disk
+   * @throws as {@link NixWorker.ensurePath}; what `cached` throws
    */
-  async add(info: NarInfo, file: string): Promise<void> {
+  async add(
+    { storePath, narSize }: Pick<NarInfo, 'storePath' | 'narSize'>,
+    cached: Promise<void>,
+    limitMs = LIMIT_MS + narSize / SLOW_BYTES_PER_MS,
+  ): Promise<void> {
     const worker = this.#idle.pop();
     if (worker === undefined) throw new TypeError('no connection is free');
-    await worker.addNar(info, file); // after an error, it is not used again
+    await cached;
+    // After an error, it is not used again.
+    await worker.ensurePath(storePath, limitMs);
     this.#idle.push(worker);
   }
 
@@ -66,14 +82,13 @@ export class ImportWorkers implements AsyncDisposable {
   }
 
   async #openOne(): Promise<void> {
-    if (!this.#isUsable) return;
-    const { to: store, trustedPublicKeys, signal } = this.#options;
+    const { to: store, trustedPublicKeys, cache: substituter, signal } = this.#options;
     try {
-      const worker = await NixWorker.open({ store, trustedPublicKeys, signal, idleMs: IDLE_MS });
+      const worker = await NixWorker.open({ store, trustedPublicKeys, substituter, signal, limitMs: LIMIT_MS });
       this.#all.push(worker);
       this.#idle.push(worker);
     } catch {
-      this.#isUsable = this.#all.length > 0; // `nix copy` finds the fault
+      if (this.#all.length === 0) this.#isUsable = false; // `nix copy` finds the fault
     }
   }
 }

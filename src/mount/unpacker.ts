@@ -15,7 +15,7 @@ export class Unpacker implements AsyncDisposable {
   readonly #queue = new PQueue({ concurrency: availableParallelism() });
 
   constructor(signal: AbortSignal) {
-    this.#decoders = new XzDecoders(Infinity, signal);
+    this.#decoders = new XzDecoders(signal);
     this.#signal = signal;
   }
 

@@ -21,11 +21,25 @@ export interface NixUser {
  * store directly, or if Nix does not say.
  */
 export async function isUntrusted(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
-  if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return false;
-  if (await isAbsentStore(store)) return false;
-  const { url = '', isTrusted } = await describeStore({ ...options, store });
-  if (!/^(?:daemon|unix:)/.test(url)) return false;
-  return !(isTrusted ?? isAmong(await readTrustedUsers(options), await thisUser()));
+  return (await trustIn(store, options)) === false;
+}
+
+/**
+ * Returns true if this user can choose the caches that Nix takes paths from: Nix works on the store directly, or its
+ * daemon trusts the user. Returns false if Nix does not say.
+ */
+export async function choosesSubstituters(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
+  return (await trustIn(store, options)) === true;
+}
+
+/** Returns undefined if Nix does not say. */
+async function trustIn(store: string | undefined, options: CallOptions): Promise<boolean | undefined> {
+  if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return true;
+  if (await isAbsentStore(store)) return true;
+  const { url, isTrusted } = await describeStore({ ...options, store });
+  if (url === undefined) return undefined;
+  if (!/^(?:daemon|unix:)/.test(url)) return true;
+  return isTrusted ?? isAmong(await readTrustedUsers(options), await thisUser());
 }
 
 /**

@@ -2,16 +2,13 @@
  * Speaks the protocol of the Nix daemon (Nix: src/libstore/daemon.cc) with `nix-daemon --stdio`, which works on the store
  * itself or passes on to the running daemon, as this user's Nix does. Starting Nix takes 30 ms, a request less than one.
  */
-import { open } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { NarswarmError } from '../errors.ts';
-import { sha256Bytes } from './hash.ts';
-import type { NarInfo } from './narinfo.ts';
+import type { StorePath } from './brands.ts';
 import type { StoreCallOptions } from './run-nix.ts';
 import { startWorker, type ServeProcess } from './serve-process.ts';
-import { storePathFromBaseName } from './store-path.ts';
 import { withinMs } from '../within.ts';
-import { encodeNumber, encodeString, encodeStrings, WireReader } from './wire-format.ts';
+import { encodeNumber, encodeString, WireReader } from './wire-format.ts';
 
 const HELLO = 0x6e_69_78_63;
 const HELLO_BACK = 0x64_78_69_6f;
@@ -19,14 +16,14 @@ const HELLO_BACK = 0x64_78_69_6f;
 const VERSION = 0x1_23;
 const WITH_NIX_VERSION = 0x1_21;
 const WITH_TRUST = 0x1_23;
-/** The first that takes NARs in frames (Nix 2.4). */
-const WITH_FRAMES = 0x1_17;
+/** The last in which Nix does not report each 64 KiB of a NAR. These reports take a fifth of an import's processor time. */
+const WITHOUT_PROGRESS = 0x1_13;
 /** The first that sends more of an error than its message. */
 const WITH_ERROR_INFO = 0x1_1a;
 
+const ENSURE_PATH = 10;
 const ADD_INDIRECT_ROOT = 12;
 const SET_OPTIONS = 19;
-const ADD_TO_STORE_NAR = 39;
 
 /** Messages before the answer to a request. */
 const LAST = 0x61_6c_74_73;
@@ -36,15 +33,16 @@ const START_ACTIVITY = 0x53_54_52_54;
 const STOP_ACTIVITY = 0x53_54_4f_50;
 const RESULT = 0x52_53_4c_54;
 
-const FRAME_BYTES = 256 * 1024;
 /** The longest time that a timer can wait, in milliseconds: 24 days. */
 const FOREVER_MS = 2 ** 31 - 1;
 
 export interface WorkerOptions extends StoreCallOptions {
   /** Extra keys (`<name>:<base64>`) to trust. A Nix daemon accepts them only from its trusted users. Default: none. */
   readonly trustedPublicKeys?: readonly string[];
-  /** A request fails if Nix neither takes a frame of a NAR nor answers for this time, in milliseconds. Default: no limit. */
-  readonly idleMs?: number;
+  /** URL of the only cache that {@link NixWorker.ensurePath} takes paths from. A Nix daemon accepts it only from its trusted users. */
+  readonly substituter?: string;
+  /** Bound on the time of a request, in milliseconds. Default: none. */
+  readonly limitMs?: number;
 }
 
 /** A connection to Nix. One request at a time. After an error, only its disposal is allowed. */
@@ -52,14 +50,13 @@ export class NixWorker implements AsyncDisposable {
   readonly #process: ServeProcess;
   readonly #reader: WireReader;
   readonly #version: number;
-  readonly #idleMs: number;
-  #buffer: Buffer | undefined;
+  readonly #limitMs: number;
 
-  private constructor(process: ServeProcess, reader: WireReader, version: number, idleMs: number) {
+  private constructor(process: ServeProcess, reader: WireReader, version: number, limitMs: number) {
     this.#process = process;
     this.#reader = reader;
     this.#version = version;
-    this.#idleMs = idleMs;
+    this.#limitMs = limitMs;
   }
 
   /**
@@ -72,10 +69,12 @@ export class NixWorker implements AsyncDisposable {
     options.signal?.throwIfAborted();
     const nix = startWorker(options);
     const reader = new WireReader(nix.stdout);
-    const { idleMs = FOREVER_MS } = options;
+    const { limitMs = FOREVER_MS } = options;
     try {
-      const worker = new NixWorker(nix, reader, await inTime(idleMs, agree(nix.stdin, reader)), idleMs);
-      if (options.trustedPublicKeys?.length) await worker.#trust(options.trustedPublicKeys);
+      const newest = options.substituter === undefined ? VERSION : WITHOUT_PROGRESS;
+      const worker = new NixWorker(nix, reader, await inTime(limitMs, agree(nix.stdin, reader, newest)), limitMs);
+      const settings = settingsOf(options);
+      if (settings.size > 0) await worker.#set(settings);
       return worker;
     } catch (error) {
       const failure = await asFailure(error, nix);
@@ -96,97 +95,65 @@ export class NixWorker implements AsyncDisposable {
   }
 
   /**
-   * Imports a path. Nix checks its signature and its NarHash.
+   * Makes a path valid: Nix takes it from the {@link WorkerOptions.substituter}, and checks its signature and NarHash.
    *
-   * @param info its references are valid
-   * @param file the uncompressed NAR, of NarSize bytes
-   * @throws as {@link open}; the system's error
+   * @param path its references are valid
+   * @param limitMs bound on the time, in milliseconds
+   * @throws as {@link open}
    */
-  async addNar(info: NarInfo, file: string): Promise<void> {
-    if (this.#version < WITH_FRAMES) throw unknownProtocol();
-    const toPath = (baseName: string): string => storePathFromBaseName(baseName);
-    const { storePath, deriver, narHash, narSize, references, signatures, ca = '' } = info;
-    await this.#request(
-      ADD_TO_STORE_NAR,
-      [
-        encodeString(storePath),
-        encodeString(deriver === undefined ? '' : toPath(deriver)),
-        encodeString(Buffer.from(sha256Bytes(narHash)).toString('hex')),
-        encodeStrings(references.map(toPath)),
-        encodeNumber(0), // the time of registration is now
-        encodeNumber(narSize),
-        encodeNumber(0), // it was not built here
-        encodeStrings(signatures),
-        encodeString(ca),
-        encodeNumber(0), // a valid path stays as it is
-        encodeNumber(0), // signatures are checked
-      ],
-      () => this.#sendFrames(file),
-    );
+  async ensurePath(path: StorePath, limitMs = this.#limitMs): Promise<void> {
+    await this.#request(ENSURE_PATH, [encodeString(path)], limitMs);
+    await this.#reader.number(); // always 1
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#process.end();
   }
 
-  /** Lets Nix trust keys, as `nix copy --option extra-trusted-public-keys` does. */
-  async #trust(keys: readonly string[]): Promise<void> {
+  /** Changes settings of Nix, as `--option NAME VALUE` does. */
+  async #set(settings: ReadonlyMap<string, string>): Promise<void> {
     const [no, one] = [encodeNumber(0), encodeNumber(1)];
-    const settings = [no, no, no, no, one, no, one, no, no, no, one, no];
-    const pairs = [encodeString('extra-trusted-public-keys'), encodeString(keys.join(' '))];
-    await this.#request(SET_OPTIONS, [...settings, one, ...pairs]);
+    // keepFailed, keepGoing, fallback, verbosity, jobs, silence, hook, verboseBuild, log, trace, cores, substitute
+    const fixed = [no, no, no, no, one, no, one, no, no, no, one, one];
+    const pairs = [...settings].flat().map(encodeString);
+    await this.#request(SET_OPTIONS, [...fixed, encodeNumber(settings.size), ...pairs]);
   }
 
   /** Sends a request and reads up to its result. */
-  async #request(operation: number, parts: readonly Buffer[], sendMore?: () => Promise<void>): Promise<void> {
+  async #request(operation: number, parts: readonly Buffer[], limitMs = this.#limitMs): Promise<void> {
     try {
-      const answer = finish(this.#reader, this.#version);
-      answer.catch(() => undefined); // awaited below
-      await this.#write(Buffer.concat([encodeNumber(operation), ...parts]));
-      // Nix may refuse a path before it has read the NAR. Then it reads no more.
-      await Promise.race([sendMore?.(), answer]);
-      await inTime(this.#idleMs, answer);
+      this.#process.stdin.write(Buffer.concat([encodeNumber(operation), ...parts]));
+      await inTime(Math.min(limitMs, FOREVER_MS), finish(this.#reader, this.#version));
     } catch (error) {
       throw await asFailure(error, this.#process);
     }
   }
-
-  async #sendFrames(file: string): Promise<void> {
-    await using handle = await open(file);
-    const buffer = (this.#buffer ??= Buffer.allocUnsafe(FRAME_BYTES));
-    for (;;) {
-      const { bytesRead } = await handle.read(buffer, 0, FRAME_BYTES);
-      this.#process.stdin.write(encodeNumber(bytesRead));
-      if (bytesRead === 0) return; // an empty frame is the end
-      await this.#write(buffer.subarray(0, bytesRead));
-    }
-  }
-
-  /** Resolves once Nix takes more. */
-  async #write(bytes: Buffer): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#process.stdin.write(bytes, (error) => (error ? reject(error) : resolve()));
-    await inTime(this.#idleMs, promise);
-  }
 }
 
 /** @throws NarswarmError `NIX_FAILED` if the work takes longer */
-async function inTime<T>(idleMs: number, work: Promise<T>): Promise<T> {
+async function inTime<T>(limitMs: number, work: Promise<T>): Promise<T> {
   const done = await withinMs(
-    idleMs,
+    limitMs,
     work.then((value) => ({ value })),
   );
-  if (done === undefined) throw new NarswarmError('NIX_FAILED', `Nix did nothing for ${idleMs / 1000} s`);
+  if (done === undefined) throw new NarswarmError('NIX_FAILED', `Nix has not answered within ${limitMs / 1000} s`);
   return done.value;
 }
 
 /** Nix's own words about a request. */
 class RefusedByNix extends Error {}
 
-async function agree(stdin: Writable, reader: WireReader): Promise<number> {
+function settingsOf({ trustedPublicKeys = [], substituter }: WorkerOptions): Map<string, string> {
+  const settings = new Map<string, string>();
+  if (trustedPublicKeys.length > 0) settings.set('extra-trusted-public-keys', trustedPublicKeys.join(' '));
+  if (substituter !== undefined) settings.set('substituters', substituter);
+  return settings;
+}
+
+async function agree(stdin: Writable, reader: WireReader, newest: number): Promise<number> {
   stdin.write(encodeNumber(HELLO));
   if ((await reader.number()) !== HELLO_BACK) throw unknownProtocol();
-  const version = Math.min(await reader.number(), VERSION);
+  const version = Math.min(await reader.number(), newest);
   const neitherAffinityNorReserve = [encodeNumber(0), encodeNumber(0)];
   stdin.write(Buffer.concat([encodeNumber(version), ...neitherAffinityNorReserve]));
   if (version >= WITH_NIX_VERSION) await reader.string();

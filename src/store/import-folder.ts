@@ -1,9 +1,10 @@
-import { readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { makeFolder } from '../disk/make-folder.ts';
+import { execFile } from 'node:child_process';
+import { readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { stateOfOwner } from '../disk/owner.ts';
 import { storeError } from '../disk/store-error.ts';
-import type { StoreHash } from '../nix/brands.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -11,13 +12,11 @@ import type { FileStore } from './file-store.ts';
 import { PartialSession } from './session.ts';
 import { inState } from './state-folder.ts';
 
-/** Folder of decoded NARs. */
-const DECODED = 'decoded';
+const runProgram = promisify(execFile);
 
 /**
  * A binary cache from which Nix imports while other NARs are arriving: `narswarm/import/<owner>/`. It has the narinfos of
- * NARs that are in the file store, before the store itself has them: that takes a sync of the disk. Some NARs are decoded,
- * since older versions of Nix decode one after another. Nothing else reads it.
+ * NARs that are in the file store, before the store itself has them: that takes a sync of the disk. Nothing else reads it.
  */
 export class ImportFolder implements AsyncDisposable {
   readonly #session: PartialSession;
@@ -31,7 +30,6 @@ export class ImportFolder implements AsyncDisposable {
     const folder = new ImportFolder(await PartialSession.open(store, 'import'));
     try {
       await folder.#clear();
-      await makeFolder(join(folder.dir, DECODED));
       await symlink(join(store.dir, 'nar'), join(folder.dir, 'nar'));
       const info = formatCacheInfo({ storeDir: store.storeDir, wantMassQuery: true, priority: 0 });
       await writeFile(join(folder.dir, 'nix-cache-info'), info);
@@ -46,29 +44,30 @@ export class ImportFolder implements AsyncDisposable {
     return this.#session.dir;
   }
 
-  /** Returns the place for the decoded NAR of a path. */
-  decodedPath(path: Pick<NarInfo, 'storePath'>): string {
-    return join(this.dir, decodedUrl(storeHashOf(path.storePath)));
+  /** Its URL, fit for a list of substituters: without spaces. */
+  get url(): string {
+    return pathToFileURL(this.dir).href;
   }
 
-  /** Lets Nix decode a NAR. @param info with the store's name of the NAR */
-  async addEncoded(info: NarInfo): Promise<void> {
-    await this.#write(info);
+  /** Lets Nix take a NAR. @param info with the store's name of the NAR */
+  async add(info: NarInfo): Promise<void> {
+    await writeFile(this.#narInfoPath(info), formatNarInfo(info));
   }
 
-  /** Lets Nix take a NAR from {@link decodedPath}. @throws if it does not have NarSize bytes */
-  async addDecoded({ fileHash: _hash, fileSize: _size, ...info }: NarInfo): Promise<void> {
-    const { size } = await stat(this.decodedPath(info));
-    if (size !== info.narSize) throw new Error(`it has ${size} bytes, not ${info.narSize}`);
-    await this.#write({ ...info, url: decodedUrl(storeHashOf(info.storePath)), compression: 'none' });
+  /** Lets Nix read a NAR from a FIFO of {@link makeFifos}. */
+  async addArriving(info: NarInfo, fifo: string): Promise<void> {
+    await this.add({ ...info, url: basename(fifo) });
   }
 
-  /** Removes paths with their decoded NARs. */
-  async remove(infos: readonly Pick<NarInfo, 'storePath'>[]): Promise<void> {
-    for (const info of infos) {
-      await rm(this.decodedPath(info), { force: true });
-      await rm(join(this.dir, `${storeHashOf(info.storePath)}.narinfo`), { force: true });
-    }
+  /** Makes FIFOs. @returns their paths @throws if that is not possible */
+  async makeFifos(count: number): Promise<string[]> {
+    const paths = Array.from({ length: count }, (_, index) => join(this.dir, `arriving-${index}`));
+    await runProgram('mkfifo', ['-m', '600', ...paths]);
+    return paths;
+  }
+
+  async remove(info: Pick<NarInfo, 'storePath'>): Promise<void> {
+    await rm(this.#narInfoPath(info), { force: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -76,8 +75,8 @@ export class ImportFolder implements AsyncDisposable {
     await this.#session[Symbol.asyncDispose]();
   }
 
-  async #write(info: NarInfo): Promise<void> {
-    await writeFile(join(this.dir, `${storeHashOf(info.storePath)}.narinfo`), formatNarInfo(info));
+  #narInfoPath({ storePath }: Pick<NarInfo, 'storePath'>): string {
+    return join(this.dir, `${storeHashOf(storePath)}.narinfo`);
   }
 
   async #clear(): Promise<void> {
@@ -93,8 +92,4 @@ export async function hasInterruptedImport(store: Pick<FileStore, 'stateDir'>): 
   for (const name of await readdir(inState(store, 'import')).catch(() => []))
     if ((await stateOfOwner(name)) === 'gone') return true;
   return false;
-}
-
-function decodedUrl(hash: StoreHash): string {
-  return `${DECODED}/${hash}.nar`;
 }

@@ -89,7 +89,10 @@ async function runOnce(
   }
 }
 
-/** Separates a run from the user's settings and caches, in both directions. */
+/**
+ * Separates a run from the user's settings and caches, in both directions. Compiled code stays from one run to the next,
+ * as on a user's machine.
+ */
 function environment(dir: string, { path }: NixVersion, { publicKey }: BinaryCache): NodeJS.ProcessEnv {
   const home = join(dir, 'home');
   return {
@@ -99,6 +102,7 @@ function environment(dir: string, { path }: NixVersion, { publicKey }: BinaryCac
     NARSWARM_CONFIG: '/dev/null',
     STATE_DIRECTORY: join(home, 'state'),
     XDG_CACHE_HOME: join(home, 'cache'),
+    NODE_COMPILE_CACHE: `${dir}-compiled`,
     XDG_CONFIG_HOME: join(home, 'config'),
     NIX_CONFIG: ['substituters =', 'build-users-group =', `trusted-public-keys = ${publicKey}`].join('\n'),
   };

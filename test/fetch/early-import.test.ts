@@ -1,5 +1,6 @@
 /** Imports from a file store into the real Nix. */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -35,24 +36,17 @@ interface Scene {
 }
 
 /** A store with the NARs of a closure and without its narinfos. `top` refers to itself and to the others. */
-async function scene(
-  t: TestContext,
-  { toDownloadBytes = 0, aheadBytes = Infinity, compression = 'xz' } = {},
-): Promise<Scene> {
+async function scene(t: TestContext, { checkSignatures = true } = {}): Promise<Scene> {
   const store = await filledStore(t);
   const infos = [await infoOf(store, TOP), await infoOf(store, LEAF), await infoOf(store, NOTE)] as const;
   for (const hash of [TOP, LEAF, NOTE]) await rm(store.narInfoPath(parseStoreHash(hash)));
   const copied: StorePath[] = [];
   const paths = infos.map(({ storePath }) => storePath);
-  const closure = closureOf(...infos.map((info) => ({ ...info, compression })));
-  const early = new EarlyImport(closure, new Set(paths), {
+  const early = new EarlyImport(closureOf(...infos), new Set(paths), {
     store,
     to,
     trustedPublicKeys: [readFixture('fixture-1.public').trim()],
-    checkSignatures: true,
-    toDownloadBytes,
-    aheadBytes,
-    lastingMs: 0,
+    checkSignatures,
     tell: (event) => {
       if (event.type === 'path-copied') copied.push(event.path as StorePath);
     },
@@ -69,28 +63,32 @@ async function scene(
   };
 }
 
-test('imports a path once its references have arrived, and leaves nothing behind', async (t) => {
-  const { infos, early, copied, folders, invalid } = await scene(t);
-  const [top, leaf, note] = infos;
-  early.add([top]);
-  await early.end();
-  assert.deepEqual(copied, []);
-  early.add([leaf, note]);
-  await early.end();
-  assert.deepEqual(new Set(early.imported.keys()), new Set(infos.map(({ storePath }) => storePath)));
-  assert.equal(copied.at(-1), top.storePath);
-  assert.equal((await invalid()).size, 0);
-  await early[Symbol.asyncDispose]();
-  assert.deepEqual(await folders(), []);
-});
+/** Notes the starts of Nix from now on. @returns a function that reads them, such as `nix-daemon --stdio` */
+function noteStarts(dir: string): () => Promise<string> {
+  const log = join(dir, 'started');
+  for (const program of ['nix', 'nix-daemon'])
+    fakeProgram(program, `echo "${program} $*" >>'${log}'; PATH=\${PATH#*:} exec ${program} "$@"`);
+  return () => readFile(log, 'utf8');
+}
 
-test('lets Nix decode if the disk may get full', async (t) => {
-  fakeProgram('xz', 'exit 1');
-  const { infos, early, invalid } = await scene(t, { toDownloadBytes: Number.MAX_SAFE_INTEGER });
-  early.add(infos);
-  await early.end();
-  assert.equal((await invalid()).size, 0);
-});
+for (const checkSignatures of [true, false])
+  test(`imports a path once its references have arrived, by ${checkSignatures ? 'connections' : 'nix copy'}`, async (t) => {
+    const { infos, early, copied, folders, invalid } = await scene(t, { checkSignatures });
+    const [top, leaf, note] = infos;
+    early.add([top]);
+    await early.end();
+    assert.deepEqual(copied, []);
+    early.add([leaf]);
+    await early.end();
+    assert.deepEqual(copied, [leaf.storePath]);
+    early.add([note]);
+    await early.end();
+    assert.deepEqual(new Set(early.imported.keys()), new Set(infos.map(({ storePath }) => storePath)));
+    assert.equal(copied.at(-1), top.storePath);
+    assert.equal((await invalid()).size, 0);
+    await early[Symbol.asyncDispose]();
+    assert.deepEqual(await folders(), [], 'nothing is left behind');
+  });
 
 test('runs nix copy if no connection to Nix can be opened', async (t) => {
   fakeProgram('nix-daemon', 'exit 1');
@@ -101,35 +99,46 @@ test('runs nix copy if no connection to Nix can be opened', async (t) => {
 });
 
 test('runs nix copy if a connection to Nix does not answer', async (t) => {
-  fakeProgram('nix-daemon', 'exec sleep 1000');
-  const { infos, early, invalid } = await scene(t);
+  const { infos, early, store, invalid } = await scene(t);
+  const started = join(store.dir, 'started');
+  fakeProgram('nix-daemon', `: >'${started}'; exec sleep 1000`);
   t.mock.timers.enable({ apis: ['setTimeout'] });
   early.add(infos);
-  const over = early.end().then(() => true);
-  while ((await Promise.race([over, nextTurn()])) !== true) t.mock.timers.tick(1_000);
+  while (!existsSync(started)) await nextTurn();
+  t.mock.timers.tick(150_000);
   t.mock.timers.reset();
+  await early.end();
   assert.equal((await invalid()).size, 0);
 });
 
-test('imports decoded NARs over a connection to Nix', async (t) => {
+test('imports over connections to Nix, without nix copy', async (t) => {
   const { infos, early, store, invalid } = await scene(t);
-  const log = join(store.dir, 'started');
-  for (const program of ['nix', 'nix-daemon'])
-    fakeProgram(program, `echo "${program} $*" >>'${log}'; PATH=\${PATH#*:} exec ${program} "$@"`);
+  const started = noteStarts(store.dir);
   early.add(infos);
   await early.end();
   assert.equal((await invalid()).size, 0);
-  const started = await readFile(log, 'utf8');
-  assert.match(started, /^nix-daemon --stdio/m);
-  assert.doesNotMatch(started, / copy /);
+  assert.match(await started(), /^nix-daemon --stdio/m);
+  assert.doesNotMatch(await started(), / copy /);
 });
 
-test('opens no connection to Nix if no NAR can be decoded here', async (t) => {
-  const { infos, early, store } = await scene(t, { compression: 'zstd' });
-  const log = join(store.dir, 'started');
-  for (const program of ['nix', 'nix-daemon']) fakeProgram(program, `echo "${program} $*" >>'${log}'; exit 1`);
+test('runs nix copy if unsigned paths are allowed', async (t) => {
+  const { infos, early, store, invalid } = await scene(t, { checkSignatures: false });
+  const started = noteStarts(store.dir);
   early.add(infos);
   await early.end();
+  assert.equal((await invalid()).size, 0);
+  assert.doesNotMatch(await started(), /nix-daemon/);
+});
+
+test('runs nix copy if the Nix daemon does not trust this user, whose caches it would not ask', async (t) => {
+  to = 'daemon';
+  const { infos, early, store } = await scene(t);
+  const log = join(store.dir, 'started');
+  fakeProgram('nix-daemon', `echo "nix-daemon $*" >>'${log}'`);
+  fakeProgram('nix', `echo "nix $*" >>'${log}'; echo '{"url":"daemon","trusted":0}'`);
+  early.add(infos);
+  await early.end();
+  assert.match(await readFile(log, 'utf8'), / copy /);
   assert.doesNotMatch(await readFile(log, 'utf8'), /^nix-daemon/m);
 });
 
@@ -143,9 +152,9 @@ test('imports nothing more after a refusal', async (t) => {
   assert.deepEqual([...early.imported.keys()], []);
 });
 
-test('imports waiting paths at once when no more will arrive', async (t) => {
+test('nix copy takes waiting paths at once when no more will arrive', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] }); // time stands still
-  const { infos, early, copied } = await scene(t);
+  const { infos, early, copied } = await scene(t, { checkSignatures: false });
   const [, leaf, note] = infos;
   const untilCopied = async (count: number): Promise<void> => {
     for (; copied.length < count; await nextTurn()) t.mock.timers.tick(0);
@@ -155,30 +164,6 @@ test('imports waiting paths at once when no more will arrive', async (t) => {
   early.add([note]);
   early.noMore();
   await untilCopied(2);
-});
-
-test('waits for a reference that takes longer to decode', async (t) => {
-  const { infos, early, copied } = await scene(t);
-  const [top, leaf] = infos;
-  fakeProgram('xz', `case "$*" in *${leaf.fileHash}*) sleep 1 ;; esac; PATH=\${PATH#*:} exec xz "$@"`);
-  early.add(infos);
-  await early.end();
-  assert.equal(early.imported.size, 3);
-  assert.equal(copied.at(-1), top.storePath);
-});
-
-test('decodes a NAR before its references have arrived', async (t) => {
-  const { infos, early, store } = await scene(t, { aheadBytes: 1 });
-  const [top, leaf, note] = infos;
-  const log = join(store.dir, 'decoded');
-  fakeProgram('xz', `echo "$*" >>'${log}'; PATH=\${PATH#*:} exec xz "$@"`);
-  early.add([top, leaf]);
-  await early.end();
-  assert.deepEqual([...early.imported.keys()], [leaf.storePath]);
-  assert.match(await readFile(log, 'utf8'), new RegExp(`${top.fileHash}`));
-  early.add([note]);
-  await early.end();
-  assert.equal(early.imported.size, 3);
 });
 
 test('only the file that Nix has read counts as sound', async (t) => {

@@ -1,7 +1,6 @@
 /** Talks to the real `nix-daemon --stdio` about a store of its own. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
@@ -23,43 +22,60 @@ const { fakeProgram } = useNixFolder((folder) => {
   store = `local?root=${folder}/target`;
 });
 
-/** Decodes the NAR of a fixture. @returns the file */
-async function decoded({ url, storePath }: Info): Promise<string> {
-  const file = join(dir, storePath.slice('/nix/store/'.length));
-  await writeFile(file, spawnSync('xz', ['-dc', join(CACHE_DIR, url)]).stdout);
-  return file;
+const substituter = `file://${CACHE_DIR}`;
+
+/** Copies the fixtures' cache, with changes of the narinfo of `leaf`. @returns its URL */
+async function changedCache(change: (text: string) => string): Promise<string> {
+  const cache = join(dir, 'changed');
+  await cp(CACHE_DIR, cache, { recursive: true });
+  const file = join(cache, `${LEAF}.narinfo`);
+  await writeFile(file, change(await readFile(file, 'utf8')));
+  return `file://${cache}`;
 }
 
 const invalid = async (): Promise<string[]> => [
   ...(await queryInvalidPaths([top.storePath, leaf.storePath, note.storePath], store)),
 ];
 
-test('imports one path after another over one connection', async () => {
-  await using nix = await NixWorker.open({ store, trustedPublicKeys });
-  for (const info of [leaf, note, top]) {
-    await nix.addNar(info, await decoded(info));
-    assert.ok(!(await invalid()).includes(info.storePath));
+test('makes one path valid after another over one connection', async () => {
+  await using nix = await NixWorker.open({ store, trustedPublicKeys, substituter });
+  for (const { storePath } of [leaf, note, top]) {
+    await nix.ensurePath(storePath);
+    assert.ok(!(await invalid()).includes(storePath));
   }
   assert.deepEqual(await invalid(), []);
 });
 
 test('Nix refuses a path without a signature of a trusted key', async () => {
-  for (const [keys, info] of [
-    [[], leaf],
-    [trustedPublicKeys, { ...leaf, signatures: [] }],
-  ] as const) {
-    const nar = await decoded(leaf);
-    await using nix = await NixWorker.open({ store, trustedPublicKeys: keys });
-    await assert.rejects(nix.addNar(info, nar), failsWith('NIX_FAILED', /lacks a (?:valid )?signature/));
+  const unsigned = await changedCache((text) => text.replace(/^Sig:.*\n/gm, ''));
+  for (const options of [
+    { trustedPublicKeys: [], substituter },
+    { trustedPublicKeys, substituter: unsigned },
+  ]) {
+    await using nix = await NixWorker.open({ store, ...options });
+    await assert.rejects(nix.ensurePath(leaf.storePath), failsWith('NIX_FAILED', /^nix failed: .*leaf/s));
     assert.ok((await invalid()).includes(leaf.storePath));
   }
 });
 
 test('Nix refuses other contents', async () => {
-  const other = await decoded(note);
-  await using nix = await NixWorker.open({ store, trustedPublicKeys });
-  await assert.rejects(nix.addNar(leaf, other), failsWith('NIX_FAILED', /mismatch importing path/));
+  const other = await changedCache((text) => text.replace(/^URL:.*$/m, `URL: ${note.url}`));
+  await using nix = await NixWorker.open({ store, trustedPublicKeys, substituter: other });
+  await assert.rejects(nix.ensurePath(leaf.storePath), failsWith('NIX_FAILED', /^nix failed: /));
   assert.ok((await invalid()).includes(leaf.storePath));
+});
+
+test('Nix takes paths from the named cache alone, also if its own settings name another, or none at all', async () => {
+  const empty = join(dir, 'empty');
+  await mkdir(empty);
+  await cp(join(CACHE_DIR, 'nix-cache-info'), join(empty, 'nix-cache-info'));
+  process.env.NIX_CONFIG += `\nsubstitute = true\nsubstituters = ${substituter}`;
+  await using nix = await NixWorker.open({ store, trustedPublicKeys, substituter: `file://${empty}` });
+  await assert.rejects(nix.ensurePath(leaf.storePath), failsWith('NIX_FAILED', /^nix failed: /));
+  process.env.NIX_CONFIG += `\nsubstitute = false\nsubstituters =`;
+  await using other = await NixWorker.open({ store, trustedPublicKeys, substituter });
+  await other.ensurePath(leaf.storePath);
+  assert.ok(!(await invalid()).includes(leaf.storePath));
 });
 
 test('says why Nix cannot be talked to', async () => {
@@ -133,14 +149,17 @@ test('a message without end, or one that is none, is a failure', async () => {
   }
 });
 
-test('a request fails after a time without progress, and no process stays behind', async () => {
+test('a request fails after its time, and no process stays behind', async () => {
   fakeProgram('nix-daemon', 'trap "" TERM; sleep 1000');
-  const late = failsWith('NIX_FAILED', /Nix did nothing for 0.1 s/);
-  await assert.rejects(NixWorker.open({ store, idleMs: 100 }), late);
+  const late = failsWith('NIX_FAILED', /Nix has not answered within 0.1 s/);
+  await assert.rejects(NixWorker.open({ store, limitMs: 100 }), late);
   assert.deepEqual(await processesOf(store), []);
   await scripted(0x1_22, Buffer.alloc(4)); // half of a number
-  await using nix = await NixWorker.open({ store, idleMs: 5_000 });
-  await assert.rejects(nix.addNar(leaf, await decoded(leaf)), failsWith('NIX_FAILED', /Nix did nothing for 5 s/));
+  await using nix = await NixWorker.open({ store });
+  await assert.rejects(
+    nix.ensurePath(leaf.storePath, 200),
+    failsWith('NIX_FAILED', /Nix has not answered within 0.2 s/),
+  );
 });
 
 test('a stopped Nix is killed with its pipeline', async () => {
