@@ -175,6 +175,10 @@ interface FactsByCode {
   NIX_FAILED: {
     /** True if this user may not talk to the Nix daemon. The message has the way out. */
     readonly isDaemonDenied?: boolean;
+    /** Nix's own words, without anything around them. */
+    readonly words?: string;
+    /** True if Nix has failed since it could not download something. */
+    readonly isOfNetwork?: boolean;
   };
   IMPORT_FAILED: IncompleteFacts & {
     /** Store path whose NAR has another hash or size than its narinfo says. */

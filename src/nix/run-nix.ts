@@ -140,10 +140,15 @@ export async function runFirstKnown(
 export function nixFailed(result: RunResult): NarswarmError {
   const words = lastWordsOf(result);
   const wayOut = DENIED.test(words) ? `: ${OTHER_STORE}` : '';
+  const facts = { words, isOfNetwork: OF_NETWORK.test(words) };
   return (
-    deniedDaemon(words, result) ?? new NarswarmError('NIX_FAILED', `nix failed: ${words}${wayOut}`, { cause: result })
+    deniedDaemon(words, result) ??
+    new NarswarmError('NIX_FAILED', `nix failed: ${words}${wayOut}`, { cause: result, facts })
   );
 }
+
+/** Matches Nix's complaint (with `LC_ALL=C`) about a download that failed. Git has said before why it did. */
+const OF_NETWORK = /unable to (?:download|access)|'git' failed|failed to fetch|could ?n[o']t (?:connect|resolve)/i;
 
 /**
  * Matches Nix's complaint (with `LC_ALL=C`) about its own folders, if another user owns the store and no nix-daemon
@@ -159,10 +164,17 @@ const OTHER_STORE =
  */
 export function lastWordsOf({ stderr, exitCode, signal, originalMessage }: RunResult): string {
   const [, words] = /^(?:[^]*\n)?error:([^]*)$/.exec(stderr) ?? [];
-  if (words !== undefined) return words.trim().replaceAll(/\s*\n\s*/g, ' ');
+  if (words !== undefined)
+    return words
+      .replace(ADVICE, '')
+      .trim()
+      .replaceAll(/\s*\n\s*/g, ' ');
   const end = signal === undefined ? (originalMessage ?? `exit status ${exitCode}`) : `killed by ${signal}`;
   return [...stderr.trim().split('\n').slice(-3), `(${end})`].join(' ').trim();
 }
+
+/** Advice of Nix about its own command line. */
+const ADVICE = /\s*\(use '--show-trace'[^)]*\)\s*$/;
 
 /** Divides paths among as few command lines as possible. */
 export function chunksOf(paths: readonly StorePath[]): StorePath[][] {

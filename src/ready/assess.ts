@@ -1,5 +1,5 @@
 /** Judges whether a rebuild works without a network, and asks sources for missing paths. */
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { BuildGraph } from '../nix/build-graph.ts';
 import type { FileHash, StorePath } from '../nix/brands.ts';
@@ -231,9 +231,13 @@ async function startOf(
 
 /** @param isFlake false for an attribute of a file */
 function cannotEvaluate(text: string, cause: unknown, isFlake: boolean): unknown {
-  if (!(cause instanceof NarswarmError) || cause.code !== 'NIX_FAILED') return cause;
+  if (!isNarswarmError(cause, 'NIX_FAILED') || cause.facts.isDaemonDenied === true) return cause;
+  const { words = cause.message, isOfNetwork } = cause.facts;
   const lock = isFlake ? 'lock its inputs (nix flake lock), and ' : '';
-  const message = `${text} cannot be evaluated without a network: ${cause.message}; if it needs one, ${lock}evaluate it once with a network`;
+  const message =
+    isOfNetwork === true
+      ? `${text} cannot be evaluated without a network: ${words}: ${lock}evaluate it once with a network`
+      : `${text} cannot be evaluated: ${words}`;
   return new NarswarmError('NIX_FAILED', message, { cause, facts: cause.facts });
 }
 
