@@ -67,14 +67,15 @@ export class FetchSources implements WalkSources, AsyncDisposable {
     const isOptional = areKnown && options.upstreams.length > 0;
     const onWarning = (warning: Warning): void => tell({ type: 'warning', warning });
     const means = { store, network, http, signal, onWarning };
-    const open = (asked: Pick<HashMapsOptions, 'publishers' | 'isOptional'>): HashMaps => {
-      const all = { ...asked, publisherTimeoutMs };
+    const open = (some: Pick<HashMapsOptions, 'publishers' | 'isOptional'>): HashMaps => {
+      const all = { ...some, publisherTimeoutMs };
       return context.sharedMaps?.(all, means) ?? stack.use(new HashMaps(all, means));
     };
     const maps = open({ publishers, isOptional });
     const others = voters.filter((voter) => !publishers.some((one) => mapFolder(one) === mapFolder(voter)));
     const votes = require === 1 || others.length === 0 ? maps : open({ publishers: others, isOptional: true });
-    const quorum = require === 1 ? undefined : new Quorum(require, async () => bothOf(maps, votes));
+    const asked = new Set([...publishers, ...voters].map(({ publicKeyHex }) => publicKeyHex)).size;
+    const quorum = require === 1 ? undefined : new Quorum(require, asked, async () => bothOf(maps, votes));
     const upstreams = (await ordering) ?? options.upstreams;
     return new FetchSources(context, { target, maps, quorum, narHash: options.narHash, upstreams }, stack.move());
   }

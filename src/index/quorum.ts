@@ -32,14 +32,19 @@ export interface BuildDifference {
 export class Quorum {
   /** Number of publishers that must say the same. */
   readonly require: number;
+  readonly #asked: number;
   readonly #maps: () => Promise<readonly HashMap[]>;
   readonly #differences = new Map<StoreHash, BuildDifference>();
   /** Hash maps that could not be read. Each path would wait for them: they are asked only if the others do not suffice. */
   readonly #unreadable = new Set<HashMap>();
 
-  /** @param maps returns the hash maps of all publishers that have answered, as soon as no other may come */
-  constructor(require: number, maps: () => Promise<readonly HashMap[]>) {
+  /**
+   * @param asked number of publishers that are asked
+   * @param maps returns the hash maps of all publishers that have answered, as soon as no other may come
+   */
+  constructor(require: number, asked: number, maps: () => Promise<readonly HashMap[]>) {
     this.require = require;
+    this.#asked = asked;
     this.#maps = maps;
   }
 
@@ -73,10 +78,14 @@ export class Quorum {
     const count = new Set(maps.map(keyOf)).size;
     const of = count === 1 ? '1 publisher' : `${count} publishers`;
     const otherwise = others.map(({ narHash, publishers }) => `; ${publishers.join(' and ')} built it as ${narHash}`);
+    const isAsked = `--require asks for ${this.require}`;
+    const named = this.#asked === 0 ? 'none is named: name them' : `only ${this.#asked} is named: name more`;
     const why =
-      maps.length === 0
-        ? `no publisher was reached, and --require asks for ${this.require}`
-        : `${agreeing} of ${of} built it as ${ours}, and --require asks for ${this.require}${otherwise.join('')}`;
+      this.#asked < this.require && others.length === 0
+        ? `${isAsked} publishers with the same NarHash, and ${named} with --publisher, or as publisher in the config file`
+        : maps.length === 0
+          ? `no publisher was reached, and ${isAsked}`
+          : `${agreeing} of ${of} built it as ${ours}, and ${isAsked}${otherwise.join('')}`;
     throw new NarswarmError('QUORUM_MISSED', `${info.storePath}: ${why}`, {
       facts: {
         path: info.storePath,

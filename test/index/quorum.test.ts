@@ -38,11 +38,11 @@ test('a publisher whose shards nobody sends is asked about later paths only if i
     },
   };
   const maps = [await mapOf(t, 1, silent), await mapOf(t, 2, good), await mapOf(t, 3, good)];
-  const quorum = new Quorum(2, () => Promise.resolve(maps));
+  const quorum = new Quorum(2, maps.length, () => Promise.resolve(maps));
   for (const record of records.slice(0, 50)) await quorum.confirm(record, signal);
   assert.equal(asked.length, 1);
 
-  const more = new Quorum(3, () => Promise.resolve(maps));
+  const more = new Quorum(3, maps.length, () => Promise.resolve(maps));
   for (const record of records.slice(0, 50))
     await assert.rejects(more.confirm(record, signal), { code: 'QUORUM_MISSED' });
   assert.ok(asked.length > 1);
