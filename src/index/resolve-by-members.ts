@@ -73,7 +73,7 @@ export async function insteadOfMirror(lookup: Lookup, network: Network, mirror: 
 }
 
 /** Returns true if the kept edition can be used. */
-function hasUsable({ kept, now }: Lookup): boolean {
+export function hasUsable({ kept, now }: Lookup): boolean {
   return kept !== undefined && kept.manifest.expires > now;
 }
 

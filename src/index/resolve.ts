@@ -8,7 +8,7 @@ import { indexDirOf } from './index-dir.ts';
 import type { Manifest } from './manifest.ts';
 import { openKept, type Lookup, type Resolved } from './open-map.ts';
 import { resolveByDht } from './resolve-by-dht.ts';
-import { insteadOfMirror, openClaimed, orNewer, resolveByMembers } from './resolve-by-members.ts';
+import { hasUsable, insteadOfMirror, openClaimed, orNewer, resolveByMembers } from './resolve-by-members.ts';
 import { resolveByMirror, type GetBytes } from './resolve-by-mirror.ts';
 import { readKept } from './verified-manifest.ts';
 
@@ -100,7 +100,8 @@ function resolveByDhtOrMembers(lookup: Lookup, network: Network): Promise<Resolv
     // No source is left to ask: the DHT has no node, and no member claims to hold an edition.
     members.catch(() => alone.abort());
     const signal = AbortSignal.any([inner.signal, alone.signal]);
-    const dht = resolveByDht({ ...inner, signal }).catch((error: unknown) => {
+    const dht = resolveByDht({ ...inner, signal }).catch(async (error: unknown) => {
+      if (hasUsable(lookup) && (await network.openDht()) === undefined) throw onlyMembers(lookup, error);
       throw alone.signal.aborted && !inner.signal.aborted && !isNarswarmError(error) ? isolated(lookup, error) : error;
     });
     return [dht, members];
@@ -182,6 +183,16 @@ function isolated({ address }: Lookup, cause: unknown): NarswarmError {
   return new NarswarmError(
     'INDEX_UNREACHABLE',
     `no answer about the hash map ${publisher}: no node of the DHT can be reached: check the network of this machine`,
+    { cause, facts: { publisher } },
+  );
+}
+
+/** Makes the error of a machine whose user wants no DHT, where no member claims a newer edition. */
+function onlyMembers({ address }: Lookup, cause: unknown): NarswarmError {
+  const publisher = formatPublisherAddress(address);
+  return new NarswarmError(
+    'INDEX_UNREACHABLE',
+    `only neighbours and named peers are asked about the hash map ${publisher}, since the DHT is off`,
     { cause, facts: { publisher } },
   );
 }

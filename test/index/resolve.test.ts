@@ -251,6 +251,23 @@ describe('resolveHashMap', () => {
     }
   });
 
+  test('asks for no DHT, where it is off and a member has the kept edition', async (t) => {
+    await using made = await scene(t, { dhtNodes: 0 });
+    const { baseUrl: _, ...magnet } = mirrored(made).address;
+    await claimed(made, t.signal);
+    const warnings: Warning[] = [];
+    const onWarning = (warning: Warning): void => void warnings.push(warning);
+    const asking = { ...made.context, asksMembers: true, onWarning };
+    await using first = await resolveHashMap(magnet, asking);
+    assert.deepEqual([first.from, warnings], ['network', []]);
+    await using again = await resolveHashMap(magnet, asking);
+    assert.equal(again.from, 'kept');
+    assert.match(
+      warnings.map((warning) => warningSentence(warning)).join('\n'),
+      /^only neighbours and named peers are asked about the hash map magnet:.*, since the DHT is off; using the kept edition of [^\n]+$/,
+    );
+  });
+
   test('a member without a newer edition does not take the place of a failed mirror', async (t) => {
     await using made = await scene(t, { dhtNodes: 0 });
     const { address, editionOf } = mirrored(made);
