@@ -46,10 +46,12 @@ export function sentenceOf(finding: Finding): Sentence {
       };
     }
     case 'daemon': {
-      const { pid, isAnotherMachine, port, scope } = finding.facts;
+      const { pid, isAnotherMachine, publisherPid, port, scope } = finding.facts;
       const does = port === undefined || scope === undefined ? '' : `, port ${port}, scope ${scope}`;
       if (isAnotherMachine) return { text: 'a daemon of another machine serves this store', wayOut: undefined };
       if (pid !== undefined) return { text: `a daemon serves this store (process ${pid}${does})`, wayOut: undefined };
+      if (publisherPid !== undefined)
+        return { text: `narswarm publish serves this store (process ${publisherPid})`, wayOut: undefined };
       return {
         text: 'no daemon serves this store, so neighbours get its NARs only during a fetch or a publish',
         wayOut: 'start narswarm daemon, or install it with narswarm service',

@@ -245,5 +245,8 @@ async function daemonOf(stateDir: string, facts: DaemonFacts | undefined): Promi
     const isAnotherMachine = (await stateOfOwner(owner)) === 'unknown';
     return { pid: isAnotherMachine ? undefined : Number(pidOfOwner(owner)), isAnotherMachine };
   }
+  for (const owner of await ownersAtWork({ stateDir }, 'seeding'))
+    if ((await stateOfOwner(owner)) === 'alive')
+      return { pid: undefined, isAnotherMachine: false, publisherPid: Number(pidOfOwner(owner)) };
   return undefined;
 }

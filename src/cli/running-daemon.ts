@@ -39,13 +39,18 @@ export async function tellDaemon(output: Output, storeDir: string): Promise<void
   const [owner] = asked.kind === 'denied' ? [] : await ownersAtWork(store, 'serving');
   const pid = owner === undefined ? null : Number(pidOfOwner(owner));
   const state = asked.kind === 'none' && pid !== null ? 'silent' : asked.kind;
-  output.result('daemon', { state, ...(state === 'silent' && { pid }) }, withoutFacts(state, pid));
+  const [seeding] = state === 'none' ? await ownersAtWork(store, 'seeding') : [];
+  const publisherPid = seeding === undefined ? null : Number(pidOfOwner(seeding));
+  const facts = { state, ...(state === 'silent' && { pid }), ...(publisherPid !== null && { publisherPid }) };
+  output.result('daemon', facts, withoutFacts(state, pid, publisherPid));
 }
 
-function withoutFacts(state: 'none' | 'denied' | 'silent', pid: number | null): string {
+function withoutFacts(state: 'none' | 'denied' | 'silent', pid: number | null, publisherPid: number | null): string {
   switch (state) {
     case 'none':
-      return 'daemon: none serves this store';
+      return publisherPid === null
+        ? 'daemon: none serves this store'
+        : `daemon: none serves this store, but narswarm publish does (process ${publisherPid})`;
     case 'denied':
       return 'daemon: only the user of the store, and root, may ask it';
     default:

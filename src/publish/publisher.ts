@@ -93,6 +93,8 @@ export class Publisher implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const { onWarning } = options;
     const offer = stack.use(await StoreOffer.open(options));
+    const turn = await Turn.take(options.store, 'seeding'); // for those who ask whether anybody serves the store
+    if (turn instanceof Turn) stack.use(turn);
     stack.use(await RateShares.open(options.store, options.network.limits));
     const network = stack.use(await joinAtLastPort(options, { ...options.network, ...offer.forNetwork, onWarning }));
     await network.openDht();

@@ -65,6 +65,7 @@ const PLACES = {
   packing: 'left',
   receiving: 'left',
   publishing: 'left',
+  seeding: 'left',
   serving: 'left',
   updating: 'left',
 } as const;

@@ -16,7 +16,15 @@ const LOOK_AGAIN_MS = 100;
 const LOOKS_AT_OTHERS = 10;
 
 /** Work that one process at a time may do on a store. Each has a folder in the store's state. */
-export type Work = 'announcing' | 'collecting' | 'packing' | 'publishing' | 'receiving' | 'serving' | 'updating';
+export type Work =
+  | 'announcing'
+  | 'collecting'
+  | 'packing'
+  | 'publishing'
+  | 'receiving'
+  | 'seeding'
+  | 'serving'
+  | 'updating';
 
 /**
  * A process's turn for work that only one may do at a time: a folder `narswarm/<work>/<owner>/`. A folder that a crash

@@ -49,6 +49,24 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     assert.equal(run.event('examined')['bad'], 0);
   });
 
+  test('finds a publisher that serves the store, as status does', async () => {
+    await using lan = Lan.open();
+    const host = lan.host('publishes', { firewall: OPEN });
+    const args = ['--store', made.cacheDir, '--no-dht', '--key', lab.path('publisher.key'), ...trust()];
+    const { process: publisher } = await lab.service(['publish', ...args], { wrapper: host.wrapper });
+    const run = await examine(host, made.cacheDir);
+    const [daemon] = findings(run, 'daemon');
+    const served = `narswarm publish serves this store (process ${publisher.pid})`;
+    assert.deepEqual([daemon?.['verdict'], daemon?.['message']], ['good', served]);
+    const status = await lab.runPlain(['status', '--store', made.cacheDir]);
+    assert.match(
+      status.stdout,
+      new RegExp(`none serves this store, but narswarm publish does .process ${publisher.pid}`),
+    );
+    await publisher.stop();
+    assert.deepEqual(verdicts(await examine(host, made.cacheDir), 'daemon'), ['unsure']);
+  });
+
   test('finds a closed firewall, by its rules and by multicast', async () => {
     await using lan = Lan.open();
     const host = lan.host('shut', { firewall: {} });
@@ -278,6 +296,7 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
     });
     assert.equal(run.status, 8, run.stdout);
     assert.deepEqual(bad(run), ['nix-conf']);
+    assert.match(String(findings(run, 'nix-conf')[0]?.['message']), /^Nix failed \((?!nix failed)/);
     const key = await lab.run(['doctor', '--store', await lab.folder('store'), '--scope', 'off'], {
       wrapper: host.wrapper,
       env: { NIX_CONFIG: 'trusted-public-keys = nonsense' },

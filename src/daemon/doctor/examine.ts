@@ -81,8 +81,9 @@ export async function* examine(setup: Setup, now: Date, signal: AbortSignal): As
   yield* examineRoots(setup.imported, signal);
   yield clockOf(setup, now);
   const daemon = setup.daemon ?? { pid: undefined, isAnotherMachine: false };
-  const { pid } = daemon;
-  yield found('daemon', pid === undefined && !daemon.isAnotherMachine ? 'unsure' : 'good', daemon);
+  const { pid, isAnotherMachine, publisherPid } = daemon;
+  const isServed = pid !== undefined || isAnotherMachine || publisherPid !== undefined;
+  yield found('daemon', isServed ? 'good' : 'unsure', daemon);
   if (setup.ports.length === 0) return;
   const networks = new LocalNetworks();
   const names = networks.interfaces.map(({ name }) => name);
@@ -139,8 +140,8 @@ async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
       isDaemonDenied: false,
     });
   } catch (error) {
-    const failure = orNarswarm(error, (error as Error).message);
-    const isDaemonDenied = isNarswarmError(error, 'NIX_FAILED') && error.facts.isDaemonDenied === true;
+    const { isDaemonDenied = false, words } = isNarswarmError(error, 'NIX_FAILED') ? error.facts : {};
+    const failure = orNarswarm(error, words ?? (error as Error).message);
     const nothing = {
       substituters: [],
       trustedKeys: 0,

@@ -66,6 +66,8 @@ export interface Findings {
   daemon: {
     readonly pid: number | undefined;
     readonly isAnotherMachine: boolean;
+    /** The process of a `narswarm publish` that serves the store, if no daemon does. */
+    readonly publisherPid?: number | undefined;
     /** Its TCP port for peers and its scope, if it answers. */
     readonly port?: number;
     readonly scope?: Scope;
