@@ -1,6 +1,6 @@
 /** Copies of a machine's NARs at its neighbours, as status shows them. */
 import assert from 'node:assert/strict';
-import { cp, readFile, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, suite, test } from 'node:test';
@@ -31,14 +31,19 @@ suite('copies at other machines', () => {
     [common, rare].flatMap(({ publicKey }) => ['--trusted-public-key', publicKey, '--share-keys', publicKey]);
 
   /** A machine that holds closures and seeds them. */
-  async function machine(host: Host, held: readonly MadeClosure[]): Promise<{ store: string; config: string }> {
+  async function machine(
+    host: Host,
+    held: readonly MadeClosure[],
+    { nix = {} }: { readonly nix?: Readonly<Record<string, string>> } = {},
+  ): Promise<{ store: string; config: string }> {
     const store = await lab.folder('store');
     const config = lab.path('config.toml');
-    const env = { NARSWARM_CONFIG: config };
-    await writeFile(config, '');
+    const isReleased = Object.keys(nix).length > 0;
+    const env = { NARSWARM_CONFIG: config, ...nix };
+    await writeFile(config, isReleased ? 'keep-imported = "recipe"\n' : '');
     for (const { root, cacheDir } of held) {
       const name = root === common.root ? 'common' : 'rare';
-      const added = await lab.run(['subscribe', name, root], { env });
+      const added = await lab.run(['subscribe', name, root, ...(isReleased ? ['--import'] : [])], { env });
       assert.equal(added.status, 0, added.stderr);
       await using cache = await startCacheProcess(cacheDir, host.wrapper);
       const from = ['--from', `http://127.0.0.1:${cache.port}`, '--no-lan', '--no-dht'];
@@ -79,6 +84,22 @@ suite('copies at other machines', () => {
     assert.match(told.stdout, /copies {4}2 NARs \([\d.]+ kB\) only here: rare\S*, rare/);
     const gc = await lab.runPlain(['gc', '--store', both.store, '--dry-run'], { env });
     assert.match(gc.stdout, /2 NARs of them on no other machine/);
+  });
+
+  test('are counted of closures that are read from the Nix store, by either name of their NARs', async () => {
+    await using lan = Lan.open();
+    const nix = { NIX_REMOTE: `local?root=${await lab.folder('nix')}` };
+    const imported = await machine(lan.host('imported'), [common], { nix });
+    assert.deepEqual(await readdir(join(imported.store, 'nar')), []);
+    const files = await machine(lan.host('files'), [common]);
+    for (const user of [imported, files]) {
+      let found = await counted('common', user);
+      while (found?.roots[0]?.holders !== 1) {
+        await sleep(500);
+        found = await counted('common', user);
+      }
+      assert.deepEqual(found.roots, [{ ...found.roots[0], path: common.root, sole: [] }]);
+    }
   });
 
   test('decide which NARs a mirror under a budget takes: those that the fewest machines hold', async () => {
