@@ -1,10 +1,11 @@
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
-import { NarswarmError } from '../errors.ts';
+import { isNarswarmError } from '../errors.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
 import type { MountEvent } from '../mount/mount-closure.ts';
 import { saveCompiled } from './compile-cache.ts';
 import { errorSentence } from './error-sentences.ts';
+import { assertFolderWord } from './folder-word.ts';
 import { toldFailure } from './missing-paths.ts';
 import type { Output } from './output.ts';
 import { progressDisplay } from './progress-display.ts';
@@ -55,6 +56,7 @@ export function mountCommand(): Command {
       async ({ output, signal, options, originOf, config: load }, dir, words) => {
         const config = await load();
         const { subscriptions: configured } = config;
+        assertFolderWord(dir, configured, { place: 'first', folder: 'the folder to mount on' });
         const { readWhatToPack } = await import('../suitcase/what-to-pack.ts');
         const store = { stateDir: join(resolve(options.store), STATE_FOLDER) };
         const what = await readWhatToPack(words, { file: options.file, withSources: false, store, configured, signal });
@@ -120,7 +122,9 @@ function tellEvent(output: Output, event: MountEvent): void {
     }
     case 'failed': {
       const { path, error } = event;
-      const reason = error instanceof NarswarmError ? errorSentence(error) : error.message;
+      const reason = isNarswarmError(error, 'STORE_FULL')
+        ? 'the disk of the file store is full: free some space, then open the file again'
+        : errorSentence(error);
       output.warn(path === undefined ? reason : `${path} cannot be read now: ${reason}`, { path, reason });
       return;
     }

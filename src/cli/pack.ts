@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../errors.ts';
@@ -8,8 +7,8 @@ import { queryInvalidPaths } from '../nix/nix-queries.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { STATE_FOLDER } from '../store/state-folder.ts';
 import type { Lack } from '../subscription/missing.ts';
-import type { Subscription } from '../subscription/subscription.ts';
 import type { PackPlan, Packed } from '../suitcase/pack.ts';
+import { assertFolderWord } from './folder-word.ts';
 import { WorkProgress } from './live/work-progress.ts';
 import { toldFailure } from './missing-paths.ts';
 import type { Output } from './output.ts';
@@ -74,7 +73,7 @@ export function packCommand(): Command {
         throw new NarswarmError('USAGE', 'name what to pack, then the folder on the disk: see narswarm pack --help');
       const config = await load();
       const { subscriptions: configured } = config;
-      assertFolder(dir, configured);
+      assertFolderWord(dir, configured, { place: 'last', folder: 'the folder on the disk' });
       const { readWhatToPack } = await import('../suitcase/what-to-pack.ts');
       const store = { stateDir: join(resolve(options.store), STATE_FOLDER) };
       const { file, since } = options;
@@ -170,17 +169,6 @@ async function validOf(paths: readonly StorePath[], signal: AbortSignal): Promis
   } catch {
     return [];
   }
-}
-
-/** @throws USAGE if the last word is one more thing to pack, and so the folder was forgotten */
-function assertFolder(dir: string, configured: readonly Subscription[]): void {
-  const isSubscription = configured.some(({ name }) => name === dir);
-  if (!isSubscription && (!dir.includes('#') || existsSync(dir))) return;
-  const what = isSubscription ? 'a subscription' : 'something to pack';
-  throw new NarswarmError(
-    'USAGE',
-    `${dir} is ${what}: name the folder on the disk last (./${dir} for one of that name)`,
-  );
 }
 
 function tellPlan(output: Output, plan: PackPlan, dir: string): void {

@@ -56,6 +56,7 @@ export class MountedDevice implements AsyncDisposable {
   static async mount(dir: string, onRequest: (bytes: Buffer) => void): Promise<MountedDevice> {
     const fd = openDevice();
     try {
+      await assertMountPoint(dir); // again: during a long walk, another process may have mounted there
       await runMount(dir, fd);
     } catch (error) {
       closeSync(fd);

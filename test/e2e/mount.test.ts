@@ -1,6 +1,6 @@
 /** `narswarm mount`: listings alone are enough to look around, and a file's NAR comes when the file is opened. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, chown, cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -354,5 +354,46 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     const other = await mount(lab, made, [made.cacheDir]);
     assertFailure(await run(other.dir), 13, 'MOUNT_FAILED', /something is mounted on .* already: umount/);
     await other.process.stop();
+    const swapped = await lab.run(['mount', 'nixpkgs#hello', dir, ...args]);
+    assertFailure(swapped, 2, 'USAGE', /^error: nixpkgs#hello is something to show: name the folder to mount on first/);
+  });
+
+  test('is refused where another process mounts meanwhile, which stays', async () => {
+    await using cache = await startHttpCache(made.cacheDir);
+    const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
+    cache.faults = [{ kind: 'hold', match: /narinfo$/, until }];
+    const dir = await lab.folder('mount');
+    const args = ['--store', lab.path('store'), '--from', cache.url, '--trusted-public-key', made.publicKey];
+    const late = lab.start(['mount', dir, made.root, ...args, ...ALONE]);
+    while (cache.requests.every(({ url }) => !url.endsWith('.narinfo'))) await sleep(20);
+    const first = await mount(lab, made, [made.cacheDir], { dir });
+    goOn();
+    const run = await late.end();
+    assertFailure(run, 13, 'MOUNT_FAILED', /something is mounted on .* already/);
+    assert.equal(await lookWell('cat', first.path('tree-1', 'bin/hello')), '#!/bin/sh\necho hello\n');
+    await first.process.stop();
+    assert.equal(isMounted(dir), false);
+  });
+
+  test('tells of a full disk, and shows the file once there is room', async () => {
+    const store = await lab.folder('small');
+    assert.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', store]).status, 0);
+    try {
+      const mounted = await mount(lab, made, [made.cacheDir], { store });
+      const blob = mounted.path('tree-2', 'share/blob');
+      assert.match((await look('cat', blob)).stderr, /Input\/output error/);
+      const warning = await mounted.process.event('warning', ({ message }) =>
+        /cannot be read now/.test(String(message)),
+      );
+      assert.match(
+        String(warning['message']),
+        /the disk of the file store is full: free some space, then open the file/,
+      );
+      assert.equal(spawnSync('mount', ['-o', 'remount,size=30m', store]).status, 0);
+      assert.deepEqual((await look('cat', blob)).stdout, await contents('tree-2', 'share/blob'));
+      await mounted.process.stop();
+    } finally {
+      spawnSync('umount', [store]);
+    }
   });
 });
