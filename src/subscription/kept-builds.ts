@@ -3,6 +3,7 @@
  * beside the store's NARs, so nothing of it is imported or served.
  */
 import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { open, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../disk/make-folder.ts';
@@ -92,7 +93,7 @@ async function keepBuild(path: StorePath, narHash: string, context: KeepBuildsCo
   const dir = join(folder, FETCHING);
   try {
     await makeFolder(folder);
-    if (await isThere(file)) {
+    if (await isWhole(file, hash, signal)) {
       const now = new Date();
       await utimes(file, now, now); // the difference was found again
       return file;
@@ -129,11 +130,16 @@ async function unpack(
   throw new NarswarmError('HASH_MISMATCH', `the NAR does not have the contents sha256:${narHash}`, { facts: { path } });
 }
 
-function isThere(file: string): Promise<boolean> {
-  return stat(file).then(
-    () => true,
-    () => false,
-  );
+/** Reads a kept NAR again: a damaged one would show differences that no builder has made. */
+async function isWhole(file: string, narHash: NarHash, signal: AbortSignal): Promise<boolean> {
+  const sha256 = createHash('sha256');
+  try {
+    for await (const bytes of createReadStream(file, { signal })) sha256.update(bytes as Buffer);
+  } catch {
+    signal.throwIfAborted();
+    return false; // not kept so far, or not readable: it is fetched
+  }
+  return narHashOf(sha256.digest()) === narHash;
 }
 
 async function sizeOf(folder: string): Promise<number> {

@@ -1,7 +1,7 @@
 /** Several publishers that must have built a path with the same result (`require`). */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { BuildDifference } from '../../src/index/quorum.ts';
@@ -148,9 +148,12 @@ describe('publishers that must agree', { concurrency: 2 }, () => {
       const { stdout, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', env });
       assert.match(stdout, /^< as built\n.*\n*---\n> as rebuilt/m, stderr);
 
+      const whole = await readFile(nars[0]!);
+      await truncate(nars[0]!, 10);
       const again = await machine.update(['--keep-different', '1MB']);
       assert.equal(again.status, 0, again.stderr);
       assert.deepEqual((await keptIn(machine.store)).length, 2);
+      assert.deepEqual(await readFile(nars[0]!), whole, 'a damaged NAR is fetched again');
     });
 
     test('are not kept unless that is asked for', async () => {
