@@ -10,10 +10,10 @@ const MORE_FORMS = 'give one of these names, a path such as ./result, or an inst
  * one. Returns other failures as they are.
  */
 export function orSubscription(error: unknown, { path, subscriptions }: Config): unknown {
-  const unknown = unknownRoot(error);
-  if (unknown === undefined) return error;
-  const { root, named } = unknown;
   const names = subscriptions.map(({ name }) => name);
+  const unknown = unknownRoot(error);
+  if (unknown === undefined) return orMisspelt(error, path, names);
+  const { root, named } = unknown;
   const meant = nearest(root, [...names, ...named]);
   const wayOut = meant === undefined ? MORE_FORMS : `did you mean ${meant}?`;
   const roots = named.length === 0 ? 'a root of a hash map' : `a root of a hash map (${named.slice(0, 20).join(', ')})`;
@@ -22,6 +22,16 @@ export function orSubscription(error: unknown, { path, subscriptions }: Config):
     `there is no subscription ${root} in ${path} (${hasInWords(names)}), and it is neither ${roots} nor a store path or the hash part of one: ${wayOut}`,
     { cause: error, facts: { root, named, subscriptions: names, ...(meant === undefined ? {} : { meant }) } },
   );
+}
+
+/** Adds the nearest subscription to the failure of a hash map in which a word was looked for as the name of a root. */
+function orMisspelt(error: unknown, path: string, names: readonly string[]): unknown {
+  if (!isNarswarmError(error) || typeof error.facts['root'] !== 'string') return error;
+  const { root } = error.facts;
+  const meant = nearest(root, names);
+  if (meant === undefined || meant === root) return error;
+  const message = `there is no subscription ${root} in ${path}: did you mean ${meant}? Otherwise: ${error.message}`;
+  return new NarswarmError(error.code, message, { cause: error, facts: { ...error.facts, meant } });
 }
 
 /**

@@ -130,16 +130,19 @@ export class HashMaps implements AsyncDisposable {
 
   /** Returns the path of a named root, as soon as a publisher that names it has answered. @throws ROOT_UNKNOWN */
   async root(name: string): Promise<StorePath> {
-    const known: string[] = [];
+    const names = new Set<string>();
     for (const { promise } of this.#outcomes) {
       const roots = (await promise)?.map.manifest.roots ?? [];
       const root = roots.find((candidate) => candidate.name === name);
       if (root !== undefined) return root.path;
-      known.push(...roots.map((candidate) => candidate.name));
+      for (const candidate of roots) names.add(candidate.name);
     }
-    await this.settled();
-    if (this.#failures.length > 0) throw this.#failures[0];
-    const names =
+    await this.settled().catch((error: unknown) => {
+      throw withRoot(error, name);
+    });
+    if (this.#failures.length > 0) throw withRoot(this.#failures[0], name);
+    const known = [...names];
+    const inWords =
       this.#outcomes.length === 0
         ? 'no hash map was asked: name one with --publisher'
         : known.length === 0
@@ -147,7 +150,7 @@ export class HashMaps implements AsyncDisposable {
           : `the hash maps name: ${known.slice(0, 20).join(', ')}`;
     throw new NarswarmError(
       'ROOT_UNKNOWN',
-      `${quote(name)} is neither a store path nor the hash part of one nor the name of a root (${names})`,
+      `${quote(name)} is neither a store path nor the hash part of one nor the name of a root (${inWords})`,
       { facts: { root: name, named: known } },
     );
   }
@@ -267,4 +270,10 @@ function named(address: PublisherAddress, error: unknown): unknown {
     cause: error,
     facts: { ...error.facts, publisher: formatPublisherAddress(address) },
   });
+}
+
+/** Adds the root that was looked for to a failure. It may be a word of another kind, misspelt. */
+function withRoot(failure: unknown, root: string): unknown {
+  if (!isNarswarmError(failure)) return failure;
+  return new NarswarmError(failure.code, failure.message, { cause: failure, facts: { ...failure.facts, root } });
 }

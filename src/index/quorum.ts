@@ -79,7 +79,10 @@ export class Quorum {
     const of = count === 1 ? '1 publisher' : `${count} publishers`;
     const otherwise = others.map(({ narHash, publishers }) => `; ${publishers.join(' and ')} built it as ${narHash}`);
     const isAsked = `--require asks for ${this.require}`;
-    const named = this.#asked === 0 ? 'none is named: name them' : `only ${this.#asked} is named: name more`;
+    const named =
+      this.#asked === 0
+        ? 'none is named: name them'
+        : `only ${this.#asked} ${this.#asked === 1 ? 'is' : 'are'} named: name more`;
     const why =
       this.#asked < this.require && others.length === 0
         ? `${isAsked} publishers with the same NarHash, and ${named} with --publisher, or as publisher in the config file`

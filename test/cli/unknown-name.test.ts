@@ -21,6 +21,14 @@ test('a misspelt subscription is answered with the nearest name and the list', (
   assert.deepEqual(facts, { root: 'deskto', named: [], subscriptions: ['desktop', 'lab'], meant: 'desktop' });
 });
 
+test('a misspelt subscription is named, too, if the hash map that may have such a root cannot be read', () => {
+  const failure = new NarswarmError('INDEX_UNREACHABLE', 'no answer', { facts: { root: 'deskto' } });
+  const { code, message } = told(orSubscription(failure, configOf('desktop')));
+  assert.equal(code, 'INDEX_UNREACHABLE');
+  assert.equal(message, 'there is no subscription deskto in /etc/c.toml: did you mean desktop? Otherwise: no answer');
+  assert.equal(orSubscription(failure, configOf('lab')), failure);
+});
+
 test('a root of a hash map may be the nearest, too', () => {
   const { message } = told(orSubscription(unknown('servr', ['server']), configOf('desktop')));
   assert.match(message, /neither a root of a hash map \(server\) nor a store path .*: did you mean server\?$/);

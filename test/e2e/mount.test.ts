@@ -360,8 +360,8 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
 
   test('is refused where another process mounts meanwhile, which stays', async () => {
     await using cache = await startHttpCache(made.cacheDir);
-    const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
-    cache.faults = [{ kind: 'hold', match: /narinfo$/, until }];
+    const { promise: isMountedNow, resolve: goOn } = Promise.withResolvers<void>();
+    cache.faults = [{ kind: 'hold', match: /narinfo$/, until: isMountedNow }];
     const dir = await lab.folder('mount');
     const args = ['--store', lab.path('store'), '--from', cache.url, '--trusted-public-key', made.publicKey];
     const late = lab.start(['mount', dir, made.root, ...args, ...ALONE]);

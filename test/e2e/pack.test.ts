@@ -265,6 +265,9 @@ describe('pack', { concurrency: 2 }, () => {
     const dir = await lab.folder('usb');
     assertFailure(await packed(dir), 3, 'NOT_FOUND', /never been complete here: run narswarm update desktop/);
     assertFailure(await packed('desktop'), 2, 'USAGE', /desktop is a subscription: name the folder on the disk last/);
+    const silent = ['--publisher', `http://127.0.0.1:9/?xs=urn:btpk:${'0'.repeat(64)}`, '--publisher-timeout', '1s'];
+    const misspelt = await lab.run(['pack', 'desktp', dir, '--store', machine.store, ...ALONE, ...silent], { env });
+    assertFailure(misspelt, 6, 'INDEX_UNREACHABLE', /there is no subscription desktp in .*: did you mean desktop\?/);
     assert.equal((await machine.update()).status, 0);
     const first = await packed(dir);
     assert.equal(first.status, 0, first.stderr);
