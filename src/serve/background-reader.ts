@@ -8,10 +8,19 @@ import { ReadingThread } from '../store/reading-thread.ts';
 export type Urgency = 'at once' | 'now' | 'later';
 
 /**
- * Nice value of the threads for each urgency. On a busy machine, nice 19 leaves a 70th of a processor or less, and a
- * peer would wait in vain. Nice 10 leaves a tenth: a small file would still take seconds, for milliseconds of work.
+ * Nice values of the threads for each urgency, in the order in which they are used; all others have the last one. Nice
+ * 19 gets a 70th of what a normal program gets, nice 10 a tenth: beside ten programs, a peer waits in vain for either.
+ * So one thread is as any program of this machine. Nice 5 gets a third, so a large file in another thread ends, too.
  */
-const NICE: Readonly<Record<Urgency, number>> = { 'at once': 0, now: 10, later: 19 };
+const NICE: Readonly<Record<Urgency, readonly number[]>> = { 'at once': [0], now: [0, 5], later: [19] };
+
+/** Size up to which a NAR that a peer waits for is read at once: that takes a few milliseconds. */
+const SMALL_BYTES = 1024 * 1024;
+
+/** Returns how urgent a file is that a peer waits for. @param narSize bytes of its contents */
+export function awaited(sizeBytes: number, narSize: number): Urgency {
+  return Math.max(sizeBytes, narSize) <= SMALL_BYTES ? 'at once' : 'now';
+}
 
 /** Time after which an unused thread, of about 10 MB, is ended. */
 const IDLE_MS = 10_000;
@@ -47,17 +56,19 @@ export class BackgroundReader implements AsyncDisposable {
   }
 }
 
-/** Threads of one priority. */
+/** Threads of one urgency. */
 class NiceReader {
-  readonly #nice: number;
+  readonly #nice: readonly number[];
   readonly #queue = new PQueue({ concurrency: availableParallelism() });
   readonly #idle: ReadingThread[] = [];
-  readonly #threads = new Set<ReadingThread>();
+  /** All threads, with their nice values. */
+  readonly #threads = new Map<ReadingThread, number>();
   #wanted = 0;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  constructor(nice: number) {
+  /** @param nice nice values of the threads; all after the last one have that */
+  constructor(nice: readonly number[]) {
     this.#nice = nice;
   }
 
@@ -81,7 +92,7 @@ class NiceReader {
 
   async #readInThread(path: string, contents: NarContents | undefined): Promise<NarHashes | Unread | undefined> {
     if (this.#isClosed) throw new Error('the reader of NARs is closed');
-    const thread = this.#idle.pop() ?? this.#start();
+    const thread = this.#takeIdle() ?? this.#start();
     try {
       return await thread.read(path, contents);
     } finally {
@@ -90,14 +101,22 @@ class NiceReader {
     }
   }
 
+  /** Takes the idle thread that gets the most processor time. */
+  #takeIdle(): ReadingThread | undefined {
+    this.#idle.sort((a, b) => (this.#threads.get(b) ?? 0) - (this.#threads.get(a) ?? 0));
+    return this.#idle.pop();
+  }
+
   #start(): ReadingThread {
-    const thread = new ReadingThread({ nice: this.#nice });
-    this.#threads.add(thread);
+    const taken = new Set(this.#threads.values());
+    const nice = this.#nice.find((one) => !taken.has(one)) ?? this.#nice.at(-1) ?? 0;
+    const thread = new ReadingThread({ nice });
+    this.#threads.set(thread, nice);
     return thread;
   }
 
   async #endThreads(): Promise<void> {
-    const threads = [...this.#threads];
+    const threads = [...this.#threads.keys()];
     this.#threads.clear();
     this.#idle.length = 0;
     await Promise.all(threads.map((thread) => thread.close()));

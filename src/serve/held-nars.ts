@@ -4,7 +4,7 @@ import { PieceSet } from '../exchange/piece-set.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { BackgroundReader } from './background-reader.ts';
+import { awaited, BackgroundReader } from './background-reader.ts';
 import { CHECK_PATIENCE_MS } from './gate.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { StoreFile } from './store-file.ts';
@@ -12,9 +12,6 @@ import { narContentsOf } from '../store/hash-nar.ts';
 import { withinMs } from '../within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';
-
-/** Size up to which a NAR is checked at once if a member wants it: that takes a few milliseconds. */
-const SMALL_BYTES = 1024 * 1024;
 
 /** A NAR of the file store that the catalogue may not list yet. */
 export interface HeldNar {
@@ -175,7 +172,7 @@ export class HeldNars implements AsyncDisposable {
   }
 
   async #lookInto({ fileHash, sizeBytes, path, info }: HeldNar): Promise<boolean> {
-    const urgency = Math.max(sizeBytes, info.narSize) <= SMALL_BYTES ? 'at once' : 'now';
+    const urgency = awaited(sizeBytes, info.narSize);
     const found = await this.#reader.read(path, narContentsOf(info), urgency).catch(() => undefined); // xz is missing
     return found !== undefined && 'fileHash' in found && found.fileHash === fileHash && isOf(found, info);
   }

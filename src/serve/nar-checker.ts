@@ -4,7 +4,7 @@ import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { narTorrent } from '../torrent/canonical.ts';
-import { BackgroundReader, type Urgency } from './background-reader.ts';
+import { awaited, BackgroundReader } from './background-reader.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import { contentsOf, entryOf, inNixEntry, isSameFile, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { narContentsOf } from '../store/hash-nar.ts';
@@ -17,9 +17,12 @@ const TRY_AGAIN_MS = 10 * 60_000;
 /** Time after a question of Nix in which no NAR is checked that nobody waits for. */
 const GIVE_WAY_MS = 1_000;
 
+/** `now`: a peer waits for it. `later`: nothing waits for it. */
+type CheckUrgency = 'now' | 'later';
+
 /** A running check. */
 interface Checking {
-  readonly urgency: Urgency;
+  readonly urgency: CheckUrgency;
   readonly result: Promise<CatalogueEntry | undefined>;
 }
 
@@ -63,7 +66,7 @@ export class NarChecker implements AsyncDisposable {
    * @param info the store's narinfo of it, whose signature was checked
    * @returns the entry with the result, right or wrong; undefined if the file could not be read
    */
-  check(entry: CatalogueEntry, info: NarInfo, urgency: Urgency): Promise<CatalogueEntry | undefined> {
+  check(entry: CatalogueEntry, info: NarInfo, urgency: CheckUrgency): Promise<CatalogueEntry | undefined> {
     const { storePath } = entry;
     const running = this.#checking.get(storePath);
     if (running !== undefined && (running.urgency === 'now' || urgency === 'later')) return running.result;
@@ -125,13 +128,14 @@ export class NarChecker implements AsyncDisposable {
     return this.close();
   }
 
-  async #check(entry: CatalogueEntry, info: NarInfo, urgency: Urgency): Promise<CatalogueEntry | undefined> {
+  async #check(entry: CatalogueEntry, info: NarInfo, urgency: CheckUrgency): Promise<CatalogueEntry | undefined> {
     const { store, catalogue } = this.#options;
     const { storePath, fileHash, extension, askedBy } = entry;
     if (entry.isInNix === true) return this.#checkInNix(entry, info);
     const path = store.narPath({ url: FileStore.narUrl(fileHash, extension), storePath });
     const contents = entry.narHash === undefined ? narContentsOf(info) : undefined; // which a FileHash decides
-    const found = await this.#reader.read(path, contents, urgency).catch((error: unknown) => {
+    const how = urgency === 'now' ? awaited(info.fileSize ?? 0, info.narSize) : urgency;
+    const found = await this.#reader.read(path, contents, how).catch((error: unknown) => {
       if (!isNarswarmError(error, 'NIX_MISSING')) throw error;
       this.#warnOnce({ kind: 'unchecked-contents', error, of: 'store' });
       return undefined;
