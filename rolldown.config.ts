@@ -25,6 +25,19 @@ const commonJs = (): Plugin => ({
   },
 });
 
+/**
+ * Escapes the few characters beyond ASCII in strings. With a single one, V8 keeps the source of a file in two bytes a
+ * character: a twentieth of the processor time of a fetch of one NAR.
+ */
+const ascii = (): Plugin => ({
+  name: 'ascii',
+  generateBundle(_, bundle) {
+    const escape = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+    for (const file of Object.values(bundle))
+      if (file.type === 'chunk') file.code = file.code.replaceAll(/[^\0-\x7f]/g, escape);
+  },
+});
+
 export default defineConfig({
   input: {
     main: 'src/cli/main.ts',
@@ -45,7 +58,7 @@ export default defineConfig({
       'node:http': http,
     },
   },
-  plugins: [thirdPartyLicences(), commonJs()],
+  plugins: [thirdPartyLicences(), commonJs(), ascii()],
   output: {
     dir: 'dist',
     // V8 keeps the functions that a run has compiled only for scripts, not for modules.

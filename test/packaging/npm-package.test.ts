@@ -108,6 +108,16 @@ describe('the npm package', () => {
     assert.deepEqual(others, ['supports-color'], 'debug looks for colours, and does without');
   });
 
+  test('its sources are ASCII, so that V8 keeps them in one byte a character', async () => {
+    const files = (await readdir(join(installed, 'dist'))).filter((name) => name.endsWith('.js'));
+    const texts = await Promise.all(files.map((name) => readFile(join(installed, 'dist', name), 'utf8')));
+    assert.deepEqual(
+      // oxlint-disable-next-line no-control-regex -- ASCII has them
+      files.filter((_, at) => /[^\0-\x7f]/.test(texts[at] ?? '')),
+      [],
+    );
+  });
+
   test('packing leaves package.json as it was, even after one that was killed', async () => {
     const whole = await readFile(join(TOP, 'package.json'), 'utf8');
     assert.equal(await readFile(join(source, 'package.json'), 'utf8'), whole);
