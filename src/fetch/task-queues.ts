@@ -1,4 +1,3 @@
-import { EventEmitter, once } from 'node:events';
 import type { Task } from './task.ts';
 
 /** The open tasks; those that no lane works on are sorted by whether a member has them. */
@@ -7,7 +6,8 @@ export class TaskQueues {
   readonly #turnOf: (task: Task) => number;
   readonly #atMembers = new Set<Task>();
   readonly #elsewhere = new Set<Task>();
-  readonly #news = new EventEmitter<{ change: [] }>();
+  /** Resolved by the next change. All waiting lanes share it: with a listener for each, a change took as long as a request. */
+  #change: PromiseWithResolvers<void> | undefined;
   readonly #open = new Set<Task>();
   #mayGrow = false;
 
@@ -18,7 +18,6 @@ export class TaskQueues {
   constructor(isAtMembers: (task: Task) => boolean, turnOf: (task: Task) => number = () => Infinity) {
     this.#isAtMembers = isAtMembers;
     this.#turnOf = turnOf;
-    this.#news.setMaxListeners(0);
   }
 
   /** Adds a new task. */
@@ -136,12 +135,14 @@ export class TaskQueues {
 
   /** Wakes the waiting lanes. */
   tellChange(): void {
-    this.#news.emit('change');
+    this.#change?.resolve();
+    this.#change = undefined;
   }
 
   /** Resolves at the next change. */
-  changed(): Promise<unknown> {
-    return once(this.#news, 'change');
+  changed(): Promise<void> {
+    this.#change ??= Promise.withResolvers();
+    return this.#change.promise;
   }
 
   /** Puts a task into a set in which it was not. */

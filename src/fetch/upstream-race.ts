@@ -77,7 +77,7 @@ export class UpstreamRace {
   async run(): Promise<unknown[] | undefined> {
     const { signal, isFatal, onOutcome } = this.#options;
     signal.throwIfAborted();
-    const timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
+    const timer = this.#waiting.length > 1 ? setInterval(() => this.#look(), LOOK_EVERY_MS) : undefined;
     const stop = (): void => {
       for (const lap of this.#laps) lap.stop.abort(signal.reason);
     };

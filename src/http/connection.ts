@@ -52,16 +52,16 @@ export class Connection implements Line {
     return this.#sendings.length;
   }
 
-  /** True while a NAR is awaited, or arrives. */
+  /** True while a NAR is awaited, or arrives. Only NARs are sent behind one. */
   get hasNar(): boolean {
-    return this.#sendings.some(({ sending }) => sending.isNar);
+    return this.#sendings[0]?.sending.isNar === true;
   }
 
   /** True if a request may be sent behind those that are not answered yet. */
   get takesMoreAhead(): boolean {
     const { length } = this.#sendings;
     if (this.#isOver || !this.#hasServed || length >= this.#ahead.atMost) return false;
-    return this.#sendings.every(({ sending }) => sending.isShort);
+    return this.#sendings[0]?.sending.isShort !== false;
   }
 
   /** Adds a request. It is sent by {@link flush}. */

@@ -177,7 +177,7 @@ export class PoolSending implements Sending {
 function formatRequest({ origin, path, headers, isLast }: SentRequest): string {
   const lines = [
     `GET ${path} HTTP/1.1`,
-    `host: ${new URL(origin).host}`,
+    `host: ${origin.slice(origin.indexOf('//') + 2)}`,
     `connection: ${isLast ? 'close' : 'keep-alive'}`,
   ];
   for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
