@@ -14,6 +14,7 @@ import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.
 import { manifestName } from './member-files.ts';
 import type { Manifest } from './manifest.ts';
 import { assertShard, fileNameOf, type FileEntry, type ListedShard } from './shard.ts';
+import { verified, type Verified } from './verified-manifest.ts';
 import { temporaryBeside } from '../disk/replace.ts';
 
 /** The newest edition and the one before it, which followers may still be reading. */
@@ -54,7 +55,8 @@ export async function seedEdition(store: FileStore, edition: StoredEdition): Pro
   const files: { name: string; path: string; sizeBytes: number }[] = [];
   const take = async (name: string, bytes: Uint8Array): Promise<void> => {
     const path = join(own, name);
-    await keep(path, bytes, join(dir.dir, name));
+    // The manifest is the record of the history, so there are two of it.
+    await keep(path, bytes, name === MANIFEST_NAME ? undefined : join(dir.dir, name));
     files.push({ name, path, sizeBytes: bytes.length });
   };
   try {
@@ -82,6 +84,27 @@ export async function seedEdition(store: FileStore, edition: StoredEdition): Pro
   } finally {
     await rm(own, { recursive: true, force: true });
   }
+}
+
+/** Reads the manifest of the newest edition that was prepared for seeding. Undefined if none is sound. */
+export async function newestSeeded(
+  store: Pick<FileStore, 'stateDir'>,
+  address: PublisherAddress,
+  now: Date,
+): Promise<Verified | undefined> {
+  const parent = join(inState(store, 'generations'), mapFolder(address));
+  const names = (await readdir(parent).catch(() => [])).filter((name) => name.includes('-'));
+  for (const name of names.toSorted((a, b) => seqOf(b) - seqOf(a))) {
+    const bytes = await new IndexDir(join(parent, name)).readManifest();
+    const found = bytes && verified(address, bytes, now);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** Returns the edition of a folder, by its name. */
+function seqOf(name: string): number {
+  return Number.parseInt(name, 10);
 }
 
 /** Moves a folder into its place, unless another process has already made the same one. */
@@ -148,13 +171,13 @@ export class OfferedEditions {
   }
 }
 
-/** Writes these bytes to `path`: as a link to `source` if that file has the same bytes. */
-async function keep(path: string, bytes: Uint8Array, source: string): Promise<void> {
+/** Writes these bytes to `path`: as a link to `source` if that is a file with the same bytes. */
+async function keep(path: string, bytes: Uint8Array, source: string | undefined): Promise<void> {
   if (await holds(path, bytes)) return;
   const temporary = temporaryBeside(path);
   await makeFolder(dirname(path));
   try {
-    await link(source, temporary).catch(() => undefined); // fails on a file system without links
+    if (source !== undefined) await link(source, temporary).catch(() => undefined); // fails on a file system without links
     if (!(await holds(temporary, bytes))) {
       await rm(temporary, { force: true });
       await writeFile(temporary, bytes);
@@ -172,7 +195,6 @@ async function holds(path: string, bytes: Uint8Array): Promise<boolean> {
 
 /** Removes all but the newest editions. Spares a folder that another process is still filling. */
 async function removeOld(parent: string): Promise<void> {
-  const seqOf = (name: string): number => Number.parseInt(name, 10);
   const names = (await readdir(parent)).toSorted((a, b) => seqOf(b) - seqOf(a));
   const whole = names.filter((name) => name.includes('-'));
   const newest = seqOf(whole[0] ?? '0');

@@ -6,7 +6,7 @@ import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../discovery/dht.ts';
 import { saltBytes, type PublisherAddress } from '../index/address.ts';
 import { buildShards, signIndex } from '../index/build.ts';
-import { seedEdition, type SeededEdition } from '../index/editions.ts';
+import { newestSeeded, seedEdition, type SeededEdition } from '../index/editions.ts';
 import { historyAfter } from '../index/history.ts';
 import { IndexDir } from '../index/index-dir.ts';
 import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
@@ -55,7 +55,9 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   const publicKeyHex = Buffer.from(key.publicKey).toString('hex');
   const address: PublisherAddress = { publicKey: key.publicKey, publicKeyHex, salt };
   const dir = publishedDir(store, salt);
-  const last = await readKept(address, dir, now);
+  // Without its last edition, the next one would begin another history, which followers take for a second publisher.
+  const kept = await readKept(address, dir, now);
+  const last = kept ?? (await newestSeeded(store, address, now));
   const { records, removed, roots, peers, peerPort } = options;
   const parts = { records, roots, storeDir: store.storeDir, ...(removed && { removed }) };
   const built = await buildShards(parts, last?.manifest, dir);
@@ -83,7 +85,7 @@ export async function publishIndex(options: PublishOptions): Promise<Publication
   // Starts at the seconds since 1970. So a publisher that lost its state continues above its last signed `seq`.
   const seq = Math.max((last?.manifest.seq ?? 0) + 1, Math.floor(now.getTime() / 1000));
   const bytes = isSame ? again : sign(seq, now, last && historyAfter(last));
-  if (!isSame) await dir.writeManifest(bytes);
+  if (!isSame || kept === undefined) await dir.writeManifest(bytes);
   await dir.removeOthers(built.files);
   const manifest = parseManifest(bytes, { publicKey: key.publicKey, salt, now });
   return { ...(await seed(store, { address, manifest, bytes, dir })), isNew: !isSame };

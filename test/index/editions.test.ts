@@ -1,9 +1,10 @@
 /** Publishing leaves the newest edition on the disk for mirrors, and the newest two for peers. */
 import assert from 'node:assert/strict';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { mapFolder } from '../../src/index/address.ts';
+import { continues } from '../../src/index/history.ts';
 import { IndexDir } from '../../src/index/index-dir.ts';
 import { OfferedEditions } from '../../src/index/editions.ts';
 import { manifestName } from '../../src/index/member-files.ts';
@@ -39,6 +40,22 @@ describe('editions of a hash map', () => {
     assert.equal(second.dir.dir, first.dir.dir, 'a static server serves the same folder as before');
     assert.deepEqual(await second.dir.readManifest(), (await contents(second))[0]);
     assert.ok((await stat(second.seed.files[1]!.path)).nlink > 1, 'an unchanged file is on the disk once');
+  });
+
+  test('a damaged manifest does not end the history', async (t) => {
+    const store = await emptyStore(t);
+    const first = await publish(store, '2026-02-01T12:00:00Z');
+    const second = await publish(store, '2026-02-01T13:00:00Z');
+    const file = join(second.dir.dir, 'manifest');
+    await truncate(file, 50);
+    const again = await publish(store, '2026-02-01T13:00:01Z'); // nothing has changed
+    assert.deepEqual(Buffer.from(again.manifestBytes), Buffer.from(second.manifestBytes));
+    assert.deepEqual(await again.dir.readManifest(), Buffer.from(second.manifestBytes));
+    await truncate(file, 50);
+    const third = await publish(store, '2026-02-01T14:00:00Z');
+    assert.ok(third.isNew);
+    for (const { manifest, manifestBytes: bytes } of [first, second])
+      assert.ok(continues({ manifest: third.manifest, bytes: third.manifestBytes }, { manifest, bytes }));
   });
 
   test('the newest two are kept on the disk and offered', async (t) => {
