@@ -49,6 +49,8 @@ export type Warning =
   | { readonly kind: 'wrong-patch'; readonly path: string; readonly others: number; readonly failure: Failure }
   | { readonly kind: 'not-repaired'; readonly failure: Failure }
   | { readonly kind: 'nothing-evicted'; readonly obstacle: Obstacle }
+  /** Nix cannot be asked which NARs it has, so none is let go of (`keep-imported`). */
+  | { readonly kind: 'nothing-released'; readonly error: Error }
   /** Publishers have built a path with different results. */
   | { readonly kind: 'different-builds'; readonly difference: BuildDifference }
   /** A publisher has signed editions of two histories. `proof`: the folder with two of their manifests. */

@@ -99,6 +99,8 @@ export function warningSentence(warning: Warning, when = (time: string): string 
       return warning.failure.reason;
     case 'nothing-evicted':
       return `nothing is evicted, since kept paths may need it: ${obstacleSentence(warning.obstacle)}`;
+    case 'nothing-released':
+      return `no NAR file is let go of, since Nix cannot be asked what it has: ${errorSentence(warning.error)}`;
     case 'kept-map':
       return `${errorSentence(warning.error)}; using the kept edition of ${when(warning.created)}`;
     case 'member-map':

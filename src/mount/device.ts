@@ -150,10 +150,15 @@ export async function assertMountPoint(dir: string): Promise<void> {
       );
       if (!isStillDead) return assertMountPoint(dir);
     }
-    const wayOut = code === 'ENOENT' ? 'make it first' : code === 'ENOTCONN' ? `fusermount -u ${dir}` : 'check it';
-    throw refusal(`cannot mount on ${dir} (${code}): ${wayOut}`, error);
+    throw refusal(`cannot mount on ${dir} (${code}): ${WAYS_OUT[code ?? '']?.(dir) ?? 'check it'}`, error);
   }
 }
+
+const WAYS_OUT: Readonly<Partial<Record<string, (dir: string) => string>>> = {
+  ENOENT: () => 'make it first',
+  ENOTCONN: (dir) => `fusermount -u ${dir}`,
+  ENOTDIR: () => 'a file is in the way, so name an empty folder',
+};
 
 /** Returns true if a folder is on another file system than the folder that it is in. */
 async function isMounted(dir: string): Promise<boolean> {

@@ -172,12 +172,13 @@ export async function collectGarbage(options: GcOptions): Promise<GcResult> {
 }
 
 async function releaseFirst(
-  { releasing, maxBytes }: GcOptions,
-  context: Omit<ReleaseContext, 'excessBytes'>,
+  { releasing, maxBytes, onWarning }: GcOptions,
+  context: Omit<ReleaseContext, 'excessBytes' | 'onWarning'>,
   startBytes: number,
 ): Promise<Released> {
   if (releasing === undefined) return { nars: 0, bytes: 0 };
-  return release(releasing, { ...context, excessBytes: maxBytes === undefined ? 0 : startBytes - maxBytes });
+  const excessBytes = maxBytes === undefined ? 0 : startBytes - maxBytes;
+  return release(releasing, { ...context, excessBytes, onWarning });
 }
 
 function excessOf(

@@ -26,6 +26,7 @@ function sentence(code: string, path: string, use: DiskUse): string {
   if (FULL.has(code)) return `no room left for ${path}: free some, or take a larger disk, ${again}`;
   if (code === 'EFBIG')
     return `${path} is too large a file for this disk: format one as exFAT or ext4, ${again} (vfat takes 4 GiB)`;
+  if (code === 'ENOTDIR') return `a file is in the way of ${path}: name a folder`;
   const wayOut = use === 'read' ? 'let this user read all files of the disk' : 'make the disk and the folder writable';
   if (REFUSED.has(code)) return `cannot ${use} ${path} (${code}): ${wayOut}, ${again}`;
   return `cannot ${use} ${path} (${code}): check that the disk is plugged in and mounted, ${again}`;

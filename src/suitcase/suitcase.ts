@@ -1,4 +1,4 @@
-import { existsSync, type Dirent, type Stats } from 'node:fs';
+import { existsSync, statSync, type Dirent, type Stats } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
@@ -101,6 +101,10 @@ export async function readContents(dir: string): Promise<Contents> {
   if (bytes === undefined) {
     if (!existsSync(dir))
       throw new NarswarmError('NOT_FOUND', `there is no folder ${dir}: is the disk mounted?`, { facts: { path: dir } });
+    if (!statSync(dir).isDirectory())
+      throw new NarswarmError('NOT_FOUND', `${dir} is no folder: name the one that narswarm pack has written`, {
+        facts: { path: dir },
+      });
     throw new NarswarmError(
       'NOT_FOUND',
       `${dir} has no narswarm/suitcase.json, which narswarm pack writes at its end: run pack again to complete it, or take a path from there with narswarm fetch PATH --from ${dir}`,

@@ -63,6 +63,23 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     assert.deepEqual({ peers, upstream }, expected);
   }
 
+  test('nothing is let go of if Nix cannot be asked, which is said', async () => {
+    await using lan = Lan.open();
+    const root = await lab.folder('nix');
+    assert.equal(spawnSync('cp', ['-a', `${made.buildStore}/.`, root]).status, 0);
+    const nix = { NIX_REMOTE: `local?root=${root}` };
+    const user = await fullUser(lab, lan.host('without'), { made, env: nix });
+    const bin = await lab.folder('bin');
+    for (const name of ['nix', 'nix-store', 'nix-daemon'])
+      await writeFile(join(bin, name), '#!/bin/sh\necho "error: broken" >&2; exit 1\n', { mode: 0o755 });
+    const env = { ...nix, PATH: `${bin}:/usr/bin:/bin` };
+    const run = await lab.run(['gc', '--store', user.store, '--keep-imported', 'recipe'], { env });
+    assert.deepEqual([run.status, run.event('done')['released']], [0, { nars: 0, bytes: 0 }], run.stderr);
+    const warning = String(run.event('warning')['message']);
+    assert.match(warning, /^no NAR file is let go of, since Nix cannot be asked what it has: .*broken/);
+    assert.ok((await readdir(join(user.store, 'nar'))).length > 0);
+  });
+
   test('a neighbour without any cache gets all of them, uncompressed', async () => {
     await using stack = new AsyncDisposableStack();
     const lan = stack.use(Lan.open());

@@ -348,6 +348,7 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     assertFailure(await run(lab.path('none')), 13, 'MOUNT_FAILED', /make it first/);
     assertFailure(await run(made.cacheDir), 13, 'MOUNT_FAILED', /is not empty/);
     assertFailure(await run(join(made.cacheDir, 'nix-cache-info')), 13, 'MOUNT_FAILED', /is no folder/);
+    assertFailure(await run(join(made.cacheDir, 'nix-cache-info/x')), 13, 'MOUNT_FAILED', /a file is in the way/);
     const absent = ['mount', dir, `/nix/store/${'0'.repeat(32)}-absent`, ...args, '--no-lan'];
     assert.equal((await lab.run(absent)).status, 3);
     assert.equal(isMounted(dir), false);

@@ -111,6 +111,15 @@ describe('pack', { concurrency: 2 }, () => {
     assert.deepEqual(await readdir(place), []);
   });
 
+  test('says that a file is in the way', async () => {
+    const file = lab.path('file');
+    await writeFile(file, '');
+    for (const dir of [file, join(file, 'nix')])
+      assertFailure(await pack(dir), 7, 'STORE_UNWRITABLE', /a file is in the way of .*: name a folder$/m);
+    const unpacked = await lab.run(['unpack', file, '--store', await lab.folder('store')]);
+    assertFailure(unpacked, 3, 'NOT_FOUND', /is no folder: name the one that narswarm pack has written/);
+  });
+
   test('fetches first what the file store lacks', async () => {
     const empty = await lab.folder('empty');
     const dir = await lab.folder('usb');

@@ -9,6 +9,7 @@ import { inNixEntry, isInNixAs, type CatalogueEntry } from '../catalogue-entry.t
 import type { Claim } from '../claims.ts';
 import type { FileStore } from '../file-store.ts';
 import type { NixNars } from '../in-nix/nix-nars.ts';
+import { asError, type Warn } from '../../warning.ts';
 import { BEING_SERVED_MS, forgetServed } from '../last-served.ts';
 import { inState } from '../state-folder.ts';
 import { reach, type Kept, type Root } from './keep.ts';
@@ -49,6 +50,7 @@ export interface ReleaseContext {
   readonly dryRun: boolean;
   readonly now: Date;
   readonly signal: AbortSignal;
+  readonly onWarning: Warn;
 }
 
 /** A NAR file, and the paths whose narinfos name it. */
@@ -68,14 +70,19 @@ interface Candidate {
  * @throws STORE_UNWRITABLE, STORE_FULL; the signal's reason
  */
 export async function release(releasing: Releasing, context: ReleaseContext): Promise<Released> {
-  const { graph, dryRun, excessBytes, signal } = context;
+  const { graph, dryRun, excessBytes, signal, onWarning } = context;
   const { when, nars } = releasing;
   const isEnough = (bytes: number): boolean => when === 'pressure' && bytes >= excessBytes;
   const released = { nars: 0, bytes: 0 };
   if (isEnough(0) || (await publishes(context.store))) return released;
   const candidates = candidatesIn(releasing, context);
   const refused = await RefusedPaths.read(context.store, nars);
-  const invalid = await invalidOf(candidates, signal);
+  const invalid = await invalidOf(candidates, signal).catch((error: unknown) => {
+    signal.throwIfAborted();
+    if (when === 'always') onWarning({ kind: 'nothing-released', error: asError(error) });
+    return undefined;
+  });
+  if (invalid === undefined) return released; // Nix cannot be asked: none of them may be valid
   try {
     for (const candidate of candidates) {
       if (isEnough(released.bytes)) break;
@@ -140,16 +147,11 @@ function candidatesIn({ imported, nars }: Releasing, context: ReleaseContext): C
     .toSorted((a, b) => isSole(a) - isSole(b) || graph.narUsedAtMs(a.nar) - graph.narUsedAtMs(b.nar));
 }
 
-/** Returns the paths that Nix does not count as valid. If Nix cannot be asked, that is all of them. */
+/** Returns the paths that Nix does not count as valid. @throws NIX_MISSING, NIX_FAILED; the signal's reason */
 async function invalidOf(candidates: readonly Candidate[], signal: AbortSignal): Promise<ReadonlySet<StorePath>> {
   const paths = candidates.flatMap(({ entries }) => entries.map(({ storePath }) => storePath));
   if (paths.length === 0) return new Set();
-  try {
-    return await queryInvalidPaths(paths, undefined, { signal });
-  } catch {
-    signal.throwIfAborted();
-    return new Set(paths);
-  }
+  return queryInvalidPaths(paths, undefined, { signal, withoutNix: 'add the folder of its programs to PATH' });
 }
 
 /** Releases one NAR file. Returns false if the Nix store has other contents, or contents that cannot be read. */
