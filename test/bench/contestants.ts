@@ -16,7 +16,7 @@ export interface Contestant {
   readonly name: string;
   readonly text: string;
   /** Contestants of one group do the same work; ratios are taken within it. */
-  readonly group: 'peers' | 'http' | 'delayed' | 'silence' | 'rerun';
+  readonly group: 'peers' | 'http' | 'delayed' | 'silence' | 'rerun' | 'walk';
   readonly isNarswarm: boolean;
   /** The installed program that it needs; `narswarm` is always there. */
   readonly tool: keyof Tools | undefined;
@@ -24,14 +24,16 @@ export interface Contestant {
   readonly narDir: string;
   /** True if an earlier run of this client, which does not count, fills the output directory. */
   readonly isRerun: boolean;
+  /** False if it only finds out what to fetch. */
+  readonly fetchesNars: boolean;
   /** The closures that it fetches. Default: all. */
   readonly closures?: readonly ClosureName[];
   /** The command that fills `out`, an empty directory. */
   command(scene: Scene, out: string): Promise<Argv> | Argv;
 }
 
-const OURS = { isNarswarm: true, tool: undefined, narDir: 'nar', isRerun: false } as const;
-const THEIRS = { isNarswarm: false, narDir: '.', isRerun: false } as const;
+const OURS = { isNarswarm: true, tool: undefined, narDir: 'nar', isRerun: false, fetchesNars: true } as const;
+const THEIRS = { isNarswarm: false, narDir: '.', isRerun: false, fetchesNars: true } as const;
 
 /** The proxy between is one process: with large NARs it would be measured as well. */
 const DELAYED = { group: 'delayed', closures: ['small'] } as const;
@@ -159,6 +161,14 @@ export const CONTESTANTS: readonly Contestant[] = [
     group: 'rerun',
     isRerun: true,
     command: (scene, out) => fromPeers(scene, out, ['--publisher', scene.magnet, '--dht-bootstrap', scene.dht]),
+  },
+  {
+    ...OURS,
+    name: 'narswarm-walk',
+    text: 'narswarm, walk over HTTP',
+    group: 'walk',
+    fetchesNars: false,
+    command: (scene, out) => fetchRoot(scene, out, ['--from', scene.cacheUrl, '--no-dht', '--dry-run']),
   },
 ];
 

@@ -19,6 +19,8 @@ export interface Row {
   readonly wallS: Spread | undefined;
   /** User and system, of the client alone. */
   readonly cpuS: Spread | undefined;
+  /** Processor time of narswarm's seeder meanwhile. */
+  readonly seederCpuS: Spread | undefined;
   /** Milliseconds of the median processor time for each 10^6 bytes of the closure. */
   readonly cpuMsPerMB: number | undefined;
   readonly peakRssBytes: Spread | undefined;
@@ -44,6 +46,7 @@ export function makeRows(outcomes: readonly Outcome[], totalBytes: number): Row[
       failure,
       wallS,
       cpuS,
+      seederCpuS: spread(runs.map((run) => run.seederCpuS)),
       cpuMsPerMB: cpuS && (cpuS.median * 1e9) / totalBytes,
       peakRssBytes: spread(runs.map((run) => run.peakRssBytes)),
       rateBytesPerSec: wallS && totalBytes / wallS.median,

@@ -7,10 +7,15 @@ import { measure } from './process.ts';
 import type { Measurement, ProcessOptions } from './process.ts';
 import type { Scene } from './scene.ts';
 
+export interface Run extends Measurement {
+  /** Processor time of narswarm's seeder meanwhile, in seconds. */
+  readonly seederCpuS: number;
+}
+
 export interface Outcome {
   readonly contestant: Contestant;
   /** The runs that fetched everything. */
-  readonly runs: readonly Measurement[];
+  readonly runs: readonly Run[];
   /** Why there are fewer than rounds: `not installed`, `> 60 s`, or what went wrong. */
   readonly failure: string | undefined;
 }
@@ -31,7 +36,7 @@ export async function runRounds(
 ): Promise<Outcome[]> {
   const outcomes = contestants.map((contestant) => ({
     contestant,
-    runs: [] as Measurement[],
+    runs: [] as Run[],
     failure: isInstalled(contestant, scene) ? undefined : 'not installed',
   }));
   for (let round = 0; round < options.rounds; round++) {
@@ -53,18 +58,20 @@ function isInstalled({ tool }: Contestant, { tools }: Scene): boolean {
 }
 
 /** One measured run; a text says why there is no measurement. */
-async function runOnce(scene: Scene, contestant: Contestant, options: RoundOptions): Promise<Measurement | string> {
+async function runOnce(scene: Scene, contestant: Contestant, options: RoundOptions): Promise<Run | string> {
   const out = join(scene.dir, contestant.isRerun ? contestant.name : 'out');
   const isFirst = (await mkdir(out, { recursive: true })) !== undefined;
   const command = await contestant.command(scene, out);
   const run = () => measure(scene.tools.python.program, command, options.limitS, options);
   try {
     if (contestant.isRerun && isFirst) await run();
+    using seeder = scene.seeder.measure();
     const { log, ...measurement } = await run();
+    const seederCpuS = seeder.seconds;
     if (measurement.isTimeout) return `> ${options.limitS} s`;
     if (measurement.status !== 0) return `exit status ${measurement.status}: ${log}`;
-    await assertFetched(join(out, contestant.narDir), scene.cache.nars);
-    return measurement;
+    if (contestant.fetchesNars) await assertFetched(join(out, contestant.narDir), scene.cache.nars);
+    return { ...measurement, seederCpuS };
   } catch (error) {
     options.signal.throwIfAborted();
     return error instanceof Error ? error.message : String(error);

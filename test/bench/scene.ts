@@ -19,6 +19,8 @@ export interface Scene extends AsyncDisposable {
   readonly dir: string;
   /** `host:port` of peers that seed every NAR. */
   readonly peers: { readonly narswarm: string; readonly libtorrent: string | undefined };
+  /** The seeding process of narswarm. */
+  readonly seeder: Pick<Service, 'measure'>;
   /** `host:port` of a node of the private DHT. */
   readonly dht: string;
   /** Address of the hash map by its key alone. */
@@ -79,13 +81,17 @@ export async function setScene(
   const magnet = String(address);
   const python = tools.libtorrent?.program;
   const seed = [scriptPath('libtorrent_client.py'), 'seed', cache.torrentDir, join(cache.dir, 'nar')];
-  const seeder = python === undefined ? undefined : await start([python, ...seed]);
+  const libtorrent = python === undefined ? undefined : await start([python, ...seed]);
   const tracker = stack.use(await startTracker(Number(port)));
   const scene = {
     cache,
     tools,
     dir,
-    peers: { narswarm: local(port), libtorrent: seeder === undefined ? undefined : local(seeder.ready['port']) },
+    peers: {
+      narswarm: local(port),
+      libtorrent: libtorrent === undefined ? undefined : local(libtorrent.ready['port']),
+    },
+    seeder: publisher,
     dht,
     magnet,
     mapUrl: `http://${local(httpPort)}/${magnet.slice(magnet.indexOf('?'))}`,

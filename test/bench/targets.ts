@@ -14,25 +14,31 @@ const MAX_RSS_MB = 300;
 /** A fetch with silent sources takes so many times as long as one without them, and so many seconds more. */
 const NO_SLOWER = 1.05;
 const SILENCE_S = 1.5;
+/** Time of a run that fetches nothing, and processor time of the seeder for all of the large closure. */
+const NOTHING_FETCHED_S = 0.25;
+const SEEDER_S = 0.5;
+/** Parts of the times of libtorrent and of aria2. */
+const OF_RIVALS = { small: { peers: 0.4, http: 1.6 }, large: { peers: 0.5, http: 0.9 } } as const;
 
 /** Returns the targets that the rows of this closure can decide. */
 export function targetsOf(closure: ClosureName, rows: readonly Row[]): Target[] {
-  const wallS = (name: string): number => rows.find((row) => row.name === name)?.wallS?.median ?? NaN;
-  const has = (name: string): boolean => rows.some((row) => row.name === name);
-  const libtorrents = ['libtorrent-narswarm', 'libtorrent-libtorrent'].filter(has);
+  const rowOf = (name: string): Row | undefined => rows.find((row) => row.name === name);
+  const wallS = (name: string): number => rowOf(name)?.wallS?.median ?? NaN;
+  const has = (name: string): boolean => rowOf(name) !== undefined;
   const targets: Target[] = [];
-  if (has('narswarm-dht')) {
-    for (const rival of libtorrents) {
-      if (closure === 'desktop') {
-        targets.push(atMost(`time of narswarm-dht / ${rival}`, 1, wallS('narswarm-dht') / wallS(rival)));
-      } else {
-        targets.push(atLeast(`rate of narswarm-dht / ${rival}`, 2, wallS(rival) / wallS('narswarm-dht')));
-      }
-    }
-  }
+  const parts = OF_RIVALS[closure === 'small' ? 'small' : 'large'];
+  for (const rival of ['libtorrent-narswarm', 'libtorrent-libtorrent'])
+    if (has('narswarm-dht') && has(rival))
+      targets.push(atMost(`time of narswarm-dht / ${rival}`, parts.peers, wallS('narswarm-dht') / wallS(rival)));
   if (has('narswarm-upstream') && has('aria2-http')) {
     const got = wallS('narswarm-upstream') / wallS('aria2-http');
-    targets.push(atMost('time of narswarm-upstream / aria2-http', 1.3, got));
+    targets.push(atMost('time of narswarm-upstream / aria2-http', parts.http, got));
+  }
+  for (const name of ['narswarm-rerun', 'narswarm-walk'])
+    if (has(name)) targets.push(atMost(`s of ${name}`, NOTHING_FETCHED_S, wallS(name)));
+  if (closure === 'desktop' && has('narswarm-dht')) {
+    const got = rowOf('narswarm-dht')?.seederCpuS?.median ?? NaN;
+    targets.push(atMost('processor s of the seeder for narswarm-dht', SEEDER_S, got));
   }
   if (has('narswarm-delayed') && has('aria2-delayed')) {
     const got = wallS('narswarm-delayed') / wallS('aria2-delayed');
