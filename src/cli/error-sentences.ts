@@ -1,4 +1,5 @@
 /** Puts errors into words. Most errors have their own message; for some, the facts add the reason. */
+import { nearest } from '../config/nearest.ts';
 import { isNarswarmError, type NarswarmError, type Unpublished } from '../errors.ts';
 import { formatCount, formatSize } from './values.ts';
 
@@ -9,11 +10,18 @@ export function errorSentence(error: Error): string {
   if (isNarswarmError(error, 'STORE_FULL')) return fullSentence(error);
   if (!isNarswarmError(error, 'NOT_FOUND', 'ROOT_UNKNOWN', 'NARINFO_UNTRUSTED')) return error.message;
   const { unpublished, path } = error.facts;
-  if (unpublished === undefined) return error.message;
+  if (unpublished === undefined) return `${error.message}${meantInstead(error)}`;
   const why = unpublishedInWords(unpublished);
   if (isNarswarmError(error, 'ROOT_UNKNOWN')) return `${error.message}: ${why}`;
   const named = typeof path === 'string' ? `${path}: ${why}` : why;
   return `${error.message} (${named})${WAYS_OUT[unpublished] ?? ''}`;
+}
+
+/** Names the root of a hash map that a misspelt one may have meant, unless the message does. */
+function meantInstead({ facts: { root, named, meant } }: NarswarmError): string {
+  if (typeof root !== 'string' || !Array.isArray(named) || meant !== undefined) return '';
+  const instead = nearest(root, named);
+  return instead === undefined ? '' : `: did you mean ${instead}?`;
 }
 
 /** Codes of a fetch that has left paths out. */

@@ -15,6 +15,8 @@ const NEW_HOST = /^Warning: Permanently added /;
 const WORDS = 20;
 /** Limit on the warnings of a host, which may be a stranger's by now: they are printed in the user's terminal. */
 const MOST_WARNINGS = 20;
+/** Shortest time between two reports of progress that are passed on. A host makes two a second. */
+const PROGRESS_MS = 100;
 
 export interface HostOptions {
   /** As ssh takes it, such as `root@server`. */
@@ -56,6 +58,7 @@ export class PushHost {
   readonly #words: string[] = [];
   readonly #warnings = new Set<string>();
   #wasSent = false;
+  #progressAtMs = -Infinity;
   #tunnelPort = 0;
   #isReached = false;
   #hasBegun = false;
@@ -195,8 +198,11 @@ export class PushHost {
       const { address: host, port } = message;
       this.#ready.resolve(isIP(host) === 0 || port === 0 ? undefined : { host, port });
     } else if (message.type === 'lacking') this.#questions.shift()?.answer(message.paths.map(parseStorePath));
-    else if (message.type === 'progress') onProgress(message);
-    else if (message.type === 'warning') this.#warn(message.text);
+    else if (message.type === 'progress') {
+      if (performance.now() - this.#progressAtMs < PROGRESS_MS) return;
+      this.#progressAtMs = performance.now();
+      onProgress(message);
+    } else if (message.type === 'warning') this.#warn(message.text);
     else if (message.type === 'gone') this.#gone.resolve();
     else this.#done.resolve(message);
   }

@@ -36,3 +36,12 @@ test('tells how much a fetch has left out, and why', () => {
   assert.equal(says('IMPORT_FAILED', 1), '1 path could not be imported: nobody has p; the others are imported');
   assert.equal(says('IMPORT_FAILED', 3), '3 paths could not be imported: nobody has p (and 2 more)');
 });
+
+test('a misspelt root of a hash map is answered with the nearest one, once', () => {
+  const facts = { root: 'desktp', named: ['desktop', 'server'] };
+  const unknown = new NarswarmError('ROOT_UNKNOWN', 'no such root', { facts });
+  assert.equal(errorSentence(unknown), 'no such root: did you mean desktop?');
+  const told = new NarswarmError('ROOT_UNKNOWN', 'no such root: as told', { facts: { ...facts, meant: 'desktop' } });
+  assert.equal(errorSentence(told), 'no such root: as told');
+  assert.equal(errorSentence(new NarswarmError('ROOT_UNKNOWN', 'no', { facts: { ...facts, root: 'x' } })), 'no');
+});

@@ -75,23 +75,26 @@ test('words of a host stay in one line, and do not control the terminal', async 
   await host.end();
 });
 
-test('a host that warns without an end is heard twenty times, and gets the program once', async () => {
+test('a host that warns without an end is heard twenty times, and gets the program once', async (t) => {
   fakeProgram(
     'ssh',
     `seq -f '{"type":"warning","text":"one"}
 {"type":"warning","text":"warning %g"}
+{"type":"progress","bytes":1,"totalBytes":2,"nars":1,"totalNars":2,"importing":false}
 {"type":"send-program"}' 1000`,
   );
+  t.mock.method(performance, 'now', () => 0); // no time passes
   const warnings: string[] = [];
-  let archives = 0;
+  let [archives, reports] = [0, 0];
   const archive = async (): Promise<Buffer> => {
     archives++;
     return Buffer.from('program');
   };
   const program = { archive, id: 'id' };
-  const host = new PushHost({ ...OPTIONS, program, onWarning: (text) => warnings.push(text) });
+  const onProgress = (): void => void reports++;
+  const host = new PushHost({ ...OPTIONS, program, onProgress, onWarning: (text) => warnings.push(text) });
   await assert.rejects(host.done);
-  assert.deepEqual([archives, warnings.length], [1, 21]);
+  assert.deepEqual([archives, reports, warnings.length], [1, 1, 21]);
   assert.deepEqual(warnings.slice(0, 2), ['one', 'warning 1']);
   assert.match(warnings.at(-1) ?? '', /more/);
 });
