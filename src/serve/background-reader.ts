@@ -8,7 +8,7 @@ import { ReadingThread } from '../store/reading-thread.ts';
 export type Urgency = 'at once' | 'now' | 'later';
 
 /**
- * Nice values of the threads for each urgency, in the order in which they are used; all others have the last one. Nice
+ * Nice values of the reading threads for each urgency, in the order in which they are used; all others have the last one. Nice
  * 19 gets a 70th of what a normal program gets, nice 10 a tenth: beside ten programs, a peer waits in vain for either.
  * So one thread is as any program of this machine. Nice 5 gets a third, so a large file in another thread ends, too.
  */

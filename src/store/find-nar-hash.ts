@@ -24,13 +24,16 @@ export function isReadable(compression: string): boolean {
  */
 export async function findNarHash(
   path: string,
-  { compression, narSize, address }: NarContents,
+  { compression, narSize, address, nice }: NarContents,
   signal?: AbortSignal,
 ): Promise<FoundNarHash | undefined> {
   if (!isReadable(compression)) return undefined;
   const check = address && contentsCheckOf(address);
   try {
-    const { narHash } = await hashContents(path, compression, narSize, signal, (bytes) => check?.update(bytes));
+    const { narHash } = await hashContents(path, compression, narSize, signal, {
+      onBytes: (bytes) => check?.update(bytes),
+      nice,
+    });
     return check?.fits() === false ? noContents(narSize) : narHash;
   } catch (error) {
     assertIsOfFile(error, path, compression);

@@ -28,6 +28,8 @@ export interface NarContents {
   readonly narSize: number;
   /** A content address that the contents must also match. If they do not, there is no NarHash. */
   readonly address?: Pick<NarInfo, 'storePath' | 'ca'> | undefined;
+  /** Nice value of the program that decompresses. Default: that of the thread. */
+  readonly nice?: number;
 }
 
 /** Returns how to decompress the NAR of a narinfo. */

@@ -9,6 +9,7 @@ import { NarswarmError } from '../errors.ts';
 import type { NarHash } from '../nix/brands.ts';
 import { compressionOf, markedCompression, MAGIC_BYTES, type Compression } from '../nix/compression.ts';
 import { narHashOf } from '../nix/hash.ts';
+import { lowerPriority } from './lower-priority.ts';
 import { readZstdFrames } from './zstd-frames.ts';
 
 /** Programs for compressions that Node has no decoder for. Every machine with Nix has them, except for the last two. */
@@ -33,12 +34,18 @@ export interface NarContentsFound {
   readonly compression: Compression;
 }
 
+export interface HashingOptions {
+  /** Called with each chunk that is hashed. */
+  readonly onBytes?: (bytes: Buffer) => void;
+  /** Nice value of the program that decompresses, if one is needed. Default: that of this thread. */
+  readonly nice?: number | undefined;
+}
+
 /**
  * Decompresses a NAR file and computes the SHA-256 of the contents, which a narinfo's signature covers.
  *
  * @param label `Compression` of the narinfo, believed as far as Nix does ({@link compressionOf})
  * @param maxBytes NarSize. Refuses output of more than 64 KiB above it, however small the file
- * @param onBytes called with each chunk that is hashed
  * @throws HASH_MISMATCH if the file does not decompress to at most that size. Its cause is the decoder's error.
  *   `facts.program` names the program to install, if one is missing
  */
@@ -47,12 +54,12 @@ export async function hashContents(
   label: string,
   maxBytes: number,
   signal?: AbortSignal,
-  onBytes?: (bytes: Buffer) => void,
+  { onBytes, nice }: HashingOptions = {},
 ): Promise<NarContentsFound> {
   const sha256 = createHash('sha256');
   let narSize = 0;
   const compression = compressionOf(label, await headOf(path));
-  for await (const bytes of contentsOf(path, compression, maxBytes, signal)) {
+  for await (const bytes of contentsOf(path, compression, maxBytes, signal, nice)) {
     narSize += bytes.length;
     sha256.update(bytes);
     onBytes?.(bytes);
@@ -86,11 +93,12 @@ async function* contentsOf(
   compression: Compression,
   maxBytes: number,
   signal: AbortSignal | undefined,
+  nice?: number,
 ): AsyncGenerator<Buffer> {
   let left = maxBytes;
   let trailerBytes = 0;
   try {
-    for await (const chunk of await decompress(path, compression, signal)) {
+    for await (const chunk of await decompress(path, compression, signal, nice)) {
       const bytes = (chunk as Buffer).subarray(0, left);
       left -= bytes.length;
       trailerBytes += (chunk as Buffer).length - bytes.length;
@@ -126,6 +134,7 @@ async function decompress(
   path: string,
   compression: Compression,
   signal: AbortSignal | undefined,
+  nice: number | undefined,
 ): Promise<AsyncIterable<unknown>> {
   const file = (): Readable =>
     createReadStream(path, { highWaterMark: 1 << 20, ...(signal === undefined ? {} : { signal }) });
@@ -140,7 +149,7 @@ async function decompress(
       return through(file(), createBrotliDecompress());
     default: {
       const [program = '', ...args] = PROGRAMS[compression] ?? [];
-      return outputOf(program, [...args, '-dc', path], signal);
+      return outputOf(program, [...args, '-dc', path], signal, nice);
     }
   }
 }
@@ -150,6 +159,7 @@ async function* outputOf(
   program: string,
   args: readonly string[],
   signal: AbortSignal | undefined,
+  nice = 0,
 ): AsyncGenerator<Uint8Array> {
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -157,6 +167,7 @@ async function* outputOf(
   });
   const end = once(child, 'close');
   end.catch(() => undefined); // the output ends, too
+  if (nice > 0 && child.pid !== undefined) lowerPriority(child.pid, nice);
   try {
     yield* child.stdout;
     const [status] = await end;

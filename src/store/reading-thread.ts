@@ -17,7 +17,7 @@ export type ReadAnswer =
 
 /** Options of a thread. */
 export interface ReadingThreadData {
-  /** Nice value of the thread and its programs: 0 (the process's own) to 19. */
+  /** Nice value of its programs, 0 (the process's own) to 19, and of the thread, at most 5. */
   readonly nice: number;
 }
 
