@@ -69,20 +69,25 @@ export async function readSmall(path: string): Promise<string> {
   }
 }
 
-/** Time in milliseconds that a file takes at most if the system has it in memory. */
+/** Time in milliseconds that a read takes at most if the system has the file in memory. */
 const FROM_MEMORY_MS = 1;
-/** Files that are read in another thread after one that came from the disk. */
-const ASIDE = 256;
-/** Files that are read before others have their turn: with their signatures, four milliseconds. */
+/**
+ * Reads that are done in another thread after a slow one: twice as many if the next one at once is slow, too. On a busy machine,
+ * a read from memory is slow now and then.
+ */
+const ASIDE = 8;
+const MOST_ASIDE = 256;
+/** Reads before others have their turn. Small texts take four milliseconds with their signatures. */
 const AT_ONCE = 32;
 
 /**
- * Reads many small texts. Mostly the system has them in memory: then reading takes 10 µs, and asking another thread 50.
- * Files that come from the disk are read in other threads, several at a time.
+ * Reads many small texts, or parts of files. Mostly the system has them in memory: then reading a text takes 10 µs, and asking
+ * another thread 50. Files that come from the disk are read in other threads, several at a time.
  */
 export class SmallReader {
   readonly #now: () => number;
   #aside = 0;
+  #nextAside = ASIDE;
   #atOnce = 0;
   /** While others have their turn. */
   #turn: Promise<void> | undefined;
@@ -92,18 +97,37 @@ export class SmallReader {
     this.#now = now;
   }
 
-  /** @throws the system's error */
-  async read(path: string): Promise<string> {
+  /** Reads a small text. @throws the system's error */
+  read(path: string): Promise<string> {
+    return this.#read(
+      () => readSmallNow(path),
+      () => readSmall(path),
+    );
+  }
+
+  /** Fills `target` as {@link readFully} does. It should have at most a few hundred kilobytes. */
+  async fill(fd: number, target: Uint8Array, offset: number): Promise<number> {
+    const aside = (from: number): Promise<number> => readFully(fd, target.subarray(from), offset + from);
+    const done = await this.#read(
+      () => readSync(fd, target, 0, target.length, offset),
+      () => aside(0),
+    );
+    return done === 0 || done === target.length ? done : done + (await aside(done));
+  }
+
+  async #read<T>(atOnce: () => T, aside: () => Promise<T>): Promise<T> {
     while (this.#turn !== undefined) await this.#turn;
     if (this.#aside > 0) {
       this.#aside--;
-      return readSmall(path);
+      return aside();
     }
     if (++this.#atOnce % AT_ONCE === 0) this.#turn = nextTurn().then(() => (this.#turn = undefined));
     const startedMs = this.#now();
-    const text = readSmallNow(path);
-    if (this.#now() - startedMs > FROM_MEMORY_MS) this.#aside = ASIDE;
-    return text;
+    const result = atOnce();
+    const isSlow = this.#now() - startedMs > FROM_MEMORY_MS;
+    this.#aside = isSlow ? this.#nextAside : 0;
+    this.#nextAside = isSlow ? Math.min(2 * this.#nextAside, MOST_ASIDE) : ASIDE;
+    return result;
   }
 }
 

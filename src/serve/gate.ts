@@ -6,6 +6,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import type { Catalogue } from '../store/catalogue.ts';
+import { SmallReader } from '../disk/read-small.ts';
 import { contentsOf, isInNixAs, isSameEntry, torrentOfEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
 import { NixNars } from '../store/in-nix/nix-nars.ts';
@@ -79,6 +80,8 @@ export class Gate {
   readonly #catalogue: Catalogue;
   readonly #shared: Pick<SharedNars, 'judge' | 'stillHolds'>;
   readonly #checker: NarChecker | undefined;
+  /** Reads NARs for others. */
+  readonly #reader = new SmallReader();
   readonly #nixNars: NixNars;
   readonly #remembered = new Map<StorePath, Remembered>();
 
@@ -141,7 +144,8 @@ export class Gate {
     const found = await this.#find(entry);
     if (found === undefined) return undefined;
     const path = this.#pathOf(found);
-    const file = path === undefined ? await NixFile.open(found.entry, this.#nixNars) : openIfSame(path, found.entry);
+    const file =
+      path === undefined ? await NixFile.open(found.entry, this.#nixNars) : openIfSame(path, found.entry, this.#reader);
     if (file !== undefined) this.#remember(found);
     return file && { file, path };
   }
@@ -224,10 +228,10 @@ function hasIdentity({ ino, ctimeMs }: Stats, { inode, changedAtMs }: Remembered
 }
 
 /** Opens a file if it is the one that was checked. */
-function openIfSame(path: string, entry: CatalogueEntry): StoreFile | undefined {
+function openIfSame(path: string, entry: CatalogueEntry, reader: SmallReader): StoreFile | undefined {
   const { fileHash, sizeBytes, mtimeMs } = entry;
   try {
-    return StoreFile.open(path, { prefix: prefixOf(fileHash), sizeBytes, mtimeMs });
+    return StoreFile.open(path, { prefix: prefixOf(fileHash), sizeBytes, mtimeMs }, reader);
   } catch {
     return undefined; // the file is gone, or cannot be read
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -31,7 +31,7 @@ for (const [how, read] of [
 }
 
 /** Returns true if a read is done before the event loop turns. */
-async function isAtOnce(reading: Promise<string>): Promise<boolean> {
+async function isAtOnce(reading: Promise<unknown>): Promise<boolean> {
   let isDone = false;
   void reading.then(() => (isDone = true));
   for (let microtask = 0; microtask < 20; microtask++) await Promise.resolve();
@@ -50,11 +50,44 @@ test('files that the system has in memory are read at once, the next ones after 
   assert.equal(await isAtOnce(slow.read(path)), true);
   readMs = 5;
   assert.equal(await isAtOnce(slow.read(path)), true, 'the one that shows it');
+  for (const aside of [8, 16, 32, 64, 128, 256, 256]) {
+    for (let at = 0; at < aside; at++) assert.equal(await isAtOnce(slow.read(path)), false);
+    assert.equal(await isAtOnce(slow.read(path)), true, 'tried again');
+  }
   readMs = 0.01;
-  assert.equal(await isAtOnce(slow.read(path)), false);
-  for (let at = 0; at < 255; at++) assert.equal(await slow.read(path), 'grün');
-  assert.equal(await isAtOnce(slow.read(path)), true, 'tried again');
+  for (let at = 0; at < 256; at++) assert.equal(await slow.read(path), 'grün');
+  assert.equal(await isAtOnce(slow.read(path)), true);
   await assert.rejects(slow.read(`${path}-absent`), { code: 'ENOENT' });
+});
+
+test('parts of a file are read in the same way, and end with the file', async (t) => {
+  const path = join(await folder(t), 'nar');
+  await writeFile(path, 'x'.repeat(100_000) + 'y'.repeat(50));
+  await using file = await open(path);
+  let readMs = 0.01;
+  let nowMs = 0;
+  const parts = new SmallReader(() => (nowMs += readMs));
+  const target = Buffer.alloc(100);
+  const fill = (): Promise<number> => parts.fill(file.fd, target, 99_950);
+  const check = async (isNow: boolean): Promise<void> => {
+    target.fill(0);
+    const reading = fill();
+    assert.equal(await isAtOnce(reading), isNow);
+    assert.equal(await reading, 100);
+    assert.equal(target.toString(), 'x'.repeat(50) + 'y'.repeat(50));
+  };
+  await check(true);
+  readMs = 5;
+  await check(true);
+  readMs = 0.01;
+  for (let at = 0; at < 8; at++) await check(false);
+  await check(true);
+  for (const [offset, bytes] of [
+    [100_000, 50],
+    [100_050, 0],
+    [200_000, 0],
+  ] as const)
+    assert.equal(await parts.fill(file.fd, target, offset), bytes);
 });
 
 test('while many files are read at once, others have their turn', async (t) => {
