@@ -120,7 +120,7 @@ export function isInNixAs(entry: CatalogueEntry, info: NarInfo): boolean {
  */
 export function inNixEntry(
   { narHash, narSize, changedAtMs }: { narHash: NarHash; narSize: number; changedAtMs: number },
-  { storePath, askedBy, narHash: checked }: CatalogueEntry,
+  { storePath, askedBy, narHash: checked }: Pick<CatalogueEntry, 'storePath' | 'askedBy' | 'narHash'>,
 ): CatalogueEntry {
   const fileHash = asFileHash(narHash);
   const entry = { storePath, fileHash, sizeBytes: narSize, mtimeMs: changedAtMs, extension: '', askedBy };

@@ -1,7 +1,7 @@
 /** NARs that a machine has let go of, since its Nix store has their paths: neighbours get them from there. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmod, readdir, rename, stat, utimes, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, rename, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -78,6 +78,27 @@ suite('NARs of the Nix store', { concurrency: 2 }, () => {
     const warning = String(run.event('warning')['message']);
     assert.match(warning, /^no NAR file is let go of, since Nix cannot be asked what it has: .*broken/);
     assert.ok((await readdir(join(user.store, 'nar'))).length > 0);
+  });
+
+  test('those of a subscription are offered again after its catalogue was lost', async () => {
+    const store = await lab.folder('store');
+    const config = lab.path('config.toml');
+    await writeFile(config, `[subscriptions.desktop]\nsource = "${made.root}"\nimport = true\n`);
+    const env = { NARSWARM_CONFIG: config, NIX_REMOTE: `local?root=${await lab.folder('nix')}` };
+    const what = ['--from', made.cacheDir, '--trusted-public-key', made.publicKey, '--scope', 'off', '--no-lan'];
+    const args = ['update', '--store', store, '--keep-imported', 'recipe', ...what];
+    const offered = async (): Promise<string[]> => {
+      const run = await lab.run(args, { env });
+      assert.equal(run.status, 0, run.stderr);
+      const lines = (await readFile(join(store, 'narswarm/catalogue.jsonl'), 'utf8')).split('\n').filter(Boolean);
+      const entries = lines.map((line) => JSON.parse(line) as { storePath: string; isInNix?: boolean });
+      return entries.filter(({ isInNix }) => isInNix === true).map(({ storePath }) => storePath);
+    };
+    const all = await offered();
+    assert.equal(all.length, (await readNarInfos(made.cacheDir)).size);
+    await truncate(join(store, 'narswarm/catalogue.jsonl'), 0);
+    assert.deepEqual((await offered()).toSorted(), all.toSorted());
+    assert.deepEqual(await readdir(join(store, 'nar')), []);
   });
 
   test('a neighbour without any cache gets all of them, uncompressed', async () => {

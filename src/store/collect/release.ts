@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isNarswarmError } from '../../errors.ts';
 import { remove } from '../../disk/remove.ts';
-import type { StorePath } from '../../nix/brands.ts';
 import { queryInvalidPaths } from '../../nix/nix-queries.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
 import type { Catalogue } from '../catalogue.ts';
@@ -9,9 +9,10 @@ import { inNixEntry, isInNixAs, type CatalogueEntry } from '../catalogue-entry.t
 import type { Claim } from '../claims.ts';
 import type { FileStore } from '../file-store.ts';
 import type { NixNars } from '../in-nix/nix-nars.ts';
-import { asError, type Warn } from '../../warning.ts';
+import type { Warn } from '../../warning.ts';
 import { BEING_SERVED_MS, forgetServed } from '../last-served.ts';
 import { inState } from '../state-folder.ts';
+import { adopt } from './adopt.ts';
 import { reach, type Kept, type Root } from './keep.ts';
 import { RefusedPaths } from './refused-paths.ts';
 import { PRESENT, type StoreGraph } from './store-graph.ts';
@@ -77,22 +78,24 @@ export async function release(releasing: Releasing, context: ReleaseContext): Pr
   if (isEnough(0) || (await publishes(context.store))) return released;
   const candidates = candidatesIn(releasing, context);
   const refused = await RefusedPaths.read(context.store, nars);
-  const invalid = await invalidOf(candidates, signal).catch((error: unknown) => {
+  const noneIfUnknown = (error: unknown): [] => {
     signal.throwIfAborted();
-    if (when === 'always') onWarning({ kind: 'nothing-released', error: asError(error) });
-    return undefined;
-  });
-  if (invalid === undefined) return released; // Nix cannot be asked: none of them may be valid
+    if (!isNarswarmError(error, 'NIX_MISSING', 'NIX_FAILED')) throw error;
+    if (when === 'always') onWarning({ kind: 'nothing-released', error });
+    return [];
+  };
+  const valid = await validOf(candidates, signal).catch(noneIfUnknown);
   try {
-    for (const candidate of candidates) {
+    for (const candidate of valid) {
       if (isEnough(released.bytes)) break;
-      if (candidate.entries.some(({ storePath }) => invalid.has(storePath))) continue;
       const bytes = graph.narBytes(candidate.nar);
       if (!dryRun && !(await letGo(candidate, { nars, refused }, context))) continue;
       countAsReleased(candidate.nar, context);
       released.nars++;
       released.bytes += bytes;
     }
+    if (when === 'always' && !dryRun)
+      for (const nar of await adopt(releasing, refused, context).catch(noneIfUnknown)) countAsReleased(nar, context);
   } finally {
     await refused.write();
   }
@@ -147,11 +150,13 @@ function candidatesIn({ imported, nars }: Releasing, context: ReleaseContext): C
     .toSorted((a, b) => isSole(a) - isSole(b) || graph.narUsedAtMs(a.nar) - graph.narUsedAtMs(b.nar));
 }
 
-/** Returns the paths that Nix does not count as valid. @throws NIX_MISSING, NIX_FAILED; the signal's reason */
-async function invalidOf(candidates: readonly Candidate[], signal: AbortSignal): Promise<ReadonlySet<StorePath>> {
+/** Returns the candidates whose paths Nix counts as valid. @throws NIX_MISSING, NIX_FAILED; the signal's reason */
+async function validOf(candidates: readonly Candidate[], signal: AbortSignal): Promise<readonly Candidate[]> {
   const paths = candidates.flatMap(({ entries }) => entries.map(({ storePath }) => storePath));
-  if (paths.length === 0) return new Set();
-  return queryInvalidPaths(paths, undefined, { signal, withoutNix: 'add the folder of its programs to PATH' });
+  if (paths.length === 0) return [];
+  const withoutNix = 'add the folder of its programs to PATH';
+  const invalid = await queryInvalidPaths(paths, undefined, { signal, withoutNix });
+  return candidates.filter(({ entries }) => entries.every(({ storePath }) => !invalid.has(storePath)));
 }
 
 /** Releases one NAR file. Returns false if the Nix store has other contents, or contents that cannot be read. */

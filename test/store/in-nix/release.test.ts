@@ -119,6 +119,29 @@ test('keeps the file of a path that is not valid, or whose contents Nix has othe
   assert.equal((await entryIn(store, note)).isInNix, true);
 });
 
+test('catalogues the paths of an imported subscription again, if they have the signed contents', async (t) => {
+  const { store, top, leaf } = await importedStore(t);
+  const releasing = { imported: new Set(['desktop']) };
+  const how = { keep: [top.storePath], keeper: 'desktop' };
+  await collect(store, releasing, how);
+  const known = async (): Promise<string[]> =>
+    Array.from((await Catalogue.open(store)).entries(), ({ storePath }) => storePath).toSorted();
+  const before = await known();
+  assert.ok(before.includes(leaf.storePath) && before.includes(top.storePath));
+  await rm(join(store.stateDir, 'catalogue.jsonl'));
+  await collect(store, { imported: new Set() }, how);
+  assert.deepEqual(await known(), [], 'nobody has asked for them by a subscription that is imported');
+  await chmod(dirname(placeOf(leaf)), 0o755);
+  await chmod(placeOf(leaf), 0o755);
+  await rename(placeOf(leaf), `${placeOf(leaf)}.old`);
+  await writeFile(placeOf(leaf), 'other');
+  await utimes(placeOf(leaf), 1, 1);
+  await collect(store, releasing, how);
+  const withoutLeaf = await known();
+  assert.ok(withoutLeaf.includes(top.storePath) && !withoutLeaf.includes(leaf.storePath));
+  assert.equal((await entryIn(store, top)).isInNix, true);
+});
+
 test('keeps a file that a path needs which Nix has not', async (t) => {
   const { store, top, leaf } = await importedStore(t);
   deleteInNix(top);
