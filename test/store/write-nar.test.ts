@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
 import { narHashOf } from '../../src/nix/hash.ts';
 import { readNar } from '../../src/store/hash-nar.ts';
-import { writeNar, type NarFormat } from '../../src/store/write-nar.ts';
+import { eachAtEncoders, writeNar, type NarFormat } from '../../src/store/write-nar.ts';
 import { RandomStream } from '../bench/random.ts';
 
 suite('writeNar', () => {
@@ -90,4 +90,19 @@ suite('writeNar', () => {
     }
     assert.deepEqual(await readdir(dir), ['file']);
   });
+});
+
+test('several NARs are compressed at a time, all of them once', async () => {
+  const { promise: maySettle, resolve: settle } = Promise.withResolvers<void>();
+  const nars = Array.from({ length: 100 }, (_, at) => at);
+  const begun: number[] = [];
+  const working = eachAtEncoders(nars, new AbortController().signal, (nar) => {
+    begun.push(nar);
+    return maySettle;
+  });
+  assert.ok(begun.length > 1 || availableParallelism() === 1, 'one began before another had ended');
+  assert.ok(begun.length <= availableParallelism());
+  settle();
+  await working;
+  assert.deepEqual(begun, nars);
 });
