@@ -1,3 +1,5 @@
+import { OwnClock } from '../bytes/own-clock.ts';
+
 /** Bounds on the time without a byte after which a member that was asked is late. */
 const LEAST_MS = 1_000;
 const MOST_MS = 5_000;
@@ -5,8 +7,6 @@ const MOST_MS = 5_000;
 const AGAIN = 2;
 /** Time after which an earlier silence counts half. */
 const HALF_LIFE_MS = 15_000;
-/** Longest time between two looks that counts. In a longer one, this process did not run, and read nothing. */
-const MAX_LOOK_MS = 500;
 
 /** The longest silence that a member has ended by sending something. Earlier ones count less and less. */
 export class EndedSilence {
@@ -26,20 +26,17 @@ export class EndedSilence {
  * process did not run does not count. Shared by all connections.
  */
 export class Patience {
-  readonly #now: () => number;
-  #lookedAtMs: number;
-  #ownMs = 0;
+  readonly #clock: OwnClock;
   #usualMs = 0;
 
   /** @param now milliseconds from any start. Default: `performance.now` */
-  constructor(now: () => number = () => performance.now()) {
-    this.#now = now;
-    this.#lookedAtMs = now();
+  constructor(now?: () => number) {
+    this.#clock = new OwnClock(now);
   }
 
   /** A clock that stands still while this process does not run, in milliseconds. It runs only while looks are made. */
   get ownMs(): number {
-    return this.#ownMs + Math.min(MAX_LOOK_MS, this.#now() - this.#lookedAtMs);
+    return this.#clock.ownMs;
   }
 
   /**
@@ -48,8 +45,7 @@ export class Patience {
    * @param silences the {@link EndedSilence} of each member that has sent something, in milliseconds
    */
   look(silences: readonly number[]): void {
-    this.#ownMs = this.ownMs;
-    this.#lookedAtMs = this.#now();
+    this.#clock.look();
     this.#usualMs = silences.toSorted((a, b) => a - b)[Math.floor((silences.length - 1) / 2)] ?? 0;
   }
 

@@ -6,6 +6,7 @@ import { proxiesOf, type Proxies } from './proxy.ts';
 import { type Detour, Route } from './route.ts';
 import type { Receiver, Sender, SenderOptions, SentRequest } from './sender.ts';
 import { socksTunnel } from './socks.ts';
+import { StallWatch } from './stall-watch.ts';
 
 /**
  * Makes a sender that uses the proxies of the environment as curl does ({@link proxiesOf}).
@@ -33,6 +34,7 @@ class PoolSender implements Sender {
   readonly #options: SenderOptions;
   readonly #ways = new Map<string, Way>();
   readonly #running = new Set<PoolSending>();
+  readonly #watch = new StallWatch();
   #isClosed = false;
 
   constructor(proxies: Proxies | undefined, options: SenderOptions) {
@@ -49,7 +51,7 @@ class PoolSender implements Sender {
     const { stallTimeoutMs } = this.#options;
     const { pool, form } = this.#ways.get(origin) ?? this.#openWay(new URL(origin));
     this.#ways.set(origin, { pool, form });
-    const sending = new PoolSending(form(request), receiver, { stallTimeoutMs, bodyTimeoutMs }, () =>
+    const sending = new PoolSending(form(request), receiver, { stallTimeoutMs, bodyTimeoutMs }, this.#watch, () =>
       this.#running.delete(sending),
     );
     this.#running.add(sending);

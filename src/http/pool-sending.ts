@@ -2,6 +2,7 @@ import { hungUp, notHttp, stalled, trickled } from './failure.ts';
 import type { Head } from './response-head.ts';
 import { ResponseParser } from './response-parser.ts';
 import type { Receiver, Sending, SentRequest } from './sender.ts';
+import type { StallWatch, Watched } from './stall-watch.ts';
 import { Trickle } from './trickle.ts';
 
 /** Limits on the time without a byte of the head, and of the body. */
@@ -22,15 +23,19 @@ export interface Line {
 const MAX_REPEATS = 4;
 
 /** One GET and its answer on a connection. */
-export class PoolSending implements Sending {
+export class PoolSending implements Sending, Watched {
   readonly #request: SentRequest;
   readonly #receiver: Receiver;
   readonly #patience: Patience;
+  readonly #watch: StallWatch;
   readonly #onEnd: () => void;
   readonly #parser: ResponseParser;
   #line: Line | undefined;
   #repeats = 0;
-  #timer: NodeJS.Timeout | undefined;
+  /** What is awaited, and for how long. Undefined: nothing. */
+  #awaited: { readonly phase: 'headers' | 'body'; readonly withinMs: number } | undefined;
+  /** Since when, by the clock of the watch. */
+  #sinceMs = 0;
   #trickle: Trickle | undefined;
   #isKept = false;
   #isAnswered = false;
@@ -38,10 +43,11 @@ export class PoolSending implements Sending {
   #hasEnded = false;
   paused = false;
 
-  constructor(request: SentRequest, receiver: Receiver, patience: Patience, onEnd: () => void) {
+  constructor(request: SentRequest, receiver: Receiver, patience: Patience, watch: StallWatch, onEnd: () => void) {
     this.#request = request;
     this.#receiver = receiver;
     this.#patience = patience;
+    this.#watch = watch;
     this.#onEnd = onEnd;
     this.#parser = new ResponseParser({
       head: (head) => this.#onHead(head),
@@ -87,7 +93,7 @@ export class PoolSending implements Sending {
   repeat(): boolean {
     if (this.#hasEnded || this.#isAnswered || this.#repeats >= MAX_REPEATS) return false;
     this.#repeats++;
-    clearTimeout(this.#timer);
+    this.#expectNothing();
     this.#line = undefined;
     return true;
   }
@@ -101,9 +107,10 @@ export class PoolSending implements Sending {
   onData(bytes: Buffer): number {
     if (this.#hasEnded) return 0;
     this.#isAnswered = true;
-    if (this.#hasHead && !this.paused) this.#timer?.refresh();
+    const ownMs = this.#watch.ownMs;
+    if (this.#hasHead) this.#sinceMs = ownMs;
     try {
-      if (this.#trickle?.take(bytes.length, performance.now()) === true) throw trickled(this.#patience.stallTimeoutMs);
+      if (this.#trickle?.take(bytes.length, ownMs) === true) throw trickled(this.#patience.stallTimeoutMs);
       return this.#parser.push(bytes);
     } catch (error) {
       this.fail(error as Error);
@@ -117,10 +124,16 @@ export class PoolSending implements Sending {
     this.fail(error ?? hungUp());
   }
 
+  /** Fails the request if nothing has come for too long. */
+  look(ownMs: number): void {
+    if (this.#awaited === undefined || ownMs - this.#sinceMs < this.#awaited.withinMs) return;
+    this.fail(stalled(this.#awaited.phase));
+  }
+
   pause(): void {
     this.paused = true;
     if (this.#hasEnded) return; // its connection may serve another request by now
-    clearTimeout(this.#timer);
+    this.#expectNothing();
     this.#line?.pause();
   }
 
@@ -128,7 +141,7 @@ export class PoolSending implements Sending {
     this.paused = false;
     if (this.#hasEnded) return;
     this.#expect(this.#patience.bodyTimeoutMs, 'body');
-    this.#trickle?.resume(performance.now());
+    this.#trickle?.resume(this.#watch.ownMs);
     this.#line?.resume();
   }
 
@@ -151,7 +164,7 @@ export class PoolSending implements Sending {
       this.#hasHead = true;
       this.#isKept = isKept;
       this.#expect(this.#patience.bodyTimeoutMs, 'body');
-      this.#trickle = new Trickle(this.#patience.stallTimeoutMs, performance.now());
+      this.#trickle = new Trickle(this.#patience.stallTimeoutMs, this.#watch.ownMs);
     }
     this.#receiver.onResponseStart(this, statusCode, headers);
   }
@@ -163,13 +176,20 @@ export class PoolSending implements Sending {
   }
 
   #expect(withinMs: number, phase: 'headers' | 'body'): void {
-    clearTimeout(this.#timer);
-    if (!this.#hasEnded && !this.paused) this.#timer = setTimeout(() => this.fail(stalled(phase)), withinMs);
+    if (this.#hasEnded || this.paused) return;
+    this.#awaited = { phase, withinMs };
+    this.#watch.watch(this);
+    this.#sinceMs = this.#watch.ownMs;
+  }
+
+  #expectNothing(): void {
+    this.#awaited = undefined;
+    this.#watch.leave(this);
   }
 
   #close(): void {
     this.#hasEnded = true;
-    clearTimeout(this.#timer);
+    this.#expectNothing();
     this.#onEnd();
   }
 }

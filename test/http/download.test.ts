@@ -110,6 +110,17 @@ describe('download', { timeout: 180_000 }, () => {
     });
   });
 
+  it('does not count time in which this process does not run as a stall', async () => {
+    await using fixture = await startFixture({ retries: 0, stallTimeoutMs: STALL_MS });
+    fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: sizeBytes }];
+    let chunks = 0;
+    const sink = (): void => {
+      if (++chunks === 3) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * STALL_MS); // as if it was stopped
+    };
+    assert.deepEqual(await fixture.client.download(fixture.narUrl, { sizeBytes, sink }), { bytes: sizeBytes });
+    assert.equal(fixture.cache.requests.length, 1);
+  });
+
   it('survives a slow server that never stalls', async () => {
     await using fixture = await startFixture({ retries: 0, stallTimeoutMs: STALL_MS });
     fixture.cache.faults = [{ kind: 'slow', rateBytesPerSec: sizeBytes / 3 }]; // for two STALL_MS
