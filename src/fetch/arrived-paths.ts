@@ -40,11 +40,6 @@ export class ArrivedPaths {
     return this.#valid;
   }
 
-  /** Paths that can be imported now: their references are valid. */
-  get importable(): ReadonlySet<Arrived> {
-    return this.#importable;
-  }
-
   /** Returns the paths that are not begun, in the best order: references first. */
   waiting(): Arrived[] {
     const waiting = [...this.#arrived.values()].filter((arrived) => !this.#begun.has(arrived));
@@ -56,17 +51,18 @@ export class ArrivedPaths {
     return this.#places.get(storeHashOf(storePath)) ?? 1;
   }
 
-  /** Adds a path that the target lacks, if its NAR is there. */
-  add(info: NarInfo): void {
+  /** Adds a path that the target lacks, if its NAR is there. @returns it, if it is new */
+  add(info: NarInfo): Arrived | undefined {
     const hash = storeHashOf(info.storePath);
-    if (this.#valid.has(hash) || this.#arrived.has(hash)) return;
+    if (this.#valid.has(hash) || this.#arrived.has(hash)) return undefined;
     const arrived = this.#find(info);
-    if (arrived === undefined) return;
+    if (arrived === undefined) return undefined;
     this.#arrived.set(hash, arrived);
     const missing = info.references.map(hashIn).filter((other) => other !== hash && !this.#valid.has(other));
     for (const other of missing) this.#referrers.set(other, [...(this.#referrers.get(other) ?? []), arrived]);
     if (missing.length === 0) this.#importable.add(arrived);
     else this.#missing.set(arrived, missing.length);
+    return arrived;
   }
 
   /** Returns true if the NAR of a path is there. */

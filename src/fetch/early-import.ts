@@ -77,8 +77,12 @@ export class EarlyImport implements AsyncDisposable {
   /** Adds paths whose NAR is in the file store. */
   add(infos: Iterable<NarInfo>): void {
     for (const info of infos) {
-      this.#paths.add(info);
+      const arrived = this.#paths.add(info);
       this.#begun.delete(info.storePath);
+      if (arrived !== undefined && this.#arriving?.has(info.storePath) === true) {
+        this.#paths.begin(arrived);
+        void this.#track(this.#finish(arrived, this.#arriving));
+      }
     }
     this.#run();
   }
@@ -129,35 +133,30 @@ export class EarlyImport implements AsyncDisposable {
   }
 
   #runWorkers(folder: ImportFolder, workers: ImportWorkers): void {
-    const arriving = this.#arriving;
-    for (const arrived of this.#paths.importable) {
-      if (arriving?.has(arrived.info.storePath) !== true) continue;
-      this.#paths.begin(arrived);
-      void this.#track(this.#finish(arrived, folder, arriving));
-    }
     let next = this.#paths.first();
     for (; next !== undefined && workers.isFree; next = this.#paths.first()) {
       this.#paths.begin(next);
       void this.#track(this.#import(next, folder, workers));
     }
-    let begun = arriving?.isFree === true ? this.#firstBegun() : undefined;
-    for (; begun !== undefined && workers.isFree; begun = arriving?.isFree === true ? this.#firstBegun() : undefined) {
+    let begun = this.#firstBegun();
+    for (; begun !== undefined && workers.isFree; begun = this.#firstBegun()) {
       this.#begun.delete(begun.info.storePath);
-      arriving?.begin(begun.info, begun.partial);
+      this.#arriving?.begin(begun.info, begun.partial);
     }
     const opening = (next ?? begun) && workers.openMore();
     if (opening !== undefined) void this.#track(opening);
   }
 
-  /** Returns the arriving NAR that is best imported now. */
+  /** Returns the NAR that Nix best reads while it arrives. Undefined if there is none, or no more may be begun. */
   #firstBegun(): { readonly info: NarInfo; readonly partial: PartialNar } | undefined {
+    if (this.#arriving?.isFree !== true) return undefined;
     const importable = [...this.#begun.values()].filter(({ info }) => this.#paths.isImportable(info));
     return importable.toSorted((a, b) => this.placeOf(a.info) - this.placeOf(b.info))[0];
   }
 
-  async #finish(arrived: Arrived, folder: ImportFolder, arriving: ArrivingImports): Promise<void> {
+  async #finish(arrived: Arrived, arriving: ArrivingImports): Promise<void> {
     const { info, file } = arrived;
-    if (await arriving.finish(info.storePath, file.fileHash)) await this.#note([arrived], folder);
+    if (await arriving.finish(info.storePath, file.fileHash)) await this.#note([arrived]);
     else this.#paths.beginAgain(arrived);
   }
 
@@ -204,7 +203,7 @@ export class EarlyImport implements AsyncDisposable {
   async #import(arrived: Arrived, folder: ImportFolder, workers: ImportWorkers): Promise<void> {
     const { info } = arrived;
     await workers.add(info, folder.add(info));
-    await this.#note([arrived], folder);
+    await this.#note([arrived]);
   }
 
   async #copy(wave: readonly Arrived[], folder: ImportFolder): Promise<void> {
@@ -217,16 +216,16 @@ export class EarlyImport implements AsyncDisposable {
     } finally {
       this.#copies--;
     }
-    await this.#note(wave, folder);
+    await this.#note(wave);
   }
 
-  async #note(wave: readonly Arrived[], folder: ImportFolder): Promise<void> {
+  async #note(wave: readonly Arrived[]): Promise<void> {
     for (const { info, file } of wave) {
       this.#paths.noteValid(info);
       this.#imported.set(info.storePath, file);
       this.#options.tell({ type: 'path-copied', path: info.storePath });
     }
     this.#run();
-    for (const { info } of wave) await folder.remove(info);
+    for (const { info } of wave) await this.#folder?.remove(info);
   }
 }
