@@ -17,7 +17,7 @@ import { ImportWorkers } from './import-workers.ts';
 const MAX_COPIES = 2;
 /** Time from one `nix copy` to the next, in milliseconds: each takes 30 ms of processor time to start. */
 const GATHER_MS = 500;
-/** Bytes of NARs for which it starts sooner if none runs. */
+/** Bytes of NARs for which it starts sooner, and the most that it takes: older versions decode one NAR after another. */
 const WORTH_BYTES = 32 * 1024 ** 2;
 
 export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'checkSignatures'> {
@@ -165,7 +165,7 @@ export class EarlyImport implements AsyncDisposable {
     // Two processes of Nix must not create the same store.
     const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
     if (this.#copies >= maxCopies) return;
-    const wave = importableNow(this.#paths.waiting(), this.#paths.valid);
+    const wave = firstOf(importableNow(this.#paths.waiting(), this.#paths.valid));
     if (wave.length === 0 || !this.#isWorthIt(wave)) return;
     for (const arrived of wave) this.#paths.begin(arrived);
     void this.#track(this.#copy(wave, folder));
@@ -175,7 +175,7 @@ export class EarlyImport implements AsyncDisposable {
   /** Returns true if `nix copy` should take these paths now, and not wait for more. */
   #isWorthIt(wave: readonly Arrived[]): boolean {
     if (this.#pause === undefined) return true;
-    return this.#copies === 0 && wave.reduce((sum, { info }) => sum + info.narSize, 0) >= WORTH_BYTES;
+    return wave.reduce((sum, { info }) => sum + info.narSize, 0) >= WORTH_BYTES;
   }
 
   /** Lets paths gather for the next `nix copy`. */
@@ -228,4 +228,13 @@ export class EarlyImport implements AsyncDisposable {
     this.#run();
     for (const { info } of wave) await this.#folder?.remove(info);
   }
+}
+
+/** Returns the first of some paths, up to {@link WORTH_BYTES}, and at least one. */
+function firstOf(wave: readonly Arrived[]): Arrived[] {
+  let bytes = 0;
+  return wave.filter(({ info }, index) => {
+    bytes += info.narSize;
+    return index === 0 || bytes <= WORTH_BYTES;
+  });
 }
