@@ -46,6 +46,8 @@ export class EarlyImport implements AsyncDisposable {
   #arriving: ArrivingImports | undefined;
   /** Large NARs that have begun to arrive, and are not imported yet. */
   readonly #begun = new Map<StorePath, { readonly info: NarInfo; readonly partial: PartialNar }>();
+  /** Paths that are imported over connections, besides those whose NARs are arriving. */
+  #importing = 0;
   #copies = 0;
   /** While paths gather for the next `nix copy`. */
   #pause: PromiseWithResolvers<void> | undefined;
@@ -133,18 +135,24 @@ export class EarlyImport implements AsyncDisposable {
   }
 
   #runWorkers(folder: ImportFolder, workers: ImportWorkers): void {
-    let next = this.#paths.first();
-    for (; next !== undefined && workers.isFree; next = this.#paths.first()) {
-      this.#paths.begin(next);
-      void this.#track(this.#import(next, folder, workers));
+    for (;;) {
+      const next = this.#importing < workers.atATime ? this.#paths.first() : undefined;
+      // What is waiting to be imported comes first.
+      const begun = this.#paths.first() === undefined ? this.#firstBegun() : undefined;
+      if (next === undefined && begun === undefined) return;
+      if (!workers.isFree) {
+        const opening = workers.openMore();
+        if (opening !== undefined) void this.#track(opening);
+        return;
+      }
+      if (next !== undefined) {
+        this.#paths.begin(next);
+        void this.#track(this.#import(next, folder, workers));
+      } else if (begun !== undefined) {
+        this.#begun.delete(begun.info.storePath);
+        this.#arriving?.begin(begun.info, begun.partial);
+      }
     }
-    let begun = this.#firstBegun();
-    for (; begun !== undefined && workers.isFree; begun = this.#firstBegun()) {
-      this.#begun.delete(begun.info.storePath);
-      this.#arriving?.begin(begun.info, begun.partial);
-    }
-    const opening = (next ?? begun) && workers.openMore();
-    if (opening !== undefined) void this.#track(opening);
   }
 
   /** Returns the NAR that Nix best reads while it arrives. Undefined if there is none, or no more may be begun. */
@@ -202,7 +210,12 @@ export class EarlyImport implements AsyncDisposable {
 
   async #import(arrived: Arrived, folder: ImportFolder, workers: ImportWorkers): Promise<void> {
     const { info } = arrived;
-    await workers.add(info, folder.add(info));
+    this.#importing++;
+    try {
+      await workers.add(info, folder.add(info));
+    } finally {
+      this.#importing--;
+    }
     await this.#note([arrived]);
   }
 

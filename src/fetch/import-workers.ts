@@ -3,9 +3,9 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import type { CopyRequest } from '../nix/nix-copy.ts';
 import { NixWorker } from '../nix/worker.ts';
 
-/** Bounds on the connections, one for each processor. A large NAR must not hold up all others. */
-const MIN_WORKERS = 2;
-const MAX_WORKERS = 8;
+/** Paths that are imported at a time, one for each processor, between these. A large NAR must not hold up all others. */
+const MIN_AT_A_TIME = 2;
+const MAX_AT_A_TIME = 8;
 /** Time after which the rest is left to `nix copy`: this, in milliseconds, and that of a slow disk, in bytes for each. */
 const LIMIT_MS = 120_000;
 const SLOW_BYTES_PER_MS = 500;
@@ -21,16 +21,18 @@ export interface ImportWorkersOptions extends Pick<CopyRequest, 'to' | 'trustedP
  */
 export class ImportWorkers implements AsyncDisposable {
   readonly #options: ImportWorkersOptions;
+  /** Paths that may be imported at a time, besides those whose NARs are arriving. */
+  readonly atATime = Math.min(MAX_AT_A_TIME, Math.max(MIN_AT_A_TIME, availableParallelism()));
   readonly #max: number;
   readonly #idle: NixWorker[] = [];
   readonly #all: NixWorker[] = [];
   #opening: Promise<void> | undefined;
   #isUsable = true;
 
-  /** @param more connections beside one for each processor, for imports that wait for bytes */
-  constructor(options: ImportWorkersOptions, more: number) {
+  /** @param arriving connections for paths whose NARs are arriving, more than {@link atATime} */
+  constructor(options: ImportWorkersOptions, arriving: number) {
     this.#options = options;
-    this.#max = Math.min(MAX_WORKERS, Math.max(MIN_WORKERS, availableParallelism())) + more;
+    this.#max = this.atATime + arriving;
   }
 
   /** True if a path can be imported now. */
