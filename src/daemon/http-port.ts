@@ -32,6 +32,10 @@ export interface HttpPortOptions {
   readonly isNeedless?: (at: Endpoint, failure: NarswarmError) => boolean;
   /** Names of this machine besides those that the system knows. */
   readonly names?: readonly string[] | undefined;
+  /** Limit on connections of all hosts. Default: {@link MAX_NIX_CONNECTIONS}. */
+  readonly maxConnections?: number;
+  /** Time without a byte in either direction after which a connection is closed, in milliseconds. Default: 120,000. */
+  readonly idleMs?: number;
   /** Adds what is served. */
   readonly routes: (app: FastifyInstance) => void;
 }
@@ -56,6 +60,8 @@ export class HttpPort implements AsyncDisposable {
     listen,
     isNeedless,
     names: further = [],
+    maxConnections = MAX_NIX_CONNECTIONS,
+    idleMs = IDLE_MS,
     routes,
   }: HttpPortOptions): Promise<HttpPort> {
     const names = new OwnNames({ further });
@@ -67,18 +73,19 @@ export class HttpPort implements AsyncDisposable {
     app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain').send('not found\n'));
     routes(app);
     await app.ready();
+    const waiting = new WaitingRequests();
     const limits = new ConnectionLimits({
-      total: connectionsWithin(MAX_NIX_CONNECTIONS),
+      total: connectionsWithin(maxConnections),
+      isBusy: (socket) => waiting.has(socket), // no NAR is cut
       perHost: (host) => (isLoopback(host) ? MAX_NIX_CONNECTIONS : MAX_NIX_CONNECTIONS_PER_HOST),
     });
     await using stack = new AsyncDisposableStack();
     const servers: Server[] = [];
     const add = async (at: Endpoint | { readonly fd: number }): Promise<void> => {
-      const waiting = new WaitingRequests();
       const server = createServer({ headersTimeout: HEAD_MS, keepAliveTimeout: KEEP_MS }, (request, response) => {
         if (waiting.admit(request.socket, response)) app.routing(request, response);
       });
-      server.setTimeout(IDLE_MS);
+      server.setTimeout(idleMs);
       server.on('connection', (socket) => {
         if (!limits.admit(socket)) socket.destroy();
       });
@@ -110,7 +117,12 @@ export class HttpPort implements AsyncDisposable {
 
 /** Counts the requests of each connection that have no answer yet. Node would read on while none of them is answered. */
 class WaitingRequests {
-  readonly #bySocket = new WeakMap<Socket, number>();
+  readonly #bySocket = new WeakMap<object, number>();
+
+  /** Returns true if a connection has a request whose answer is not complete. */
+  has(socket: object): boolean {
+    return (this.#bySocket.get(socket) ?? 0) > 0;
+  }
 
   /** Returns true if a request may be answered. Closes a connection on which too many wait. */
   admit(socket: Socket, response: ServerResponse): boolean {

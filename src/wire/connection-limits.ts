@@ -7,22 +7,26 @@ export interface ConnectionLimitsOptions {
   readonly total: number;
   /** Connections of the host at this address. */
   readonly perHost: (host: string) => number;
+  /** Returns true for a connection that is in use: it is not closed for another one. Default: none is. */
+  readonly isBusy?: (socket: object) => boolean;
 }
 
 type Counted = Pick<Socket, 'remoteAddress' | 'once' | 'destroy'>;
 
 /**
- * Shares a server's connections among hosts. If all are in use, a host with fewer connections replaces the oldest one
- * of the host with the most. So a host that opens thousands shuts out only itself.
+ * Shares a server's connections among hosts. If all are taken, a host with fewer connections replaces the oldest one
+ * of the host with the most, of those that are not busy. So a host that opens thousands shuts out only itself.
  */
 export class ConnectionLimits {
   readonly #options: ConnectionLimitsOptions;
+  readonly #isBusy: (socket: object) => boolean;
   /** Oldest first. */
   readonly #hosts = new Map<string, Set<Counted>>();
   #open = 0;
 
   constructor(options: ConnectionLimitsOptions) {
     this.#options = options;
+    this.#isBusy = options.isBusy ?? (() => false);
   }
 
   /** Returns true if this connection may continue. It counts until it is closed. */
@@ -40,16 +44,18 @@ export class ConnectionLimits {
     return true;
   }
 
-  /** Closes a connection of the host with the most, if it has more than one and more than `own`. */
+  /** Closes a connection of the host with the most that has one to close, if it has at least two more than `own`. */
   #makeRoom(own: number): boolean {
-    let [largest, sockets]: [string, Set<Counted>] = ['', new Set()];
-    for (const [key, candidates] of this.#hosts)
-      if (candidates.size > sockets.size) [largest, sockets] = [key, candidates];
-    const [oldest] = sockets;
-    if (oldest === undefined || sockets.size <= own + 1) return false;
-    this.#forget(largest, oldest);
-    oldest.destroy();
-    return true;
+    const byCount = [...this.#hosts].toSorted(([, a], [, b]) => b.size - a.size);
+    for (const [key, sockets] of byCount) {
+      if (sockets.size <= own + 1) return false;
+      const oldest = [...sockets].find((socket) => !this.#isBusy(socket));
+      if (oldest === undefined) continue;
+      this.#forget(key, oldest);
+      oldest.destroy();
+      return true;
+    }
+    return false;
   }
 
   #forget(key: string, socket: Counted): void {
