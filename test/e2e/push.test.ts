@@ -276,13 +276,14 @@ suite('a push beside a build', { concurrency: 1 }, () => {
     const [user, build] = await Promise.all([makeSshUser(lab), BlockedBuild.make(lab)]);
     const server = await SshHost.start(lab, lan.host('a'), { user });
     const mayImport = join(server.dir, 'may-import');
-    await writeFile(
-      join(server.dir, 'bin/nix'),
-      `#!/bin/sh
-      case " $* " in *' copy '*) while [ ! -e '${mayImport}' ]; do sleep 0.1; done ;; esac
-      PATH=\${PATH#*:} exec nix "$@"\n`,
-      { mode: 0o755 },
-    );
+    for (const program of ['nix', 'nix-daemon'])
+      await writeFile(
+        join(server.dir, 'bin', program),
+        `#!/bin/sh
+        case " $* " in *' copy '* | ' --stdio '*) while [ ! -e '${mayImport}' ]; do sleep 0.1; done ;; esac
+        PATH=\${PATH#*:} exec ${program} "$@"\n`,
+        { mode: 0o755 },
+      );
     const building = build.start();
     const running = lab.start(['push', '--watch', '-f', build.file, 'top', server.name, '--no-check-sigs'], {
       wrapper: deploy.wrapper,
