@@ -40,6 +40,11 @@ export class ArrivedPaths {
     return this.#valid;
   }
 
+  /** Yields all that have arrived. */
+  values(): IterableIterator<Arrived> {
+    return this.#arrived.values();
+  }
+
   /** Returns the paths that are not begun, in the best order: references first. */
   waiting(): Arrived[] {
     const waiting = [...this.#arrived.values()].filter((arrived) => !this.#begun.has(arrived));

@@ -2,6 +2,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { choosesSubstituters } from '../nix/daemon-trust.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { copyPaths, type CopyRequest } from '../nix/nix-copy.ts';
+import { decodesInParallel } from '../nix/nix-settings.ts';
 import type { FileFacts } from '../store/catalogue-entry.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { ImportFolder } from '../store/import-folder.ts';
@@ -12,6 +13,7 @@ import type { Closure } from './closure.ts';
 import type { Tell } from './events.ts';
 import { importableNow } from './import-order.ts';
 import { ImportWorkers } from './import-workers.ts';
+import { isLasting, leftMs } from './lasting-download.ts';
 
 /** Processes of `nix copy` at the same time: one more, so that a large NAR does not hold up the others. */
 const MAX_COPIES = 2;
@@ -19,9 +21,17 @@ const MAX_COPIES = 2;
 const GATHER_MS = 500;
 /** Bytes of NARs for which it starts sooner, and the most that it takes: older versions decode one NAR after another. */
 const WORTH_BYTES = 32 * 1024 ** 2;
+/**
+ * Uncompressed NARs from which on a Nix that decodes on all processors better imports all at once, if the download ends
+ * within {@link LASTING_MS}: a path over a connection takes 2 ms more.
+ */
+const LARGE_BYTES = 1024 ** 3;
+const LASTING_MS = 1_500;
 
 export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'checkSignatures'> {
   readonly store: FileStore;
+  /** Bytes that are still to be downloaded. */
+  readonly toDownloadBytes: number;
   readonly tell: Tell;
   readonly signal: AbortSignal;
 }
@@ -35,6 +45,8 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
 export class EarlyImport implements AsyncDisposable {
   readonly #options: EarlyImportOptions;
   readonly #paths: ArrivedPaths;
+  /** Sizes of the uncompressed NARs that the target lacks. */
+  #neededBytes = 0;
   readonly #imported = new Map<StorePath, FileFacts>();
   readonly #stop = new AbortController();
   readonly #running = new Set<Promise<void>>();
@@ -51,12 +63,13 @@ export class EarlyImport implements AsyncDisposable {
   #copies = 0;
   /** While paths gather for the next `nix copy`. */
   #pause: PromiseWithResolvers<void> | undefined;
-  #isEnding = false;
+  readonly #ending = new AbortController();
 
   /** @param needed paths that the target lacks */
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     this.#paths = new ArrivedPaths(closure, needed, options.store);
+    for (const { storePath, narSize } of closure.values()) if (needed.has(storePath)) this.#neededBytes += narSize;
   }
 
   /** Paths that Nix has taken, with the files that their NARs came from. */
@@ -71,7 +84,7 @@ export class EarlyImport implements AsyncDisposable {
 
   /** Learns that a NAR has begun to arrive. */
   follow(info: NarInfo, partial: PartialNar): void {
-    if (partial.isInMemory || this.#isEnding) return;
+    if (partial.isInMemory || this.#ending.signal.aborted) return;
     this.#begun.set(info.storePath, { info, partial });
     this.#run();
   }
@@ -91,7 +104,7 @@ export class EarlyImport implements AsyncDisposable {
 
   /** Call it when all NARs have arrived. It imports the waiting ones at once. */
   noMore(): void {
-    this.#isEnding = true;
+    this.#ending.abort();
     this.#run();
   }
 
@@ -124,6 +137,8 @@ export class EarlyImport implements AsyncDisposable {
 
   async #prepare(): Promise<void> {
     const { store, to, trustedPublicKeys, checkSignatures, signal } = this.#options;
+    const isLarge = this.#neededBytes > LARGE_BYTES;
+    if (isLarge && (await decodesInParallel({ signal })) && !(await this.#isLasting())) return;
     const folder = await ImportFolder.open(store);
     // They never accept unsigned paths.
     if (checkSignatures !== false && (await choosesSubstituters(to, { signal }))) {
@@ -132,6 +147,20 @@ export class EarlyImport implements AsyncDisposable {
       this.#workers = workers;
     }
     this.#folder = folder;
+  }
+
+  /** Waits until it is known whether the download lasts. */
+  #isLasting(): Promise<boolean> {
+    const ended = AbortSignal.any([this.#options.signal, this.#ending.signal]);
+    return isLasting(LASTING_MS, (passedMs) => this.#leftMs(passedMs), ended);
+  }
+
+  /** Estimates the rest of the download's time from its bytes so far. */
+  #leftMs(passedMs: number): number {
+    let bytes = 0;
+    for (const { file } of this.#paths.values()) bytes += file.sizeBytes;
+    for (const { partial } of this.#begun.values()) bytes += partial.heldBytes;
+    return leftMs(bytes, this.#options.toDownloadBytes - bytes, passedMs);
   }
 
   #runWorkers(folder: ImportFolder, workers: ImportWorkers): void {
@@ -169,7 +198,7 @@ export class EarlyImport implements AsyncDisposable {
   }
 
   #runCopies(folder: ImportFolder): void {
-    if (this.#isEnding) this.#pause?.resolve();
+    if (this.#ending.signal.aborted) this.#pause?.resolve();
     // Two processes of Nix must not create the same store.
     const maxCopies = this.#imported.size === 0 ? 1 : MAX_COPIES;
     if (this.#copies >= maxCopies) return;
@@ -177,7 +206,7 @@ export class EarlyImport implements AsyncDisposable {
     if (wave.length === 0 || !this.#isWorthIt(wave)) return;
     for (const arrived of wave) this.#paths.begin(arrived);
     void this.#track(this.#copy(wave, folder));
-    if (this.#pause === undefined && !this.#isEnding) void this.#track(this.#letGather());
+    if (this.#pause === undefined && !this.#ending.signal.aborted) void this.#track(this.#letGather());
   }
 
   /** Returns true if `nix copy` should take these paths now, and not wait for more. */

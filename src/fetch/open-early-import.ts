@@ -21,11 +21,13 @@ export async function openEarlyImport(
   if (needed.size === 0) return undefined;
   tell({ type: 'to-import', paths: needed.size });
   const checkSignatures = checksSignatures(closure, { upstreams: sources.caches, keys });
+  const toDownloadBytes = planned.plan.jobBytes;
   return new EarlyImport(closure, needed, {
     store,
     to,
     trustedPublicKeys,
     checkSignatures,
+    toDownloadBytes,
     tell,
     signal,
   });

@@ -40,6 +40,16 @@ export async function nixVersion(options: CallOptions = {}): Promise<string> {
   return result.stdout.trim().split(' ').at(-1) ?? '';
 }
 
+/**
+ * Returns true if one `nix copy` decodes several NARs at a time. Nix 2.8 does not, 2.26 does; Lix has larger numbers.
+ *
+ * @throws as {@link readNixConfig}
+ */
+export async function decodesInParallel(options: CallOptions = {}): Promise<boolean> {
+  const [major = 0, minor = 0] = (await nixVersion(options)).split('.').map(Number);
+  return major > 2 || (major === 2 && minor >= 26);
+}
+
 /** Reads `trusted-users`: the Nix daemon accepts settings of these users. @throws as {@link readNixConfig} */
 export async function readTrustedUsers(options: CallOptions = {}): Promise<string[]> {
   return parseTrustedUsers((await runFirstKnown(SHOW_CONFIG, options)).stdout);

@@ -36,17 +36,19 @@ interface Scene {
 }
 
 /** A store with the NARs of a closure and without its narinfos. `top` refers to itself and to the others. */
-async function scene(t: TestContext, { checkSignatures = true } = {}): Promise<Scene> {
+async function scene(t: TestContext, { checkSignatures = true, moreBytes = 0 } = {}): Promise<Scene> {
   const store = await filledStore(t);
   const infos = [await infoOf(store, TOP), await infoOf(store, LEAF), await infoOf(store, NOTE)] as const;
   for (const hash of [TOP, LEAF, NOTE]) await rm(store.narInfoPath(parseStoreHash(hash)));
   const copied: StorePath[] = [];
   const paths = infos.map(({ storePath }) => storePath);
-  const early = new EarlyImport(closureOf(...infos), new Set(paths), {
+  const closure = closureOf(...infos.map((info) => ({ ...info, narSize: info.narSize + moreBytes })));
+  const early = new EarlyImport(closure, new Set(paths), {
     store,
     to,
     trustedPublicKeys: [readFixture('fixture-1.public').trim()],
     checkSignatures,
+    toDownloadBytes: 0,
     tell: (event) => {
       if (event.type === 'path-copied') copied.push(event.path as StorePath);
     },
@@ -141,6 +143,19 @@ test('runs nix copy if the Nix daemon does not trust this user, whose caches it 
   assert.match(await readFile(log, 'utf8'), / copy /);
   assert.doesNotMatch(await readFile(log, 'utf8'), /^nix-daemon/m);
 });
+
+for (const [version, imported] of [
+  ['2.34.0', 0],
+  ['2.8.0', 3],
+] as const)
+  test(`Nix ${version} gets ${imported} paths of a large closure whose download has just ended`, async (t) => {
+    const { infos, early } = await scene(t, { moreBytes: 1024 ** 3 });
+    const real = 'PATH=${PATH#*:} exec nix "$@"';
+    fakeProgram('nix', `case "$*" in *--version) echo 'nix (Nix) ${version}' ;; *) ${real} ;; esac`);
+    early.add(infos);
+    await early.end();
+    assert.equal(early.imported.size, imported, 'the rest is for one nix copy');
+  });
 
 test('imports nothing more after a refusal', async (t) => {
   const { infos, early } = await scene(t);
