@@ -147,8 +147,17 @@ export function nixFailed(result: RunResult): NarswarmError {
   );
 }
 
-/** Matches Nix's complaint (with `LC_ALL=C`) about a download that failed. Git has said before why it did. */
-const OF_NETWORK = /unable to (?:download|access)|'git' failed|failed to fetch|could ?n[o']t (?:connect|resolve)/i;
+/**
+ * Matches Nix's complaint (with `LC_ALL=C`) about a download that failed. Git has said before why it did. Newer versions
+ * name an input that is not on this machine, and then say only what their copy of it lacks.
+ */
+const OF_NETWORK = new RegExp(
+  [
+    "unable to (?:download|access)|'git' failed|failed to fetch|could ?n[o']t (?:connect|resolve)",
+    String.raw`while fetching the input '(?!path:|(?:git\+)?file:)`,
+  ].join('|'),
+  'i',
+);
 
 /**
  * Matches Nix's complaint (with `LC_ALL=C`) about its own folders, if another user owns the store and no nix-daemon
