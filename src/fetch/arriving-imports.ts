@@ -3,20 +3,22 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { ArrivingFeed } from '../store/arriving-feed.ts';
 import type { ImportFolder } from '../store/import-folder.ts';
 import type { PartialNar } from '../store/partial.ts';
-import type { ImportWorkers } from './import-workers.ts';
+import { limitMsOf, type ImportWorkers } from './import-workers.ts';
 
 /** NARs that Nix reads while they arrive, each over a connection of its own. */
 export const MAX_ARRIVING = 2;
 
 interface ArrivingImport {
   readonly feed: ArrivingFeed;
+  /** Gives it up. */
+  readonly late: AbortController;
   /** Resolves with false if Nix has not taken the path. */
   readonly taken: Promise<boolean>;
 }
 
 /**
- * Imports large NARs while they arrive: Nix reads each from a FIFO, and so is done soon after its last byte. A path that
- * Nix has not taken in this way is imported as any other. After the first, no more are begun.
+ * Imports large NARs while they arrive: Nix reads each from a FIFO, and so is done soon after its last byte. If Nix does
+ * not take a path in this way, the path is imported like any other, and no other NAR is given to Nix while it arrives.
  */
 export class ArrivingImports implements AsyncDisposable {
   readonly #folder: ImportFolder;
@@ -48,29 +50,38 @@ export class ArrivingImports implements AsyncDisposable {
   begin(info: NarInfo, partial: PartialNar): void {
     const fifo = this.#fifos.pop();
     if (fifo === undefined) throw new TypeError('no FIFO is free');
-    const feed = new ArrivingFeed(partial, fifo);
-    const taken = this.#workers.add(info, this.#folder.addArriving(info, fifo), Infinity).then(
+    let feed: ArrivingFeed;
+    try {
+      feed = new ArrivingFeed(partial, fifo);
+    } catch {
+      this.#fifos.length = 0; // the path is imported once its NAR is there
+      return;
+    }
+    const late = new AbortController();
+    const taken = this.#workers.add(info, this.#folder.addArriving(info, fifo), late.signal).then(
       () => true,
       () => false,
     );
     void taken.then(async (isTaken) => {
-      if (isTaken) this.#fifos.push(fifo);
-      else this.#fifos.length = 0;
+      if (!isTaken) this.#fifos.length = 0;
       await feed[Symbol.asyncDispose]();
+      if (isTaken) this.#fifos.push(fifo);
     });
     partial.follow(() => void feed.run());
     void feed.run();
-    this.#running.set(info.storePath, { feed, taken });
+    this.#running.set(info.storePath, { feed, late, taken });
   }
 
   /** Lets Nix have the rest of a complete NAR. @returns false if Nix has not taken the path */
-  async finish(path: StorePath, fileHash: FileHash): Promise<boolean> {
-    const arriving = this.#running.get(path);
+  async finish(info: NarInfo, fileHash: FileHash): Promise<boolean> {
+    const arriving = this.#running.get(info.storePath);
     if (arriving === undefined) return false;
-    const { feed, taken } = arriving;
+    const { feed, late, taken } = arriving;
+    const timer = setTimeout(() => late.abort(), limitMsOf(info)); // now Nix waits for nobody
     await feed.finish(fileHash);
     const isTaken = await taken;
-    this.#running.delete(path);
+    clearTimeout(timer);
+    this.#running.delete(info.storePath);
     return isTaken;
   }
 

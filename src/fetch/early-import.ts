@@ -38,7 +38,8 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
 
 /**
  * Imports paths while others are still arriving: each as soon as its NAR is there and its references are valid. Nix takes
- * them over connections that stay open. If that is not possible, each `nix copy` takes all paths that are ready.
+ * them over connections that stay open. If that is not possible, each `nix copy` takes
+ * several paths that are ready.
  *
  * It only saves time. At the first failure it ends. The import after the download finds the fault and imports the rest.
  */
@@ -166,7 +167,7 @@ export class EarlyImport implements AsyncDisposable {
   #runWorkers(folder: ImportFolder, workers: ImportWorkers): void {
     for (;;) {
       const next = this.#importing < workers.atATime ? this.#paths.first() : undefined;
-      // What is waiting to be imported comes first.
+      // NARs that are here go before those that are still arriving.
       const begun = this.#paths.first() === undefined ? this.#firstBegun() : undefined;
       if (next === undefined && begun === undefined) return;
       if (!workers.isFree) {
@@ -184,7 +185,7 @@ export class EarlyImport implements AsyncDisposable {
     }
   }
 
-  /** Returns the NAR that Nix best reads while it arrives. Undefined if there is none, or no more may be begun. */
+  /** Returns the arriving NAR that Nix should read next. Undefined if there is none, or if Nix may read no more of them. */
   #firstBegun(): { readonly info: NarInfo; readonly partial: PartialNar } | undefined {
     if (this.#arriving?.isFree !== true) return undefined;
     const importable = [...this.#begun.values()].filter(({ info }) => this.#paths.isImportable(info));
@@ -193,7 +194,7 @@ export class EarlyImport implements AsyncDisposable {
 
   async #finish(arrived: Arrived, arriving: ArrivingImports): Promise<void> {
     const { info, file } = arrived;
-    if (await arriving.finish(info.storePath, file.fileHash)) await this.#note([arrived]);
+    if (await arriving.finish(info, file.fileHash)) await this.#note([arrived]);
     else this.#paths.beginAgain(arrived);
   }
 

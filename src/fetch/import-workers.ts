@@ -10,6 +10,11 @@ const MAX_AT_A_TIME = 8;
 const LIMIT_MS = 120_000;
 const SLOW_BYTES_PER_MS = 500;
 
+/** Returns the time, in milliseconds, after which the import of a path is given up. */
+export function limitMsOf({ narSize }: Pick<NarInfo, 'narSize'>): number {
+  return LIMIT_MS + narSize / SLOW_BYTES_PER_MS;
+}
+
 export interface ImportWorkersOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'signal'> {
   /** URL of the cache that Nix takes paths from. */
   readonly cache: string;
@@ -25,7 +30,7 @@ export class ImportWorkers implements AsyncDisposable {
   readonly atATime = Math.min(MAX_AT_A_TIME, Math.max(MIN_AT_A_TIME, availableParallelism()));
   readonly #max: number;
   readonly #idle: NixWorker[] = [];
-  readonly #all: NixWorker[] = [];
+  readonly #all = new Set<NixWorker>();
   #opening: Promise<void> | undefined;
   #isUsable = true;
 
@@ -51,7 +56,7 @@ export class ImportWorkers implements AsyncDisposable {
    * @returns undefined if there are enough, or one is being opened
    */
   openMore(): Promise<void> | undefined {
-    if (!this.#isUsable || this.#opening !== undefined || this.#all.length >= this.#max) return undefined;
+    if (!this.#isUsable || this.#opening !== undefined || this.#all.size >= this.#max) return undefined;
     this.#opening = this.#openOne().finally(() => (this.#opening = undefined));
     return this.#opening;
   }
@@ -61,36 +66,41 @@ export class ImportWorkers implements AsyncDisposable {
    *
    * @param info its references are valid
    * @param cached resolves once it is in the cache
-   * @param limitMs bound on the time, in milliseconds. Default: that of a slow disk
+   * @param late gives it up when aborted. Default: that is done after {@link limitMsOf}
    * @throws as {@link NixWorker.ensurePath}; what `cached` throws
    */
-  async add(
-    { storePath, narSize }: Pick<NarInfo, 'storePath' | 'narSize'>,
-    cached: Promise<void>,
-    limitMs = LIMIT_MS + narSize / SLOW_BYTES_PER_MS,
-  ): Promise<void> {
+  async add(info: Pick<NarInfo, 'storePath' | 'narSize'>, cached: Promise<void>, late?: AbortSignal): Promise<void> {
     const worker = this.#idle.pop();
     if (worker === undefined) throw new TypeError('no connection is free');
-    await cached;
-    // After an error, it is not used again.
-    await worker.ensurePath(storePath, limitMs);
-    this.#idle.push(worker);
+    const end = (): void => void worker[Symbol.asyncDispose]();
+    late?.addEventListener('abort', end, { once: true });
+    try {
+      await cached;
+      await worker.ensurePath(info.storePath, late === undefined ? limitMsOf(info) : undefined);
+      this.#idle.push(worker);
+    } catch (error) {
+      this.#all.delete(worker);
+      await worker[Symbol.asyncDispose](); // it may hold the lock of the path
+      throw error;
+    } finally {
+      late?.removeEventListener('abort', end);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isUsable = false;
     await this.#opening;
-    await Promise.all(this.#all.map((worker) => worker[Symbol.asyncDispose]()));
+    await Promise.all(Array.from(this.#all, (worker) => worker[Symbol.asyncDispose]()));
   }
 
   async #openOne(): Promise<void> {
     const { to: store, trustedPublicKeys, cache: substituter, signal } = this.#options;
     try {
       const worker = await NixWorker.open({ store, trustedPublicKeys, substituter, signal, limitMs: LIMIT_MS });
-      this.#all.push(worker);
+      this.#all.add(worker);
       this.#idle.push(worker);
     } catch {
-      if (this.#all.length === 0) this.#isUsable = false; // `nix copy` finds the fault
+      if (this.#all.size === 0) this.#isUsable = false; // `nix copy` finds the fault
     }
   }
 }

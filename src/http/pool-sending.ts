@@ -32,7 +32,7 @@ export class PoolSending implements Sending, Watched {
   readonly #parser: ResponseParser;
   #line: Line | undefined;
   #repeats = 0;
-  /** What is awaited, and for how long. Undefined: nothing. */
+  /** What it waits for, and for how long. Undefined: it waits for nothing. */
   #awaited: { readonly phase: 'headers' | 'body'; readonly withinMs: number } | undefined;
   /** Since when, by the clock of the watch. */
   #sinceMs = 0;

@@ -39,7 +39,10 @@ const FOREVER_MS = 2 ** 31 - 1;
 export interface WorkerOptions extends StoreCallOptions {
   /** Extra keys (`<name>:<base64>`) to trust. A Nix daemon accepts them only from its trusted users. Default: none. */
   readonly trustedPublicKeys?: readonly string[];
-  /** URL of the only cache that {@link NixWorker.ensurePath} takes paths from. A Nix daemon accepts it only from its trusted users. */
+  /**
+   * URL of the only cache that {@link NixWorker.ensurePath} takes paths from. A Nix daemon accepts it only from its
+   * trusted users.
+   */
   readonly substituter?: string;
   /** Bound on the time of a request, in milliseconds. Default: none. */
   readonly limitMs?: number;
@@ -123,7 +126,7 @@ export class NixWorker implements AsyncDisposable {
   async #request(operation: number, parts: readonly Buffer[], limitMs = this.#limitMs): Promise<void> {
     try {
       this.#process.stdin.write(Buffer.concat([encodeNumber(operation), ...parts]));
-      await inTime(Math.min(limitMs, FOREVER_MS), finish(this.#reader, this.#version));
+      await inTime(limitMs, finish(this.#reader, this.#version));
     } catch (error) {
       throw await asFailure(error, this.#process);
     }

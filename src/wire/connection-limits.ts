@@ -14,8 +14,8 @@ export interface ConnectionLimitsOptions {
 type Counted = Pick<Socket, 'remoteAddress' | 'once' | 'destroy'>;
 
 /**
- * Shares a server's connections among hosts. If all are taken, a host with fewer connections replaces the oldest one
- * of the host with the most, of those that are not busy. So a host that opens thousands shuts out only itself.
+ * Shares a server's connections among hosts. If all are taken, a host with fewer connections replaces the oldest
+ * idle one of the host with the most. So a host that opens thousands shuts out only itself.
  */
 export class ConnectionLimits {
   readonly #options: ConnectionLimitsOptions;

@@ -167,7 +167,7 @@ test('imports nothing more after a refusal', async (t) => {
   assert.deepEqual([...early.imported.keys()], []);
 });
 
-test('nix copy takes waiting paths at once when no more will arrive', async (t) => {
+test('nix copy takes the waiting paths at once when the last NAR has arrived', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] }); // time stands still
   const { infos, early, copied } = await scene(t, { checkSignatures: false });
   const [, leaf, note] = infos;

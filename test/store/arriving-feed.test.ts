@@ -23,7 +23,7 @@ interface Scene {
   readonly target: string;
   readonly fifo: string;
   readonly feed: ArrivingFeed;
-  /** What a reader of the FIFO gets, up to its end. */
+  /** All bytes that a reader of the FIFO gets. */
   readonly got: Promise<Buffer>;
   readonly piece: (index: number) => Buffer;
 }

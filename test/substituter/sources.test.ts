@@ -1,4 +1,4 @@
-/** What a substituter asks its caches, and what it does if they give no useful answer. */
+/** The questions of a substituter to its caches, and what follows if no cache gives a useful answer. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { parseUpstream } from '../../src/http/upstream.ts';

@@ -41,8 +41,8 @@ const YIELDING_MS = 3 * SPARED_MS;
 /**
  * Chooses the paths to remove. None is kept or referred to by a remaining narinfo, so closures are removed from the
  * top. Chooses all forgotten paths. Then, until enough bytes are free, chooses in this order: paths without a NAR; NARs
- * of `first`; other NARs; NARs that no other machine is known to hold; yielding paths. Of each kind, those come first
- * that were not served for the longest time.
+ * of `first`; other NARs; NARs that no other machine is known to hold; yielding paths. Within each kind, the paths
+ * that were last served longest ago come first.
  */
 export function chooseEviction(graph: StoreGraph, kept: Kept, aim: EvictionAim): Eviction {
   const { excessBytes, forgotten, sole, keepsForgottenSole = false, first, yielding } = aim;
