@@ -104,8 +104,19 @@ export async function makePlan(closure: Closure, means: PlanningMeans, options: 
           },
         );
   const plan = withPatches(whole, patches);
+  if (!options.dryRun) tell({ type: 'downloading', ...notBegun(plan, headStart) }); // the plan is shown above these sums
   tell({ type: 'planned', plan, closure, partialBytes: [...begun.values()].reduce((sum, bytes) => sum + bytes, 0) });
   return { plan, begun, needed, lost, torrentsLate };
+}
+
+/** Returns the sum of the NARs that are to be fetched and that were not begun beside the walk. */
+function notBegun(
+  { jobs, unsized, patches }: Plan,
+  headStart: Pick<HeadStart, 'jobs'> | undefined,
+): { nars: number; bytes: number } {
+  const rest = jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
+  const bytesOf = (job: NarJob): number => patches.get(job)?.delta.torrent.sizeBytes ?? job.sizeBytes;
+  return { nars: rest.length + unsized.length, bytes: rest.reduce((sum, job) => sum + bytesOf(job), 0) };
 }
 
 /**

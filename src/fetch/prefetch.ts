@@ -17,7 +17,6 @@ import { Gathered, lackError } from './gathered.ts';
 import { HeadStart, type HeadStartOptions } from './head-start.ts';
 import { importGathered } from './import-gathered.ts';
 import { withoutName } from './named-file.ts';
-import type { NarJob } from './job.ts';
 import { openEarlyImport } from './open-early-import.ts';
 import type { Plan } from './plan.ts';
 import { attachInTime, makePlan, type Planned, type PlanningMeans } from './planning.ts';
@@ -109,7 +108,6 @@ export async function prefetch(options: PrefetchOptions, context: PrefetchContex
   await options.onPlanned?.(gathered.closure, plan, gathered.missing);
   if (dryRun) return result(false);
 
-  tell({ type: 'downloading', ...notBegun(plan, headStart) });
   const committer = new Committer(store);
   // Without an import, the contents of a NAR are checked before its narinfo is written.
   const feed = options.copy ? new CommitFeed(committer, { tell }) : undefined;
@@ -225,13 +223,6 @@ function headStartOf(
     signal,
   };
   return new HeadStart({ ...means, standstillMs: peerTimeoutMs, maxBytes: earlyBytes });
-}
-
-/** Returns the sum of the NARs that are to be fetched and that were not begun beside the walk. */
-function notBegun({ jobs, unsized, patches }: Plan, headStart: HeadStart | undefined): { nars: number; bytes: number } {
-  const rest = jobs.filter(({ fileHash }) => headStart?.jobs.has(fileHash) !== true);
-  const bytesOf = (job: NarJob): number => patches.get(job)?.delta.torrent.sizeBytes ?? job.sizeBytes;
-  return { nars: rest.length + unsized.length, bytes: rest.reduce((sum, job) => sum + bytesOf(job), 0) };
 }
 
 function downloadContext(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {

@@ -28,6 +28,8 @@ describe('add', { concurrency: 2 }, () => {
   let lab: Lab;
   let made: MadeClosure;
   let own: OwnBuilds;
+  /** A copy of the store of own builds, made while no Nix works on it. */
+  let copy: string;
   let secretKey: string;
   let publicKey: string;
 
@@ -35,6 +37,8 @@ describe('add', { concurrency: 2 }, () => {
     lab = await Lab.open();
     made = await lab.closure([200_000, 5_000]);
     own = await buildOwn(made, await lab.folder('own'));
+    copy = await lab.folder('copy');
+    await cp(made.buildStore, copy, { recursive: true });
     secretKey = lab.path('own.secret');
     const publicFile = lab.path('own.public');
     await execa('nix-store', ['--generate-binary-cache-key', 'own-1', secretKey, publicFile]);
@@ -252,8 +256,6 @@ describe('add', { concurrency: 2 }, () => {
   });
 
   test('a damaged path of the Nix store is refused, and named', async () => {
-    const copy = await lab.folder('damaged');
-    await cp(made.buildStore, copy, { recursive: true });
     const file = join(copy, own.other);
     await chmod(file, 0o644);
     await writeFile(file, 'wrong\n'); // of the same length
