@@ -8,14 +8,14 @@ const extras = stub('no-extras.cjs');
 const http = stub('node-http.cjs');
 
 /** Keeps compiled code, and loads the core with it. */
-const COMPILE_CACHE = /src\/cli\/compile-cache\.ts$/;
+const COMPILE_CACHE = /src\/cli\/start\/compile-cache\.ts$/;
 
 /**
  * Modules that every fetch loads, with all that they import. They are one file: Node takes half a millisecond of processor
- * for each file that it loads, and a fetch would load 105 of them. `cli/core-script.ts` keeps its compiled functions.
+ * for each file that it loads, and a fetch would load 105 of them. `cli/start/core-script.ts` keeps its compiled functions.
  */
 const CORE =
-  /src\/(cli\/(program|fetch)|fetch\/run-fetch|swarm\/network|subscription\/fetch-(roots|resolution)|wire\/.*|http\/pool-sender)\.ts$/;
+  /src\/(cli\/(program|commands\/fetch)|fetch\/run-fetch|swarm\/network|subscription\/fetch-(roots|resolution)|wire\/.*|http\/pool-sender)\.ts$/;
 
 /** Tells Node that the files of `dist/` are not modules, as those of the checkout are. */
 const commonJs = (): Plugin => ({
@@ -41,7 +41,7 @@ const ascii = (): Plugin => ({
 export default defineConfig({
   input: {
     main: 'src/cli/main.ts',
-    'reading-worker': 'src/store/reading-worker.ts',
+    'reading-worker': 'src/store/decoding/reading-worker.ts',
     'hash-thread-worker': 'src/bytes/hash-thread-worker.ts',
     'request-worker': 'src/mount/request-worker.ts',
   },

@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { systemCode } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import { FileStore } from '../store/file-store.ts';
-import type { Origin } from './configuration.ts';
+import type { Origin } from './options/configuration.ts';
 import type { Output } from './output.ts';
 
 /**

@@ -24,7 +24,7 @@ async function main(args: readonly string[]): Promise<void> {
   // These compress in the threads of Node's pool: four by default, and all started at the first use.
   if (['add', 'publish'].some((command) => args.includes(command)) && availableParallelism() > 4)
     process.env['UV_THREADPOOL_SIZE'] ??= String(availableParallelism());
-  const { keepCompiled } = await import('./compile-cache.ts');
+  const { keepCompiled } = await import('./start/compile-cache.ts');
   keepCompiled(args);
   const { onlyCommand, program, wordsToParse } = await import('./program.ts');
   const words = wordsToParse(args);

@@ -5,7 +5,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { WorkProgress } from './live/work-progress.ts';
 import type { Output } from './output.ts';
-import { each, formatCount, formatSize } from './values.ts';
+import { each, formatCount, formatSize } from './words/values.ts';
 
 /** Options of a command that makes patches, as commander gives them. */
 export interface MakeDeltasFlags {

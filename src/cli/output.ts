@@ -1,12 +1,12 @@
 import { isPlanned, NarswarmError, type ErrorFacts } from '../errors.ts';
 import { escapeControls } from '../nix/quote.ts';
 import { withoutPasswords } from '../redact.ts';
-import { errorSentence } from './error-sentences.ts';
+import { errorSentence } from './words/error-sentences.ts';
 import { LiveLines } from './live/live-lines.ts';
 import type { LogFormat, LogLevel } from '../config/log-levels.ts';
 import { isWritten, logLine, withPriority } from './log.ts';
-import { withPlaces, type PlaceOf } from './places.ts';
-import { mayNamePublisher, shortener } from './publisher-names.ts';
+import { withPlaces, type PlaceOf } from './options/places.ts';
+import { mayNamePublisher, shortener } from './words/publisher-names.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 

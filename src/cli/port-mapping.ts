@@ -3,8 +3,8 @@ import type { Command } from 'commander';
 import type { MappingFailure, PortMapping } from '../discovery/gateway/mapping.ts';
 import type { PortMapper } from '../discovery/gateway/port-mapper.ts';
 import type { Network } from '../swarm/network.ts';
-import { aside, type Origin } from './configuration.ts';
-import { groupFrom, NETWORK } from './option-groups.ts';
+import { aside, type Origin } from './options/configuration.ts';
+import { groupFrom, NETWORK } from './options/option-groups.ts';
 import type { Output } from './output.ts';
 
 export interface MapPortFlags {

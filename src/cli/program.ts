@@ -1,41 +1,41 @@
 import { CommanderError, type Command } from 'commander';
 import { EXIT_STATUSES } from '../errors.ts';
 import { claimHome } from '../config/home.ts';
-import { configure, Program } from './configuration.ts';
-import { ownFirst } from './option-groups.ts';
+import { configure, Program } from './options/configuration.ts';
+import { ownFirst } from './options/option-groups.ts';
 import { printTo, printJson, reportFailure } from './output.ts';
 import { VERSION } from '../version.ts';
 
 /** Loads each command, in the order of the help. */
 const COMMANDS = {
-  key: async () => (await import('./key.ts')).keyCommand(),
-  publish: async () => (await import('./publish.ts')).publishCommand(),
-  fetch: async () => (await import('./fetch.ts')).fetchCommand(),
-  add: async () => (await import('./add.ts')).addCommand(),
-  daemon: async () => (await import('./daemon.ts')).daemonCommand(),
-  service: async () => (await import('./service.ts')).serviceCommand(),
-  subscribe: async () => (await import('./subscribe.ts')).subscribeCommand(),
-  unsubscribe: async () => (await import('./unsubscribe.ts')).unsubscribeCommand(),
-  subscriptions: async () => (await import('./subscriptions.ts')).subscriptionsCommand(),
-  update: async () => (await import('./update.ts')).updateCommand(),
-  status: async () => (await import('./status.ts')).statusCommand(),
-  ready: async () => (await import('./ready.ts')).readyCommand(),
-  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
-  config: async () => (await import('./config.ts')).configCommand(),
-  torrent: async () => (await import('./torrent.ts')).torrentCommand(),
-  verify: async () => (await import('./verify.ts')).verifyCommand(),
-  gc: async () => (await import('./gc.ts')).gcCommand(),
-  pin: async () => (await import('./pin.ts')).pinCommand(),
-  unpin: async () => (await import('./pin.ts')).unpinCommand(),
-  pack: async () => (await import('./pack.ts')).packCommand(),
-  unpack: async () => (await import('./unpack.ts')).unpackCommand(),
-  mount: async () => (await import('./mount.ts')).mountCommand(),
-  push: async () => (await import('./push.ts')).pushCommand(),
-  receive: async () => (await import('./receive.ts')).receiveCommand(),
-  dht: async () => (await import('./dht.ts')).dhtCommand(),
-  demo: async () => (await import('./demo.ts')).demoCommand(),
-  completion: async () => (await import('./completion.ts')).completionCommand(),
-  man: async () => (await import('./man.ts')).manCommand(),
+  key: async () => (await import('./commands/key.ts')).keyCommand(),
+  publish: async () => (await import('./commands/publish.ts')).publishCommand(),
+  fetch: async () => (await import('./commands/fetch.ts')).fetchCommand(),
+  add: async () => (await import('./commands/add.ts')).addCommand(),
+  daemon: async () => (await import('./commands/daemon.ts')).daemonCommand(),
+  service: async () => (await import('./commands/service.ts')).serviceCommand(),
+  subscribe: async () => (await import('./commands/subscribe.ts')).subscribeCommand(),
+  unsubscribe: async () => (await import('./commands/unsubscribe.ts')).unsubscribeCommand(),
+  subscriptions: async () => (await import('./commands/subscriptions.ts')).subscriptionsCommand(),
+  update: async () => (await import('./commands/update.ts')).updateCommand(),
+  status: async () => (await import('./commands/status.ts')).statusCommand(),
+  ready: async () => (await import('./commands/ready.ts')).readyCommand(),
+  doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
+  config: async () => (await import('./commands/config.ts')).configCommand(),
+  torrent: async () => (await import('./commands/torrent.ts')).torrentCommand(),
+  verify: async () => (await import('./commands/verify.ts')).verifyCommand(),
+  gc: async () => (await import('./commands/gc.ts')).gcCommand(),
+  pin: async () => (await import('./commands/pin.ts')).pinCommand(),
+  unpin: async () => (await import('./commands/pin.ts')).unpinCommand(),
+  pack: async () => (await import('./commands/pack.ts')).packCommand(),
+  unpack: async () => (await import('./commands/unpack.ts')).unpackCommand(),
+  mount: async () => (await import('./commands/mount.ts')).mountCommand(),
+  push: async () => (await import('./commands/push.ts')).pushCommand(),
+  receive: async () => (await import('./commands/receive.ts')).receiveCommand(),
+  dht: async () => (await import('./commands/dht.ts')).dhtCommand(),
+  demo: async () => (await import('./commands/demo.ts')).demoCommand(),
+  completion: async () => (await import('./commands/completion.ts')).completionCommand(),
+  man: async () => (await import('./commands/man.ts')).manCommand(),
 } as const;
 type CommandName = keyof typeof COMMANDS;
 

@@ -2,10 +2,10 @@ import { Option, type Command } from 'commander';
 import { parseRecompression } from '../config/zstd-level.ts';
 import { estimatedBytes as estimate } from '../publish/estimated-bytes.ts';
 import type { OtherNar, Recompressed, Recompression } from '../publish/recompress-nars.ts';
-import { DEFAULT_ZSTD_LEVEL, MAX_ZSTD_LEVEL } from '../store/write-nar.ts';
+import { DEFAULT_ZSTD_LEVEL, MAX_ZSTD_LEVEL } from '../store/export/write-nar.ts';
 import type { WorkProgress } from './live/work-progress.ts';
 import type { Output } from './output.ts';
-import { alreadyHere, formatCount, formatSize, one } from './values.ts';
+import { alreadyHere, formatCount, formatSize, one } from './words/values.ts';
 
 /** Options of a command that compresses NARs again, as commander gives them. */
 export interface RecompressionFlags {

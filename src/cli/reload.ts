@@ -8,7 +8,7 @@ import { loadConfig, type Config } from '../config/load.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 import type { Warn } from '../warning.ts';
-import { reconfigure } from './configuration.ts';
+import { reconfigure } from './options/configuration.ts';
 import type { Output } from './output.ts';
 
 /** Keys that the daemon reads again for each update of a mirror. */

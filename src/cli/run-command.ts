@@ -2,9 +2,9 @@ import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import type { Config } from '../config/load.ts';
 import { EXIT_STATUSES, firstFailure, NarswarmError } from '../errors.ts';
-import { keepNixConfig } from '../nix/kept-config.ts';
-import { saveCompiled } from './compile-cache.ts';
-import { configOf, followedBy, originOf, placeOf, type OriginOf } from './configuration.ts';
+import { keepNixConfig } from '../nix/programs/kept-config.ts';
+import { saveCompiled } from './start/compile-cache.ts';
+import { configOf, followedBy, originOf, placeOf, type OriginOf } from './options/configuration.ts';
 import { makeOutput, reportFailure, type Output, type OutputOptions } from './output.ts';
 
 /** Options that every command has. */

@@ -6,7 +6,7 @@ import { lstatSync, mkdirSync, type Stats } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
-import { nameOfUser } from '../nix/system-users.ts';
+import { nameOfUser } from '../nix/programs/system-users.ts';
 
 /** A home folder, or a stand-in for one. */
 export interface Home {

@@ -11,7 +11,7 @@ import { parseEndpoint } from '../discovery/endpoint.ts';
 import { parseSubnet } from '../discovery/subnet.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS, SUBSTITUTER_PORT } from '../wire/ports.ts';
-import { IMPORT_WAYS, type ImportWay } from '../nix/import-way.ts';
+import { IMPORT_WAYS, type ImportWay } from '../nix/programs/import-way.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
 import { KEPT_OF_IMPORTED } from '../subscription/kept-of-imported.ts';
 import { METERED } from '../subscription/metered.ts';

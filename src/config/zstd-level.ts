@@ -1,5 +1,5 @@
 import { NarswarmError } from '../errors.ts';
-import { MAX_ZSTD_LEVEL, type NarFormat } from '../store/write-nar.ts';
+import { MAX_ZSTD_LEVEL, type NarFormat } from '../store/export/write-nar.ts';
 
 /** Reads `zstd` or `zstd:LEVEL`. Undefined for anything else. */
 export function parseZstd(text: string): NarFormat | undefined {

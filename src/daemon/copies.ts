@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NarOffer } from '../serve/nar-offer.ts';
-import type { Catalogue } from '../store/catalogue.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { writeReplicas, type Replicas } from '../store/replicas.ts';
 import { listStates } from '../subscription/state.ts';

@@ -1,11 +1,11 @@
 import { basename } from 'node:path';
 import type { WantedFile } from '../exchange/member.ts';
-import { prefixOf } from '../exchange/messages.ts';
+import { prefixOf } from '../exchange/messages/messages.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { NarOffer } from '../serve/nar-offer.ts';
-import type { Catalogue } from '../store/catalogue.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { Replicas } from '../store/replicas.ts';
 import type { Census } from './census.ts';

@@ -5,7 +5,7 @@ import type { PublisherAddress } from '../index/address.ts';
 import type { RankFiles } from '../index/within-budget.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { WantedFile } from '../exchange/member.ts';
-import { prefixOf } from '../exchange/messages.ts';
+import { prefixOf } from '../exchange/messages/messages.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { joinAtLastPort, type Publisher } from '../publish/publisher.ts';
 import { StoreOffer } from '../serve/store-offer.ts';

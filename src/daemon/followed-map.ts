@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { PeerRecord } from '../discovery/peer-table.ts';
-import type { Edition } from '../exchange/messages.ts';
+import type { Edition } from '../exchange/messages/messages.ts';
 import type { HttpClient } from '../http/client.ts';
 import { formatPublisherAddress, saltBytes, type PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';

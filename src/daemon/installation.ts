@@ -2,7 +2,7 @@
 import { accessSync, constants, realpathSync, statSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { NarswarmError } from '../errors.ts';
-import { readGroups } from '../nix/system-users.ts';
+import { readGroups } from '../nix/programs/system-users.ts';
 
 /** Folders that the system's units do not see (ProtectHome, PrivateTmp), unless a part is bound into their view. */
 const HIDDEN = /^\/(?:home|root|run\/user|tmp|var\/tmp)(?=\/)/;

@@ -1,8 +1,8 @@
 import type { PublisherAddress } from '../index/address.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
-import { LanCaches, type LanCachesOptions } from '../fetch/lan-caches.ts';
-import { NeighbourNarInfos } from '../fetch/neighbour-narinfos.ts';
+import { LanCaches, type LanCachesOptions } from '../fetch/sources/lan-caches.ts';
+import { NeighbourNarInfos } from '../fetch/sources/neighbour-narinfos.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { ActivitySources } from '../substituter/activity.ts';
 import { Substituter, type SubstituterOptions } from '../substituter/substituter.ts';

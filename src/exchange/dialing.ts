@@ -1,8 +1,8 @@
 import { isSilent, isSlowToAnswer, type PeerRecord } from '../discovery/peer-table.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import type { KnownPeers } from './known-peers.ts';
-import type { Link } from './link.ts';
-import type { LinkContext } from './link-context.ts';
+import type { Link } from './link/link.ts';
+import type { LinkContext } from './link/link-context.ts';
 import { isNamed, Places } from './places.ts';
 
 /**

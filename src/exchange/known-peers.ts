@@ -2,7 +2,7 @@ import type { LocalNetworks } from '../discovery/local-networks.ts';
 import { isSilent, noteUnreachable, type PeerRecord, type PeerTable } from '../discovery/peer-table.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { MAX_PEERS } from '../wire/bounds.ts';
-import type { Link } from './link.ts';
+import type { Link } from './link/link.ts';
 
 /** Time before a member whose connection ended is tried again; shorter for one that has sent good bytes. */
 const RECONNECT_MS = 10_000;

@@ -1,8 +1,8 @@
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
-import type { FileRange, Refusal } from './messages.ts';
-import type { Claim } from './their-fetches.ts';
-import type { PieceSet } from './piece-set.ts';
+import type { FileRange, Refusal } from './messages/messages.ts';
+import type { Claim } from './link/their-fetches.ts';
+import type { PieceSet } from './messages/piece-set.ts';
 
 /**
  * The outcome of a request. `complete`: all bytes arrived. `closed`: the connection ended first. `cancelled`: the

@@ -11,15 +11,15 @@ import { newPeerId } from '../wire/protocol.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { Dialing } from './dialing.ts';
 import { ALIAS_MS, KnownPeers } from './known-peers.ts';
-import { LeastSent } from './least-sent.ts';
-import { Link, type LinkEvents } from './link.ts';
-import type { LinkContext } from './link-context.ts';
+import { LeastSent } from './answers/least-sent.ts';
+import { Link, type LinkEvents } from './link/link.ts';
+import type { LinkContext } from './link/link-context.ts';
 import type { Member, WantedFile } from './member.ts';
-import { prefixOf, type FilePrefix, type Edition } from './messages.ts';
-import { Patience } from './patience.ts';
-import { RequestsRoom } from './requests-room.ts';
-import { WantsRoom } from './wants-room.ts';
-import { WantedFiles } from './wanted.ts';
+import { prefixOf, type FilePrefix, type Edition } from './messages/messages.ts';
+import { Patience } from './link/patience.ts';
+import { RequestsRoom } from './answers/requests-room.ts';
+import { WantsRoom } from './link/wants-room.ts';
+import { WantedFiles } from './link/wanted.ts';
 
 /** Interval of checks of each connection. */
 const LOOK_EVERY_MS = 1_000;

@@ -1,6 +1,6 @@
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { InfoHash } from '../nix/brands.ts';
-import type { Link } from './link.ts';
+import type { Link } from './link/link.ts';
 
 /** Limits on members of one group that we stay connected to: beyond the local network, and on it. */
 const FAR_PLACES = 12;

@@ -1,7 +1,7 @@
 import type { Upstream } from '../http/upstream.ts';
 import type { StorePath } from '../nix/brands.ts';
-import type { Closure } from './closure.ts';
-import type { Plan } from './plan.ts';
+import type { Closure } from './walk/closure.ts';
+import type { Plan } from './plan/plan.ts';
 import type { Warning } from '../warning.ts';
 
 /** Kinds of senders of NAR bytes. */

@@ -1,8 +1,8 @@
 import { NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
-import { completePart, reachedFrom, type Closure, type MissingPath } from './closure.ts';
-import { missingOf } from './fetch-nars.ts';
-import type { Plan } from './plan.ts';
+import { completePart, reachedFrom, type Closure, type MissingPath } from './walk/closure.ts';
+import { missingOf } from './download/fetch-nars.ts';
+import type { Plan } from './plan/plan.ts';
 
 /** The part of a closure that a fetch has so far: complete paths, and paths that could not be fetched. */
 export class Gathered {

@@ -1,10 +1,10 @@
 import type { NarswarmError } from '../errors.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import type { BuildDifference } from '../index/quorum.ts';
-import type { Closure, MissingPath } from './closure.ts';
-import type { MapDoubt } from './hash-maps.ts';
-import type { Plan } from './plan.ts';
-import type { Outsized } from './roots.ts';
+import type { Closure, MissingPath } from './walk/closure.ts';
+import type { MapDoubt } from './sources/hash-maps.ts';
+import type { Plan } from './plan/plan.ts';
+import type { Outsized } from './walk/roots.ts';
 
 /** The result of a fetch, complete or not. */
 export interface PrefetchResult {

@@ -2,11 +2,11 @@ import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import { NarswarmError } from '../errors.ts';
-import { referencesFirst, type Closure } from './closure.ts';
-import type { FetchedNars } from './fetch-nars.ts';
-import { notBegun } from './fetch-round.ts';
-import type { NarJob } from './job.ts';
-import type { Plan } from './plan.ts';
+import { referencesFirst, type Closure } from './walk/closure.ts';
+import type { FetchedNars } from './download/fetch-nars.ts';
+import { notBegun } from './download/fetch-round.ts';
+import type { NarJob } from './plan/job.ts';
+import type { Plan } from './plan/plan.ts';
 
 /** The room for NARs in a store with a budget, at the start of a fetch. */
 export interface Room {

@@ -1,14 +1,14 @@
 import type { StoreHash } from '../nix/brands.ts';
-import { entriesOf, noteChecked } from '../store/note-checked.ts';
-import { completePart, type Closure } from './closure.ts';
-import type { Committer } from './commit.ts';
-import { fetchNars, type FetchedNars, type FetchNarsContext } from './fetch-nars.ts';
+import { entriesOf, noteChecked } from '../store/catalogue/note-checked.ts';
+import { completePart, type Closure } from './walk/closure.ts';
+import type { Committer } from './commit/commit.ts';
+import { fetchNars, type FetchedNars, type FetchNarsContext } from './download/fetch-nars.ts';
 import type { Tell } from './events.ts';
 import type { Gathered } from './gathered.ts';
-import type { Plan } from './plan.ts';
+import type { Plan } from './plan/plan.ts';
 import type { StoreRoom } from './prefetch-options.ts';
 import { fetchWithinRoom, type SteppedFetch } from './room.ts';
-import type { Roots } from './roots.ts';
+import type { Roots } from './walk/roots.ts';
 
 /** Time without a byte from any peer until a step ends, if nothing arrived in the one before. */
 const FRUITLESS_WAIT_MS = 5_000;

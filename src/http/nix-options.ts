@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { NixConfig } from '../nix/nix-config.ts';
+import type { NixConfig } from '../nix/programs/nix-config.ts';
 import type { HttpClientOptions } from './options.ts';
 
 /** Usual files of certificate authorities: the first two are Nix's own list, the others curl's, by distribution. */

@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { parseEndpoint } from '../discovery/endpoint.ts';
 import type { PeerRecord } from '../discovery/peer-table.ts';
-import type { Edition } from '../exchange/messages.ts';
+import type { Edition } from '../exchange/messages/messages.ts';
 import type { Members } from '../exchange/members.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { hostKeyOf } from '../wire/address-range.ts';

@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
-import type { MissingPath } from '../fetch/closure.ts';
+import type { MissingPath } from '../fetch/walk/closure.ts';
 import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import type { Tell } from '../fetch/events.ts';
-import { namedFile } from '../fetch/named-file.ts';
+import { namedFile } from '../fetch/plan/named-file.ts';
 import type { Workplace } from '../fetch/workplace.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { systemCode } from '../disk/store-error.ts';
-import { dumpNars } from '../nix/nar-dump.ts';
+import { dumpNars } from '../nix/programs/nar-dump.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { physicalPath } from '../nix/store-place.ts';

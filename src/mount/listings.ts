@@ -1,5 +1,5 @@
 import { ByteTurns } from '../bytes/byte-turns.ts';
-import { CircuitBreaker } from '../fetch/circuit-breaker.ts';
+import { CircuitBreaker } from '../fetch/sources/circuit-breaker.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { NarInfo } from '../nix/narinfo.ts';

@@ -5,8 +5,8 @@ import PQueue from 'p-queue';
 import { storeError, systemCode } from '../disk/store-error.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { compressionOfFile, readContents } from '../store/nar-contents.ts';
-import { XzDecoders } from '../store/xz-decoders.ts';
+import { compressionOfFile, readContents } from '../store/hashing/nar-contents.ts';
+import { XzDecoders } from '../store/decoding/xz-decoders.ts';
 
 /** Unpacks NAR files into other files: as many at a time as there are processors. */
 export class Unpacker implements AsyncDisposable {

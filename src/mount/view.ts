@@ -1,7 +1,7 @@
 import PQueue from 'p-queue';
 import { giveBack, takeBuffer } from '../bytes/lent-buffers.ts';
 import { readFully } from '../disk/read-small.ts';
-import type { Closure } from '../fetch/closure.ts';
+import type { Closure } from '../fetch/walk/closure.ts';
 import { linesFrom } from './folder-lines.ts';
 import { MountedPath, type MountedPathMeans, type ShownTree } from './mounted-path.ts';
 import {

@@ -6,7 +6,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { parseContentAddress } from './content-address.ts';
 import type { NarInfo } from './narinfo.ts';
 import { storeHashOf } from './store-path.ts';
-import { encodeString } from './wire-format.ts';
+import { encodeString } from './programs/wire-format.ts';
 
 /** Takes an uncompressed NAR in chunks, then decides whether its contents match the address. */
 export interface ContentsCheck {

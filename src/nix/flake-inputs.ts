@@ -1,8 +1,8 @@
 /** The inputs of flakes, as their lock files fix them. */
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from './brands.ts';
-import { FLAKES, WITHOUT_NETWORK } from './nix-eval.ts';
-import { askNix, nixFailed, storeArgs, type StoreCallOptions } from './run-nix.ts';
+import { FLAKES, WITHOUT_NETWORK } from './programs/nix-eval.ts';
+import { askNix, nixFailed, storeArgs, type StoreCallOptions } from './programs/run-nix.ts';
 import { parseStorePath } from './store-path.ts';
 
 /** Returns the flake that an installable names, such as `path:/etc/nixos` of `path:/etc/nixos#nixosConfigurations.x`. */

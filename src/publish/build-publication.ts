@@ -1,7 +1,7 @@
 import { isNarswarmError, NarswarmError } from '../errors.ts';
-import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
-import { firstTrusted } from '../fetch/find-narinfo.ts';
-import { storeSource } from '../fetch/narinfo-sources.ts';
+import { walkClosure, type FindNarInfo } from '../fetch/walk/closure.ts';
+import { firstTrusted } from '../fetch/walk/find-narinfo.ts';
+import { storeSource } from '../fetch/sources/narinfo-sources.ts';
 import { assertPublished, collectRecords, type Collected } from './collect-records.ts';
 import { LastRecords } from './last-records.ts';
 import { wholeStore } from './whole-store.ts';
@@ -24,9 +24,9 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { Catalogue } from '../store/catalogue.ts';
+import { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import type { TellHashing } from '../store/hashing.ts';
+import type { TellHashing } from '../store/hashing/hashing.ts';
 import { Turn } from '../store/turn.ts';
 
 export interface BuildOptions {

@@ -7,12 +7,18 @@ import { baseNameOf } from '../nix/store-path.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { admitNarInfo } from '../nix/sound-remarks.ts';
-import { Catalogue } from '../store/catalogue.ts';
-import { contentsOf, entryOf, isOnlyOfNix, torrentOfEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import { Catalogue } from '../store/catalogue/catalogue.ts';
+import {
+  contentsOf,
+  entryOf,
+  isOnlyOfNix,
+  torrentOfEntry,
+  type CatalogueEntry,
+} from '../store/catalogue/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
-import { narContentsOf } from '../store/hash-nar.ts';
-import { hashNars, type HashItem, type Unread } from '../store/hash-pool.ts';
-import type { TellHashing } from '../store/hashing.ts';
+import { narContentsOf } from '../store/hashing/hash-nar.ts';
+import { hashNars, type HashItem, type Unread } from '../store/hashing/hash-pool.ts';
+import type { TellHashing } from '../store/hashing/hashing.ts';
 import { readRealisations } from '../store/realisations.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
 import { toRecord, withRealisations, withTorrentFields } from '../index/record.ts';

@@ -6,7 +6,7 @@ import parseRange from 'range-parser';
 import { PATCH_EXTENSION } from '../delta/record.ts';
 import { unlessInvalid } from '../delta/unless-invalid.ts';
 import { NarswarmError } from '../errors.ts';
-import type { OfferedFile } from '../exchange/offer.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
 import type { IndexDir } from '../index/index-dir.ts';
 import type { DirectionLimit, RateLimit } from '../bytes/rate-limit.ts';
 import { mayHave, type Serves } from '../discovery/connection-guard.ts';

@@ -9,13 +9,13 @@ import { PatchList, type KeptPatch } from '../store/patch-list.ts';
 import { predecessors } from '../delta/predecessors.ts';
 import { PATCH_EXTENSION, withDeltas } from '../delta/record.ts';
 import { isNarswarmError } from '../errors.ts';
-import { referencesFirst } from '../fetch/closure.ts';
+import { referencesFirst } from '../fetch/walk/closure.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { narHashOf } from '../nix/hash.ts';
 import { baseNameOf, storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { hashNar } from '../store/hash-nar.ts';
-import { hashContents, readContents } from '../store/nar-contents.ts';
+import { hashNar } from '../store/hashing/hash-nar.ts';
+import { hashContents, readContents } from '../store/hashing/nar-contents.ts';
 import { narTorrent } from '../torrent/canonical.ts';
 import { temporaryBeside } from '../disk/replace.ts';
 

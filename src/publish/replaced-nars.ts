@@ -1,13 +1,13 @@
 import { remove } from '../disk/remove.ts';
 import { withExtra, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import type { Catalogue } from '../store/catalogue.ts';
-import { entryOf, isOnlyOfNix, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
+import { entryOf, isOnlyOfNix, type CatalogueEntry } from '../store/catalogue/catalogue-entry.ts';
 import { readClaims } from '../store/claims.ts';
 import { narNameOf } from '../store/collect/store-graph.ts';
-import type { ExportFolder, FolderNar, PlacedNar } from '../store/export-folder.ts';
+import type { ExportFolder, FolderNar, PlacedNar } from '../store/export/export-folder.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { BEING_SERVED_MS, forgetServed, readLastServed } from '../store/last-served.ts';
+import { BEING_SERVED_MS, forgetServed, readLastServed } from '../store/catalogue/last-served.ts';
 import { Turn } from '../store/turn.ts';
 import { NarUsers } from './nar-users.ts';
 

@@ -3,7 +3,7 @@ import { verifiesContentAddress } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { verifyNarInfo, type PublicKey } from '../nix/signature.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
-import type { Catalogue } from '../store/catalogue.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { LeftOut } from './collect-records.ts';
 

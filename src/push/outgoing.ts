@@ -10,11 +10,11 @@ import { formatNarInfo } from '../nix/narinfo.ts';
 import { formatPublicKey } from '../nix/signature.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
-import { addPaths } from '../store/add-paths.ts';
-import { torrentOfEntry } from '../store/catalogue-entry.ts';
+import { addPaths } from '../store/export/add-paths.ts';
+import { torrentOfEntry } from '../store/catalogue/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
-import { withSignature, type Signer } from '../store/signer.ts';
-import type { NarFormat } from '../store/write-nar.ts';
+import { withSignature, type Signer } from '../store/export/signer.ts';
+import type { NarFormat } from '../store/export/write-nar.ts';
 import { Network, type NetworkOptions } from '../swarm/network.ts';
 import type { Warn } from '../warning.ts';
 

@@ -1,8 +1,8 @@
 import type { StoreHash } from '../nix/brands.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import type { NarInfoSource } from '../fetch/narinfo-sources.ts';
-import type { NearSources } from '../fetch/near-sources.ts';
+import type { NarInfoSource } from '../fetch/sources/narinfo-sources.ts';
+import type { NearSources } from '../fetch/sources/near-sources.ts';
 
 /** The records that a push has sent, as a source of narinfos: with their torrents, as those of a hash map. */
 export class ReceivedRecords implements NearSources {

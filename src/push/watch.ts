@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StorePath } from '../nix/brands.ts';
-import { queryBuiltHere, queryInvalidPaths, queryRegistrations } from '../nix/nix-queries.ts';
+import { queryBuiltHere, queryInvalidPaths, queryRegistrations } from '../nix/programs/nix-queries.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
 import type { Resolution } from '../subscription/resolve-source.ts';
 

@@ -1,12 +1,12 @@
 /** Judges whether a rebuild works without a network, and asks sources for missing paths. */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
-import { BuildGraph } from '../nix/build-graph.ts';
+import { BuildGraph } from '../nix/derivations/build-graph.ts';
 import type { FileHash, StorePath } from '../nix/brands.ts';
 import { flakeInputs, flakeOf } from '../nix/flake-inputs.ts';
-import { evaluate } from '../nix/nix-eval.ts';
-import { queryDeriver } from '../nix/nix-queries.ts';
-import type { StoreCallOptions } from '../nix/run-nix.ts';
+import { evaluate } from '../nix/programs/nix-eval.ts';
+import { queryDeriver } from '../nix/programs/nix-queries.ts';
+import type { StoreCallOptions } from '../nix/programs/run-nix.ts';
 import { isDerivationPath } from '../nix/store-path.ts';
 import { Here, type HereOptions } from './here.ts';
 import { findLacking, type Lacking, type Need } from './lacking.ts';

@@ -1,12 +1,12 @@
 /** Tells which paths of a rebuild are on this machine: in its Nix store, or in its file store. */
 import type { StorePath } from '../nix/brands.ts';
-import { queryBuiltHere } from '../nix/nix-queries.ts';
-import type { StoreCallOptions } from '../nix/run-nix.ts';
-import { StoreSession } from '../nix/store-session.ts';
+import { queryBuiltHere } from '../nix/programs/nix-queries.ts';
+import type { StoreCallOptions } from '../nix/programs/run-nix.ts';
+import { StoreSession } from '../nix/programs/store-session.ts';
 import { storeHashOf, storePathFromBaseName } from '../nix/store-path.ts';
-import { Catalogue } from '../store/catalogue.ts';
+import { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { narStateOf } from '../store/nar-state.ts';
+import { narStateOf } from '../store/catalogue/nar-state.ts';
 
 /**
  * `valid` in the Nix store, which implies its closure; `stored` in the file store, with the paths that the Nix store

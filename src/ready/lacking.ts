@@ -1,7 +1,7 @@
 /** Finds the paths that a rebuild without a network would lack. */
-import type { BuildGraph } from '../nix/build-graph.ts';
+import type { BuildGraph } from '../nix/derivations/build-graph.ts';
 import type { StorePath } from '../nix/brands.ts';
-import { isFixedOutput, isMadeLocally } from '../nix/derivation.ts';
+import { isFixedOutput, isMadeLocally } from '../nix/derivations/derivation.ts';
 import type { Here } from './here.ts';
 
 /**

@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os';
 import PQueue from 'p-queue';
-import type { NarContents, NarHashes } from '../store/hash-nar.ts';
-import type { Unread } from '../store/hash-pool.ts';
-import { ReadingThread } from '../store/reading-thread.ts';
+import type { NarContents, NarHashes } from '../store/hashing/hash-nar.ts';
+import type { Unread } from '../store/hashing/hash-pool.ts';
+import { ReadingThread } from '../store/decoding/reading-thread.ts';
 
 /** `at once`: a peer waits for it, and it is small. `now`: a peer waits for it. `later`: nothing waits for it. */
 export type Urgency = 'at once' | 'now' | 'later';

@@ -1,16 +1,22 @@
 import { statSync, type Stats } from 'node:fs';
-import { prefixOf } from '../exchange/messages.ts';
+import { prefixOf } from '../exchange/messages/messages.ts';
 import type { InfoHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';
-import type { Catalogue } from '../store/catalogue.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
 import { SmallReader } from '../disk/read-small.ts';
-import { contentsOf, isInNixAs, isSameEntry, torrentOfEntry, type CatalogueEntry } from '../store/catalogue-entry.ts';
+import {
+  contentsOf,
+  isInNixAs,
+  isSameEntry,
+  torrentOfEntry,
+  type CatalogueEntry,
+} from '../store/catalogue/catalogue-entry.ts';
 import { FileStore } from '../store/file-store.ts';
 import { NixNars } from '../store/in-nix/nix-nars.ts';
-import type { OfferedFile } from '../exchange/offer.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
 import type { NarChecker } from './nar-checker.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { NixFile } from './nix-file.ts';

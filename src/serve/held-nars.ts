@@ -1,6 +1,6 @@
-import { prefixOf, type FilePrefix } from '../exchange/messages.ts';
-import type { OfferedFile } from '../exchange/offer.ts';
-import { PieceSet } from '../exchange/piece-set.ts';
+import { prefixOf, type FilePrefix } from '../exchange/messages/messages.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
+import { PieceSet } from '../exchange/messages/piece-set.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { isAddressedBesideNarHash } from '../nix/content-address.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
@@ -8,7 +8,7 @@ import { awaited, BackgroundReader } from './background-reader.ts';
 import { CHECK_PATIENCE_MS } from './gate.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { StoreFile } from './store-file.ts';
-import { narContentsOf } from '../store/hash-nar.ts';
+import { narContentsOf } from '../store/hashing/hash-nar.ts';
 import { withinMs } from '../within.ts';
 import type { NarTorrent } from '../torrent/canonical.ts';
 import type { Seed } from '../swarm/swarm.ts';

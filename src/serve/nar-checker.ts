@@ -5,9 +5,15 @@ import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { narTorrent } from '../torrent/canonical.ts';
 import { awaited, BackgroundReader } from './background-reader.ts';
-import type { Catalogue } from '../store/catalogue.ts';
-import { contentsOf, entryOf, inNixEntry, isSameFile, type CatalogueEntry } from '../store/catalogue-entry.ts';
-import { narContentsOf } from '../store/hash-nar.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
+import {
+  contentsOf,
+  entryOf,
+  inNixEntry,
+  isSameFile,
+  type CatalogueEntry,
+} from '../store/catalogue/catalogue-entry.ts';
+import { narContentsOf } from '../store/hashing/hash-nar.ts';
 import { FileStore } from '../store/file-store.ts';
 import type { NixNars } from '../store/in-nix/nix-nars.ts';
 import { asError, factsOf, type Warn, type Warning } from '../warning.ts';

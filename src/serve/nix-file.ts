@@ -1,6 +1,6 @@
-import { prefixOf, type FilePrefix } from '../exchange/messages.ts';
-import type { OfferedFile } from '../exchange/offer.ts';
-import type { CatalogueEntry } from '../store/catalogue-entry.ts';
+import { prefixOf, type FilePrefix } from '../exchange/messages/messages.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
+import type { CatalogueEntry } from '../store/catalogue/catalogue-entry.ts';
 import type { NixNars } from '../store/in-nix/nix-nars.ts';
 import type { TreeReader } from '../store/in-nix/tree-reader.ts';
 

@@ -1,13 +1,13 @@
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { PatchList, type KeptPatch } from '../store/patch-list.ts';
-import { isFileHash, prefixOf, type FilePrefix } from '../exchange/messages.ts';
-import type { OfferedFile } from '../exchange/offer.ts';
+import { isFileHash, prefixOf, type FilePrefix } from '../exchange/messages/messages.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import type { Catalogue } from '../store/catalogue.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import type { LastServed } from '../store/last-served.ts';
+import type { LastServed } from '../store/catalogue/last-served.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import type { SharedNars } from './shared-nars.ts';
 import { StoreFile } from './store-file.ts';

@@ -2,7 +2,7 @@ import { KeptMaps } from '../index/kept-maps.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, verifyNarInfoAside, type PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import type { AskedBy } from '../store/catalogue-entry.ts';
+import type { AskedBy } from '../store/catalogue/catalogue-entry.ts';
 
 export interface SharedNarsOptions {
   /** Trusted keys. */

@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, type Stats } from 'node:fs';
 import { openToRead, readFully, type SmallReader } from '../disk/read-small.ts';
-import type { FilePrefix } from '../exchange/messages.ts';
-import type { OfferedFile } from '../exchange/offer.ts';
+import type { FilePrefix } from '../exchange/messages/messages.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
 
 /**
  * A NAR of the store, open for one range. Opened and closed synchronously, since the system does that from memory. Its

@@ -1,12 +1,12 @@
-import type { OfferedFile } from '../exchange/offer.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
 import { OfferedEditions } from '../index/editions.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
-import { Catalogue } from '../store/catalogue.ts';
+import { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { NixNars } from '../store/in-nix/nix-nars.ts';
-import { LastServed } from '../store/last-served.ts';
+import { LastServed } from '../store/catalogue/last-served.ts';
 import type { NetworkOptions } from '../swarm/network.ts';
 import type { Seed } from '../swarm/swarm.ts';
 import { Gate, seedOf } from './gate.ts';

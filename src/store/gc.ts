@@ -1,7 +1,7 @@
 import { NarswarmError } from '../errors.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { Catalogue } from './catalogue.ts';
-import { isOnlyOfNix } from './catalogue-entry.ts';
+import { Catalogue } from './catalogue/catalogue.ts';
+import { isOnlyOfNix } from './catalogue/catalogue-entry.ts';
 import { readClaims, type Claim } from './claims.ts';
 import { chooseEviction, noEviction, type Eviction } from './collect/evict.ts';
 import { keepOthers, markKept, reach, type Kept, type Root } from './collect/keep.ts';
@@ -12,7 +12,7 @@ import { scanStore } from './collect/scan.ts';
 import { PRESENT, type StoreGraph } from './collect/store-graph.ts';
 import { sweep, type RemovedPath } from './collect/sweep.ts';
 import { yieldsOf, type Yield } from './collect/yields.ts';
-import { compactCatalogue } from './compact-catalogue.ts';
+import { compactCatalogue } from './catalogue/compact-catalogue.ts';
 import type { FileStore } from './file-store.ts';
 import { PatchList } from './patch-list.ts';
 import { readReplicas, soleNars } from './replicas.ts';

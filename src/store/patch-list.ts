@@ -7,7 +7,7 @@ import { storeError } from '../disk/store-error.ts';
 import type { InfoHash, NarHash, StorePath } from '../nix/brands.ts';
 import { asFileHash, asNarHash } from '../nix/hash.ts';
 import { parseBaseName, parseStorePath, storeHashOf } from '../nix/store-path.ts';
-import { appendAtOnce } from './catalogue.ts';
+import { appendAtOnce } from './catalogue/catalogue.ts';
 import { FileStore } from './file-store.ts';
 import { inState } from './state-folder.ts';
 import { narTorrent } from '../torrent/canonical.ts';

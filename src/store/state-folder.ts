@@ -11,7 +11,7 @@ export const STATE_FOLDER = 'narswarm';
 const PLACES = {
   /** Requested NARs with their pieces: catalogue.ts. */
   'catalogue.jsonl': 'read',
-  /** Settings that caches announce: fetch/cache-infos.ts. */
+  /** Settings that caches announce: fetch/sources/cache-infos.ts. */
   'caches.json': 'left',
   /** Patches of NARs: patch-list.ts. */
   'patches.jsonl': 'read',

@@ -1,11 +1,11 @@
 /** Fetches a source, and the paths that a rebuild of it without a network would lack. */
 import { failureOf, type Failure } from '../failure.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
-import type { MissingPath } from '../fetch/closure.ts';
+import type { MissingPath } from '../fetch/walk/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { archiveFlake } from '../nix/flake-inputs.ts';
-import { realise } from '../nix/realise.ts';
+import { realise } from '../nix/programs/realise.ts';
 import { assess, type LackingOffer, type Obtain, type RebuildTarget } from '../ready/assess.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { lackOf, type FetchedResolution } from './fetch-resolution.ts';

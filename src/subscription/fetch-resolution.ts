@@ -1,7 +1,7 @@
 /** Fetches the paths of a source as far as possible, and the inputs of a build for those that no cache has. */
 import { NarswarmError, type ErrorCode } from '../errors.ts';
 import { failureOf } from '../failure.ts';
-import type { MissingPath } from '../fetch/closure.ts';
+import type { MissingPath } from '../fetch/walk/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';

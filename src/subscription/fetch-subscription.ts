@@ -1,6 +1,6 @@
 import { failureOf } from '../failure.ts';
 import type { Tell } from '../fetch/events.ts';
-import type { MapDoubt } from '../fetch/hash-maps.ts';
+import type { MapDoubt } from '../fetch/sources/hash-maps.ts';
 import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';

@@ -15,7 +15,7 @@ import type { BuildDifference } from '../index/quorum.ts';
 import type { NarHash, StorePath } from '../nix/brands.ts';
 import { narHashOf } from '../nix/hash.ts';
 import { baseNameOf } from '../nix/store-path.ts';
-import { readContents } from '../store/nar-contents.ts';
+import { readContents } from '../store/hashing/nar-contents.ts';
 import { inState } from '../store/state-folder.ts';
 import { asError, type Warn } from '../warning.ts';
 import type { SubscriptionState } from './state.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { NarswarmError } from '../errors.ts';
 import { failureOf } from '../failure.ts';
-import { topsOf } from '../fetch/closure.ts';
+import { topsOf } from '../fetch/walk/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { Lack, Missing } from './missing.ts';

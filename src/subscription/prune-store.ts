@@ -1,6 +1,6 @@
 import { isNarswarmError } from '../errors.ts';
 import type { FileStore } from '../store/file-store.ts';
-import type { Catalogue } from '../store/catalogue.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { Releasing } from '../store/collect/release.ts';
 import { collectGarbage, type LimitedPaths } from '../store/gc.ts';
 import type { Warn } from '../warning.ts';

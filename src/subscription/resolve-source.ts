@@ -1,12 +1,12 @@
 import type { HttpClient } from '../http/client.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
-import { evaluate } from '../nix/nix-eval.ts';
-import { queryClosure, queryDeriver } from '../nix/nix-queries.ts';
-import type { StoreCallOptions } from '../nix/run-nix.ts';
+import { evaluate } from '../nix/programs/nix-eval.ts';
+import { queryClosure, queryDeriver } from '../nix/programs/nix-queries.ts';
+import type { StoreCallOptions } from '../nix/programs/run-nix.ts';
 import { isDerivationPath } from '../nix/store-path.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { BuildGraph } from '../nix/build-graph.ts';
+import { BuildGraph } from '../nix/derivations/build-graph.ts';
 import { fetchList } from './fetch-list.ts';
 import { inspectPath } from './inspect-path.ts';
 import type { Note } from './note.ts';

@@ -1,5 +1,5 @@
 import { firstFailure, NarswarmError, isNarswarmError } from '../errors.ts';
-import { removeEndedLinks } from '../fetch/out-link.ts';
+import { removeEndedLinks } from '../fetch/import/out-link.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';
 import type { PublisherIdentity } from '../index/publisher-key.ts';
@@ -8,7 +8,7 @@ import { FileStore } from '../store/file-store.ts';
 import type { Root } from '../store/collect/keep.ts';
 import type { Yield } from '../store/collect/yields.ts';
 import { collectGarbage, type GcResult } from '../store/gc.ts';
-import type { TellHashing } from '../store/hashing.ts';
+import type { TellHashing } from '../store/hashing/hashing.ts';
 import { Turn } from '../store/turn.ts';
 import { goneFrom } from './forget.ts';
 import { listRooted, pruneRoots } from './gc-roots.ts';

@@ -1,8 +1,8 @@
 import { freeBytesAt } from '../disk/free-bytes.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import type { Catalogue } from '../store/catalogue.ts';
-import { isOnlyOfNix } from '../store/catalogue-entry.ts';
+import type { Catalogue } from '../store/catalogue/catalogue.ts';
+import { isOnlyOfNix } from '../store/catalogue/catalogue-entry.ts';
 import type { FileStore } from '../store/file-store.ts';
 
 /** Most bytes of NARs that only Nix asked for, unless the user sets a budget. */

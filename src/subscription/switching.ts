@@ -1,12 +1,12 @@
 /** Lists the changes of a switch from a running profile to a subscription's newest paths. */
-import { reachedFrom, topsOf, type Closure } from '../fetch/closure.ts';
+import { reachedFrom, topsOf, type Closure } from '../fetch/walk/closure.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { followToStore } from '../nix/follow-links.ts';
-import { queryClosure, queryInvalidPaths } from '../nix/nix-queries.ts';
+import { queryClosure, queryInvalidPaths } from '../nix/programs/nix-queries.ts';
 import { packageChanges, type PackageChanges } from '../nix/package-changes.ts';
-import type { StoreCallOptions } from '../nix/run-nix.ts';
+import type { StoreCallOptions } from '../nix/programs/run-nix.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { StoreSession } from '../nix/store-session.ts';
+import { StoreSession } from '../nix/programs/store-session.ts';
 import type { Subscription } from './subscription.ts';
 
 export interface Switching extends PackageChanges {

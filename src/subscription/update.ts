@@ -1,12 +1,12 @@
 import { firstFailure, isNarswarmError, NarswarmError } from '../errors.ts';
-import { topsOf } from '../fetch/closure.ts';
+import { topsOf } from '../fetch/walk/closure.ts';
 import type { Tell } from '../fetch/events.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { Progress } from '../fetch/report.ts';
 import { tellBoth } from '../fetch/run-fetch.ts';
 import type { FileHash, StoreHash, StorePath } from '../nix/brands.ts';
 import { fetchSubscription, type FetchedSource } from './fetch-subscription.ts';
-import { addProfileGeneration } from '../nix/profile.ts';
+import { addProfileGeneration } from '../nix/roots/profile.ts';
 import { GenerationRoots } from './gc-roots.ts';
 import { lostPaths, summaryOf } from './lost.ts';
 import { keepBuilds } from './kept-builds.ts';

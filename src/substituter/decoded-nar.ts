@@ -4,7 +4,7 @@ import type PQueue from 'p-queue';
 import { NarswarmError } from '../errors.ts';
 import { narHashOf } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { XzStream } from '../store/xz-stream.ts';
+import { XzStream } from '../store/decoding/xz-stream.ts';
 import { asError } from '../warning.ts';
 import { Readers } from './readers.ts';
 

@@ -9,7 +9,7 @@ import { freeBytesAt } from '../disk/free-bytes.ts';
 import { makeFolder } from '../disk/make-folder.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { namedFile } from '../fetch/named-file.ts';
+import { namedFile } from '../fetch/plan/named-file.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { Arrival } from './arrival.ts';
 import { DecodedNar } from './decoded-nar.ts';

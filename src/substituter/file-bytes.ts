@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import type { OfferedFile } from '../exchange/offer.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
 import { chunkBytes, newChunk, type TakeChunk } from './answer-buffers.ts';
 
 /** Bytes `[start, end]`. */

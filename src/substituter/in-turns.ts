@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { NarInfoSource } from '../fetch/narinfo-sources.ts';
+import type { NarInfoSource } from '../fetch/sources/narinfo-sources.ts';
 
 /**
  * Returns the same sources, which give one narinfo in each turn of the event loop, all of them together. A walk

@@ -2,7 +2,7 @@ import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { isWithoutNar } from '../nix/path-info.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { walkClosure, type FindNarInfo } from '../fetch/closure.ts';
+import { walkClosure, type FindNarInfo } from '../fetch/walk/closure.ts';
 
 /** Interval at which the paths that a walk has found so far are wanted. */
 const EVERY_MS = 100;

@@ -1,6 +1,6 @@
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import type { FindNarInfo } from '../fetch/closure.ts';
+import type { FindNarInfo } from '../fetch/walk/closure.ts';
 import { withinMs } from '../within.ts';
 import type { NarInfoMemory } from './narinfo-memory.ts';
 

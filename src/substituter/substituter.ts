@@ -1,10 +1,10 @@
-import type { OfferedFile } from '../exchange/offer.ts';
+import type { OfferedFile } from '../exchange/answers/offer.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { namedFile } from '../fetch/named-file.ts';
+import { namedFile } from '../fetch/plan/named-file.ts';
 import type { FileHere, NarsHere } from '../serve/nars-here.ts';
 import { readRealisation } from '../store/realisations.ts';
 import { FileStore } from '../store/file-store.ts';

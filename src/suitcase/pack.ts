@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { realpath, stat } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
-import { referencesFirst, type Closure, type MissingPath } from '../fetch/closure.ts';
-import { asLocal } from '../fetch/commit.ts';
+import { referencesFirst, type Closure, type MissingPath } from '../fetch/walk/closure.ts';
+import { asLocal } from '../fetch/commit/commit.ts';
 import type { Tell } from '../fetch/events.ts';
-import { namedFile } from '../fetch/named-file.ts';
+import { namedFile } from '../fetch/plan/named-file.ts';
 import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { PublisherAddress } from '../index/address.ts';

@@ -6,7 +6,7 @@ import { systemCode } from '../disk/store-error.ts';
 import type { FileHash, StorePath } from '../nix/brands.ts';
 import { fileHashOf } from '../nix/hash.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import { namedFile } from '../fetch/named-file.ts';
+import { namedFile } from '../fetch/plan/named-file.ts';
 import { FileStore } from '../store/file-store.ts';
 import { copyNar, type CopyOptions } from './copy-nar.ts';
 import { onDisk } from './disk-error.ts';

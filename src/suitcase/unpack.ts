@@ -1,12 +1,12 @@
 import { readBounded } from '../disk/read-small.ts';
 import { fileURLToPath } from 'node:url';
 import { isNarswarmError, type NarswarmError } from '../errors.ts';
-import { topsOf, type MissingPath } from '../fetch/closure.ts';
+import { topsOf, type MissingPath } from '../fetch/walk/closure.ts';
 import type { Tell } from '../fetch/events.ts';
-import type { Plan } from '../fetch/plan.ts';
+import type { Plan } from '../fetch/plan/plan.ts';
 import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
-import { Target } from '../fetch/target.ts';
+import { Target } from '../fetch/plan/target.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { PublisherAddress } from '../index/address.ts';

@@ -11,7 +11,7 @@ import { PeerTable, type PeerRecord } from '../discovery/peer-table.ts';
 import type { Scope } from '../discovery/scope.ts';
 import type { Subnet } from '../discovery/subnet.ts';
 import { Members } from '../exchange/members.ts';
-import { EmptyOffer, type Offer } from '../exchange/offer.ts';
+import { EmptyOffer, type Offer } from '../exchange/answers/offer.ts';
 import { SendBudget } from '../wire/send-budget.ts';
 import { Swarm, type SwarmOptions } from './swarm.ts';
 import type { Warn } from '../warning.ts';

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { applyPatch, type Base } from '../../src/delta/apply.ts';
 import { makePatch } from '../../src/delta/make.ts';
-import { writeNar } from '../../src/store/write-nar.ts';
+import { writeNar } from '../../src/store/export/write-nar.ts';
 
 const PACKAGES = `libc6 libssl3 openssl python3.11-minimal libpython3.11-stdlib libxml2 git perl-base libperl5.36 sudo
   linux-libc-dev libglib2.0-0 bind9-libs libjavascriptcoregtk-4.1-0 libpoppler126 libgs10 locales postgresql-15

@@ -9,8 +9,8 @@ import { access, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Catalogue } from '../../src/store/catalogue.ts';
-import { pendingEntry } from '../../src/store/catalogue-entry.ts';
+import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
+import { pendingEntry } from '../../src/store/catalogue/catalogue-entry.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { addPath } from '../store/synthetic-store.ts';
 

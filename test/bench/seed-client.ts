@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { PeerTable } from '../../src/discovery/peer-table.ts';
 import type { Member } from '../../src/exchange/member.ts';
 import { Members } from '../../src/exchange/members.ts';
-import { EmptyOffer } from '../../src/exchange/offer.ts';
+import { EmptyOffer } from '../../src/exchange/answers/offer.ts';
 import type { FileHash, InfoHash } from '../../src/nix/brands.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 

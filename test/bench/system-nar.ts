@@ -1,7 +1,7 @@
 /** NARs of this machine's own files, below /usr: Nix unpacks them, and they compress as those of packages do. */
 import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { encodeNumber, encodeString } from '../../src/nix/wire-format.ts';
+import { encodeNumber, encodeString } from '../../src/nix/programs/wire-format.ts';
 import type { NarMaker } from './binary-cache.ts';
 import { compressedNar } from './made-nar.ts';
 import { RandomStream } from './random.ts';

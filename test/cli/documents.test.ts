@@ -3,7 +3,14 @@ import assert from 'node:assert/strict';
 import { access, readdir, readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';
 import { program } from '../../src/cli/program.ts';
-import { formatDuration, formatSize, parseDuration, parsePort, parseRates, parseSize } from '../../src/cli/values.ts';
+import {
+  formatDuration,
+  formatSize,
+  parseDuration,
+  parsePort,
+  parseRates,
+  parseSize,
+} from '../../src/cli/words/values.ts';
 import { EXIT_STATUSES } from '../../src/errors.ts';
 
 const PROGRAM = await program();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
-import { fittedExamples, recallExamples } from '../../src/cli/examples.ts';
+import { fittedExamples, recallExamples } from '../../src/cli/options/examples.ts';
 import { program } from '../../src/cli/program.ts';
 
 /** Returns the words that a shell reads, of each command of a line. */

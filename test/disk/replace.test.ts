@@ -53,12 +53,12 @@ test('two processes that replace a file have files of their own', () => {
 
 /** Other files that are moved, outside `disk/` and `store/`. None of them gets into `nar/`. */
 const MOVED: Readonly<Record<string, string>> = {
-  'cli/core-script.ts': 'compiled code',
+  'cli/start/core-script.ts': 'compiled code',
   'config/write.ts': 'the config file, by its lock',
   'index/editions.ts': 'folders of editions',
   'index/index-dir.ts': 'files of hash maps, unless a newer one is there',
-  'nix/kept-config.ts': 'the kept configuration of Nix',
-  'nix/root-links.ts': 'links',
+  'nix/programs/kept-config.ts': 'the kept configuration of Nix',
+  'nix/roots/root-links.ts': 'links',
   'push/receive.ts': 'the store of a push that has ended',
   'subscription/kept-builds.ts': 'unpacked builds',
   'suitcase/staged-files.ts': 'files of a suitcase, after one sync',
@@ -81,5 +81,5 @@ test('disk/ alone gives a failed operation the error of the store', () => {
       !path.startsWith('disk/') &&
       /reject\(storeError|=> \{\s*throw storeError|\.tmp`/.test(readFileSync(join(SOURCE, path), 'utf8')),
   );
-  assert.deepEqual(own, ['nix/root-links.ts']); // links, of which no store knows
+  assert.deepEqual(own, ['nix/roots/root-links.ts']); // links, of which no store knows
 });

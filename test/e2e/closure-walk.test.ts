@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { formatCacheInfo } from '../../src/nix/cache-info.ts';
 import { formatNarInfo } from '../../src/nix/narinfo.ts';
 import { signNarInfo } from '../../src/nix/signature.ts';
-import { hashOf, infoOf } from '../fetch/narinfos.ts';
+import { hashOf, infoOf } from '../fetch/walk/narinfos.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { Lab } from '../support/lab.ts';
 

@@ -13,7 +13,7 @@ import { fileHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { baseNameOf } from '../../src/nix/store-path.ts';
 import { FileStore } from '../../src/store/file-store.ts';
-import { hashNar } from '../../src/store/hash-nar.ts';
+import { hashNar } from '../../src/store/hashing/hash-nar.ts';
 import { PatchList } from '../../src/store/patch-list.ts';
 import { narTorrent } from '../../src/torrent/canonical.ts';
 import { startHttpCache } from '../support/http-cache.ts';

@@ -12,7 +12,7 @@ import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { toRecord } from '../../src/index/record.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
-import { hashNar } from '../../src/store/hash-nar.ts';
+import { hashNar } from '../../src/store/hashing/hash-nar.ts';
 import { extensionOf, narTorrent } from '../../src/torrent/canonical.ts';
 import { Swarm, type Seed } from '../../src/swarm/swarm.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';

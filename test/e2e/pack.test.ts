@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { formatNarInfo } from '../../src/nix/narinfo.ts';
-import { hashNar } from '../../src/store/hash-nar.ts';
+import { hashNar } from '../../src/store/hashing/hash-nar.ts';
 import { fakeSync } from '../support/fake-sync.ts';
 import { exfatDisk } from '../support/exfat-disk.ts';
 import { nextGeneration } from '../support/generations.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { Catalogue } from '../../src/store/catalogue.ts';
+import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { ALONE, assertSound, Lab } from '../support/lab.ts';
 import { inNamespace } from '../support/namespace.ts';

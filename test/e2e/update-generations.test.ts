@@ -7,7 +7,7 @@ import type { MadeClosure } from '../../src/demo/closure.ts';
 import { loadPublisherKey } from '../../src/index/publisher-key.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
-import { linesOf } from '../../src/cli/status.ts';
+import { linesOf } from '../../src/cli/commands/status.ts';
 import { readStatus } from '../../src/subscription/status.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';

@@ -4,7 +4,7 @@ import { chmod, mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { ALONE, assertFailure, FIXTURE_ROOT, fixtureKey, Lab, type Run } from '../support/lab.ts';
-import { groupName } from '../../src/nix/system-users.ts';
+import { groupName } from '../../src/nix/programs/system-users.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 
 const UID = 47_120;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { PeerTable, type PeerRecord } from '../../src/discovery/peer-table.ts';
 import { Dialing } from '../../src/exchange/dialing.ts';
 import { KnownPeers } from '../../src/exchange/known-peers.ts';
-import type { Link } from '../../src/exchange/link.ts';
+import type { Link } from '../../src/exchange/link/link.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 
 const GROUP = 'ab'.repeat(20) as InfoHash;

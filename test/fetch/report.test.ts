@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { FetchEvent } from '../../src/fetch/events.ts';
 import { Progress } from '../../src/fetch/report.ts';
-import { sharesInWords } from '../../src/cli/fetch-report.ts';
+import { sharesInWords } from '../../src/cli/words/fetch-report.ts';
 import { fromCache, fromCohort, fromNeighbour } from '../support/received.ts';
 
 function after(...events: readonly FetchEvent[]): Progress {

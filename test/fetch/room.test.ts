@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { isNarswarmError } from '../../src/errors.ts';
-import type { Closure } from '../../src/fetch/closure.ts';
-import type { FetchedNars } from '../../src/fetch/fetch-nars.ts';
-import type { NarJob } from '../../src/fetch/job.ts';
-import type { Plan } from '../../src/fetch/plan.ts';
+import type { Closure } from '../../src/fetch/walk/closure.ts';
+import type { FetchedNars } from '../../src/fetch/download/fetch-nars.ts';
+import type { NarJob } from '../../src/fetch/plan/job.ts';
+import type { Plan } from '../../src/fetch/plan/plan.ts';
 import { fetchWithinRoom, Steps } from '../../src/fetch/room.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { test } from 'node:test';
-import { HashMaps } from '../../src/fetch/hash-maps.ts';
+import { HashMaps } from '../../src/fetch/sources/hash-maps.ts';
 import type { PrefetchOptions } from '../../src/fetch/prefetch-options.ts';
 import { Workplace } from '../../src/fetch/workplace.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { HttpClient } from '../../src/http/client.ts';
 import { optionsOfNix } from '../../src/http/nix-options.ts';
-import { parseNixConfig } from '../../src/nix/nix-config.ts';
+import { parseNixConfig } from '../../src/nix/programs/nix-config.ts';
 import { type Certificate, makeCertificate } from '../support/certificate.ts';
 import { readPort } from '../support/http-cache.ts';
 

@@ -3,7 +3,7 @@ import { EventEmitter, once } from 'node:events';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { PeerRecord } from '../../src/discovery/peer-table.ts';
-import type { Edition } from '../../src/exchange/messages.ts';
+import type { Edition } from '../../src/exchange/messages/messages.ts';
 import { EditionClaims, type EditionClaim } from '../../src/index/edition-claims.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
-import { warningSentence } from '../../src/cli/warnings.ts';
+import { warningSentence } from '../../src/cli/words/warnings.ts';
 import { isNarswarmError, NarswarmError, type ErrorCode } from '../../src/errors.ts';
 import { Publisher } from '../../src/publish/publisher.ts';
 import type { PublisherAddress } from '../../src/index/address.ts';

@@ -10,7 +10,7 @@ import { parseUpstream } from '../../src/http/upstream.ts';
 import { MAX_LISTING_BYTES } from '../../src/mount/listing.ts';
 import { Listings } from '../../src/mount/listings.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
-import { infoOf } from '../fetch/narinfos.ts';
+import { infoOf } from '../fetch/walk/narinfos.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 
 const NAMES = ['a', 'b', 'c', 'd'] as const;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { flakeOf, parseFlakeInputs } from '../../src/nix/flake-inputs.ts';
-import { isMadeLocally, parseDerivation } from '../../src/nix/derivation.ts';
+import { isMadeLocally, parseDerivation } from '../../src/nix/derivations/derivation.ts';
 import { parseUltimate } from '../../src/nix/path-info.ts';
 
 const [A, B, C] = ['a', 'b', 'c'].map((letter) => `/nix/store/${letter.repeat(32)}-source`) as [string, string, string];

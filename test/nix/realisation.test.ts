@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import { DerivationHasher } from '../../src/nix/derivation-hash.ts';
-import { parseDerivation } from '../../src/nix/derivation.ts';
+import { DerivationHasher } from '../../src/nix/derivations/derivation-hash.ts';
+import { parseDerivation } from '../../src/nix/derivations/derivation.ts';
 import {
   buildTraceFile,
   isTrustedRealisation,

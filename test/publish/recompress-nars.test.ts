@@ -14,9 +14,9 @@ import { recompressNars, type Recompressed, type RecompressionEvent } from '../.
 import { buildPublication } from '../../src/publish/build-publication.ts';
 import { removeReplaced } from '../../src/publish/replaced-nars.ts';
 import { publisherKeyFromSeed, type PublisherIdentity } from '../../src/index/publisher-key.ts';
-import { LastServed } from '../../src/store/last-served.ts';
+import { LastServed } from '../../src/store/catalogue/last-served.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
-import { Catalogue } from '../../src/store/catalogue.ts';
+import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import { claim } from '../../src/store/claims.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { PartialSession } from '../../src/store/session.ts';

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HeldNars } from '../../src/serve/held-nars.ts';
-import { prefixOf } from '../../src/exchange/messages.ts';
+import { prefixOf } from '../../src/exchange/messages/messages.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
-import { describeNar } from '../../src/store/describe-nar.ts';
+import { describeNar } from '../../src/store/hashing/describe-nar.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
 import { filledStore, infoOf, sharedBy } from '../store/store-fixture.ts';
 

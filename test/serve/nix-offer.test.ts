@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { chmod, link, lstat, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { prefixOf } from '../../src/exchange/messages.ts';
+import { prefixOf } from '../../src/exchange/messages/messages.ts';
 import { asFileHash } from '../../src/nix/hash.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';

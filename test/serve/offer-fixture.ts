@@ -6,10 +6,10 @@ import { HeldNars } from '../../src/serve/held-nars.ts';
 import { NarsHere } from '../../src/serve/nars-here.ts';
 import { NarOffer } from '../../src/serve/nar-offer.ts';
 import type { Verdict } from '../../src/serve/shared-nars.ts';
-import type { Catalogue } from '../../src/store/catalogue.ts';
+import type { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { NixNars } from '../../src/store/in-nix/nix-nars.ts';
-import { LastServed } from '../../src/store/last-served.ts';
+import { LastServed } from '../../src/store/catalogue/last-served.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 
 /** An offer that counts how often narinfos were judged. */

@@ -13,7 +13,7 @@ import { verifiesContentAddress } from '../../src/nix/content-address.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { isTrusted } from '../../src/nix/signature.ts';
-import { Catalogue } from '../../src/store/catalogue.ts';
+import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { NixNars } from '../../src/store/in-nix/nix-nars.ts';
 import { Gate } from '../../src/serve/gate.ts';

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { collectRecords } from '../../src/publish/collect-records.ts';
-import { addPaths } from '../../src/store/add-paths.ts';
-import { Catalogue } from '../../src/store/catalogue.ts';
-import type { AskedBy } from '../../src/store/catalogue-entry.ts';
+import { addPaths } from '../../src/store/export/add-paths.ts';
+import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
+import type { AskedBy } from '../../src/store/catalogue/catalogue-entry.ts';
 import { collectGarbage } from '../../src/store/gc.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { substitutedOf } from '../../src/subscription/substituted.ts';

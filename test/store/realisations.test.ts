@@ -8,7 +8,7 @@ import { collectRecords } from '../../src/publish/collect-records.ts';
 import { realisationsOf } from '../../src/index/record.ts';
 import { parseRealisation, signRealisation, type Realisation } from '../../src/nix/realisation.ts';
 import { baseNameOf } from '../../src/nix/store-path.ts';
-import { Catalogue } from '../../src/store/catalogue.ts';
+import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import { collectGarbage } from '../../src/store/gc.ts';
 import { readRealisation, readRealisations, writeRealisations } from '../../src/store/realisations.ts';
 import { LEAF } from '../nix/fixtures.ts';

@@ -7,8 +7,8 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey, type PublicKey } from '../../src/nix/signature.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 import { SharedNars } from '../../src/serve/shared-nars.ts';
-import { entryOf, type AskedBy, type CatalogueEntry } from '../../src/store/catalogue-entry.ts';
-import { describeNar } from '../../src/store/describe-nar.ts';
+import { entryOf, type AskedBy, type CatalogueEntry } from '../../src/store/catalogue/catalogue-entry.ts';
+import { describeNar } from '../../src/store/hashing/describe-nar.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { CACHE_DIR, readFixture } from '../nix/fixtures.ts';
 

@@ -5,7 +5,7 @@ import { parseStorePath } from '../../src/nix/store-path.ts';
 import { contentsVersion, publishedContents } from '../../src/subscription/published.ts';
 import { writeState, type Generation } from '../../src/subscription/state.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
-import { Catalogue } from '../../src/store/catalogue.ts';
+import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';
 import { emptyStore, entryFor, filledStore, KEY } from '../store/store-fixture.ts';
 

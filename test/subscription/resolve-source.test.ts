@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { execa } from 'execa';
 import type { StorePath } from '../../src/nix/brands.ts';
-import { evaluate } from '../../src/nix/nix-eval.ts';
+import { evaluate } from '../../src/nix/programs/nix-eval.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { type Resolution, resolveSource, type SourceContext } from '../../src/subscription/resolve-source.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { pathsOf } from '../../src/fetch/closure.ts';
+import { pathsOf } from '../../src/fetch/walk/closure.ts';
 import { switchedTo } from '../../src/subscription/switching.ts';
-import { closureOf } from '../fetch/closure-of.ts';
-import { infoOf } from '../fetch/narinfos.ts';
+import { closureOf } from '../fetch/walk/closure-of.ts';
+import { infoOf } from '../fetch/walk/narinfos.ts';
 
 test('a switch is to the closure of one path, without its sources and the inputs of builds', () => {
   const [system, lib, source, compiler] = [

@@ -12,7 +12,7 @@ import { FileStore } from '../../src/store/file-store.ts';
 import { PartialNar } from '../../src/store/partial.ts';
 import { Arrival } from '../../src/substituter/arrival.ts';
 import { DecodedNars, type GivenNar } from '../../src/substituter/decoded-nars.ts';
-import { infoOf } from '../fetch/narinfos.ts';
+import { infoOf } from '../fetch/walk/narinfos.ts';
 import { Lab } from '../support/lab.ts';
 
 /** A multiple of the bytes that xz reads or writes at once. */

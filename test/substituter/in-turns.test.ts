@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { NarInfoSource } from '../../src/fetch/narinfo-sources.ts';
+import type { NarInfoSource } from '../../src/fetch/sources/narinfo-sources.ts';
 import { inTurns } from '../../src/substituter/in-turns.ts';
-import { hashOf, infoOf } from '../fetch/narinfos.ts';
+import { hashOf, infoOf } from '../fetch/walk/narinfos.ts';
 
 const NAMES = Array.from({ length: 20 }, (_, index) => `p${index}`);
 const { signal } = new AbortController();

@@ -5,7 +5,7 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { narInfoWithoutNar } from '../../src/nix/path-info.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';
 import { LookAhead } from '../../src/substituter/look-ahead.ts';
-import { infoOf } from '../fetch/narinfos.ts';
+import { infoOf } from '../fetch/walk/narinfos.ts';
 
 /** @param valid those of the paths that the Nix store holds */
 function scene(t: TestContext, paths: readonly NarInfo[], valid: readonly NarInfo[] = []) {

@@ -11,7 +11,7 @@ import { PartialNar } from '../../src/store/partial.ts';
 import { Arrival } from '../../src/substituter/arrival.ts';
 import { bytesOf } from '../../src/substituter/nar-body.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
-import { infoOf } from '../fetch/narinfos.ts';
+import { infoOf } from '../fetch/walk/narinfos.ts';
 import { torrentOf } from '../swarm/swarm-fixture.ts';
 
 const SIZE = 3_000_000;

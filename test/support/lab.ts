@@ -15,7 +15,7 @@ import { makeClosure, type MadeClosure } from '../../src/demo/closure.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { parseNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey, verifyNarInfo } from '../../src/nix/signature.ts';
-import { hashNar } from '../../src/store/hash-nar.ts';
+import { hashNar } from '../../src/store/hashing/hash-nar.ts';
 import { extensionOf, narTorrent, type NarTorrent } from '../../src/torrent/canonical.ts';
 import { startDhtNetwork, type DhtNetwork } from './dht-network.ts';
 import './test-nix.ts';

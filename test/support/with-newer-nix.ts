@@ -21,8 +21,8 @@ const FILES = [
   'test/e2e/substituter-lost.test.ts',
   'test/e2e/ready.test.ts',
   'test/e2e/update-ready.test.ts',
-  'test/nix/run-nix.test.ts',
-  'test/nix/nix-eval.test.ts',
+  'test/nix/programs/run-nix.test.ts',
+  'test/nix/programs/nix-eval.test.ts',
   'test/nix-packaging/lost-substituter.test.ts',
   'test/nix-packaging/post-build-hook.test.ts',
 ];

@@ -14,12 +14,12 @@ import type { NarTorrent } from '../../src/torrent/canonical.ts';
 import { LocalNetworks } from '../../src/discovery/local-networks.ts';
 import { PeerTable } from '../../src/discovery/peer-table.ts';
 import { Members } from '../../src/exchange/members.ts';
-import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages.ts';
-import type { Offer, OfferedFile, OfferEvents } from '../../src/exchange/offer.ts';
+import { prefixOf, type FilePrefix, type Refusal } from '../../src/exchange/messages/messages.ts';
+import type { Offer, OfferedFile, OfferEvents } from '../../src/exchange/answers/offer.ts';
 import { SendBudget } from '../../src/wire/send-budget.ts';
 import { StoreFile } from '../../src/serve/store-file.ts';
 import { Swarm, type Seed } from '../../src/swarm/swarm.ts';
-import { keepHeapSmall } from '../../src/cli/small-heap.ts';
+import { keepHeapSmall } from '../../src/cli/start/small-heap.ts';
 import { MIB, torrentOf } from './swarm-fixture.ts';
 
 keepHeapSmall(); // like a daemon

@@ -1,6 +1,6 @@
 import type { SenderGroup } from '../../fetch/events.ts';
 import type { GroupProgress, Progress } from '../../fetch/report.ts';
-import { formatCount, formatSize } from '../values.ts';
+import { formatCount, formatSize } from '../words/values.ts';
 import type { Line, Span } from './line.ts';
 import { lengthOf } from './line.ts';
 import type { Room } from './live-lines.ts';

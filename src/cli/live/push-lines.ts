@@ -1,5 +1,5 @@
 import type { PushEvent } from '../../push/push.ts';
-import { formatSize } from '../values.ts';
+import { formatSize } from '../words/values.ts';
 import type { Line } from './line.ts';
 import type { ProgressNow } from './shown-progress.ts';
 import { formatShare } from './work-lines.ts';

@@ -1,4 +1,4 @@
-import { formatCount, formatSize } from '../values.ts';
+import { formatCount, formatSize } from '../words/values.ts';
 import type { Line, Span } from './line.ts';
 import type { Room } from './live-lines.ts';
 import { leftInWords } from './time-left.ts';

@@ -1,5 +1,5 @@
 import { SteadyRate } from '../../bytes/steady-rate.ts';
-import type { HashingEvent } from '../../store/hashing.ts';
+import type { HashingEvent } from '../../store/hashing/hashing.ts';
 import type { Output } from '../output.ts';
 import { ShownProgress } from './shown-progress.ts';
 import { workFacts, workInWords, workLines, type Work } from './work-lines.ts';

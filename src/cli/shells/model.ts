@@ -1,7 +1,7 @@
 /** The command definitions without commander, as the source of completions and the manual. */
 import type { Argument, Command, Option } from 'commander';
 import { homeFolder } from '../../config/home.ts';
-import { recallExamples } from '../examples.ts';
+import { recallExamples } from '../options/examples.ts';
 
 /**
  * The values that a shell may offer. `plain`: none, since any text is valid. `subscription`: the subscriptions of the

@@ -1,6 +1,6 @@
 import { farBytes, nearBytes, type TrafficSum } from '../../daemon/web/traffic-history.ts';
 import { TRAFFIC_SOURCES, type TrafficSource } from '../../store/traffic.ts';
-import { formatSize } from '../values.ts';
+import { formatSize } from '../words/values.ts';
 import { html, type Html } from './html.ts';
 
 export const SOURCE_NAMES: Readonly<Record<TrafficSource, string>> = {

@@ -1,6 +1,6 @@
 import type { NarInFlight } from '../../daemon/web/in-flight.ts';
 import { baseNameOf } from '../../nix/store-path.ts';
-import { formatSize } from '../values.ts';
+import { formatSize } from '../words/values.ts';
 import { html, type Html } from './html.ts';
 
 /** Limit on NARs shown. */

@@ -1,5 +1,5 @@
 import type { DaemonFacts } from '../../daemon/facts.ts';
-import { formatSize } from '../values.ts';
+import { formatSize } from '../words/values.ts';
 import { meter } from './charts.ts';
 import { html, type Html } from './html.ts';
 import { counted, grouped } from './words.ts';

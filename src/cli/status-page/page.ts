@@ -6,8 +6,8 @@ import { farBytes, nearBytes, savedBytes, type TrafficSum } from '../../daemon/w
 import type { DaemonView } from '../../daemon/web/watch.ts';
 import { TRAFFIC_SOURCES } from '../../store/traffic.ts';
 import { failureInWords, mappedSentence, wayOutOf } from '../port-mapping.ts';
-import { whenInWords } from '../times.ts';
-import { formatSize } from '../values.ts';
+import { whenInWords } from '../words/times.ts';
+import { formatSize } from '../words/values.ts';
 import { bars, legend, meter, shareBar } from './charts.ts';
 import { Html, html } from './html.ts';
 import { membersSection } from './members.ts';

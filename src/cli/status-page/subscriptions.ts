@@ -2,9 +2,9 @@ import type { DaemonView } from '../../daemon/web/watch.ts';
 import type { Replicas } from '../../store/replicas.ts';
 import type { SubscriptionStatus } from '../../subscription/status.ts';
 import { sourceInWords } from '../../subscription/subscription.ts';
-import { failureSentence, groupByReason } from '../missing-paths.ts';
-import { whenInWords } from '../times.ts';
-import { formatSize } from '../values.ts';
+import { failureSentence, groupByReason } from '../words/missing-paths.ts';
+import { whenInWords } from '../words/times.ts';
+import { formatSize } from '../words/values.ts';
 import { html, type Html } from './html.ts';
 import { counted, shortenerOf } from './words.ts';
 

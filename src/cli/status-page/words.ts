@@ -1,8 +1,8 @@
 import type { DaemonView } from '../../daemon/web/watch.ts';
 import { parsePublisherAddress } from '../../index/address.ts';
 import { publishersOf } from '../../subscription/source.ts';
-import { mayNamePublisher, shortener } from '../publisher-names.ts';
-import { formatCount } from '../values.ts';
+import { mayNamePublisher, shortener } from '../words/publisher-names.ts';
+import { formatCount } from '../words/values.ts';
 
 /** Formats a number of things for people: `1 NAR`, `18,412 NARs`. */
 export function counted(count: number, thing: string): string {

@@ -1,6 +1,6 @@
 import type { StorePath } from '../../nix/brands.ts';
-import { queryInvalidPaths, queryRoots } from '../../nix/nix-queries.ts';
-import { placeOfRoots } from '../../nix/root-links.ts';
+import { queryInvalidPaths, queryRoots } from '../../nix/programs/nix-queries.ts';
+import { placeOfRoots } from '../../nix/roots/root-links.ts';
 import { isAbsentStore } from '../../nix/store-place.ts';
 import { isNarswarmError } from '../../errors.ts';
 import { found, type Finding } from './finding.ts';

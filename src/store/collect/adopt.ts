@@ -1,8 +1,8 @@
 import type { StoreHash } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
-import { queryInvalidPaths } from '../../nix/nix-queries.ts';
+import { queryInvalidPaths } from '../../nix/programs/nix-queries.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
-import { inNixEntry, isInNixAs } from '../catalogue-entry.ts';
+import { inNixEntry, isInNixAs } from '../catalogue/catalogue-entry.ts';
 import { reach } from './keep.ts';
 import type { RefusedPaths } from './refused-paths.ts';
 import type { ReleaseContext, Releasing } from './release.ts';

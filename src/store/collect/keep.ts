@@ -2,7 +2,7 @@ import type { StorePath } from '../../nix/brands.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
 import type { Obstacle } from '../../warning.ts';
 import type { Claim } from '../claims.ts';
-import { BEING_SERVED_MS } from '../last-served.ts';
+import { BEING_SERVED_MS } from '../catalogue/last-served.ts';
 import { ABSENT, DAMAGED, PRESENT, type StoreGraph } from './store-graph.ts';
 
 /** Limit on reasons that are named one by one. */

@@ -6,7 +6,7 @@ import type { NarInfo } from '../../nix/narinfo.ts';
 import { parseStoreHash, storeHashOf } from '../../nix/store-path.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { storeError, systemCode } from '../../disk/store-error.ts';
-import { Catalogue } from '../catalogue.ts';
+import { Catalogue } from '../catalogue/catalogue.ts';
 import { FileStore } from '../file-store.ts';
 import { eachFile } from './scan.ts';
 import { narNameOf } from './store-graph.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { isNarswarmError } from '../../errors.ts';
 import { parseStoreHash } from '../../nix/store-path.ts';
 import { NARINFO_NAME, type FileStore } from '../file-store.ts';
-import { readLastServed } from '../last-served.ts';
+import { readLastServed } from '../catalogue/last-served.ts';
 import { namesIn } from '../../disk/names-in.ts';
 import { storeError, systemCode } from '../../disk/store-error.ts';
 import { StoreGraph } from './store-graph.ts';

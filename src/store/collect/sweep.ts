@@ -4,7 +4,7 @@ import type { StoreHash, StorePath } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { parseStoreHash } from '../../nix/store-path.ts';
 import type { FileStore } from '../file-store.ts';
-import { forgetServed } from '../last-served.ts';
+import { forgetServed } from '../catalogue/last-served.ts';
 import { quarantineFolder } from '../quarantine.ts';
 import { remove } from '../../disk/remove.ts';
 import type { Eviction } from './evict.ts';

@@ -1,5 +1,5 @@
 import type { NarInfo } from '../../nix/narinfo.ts';
-import type { FoundNarHash } from '../catalogue-entry.ts';
+import type { FoundNarHash } from '../catalogue/catalogue-entry.ts';
 import type { ContentsFault } from './fault.ts';
 
 /**

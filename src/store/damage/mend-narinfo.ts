@@ -7,8 +7,8 @@ import type { PublicKey } from '../../nix/signature.ts';
 import { admitNarInfo } from '../../nix/sound-remarks.ts';
 import { extensionOf } from '../../torrent/canonical.ts';
 import { FileStore } from '../file-store.ts';
-import { hashNar } from '../hash-nar.ts';
-import { judgeFile } from '../judge-file.ts';
+import { hashNar } from '../hashing/hash-nar.ts';
+import { judgeFile } from '../hashing/judge-file.ts';
 import { storeError } from '../../disk/store-error.ts';
 
 /**
