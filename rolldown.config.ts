@@ -15,7 +15,7 @@ const COMPILE_CACHE = /src\/cli\/start\/compile-cache\.ts$/;
  * for each file that it loads, and a fetch would load 105 of them. `cli/start/core-script.ts` keeps its compiled functions.
  */
 const CORE =
-  /src\/(cli\/(program|commands\/fetch)|fetch\/run-fetch|swarm\/network|subscription\/fetch-(roots|resolution)|wire\/.*|http\/pool-sender)\.ts$/;
+  /src\/(cli\/(program|commands\/fetch)|fetch\/run-fetch|swarm\/network|subscription\/fetch-(roots|resolution)|wire\/.*|http\/connection\/pool-sender)\.ts$/;
 
 /** Tells Node that the files of `dist/` are not modules, as those of the checkout are. */
 const commonJs = (): Plugin => ({

@@ -1,6 +1,6 @@
 /** Runs the on-complete command after an update, and reports its failures. */
 import { FileStore } from '../store/file-store.ts';
-import type { SubscriptionState } from '../subscription/state.ts';
+import type { SubscriptionState } from '../subscription/state/state.ts';
 import type { Output } from './output.ts';
 
 export interface AnnounceFlags {
@@ -22,7 +22,7 @@ export async function announce(
   signal: AbortSignal,
 ): Promise<readonly Error[]> {
   if (command === undefined || dryRun === true || signal.aborted || states.length === 0) return [];
-  const { announceComplete } = await import('../subscription/on-complete.ts');
+  const { announceComplete } = await import('../subscription/update/on-complete.ts');
   const store = await FileStore.open(dir, { create: false });
   const onBegin = (name: string): void => output.note(`${name}: running the on-complete command`);
   const failures = await announceComplete({ store, states, command, signal, onBegin });

@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import { KEPT_OF_IMPORTED } from '../subscription/kept-of-imported.ts';
+import { KEPT_OF_IMPORTED } from '../subscription/room/kept-of-imported.ts';
 
 /** Makes the option of all commands that prune the file store. */
 export function keepImported(): Option {

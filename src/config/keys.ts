@@ -4,7 +4,7 @@
  */
 import { NarswarmError } from '../errors.ts';
 import { parseUpstream } from '../http/upstream.ts';
-import { parsePublisherAddress, saltBytes } from '../index/address.ts';
+import { parsePublisherAddress, saltBytes } from '../index/format/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseRates } from './rates.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';
@@ -13,8 +13,8 @@ import { SCOPES, type Scope } from '../discovery/scope.ts';
 import { defaultPortInWords, SERVICE_PORTS, SUBSTITUTER_PORT } from '../wire/ports.ts';
 import { IMPORT_WAYS, type ImportWay } from '../nix/programs/import-way.ts';
 import { DEFAULT_SHARE_KEYS, parseShareKey } from '../serve/share-keys.ts';
-import { KEPT_OF_IMPORTED } from '../subscription/kept-of-imported.ts';
-import { METERED } from '../subscription/metered.ts';
+import { KEPT_OF_IMPORTED } from '../subscription/room/kept-of-imported.ts';
+import { METERED } from '../subscription/update/metered.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './log-levels.ts';
 import { defaultKeyFile, defaultStoreDir } from './locations.ts';
 import {

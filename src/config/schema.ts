@@ -4,7 +4,7 @@ import { parse, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
-import { absoluteSource } from '../subscription/absolute-source.ts';
+import { absoluteSource } from '../subscription/source/absolute-source.ts';
 import { canBeReady, READY_NEEDS, SUBSCRIPTION_NAME, type Subscription } from '../subscription/subscription.ts';
 import { CONFIG_KEYS, isConfigKey, KEYS, type ConfigKey, type Shape, type Written } from './keys.ts';
 import { nearest } from './nearest.ts';

@@ -5,7 +5,7 @@ import { systemCode } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import { quote } from '../nix/quote.ts';
 import { parseBaseName } from '../nix/store-path.ts';
-import { parseSource } from '../subscription/source.ts';
+import { parseSource } from '../subscription/source/source.ts';
 import { isReadable } from './units.ts';
 
 interface Written {

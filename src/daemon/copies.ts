@@ -3,7 +3,7 @@ import type { NarOffer } from '../serve/nar-offer.ts';
 import type { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { writeReplicas, type Replicas } from '../store/replicas.ts';
-import { listStates } from '../subscription/state.ts';
+import { listStates } from '../subscription/state/state.ts';
 import type { Network } from '../swarm/network.ts';
 import { asError, type Warn } from '../warning.ts';
 import type { Census } from './census.ts';

@@ -2,10 +2,10 @@
 import type { DhtNode } from '../discovery/dht.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
-import { saltBytes, type PublisherAddress } from '../index/address.ts';
-import { MANIFEST_NAME } from '../index/index-torrent.ts';
-import { MAX_MANIFEST_BYTES } from '../index/limits.ts';
-import { parseManifest } from '../index/manifest.ts';
+import { saltBytes, type PublisherAddress } from '../index/format/address.ts';
+import { MANIFEST_NAME } from '../index/files/index-torrent.ts';
+import { MAX_MANIFEST_BYTES } from '../index/format/limits.ts';
+import { parseManifest } from '../index/format/manifest.ts';
 
 /** Time for an answer. A mirror that sends a byte a second would be read for days. */
 const ANSWER_MS = 60_000;

@@ -4,20 +4,20 @@
  */
 
 import { NarswarmError } from '../errors.ts';
-import { collectBody } from './collect.ts';
-import { type Conditional, getConditionally, type Validators } from './conditional.ts';
+import { collectBody } from './transfer/collect.ts';
+import { type Conditional, getConditionally, type Validators } from './transfer/conditional.ts';
 import { Credentials } from './credentials.ts';
-import { decodeAnswer } from './decoded-answer.ts';
-import { isNotFound } from './failure.ts';
+import { decodeAnswer } from './transfer/decoded-answer.ts';
+import { isNotFound } from './transfer/failure.ts';
 import { type CallOptions, type HttpClientOptions, type ResolvedOptions, resolveOptions } from './options.ts';
-import { type OpenUrl, openUrl } from './request.ts';
-import { runAttempts, type RetryPolicy, type Turn } from './retry.ts';
-import type { Sender } from './sender.ts';
-import { beginTransfer, continueTransfer, type DownloadOptions, type RangeSupport } from './transfer.ts';
+import { type OpenUrl, openUrl } from './transfer/request.ts';
+import { runAttempts, type RetryPolicy, type Turn } from './transfer/retry.ts';
+import type { Sender } from './connection/sender.ts';
+import { beginTransfer, continueTransfer, type DownloadOptions, type RangeSupport } from './transfer/transfer.ts';
 
-export type { Conditional, Validators } from './conditional.ts';
+export type { Conditional, Validators } from './transfer/conditional.ts';
 export type { HttpClientOptions } from './options.ts';
-export type { DownloadOptions } from './transfer.ts';
+export type { DownloadOptions } from './transfer/transfer.ts';
 
 /** The part of a client that a fetch from upstreams uses. */
 export type HttpDownloads = Pick<HttpClient, 'download' | 'getBytes'>;
@@ -180,7 +180,10 @@ export class HttpClient implements AsyncDisposable {
   }
 
   async #createSender(pace: 'hasty' | 'patient'): Promise<Sender> {
-    const [options, { openSender }] = await Promise.all([this.#resolvedOptions(), import('./pool-sender.ts')]);
+    const [options, { openSender }] = await Promise.all([
+      this.#resolvedOptions(),
+      import('./connection/pool-sender.ts'),
+    ]);
     const isHasty = pace === 'hasty';
     return openSender(process.env, {
       connectionsPerOrigin: options.connectionsPerOrigin,

@@ -2,19 +2,19 @@ import { NarswarmError } from '../errors.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { editionFiles } from './edition-files.ts';
-import type { IndexDir } from './index-dir.ts';
-import { MAX_RECORDS } from './limits.ts';
-import type { ListedRoot, Manifest } from './manifest.ts';
-import { RECORD_KEYS } from './record.ts';
-import { RootIndex } from './root-index.ts';
-import { ShardFiles, type IndexSource, type ShardFilesOptions } from './shard-files.ts';
-import { decodePrefixList } from './shard-list.ts';
-import type { ShardRecords } from './shard-records.ts';
+import { editionFiles } from './files/edition-files.ts';
+import type { IndexDir } from './files/index-dir.ts';
+import { MAX_RECORDS } from './format/limits.ts';
+import type { ListedRoot, Manifest } from './format/manifest.ts';
+import { RECORD_KEYS } from './format/record.ts';
+import { RootIndex } from './format/root-index.ts';
+import { ShardFiles, type IndexSource, type ShardFilesOptions } from './files/shard-files.ts';
+import { decodePrefixList } from './format/shard-list.ts';
+import type { ShardRecords } from './files/shard-records.ts';
 import { unlessAborted } from '../within.ts';
-import { shardPrefix, type ListedShard, type ShardEntry } from './shard.ts';
+import { shardPrefix, type ListedShard, type ShardEntry } from './format/shard.ts';
 
-export type { IndexSource } from './shard-files.ts';
+export type { IndexSource } from './files/shard-files.ts';
 
 export interface HashMapOptions extends ShardFilesOptions {
   /**

@@ -6,7 +6,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { followToStore } from '../nix/follow-links.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { lackOf } from '../subscription/fetch-resolution.ts';
-import type { Lack } from '../subscription/missing.ts';
+import type { Lack } from '../subscription/state/missing.ts';
 import { asError } from '../warning.ts';
 import { assertMayMount, assertMountPoint, MountedDevice } from './device.ts';
 import { openHashMaps, waysToNar, type FindNarMeans, type MountSources } from './find-nar.ts';

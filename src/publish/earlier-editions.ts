@@ -1,16 +1,16 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isNarswarmError } from '../errors.ts';
-import { mapFolder, type PublisherAddress } from '../index/address.ts';
+import { mapFolder, type PublisherAddress } from '../index/format/address.ts';
 import { HashMap } from '../index/hash-map.ts';
-import { IndexDir } from '../index/index-dir.ts';
-import { NOT_HERE } from '../index/not-here.ts';
-import { readKept } from '../index/verified-manifest.ts';
+import { IndexDir } from '../index/files/index-dir.ts';
+import { NOT_HERE } from '../index/files/not-here.ts';
+import { readKept } from '../index/format/verified-manifest.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
 
-/** Name of an edition's folder: index/editions.ts. */
+/** Name of an edition's folder: index/files/editions.ts. */
 const EDITION = /^(\d+)-[0-9a-f]{40}$/;
 
 /**

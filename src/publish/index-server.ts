@@ -7,7 +7,7 @@ import { PATCH_EXTENSION } from '../delta/record.ts';
 import { unlessInvalid } from '../delta/unless-invalid.ts';
 import { NarswarmError } from '../errors.ts';
 import type { OfferedFile } from '../exchange/answers/offer.ts';
-import type { IndexDir } from '../index/index-dir.ts';
+import type { IndexDir } from '../index/files/index-dir.ts';
 import type { DirectionLimit, RateLimit } from '../bytes/rate-limit.ts';
 import { mayHave, type Serves } from '../discovery/connection-guard.ts';
 import type { FileHash } from '../nix/brands.ts';

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import type { PublisherAddress } from '../index/address.ts';
-import type { IndexDir } from '../index/index-dir.ts';
-import { LastEdition } from '../index/last-edition.ts';
-import type { Manifest } from '../index/manifest.ts';
-import { prefixLengthFor, shardPrefix, type ShardEntry } from '../index/shard.ts';
-import type { ShardRecords } from '../index/shard-records.ts';
-import { readKept } from '../index/verified-manifest.ts';
+import type { PublisherAddress } from '../index/format/address.ts';
+import type { IndexDir } from '../index/files/index-dir.ts';
+import { LastEdition } from '../index/build/last-edition.ts';
+import type { Manifest } from '../index/format/manifest.ts';
+import { prefixLengthFor, shardPrefix, type ShardEntry } from '../index/format/shard.ts';
+import type { ShardRecords } from '../index/files/shard-records.ts';
+import { readKept } from '../index/format/verified-manifest.ts';
 import type { StoreHash } from '../nix/brands.ts';
 import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { formatPublicKey, type PublicKey } from '../nix/signature.ts';

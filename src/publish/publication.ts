@@ -4,13 +4,13 @@ import type { StoreHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { FileStore } from '../store/file-store.ts';
 import type { DhtNode } from '../discovery/dht.ts';
-import { saltBytes, type PublisherAddress } from '../index/address.ts';
-import { buildShards, signIndex } from '../index/build.ts';
-import { newestSeeded, seedEdition, type SeededEdition } from '../index/editions.ts';
-import { historyAfter } from '../index/history.ts';
-import { IndexDir } from '../index/index-dir.ts';
-import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
-import { readKept } from '../index/verified-manifest.ts';
+import { saltBytes, type PublisherAddress } from '../index/format/address.ts';
+import { buildShards, signIndex } from '../index/build/build.ts';
+import { newestSeeded, seedEdition, type SeededEdition } from '../index/files/editions.ts';
+import { historyAfter } from '../index/format/history.ts';
+import { IndexDir } from '../index/files/index-dir.ts';
+import { parseManifest, type Manifest, type Root } from '../index/format/manifest.ts';
+import { readKept } from '../index/format/verified-manifest.ts';
 import type { PublisherIdentity, PublisherKey } from '../index/publisher-key.ts';
 
 /** One edition of a hash map on disk, ready to be seeded and put into the DHT. */

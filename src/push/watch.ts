@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { StorePath } from '../nix/brands.ts';
 import { queryBuiltHere, queryInvalidPaths, queryRegistrations } from '../nix/programs/nix-queries.ts';
 import type { ValidPath } from '../nix/valid-path.ts';
-import type { Resolution } from '../subscription/resolve-source.ts';
+import type { Resolution } from '../subscription/source/resolve-source.ts';
 
 const LOOK_EVERY_MS = 500;
 /** Time without a new path after which a person is told, in milliseconds: the build may have failed. */

@@ -5,7 +5,7 @@ import PQueue from 'p-queue';
 import { isFileHash, prefixOf, type FilePrefix, type Refusal } from '../exchange/messages/messages.ts';
 import type { Asked, Offer, OfferedFile, OfferEvents } from '../exchange/answers/offer.ts';
 import type { PieceSet } from '../exchange/messages/piece-set.ts';
-import type { OfferedEditions } from '../index/editions.ts';
+import type { OfferedEditions } from '../index/files/editions.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
 import { encodeNix32 } from '../nix/nix32.ts';
 import { tailOf, type Catalogue } from '../store/catalogue/catalogue.ts';

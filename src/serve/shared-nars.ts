@@ -1,4 +1,4 @@
-import { KeptMaps } from '../index/kept-maps.ts';
+import { KeptMaps } from '../index/files/kept-maps.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { isTrusted, verifyNarInfoAside, type PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';

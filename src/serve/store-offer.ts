@@ -1,5 +1,5 @@
 import type { OfferedFile } from '../exchange/answers/offer.ts';
-import { OfferedEditions } from '../index/editions.ts';
+import { OfferedEditions } from '../index/files/editions.ts';
 import type { FileHash, InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';

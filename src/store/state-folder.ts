@@ -15,19 +15,19 @@ const PLACES = {
   'caches.json': 'left',
   /** Patches of NARs: patch-list.ts. */
   'patches.jsonl': 'read',
-  /** Followed hash maps, a folder each: index/index-dir.ts. */
+  /** Followed hash maps, a folder each: index/files/index-dir.ts. */
   index: 'copied',
-  /** Seeded editions of hash maps, a folder each: index/editions.ts. The name was chosen in version 0.1. */
+  /** Seeded editions of hash maps, a folder each: index/files/editions.ts. The name was chosen in version 0.1. */
   generations: 'left',
   /** This machine's own hash maps, a folder each: publish/publication.ts. */
   published: 'read',
-  /** States of subscriptions, a file each: subscription/state.ts. */
+  /** States of subscriptions, a file each: subscription/state/state.ts. */
   subscriptions: 'read',
-  /** The generation of each subscription for which the on-complete command has run: subscription/on-complete.ts. */
+  /** The generation of each subscription for which the on-complete command has run: subscription/update/on-complete.ts. */
   announced: 'left',
-  /** GC roots of imported subscriptions, a folder each: subscription/gc-roots.ts. */
+  /** GC roots of imported subscriptions, a folder each: subscription/room/gc-roots.ts. */
   gcroots: 'left',
-  /** Lists of store paths as last fetched: subscription/fetch-list.ts. */
+  /** Lists of store paths as last fetched: subscription/source/fetch-list.ts. */
   lists: 'copied',
   /** Pins, a file each: pins.ts. */
   pins: 'read',
@@ -43,7 +43,7 @@ const PLACES = {
   traffic: 'left',
   /** The rate limits that each process uses now: rate-shares.ts. */
   rates: 'left',
-  /** NARs of paths that publishers have built differently: subscription/kept-builds.ts. */
+  /** NARs of paths that publishers have built differently: subscription/room/kept-builds.ts. */
   different: 'left',
   /** Damaged files: quarantine.ts. */
   quarantine: 'read',

@@ -5,9 +5,9 @@ import type { MissingPath } from '../fetch/walk/closure.ts';
 import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { parseStorePath } from '../nix/store-path.ts';
-import { lackError, type Lack } from './missing.ts';
-import { leftOutNote, type Note } from './note.ts';
-import type { Resolution } from './resolve-source.ts';
+import { lackError, type Lack } from './state/missing.ts';
+import { leftOutNote, type Note } from './state/note.ts';
+import type { Resolution } from './source/resolve-source.ts';
 
 /** The result of a fetch. */
 export interface FetchedResolution {

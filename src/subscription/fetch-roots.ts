@@ -1,11 +1,11 @@
 /** Reads the ROOTs of a fetch: sources as in subscriptions, and names of roots. */
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import type { PublisherAddress } from '../index/address.ts';
+import type { PublisherAddress } from '../index/format/address.ts';
 import { splitOutputs } from '../nix/installable.ts';
 import { findNamedPath } from '../nix/named-path.ts';
 import { quote } from '../nix/quote.ts';
-import { resolveByNix, type Resolution } from './resolve-source.ts';
-import { parseSource } from './source.ts';
+import { resolveByNix, type Resolution } from './source/resolve-source.ts';
+import { parseSource } from './source/source.ts';
 
 export interface FetchRoots {
   /** Store paths, their hash parts, or names of roots in a hash map. */

@@ -1,6 +1,6 @@
 import type { FileStore } from '../store/file-store.ts';
 import { Turn } from '../store/turn.ts';
-import { removeState, type SubscriptionState } from './state.ts';
+import { removeState, type SubscriptionState } from './state/state.ts';
 import type { Subscription } from './subscription.ts';
 
 /** The present contents of a config file. */

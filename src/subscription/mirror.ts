@@ -1,6 +1,6 @@
-import type { PublisherAddress } from '../index/address.ts';
-import { parseSource } from './source.ts';
-import type { SubscriptionState } from './state.ts';
+import type { PublisherAddress } from '../index/format/address.ts';
+import { parseSource } from './source/source.ts';
+import type { SubscriptionState } from './state/state.ts';
 import type { Subscription } from './subscription.ts';
 
 /** Returns the hash map that a subscription mirrors. Undefined unless the source is a whole map without an import. */

@@ -3,7 +3,7 @@ import type { StorePath } from '../nix/brands.ts';
 import { isTrusted, type PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue/catalogue.ts';
 import type { FileStore } from '../store/file-store.ts';
-import { readState, subscriptionsFolder } from './state.ts';
+import { readState, subscriptionsFolder } from './state/state.ts';
 import type { Subscription } from './subscription.ts';
 
 /**

@@ -1,9 +1,9 @@
 import { isNarswarmError } from '../errors.ts';
-import { mapFolder, type PublisherAddress } from '../index/address.ts';
-import { indexDirOf } from '../index/index-dir.ts';
+import { mapFolder, type PublisherAddress } from '../index/format/address.ts';
+import { indexDirOf } from '../index/files/index-dir.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';
-import { publishersOf } from './source.ts';
+import { publishersOf } from './source/source.ts';
 
 /**
  * Stops sharing NARs that only the hash maps of these publishers list, in all processes that serve this store. Keeps

@@ -1,6 +1,6 @@
 /** Reads which subscriptions and roots to pack, and which paths the other site has. */
 import { NarswarmError } from '../errors.ts';
-import type { PublisherAddress } from '../index/address.ts';
+import type { PublisherAddress } from '../index/format/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { findNamedPath, isPath } from '../nix/named-path.ts';
@@ -8,9 +8,9 @@ import { parseStorePath } from '../nix/store-path.ts';
 import { withoutPasswords } from '../redact.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { readFetchRoots } from '../subscription/fetch-roots.ts';
-import { resolveByNix } from '../subscription/resolve-source.ts';
-import { publishersOf } from '../subscription/source.ts';
-import { readState, type Generation, type SubscriptionState } from '../subscription/state.ts';
+import { resolveByNix } from '../subscription/source/resolve-source.ts';
+import { publishersOf } from '../subscription/source/source.ts';
+import { readState, type Generation, type SubscriptionState } from '../subscription/state/state.ts';
 import type { Subscription } from '../subscription/subscription.ts';
 
 export interface WhatToPack {

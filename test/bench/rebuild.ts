@@ -7,12 +7,12 @@
 import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buildShards, signIndex } from '../../src/index/build.ts';
-import { IndexDir } from '../../src/index/index-dir.ts';
-import { parseManifest } from '../../src/index/manifest.ts';
+import { buildShards, signIndex } from '../../src/index/build/build.ts';
+import { IndexDir } from '../../src/index/files/index-dir.ts';
+import { parseManifest } from '../../src/index/format/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
-import { MAX_SHARD_TEXT_BYTES } from '../../src/index/limits.ts';
-import { decodeShard, type ListedShard } from '../../src/index/shard.ts';
+import { MAX_SHARD_TEXT_BYTES } from '../../src/index/format/limits.ts';
+import { decodeShard, type ListedShard } from '../../src/index/format/shard.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parseStoreHash } from '../../src/nix/store-path.ts';
 

@@ -55,12 +55,12 @@ test('two processes that replace a file have files of their own', () => {
 const MOVED: Readonly<Record<string, string>> = {
   'cli/start/core-script.ts': 'compiled code',
   'config/write.ts': 'the config file, by its lock',
-  'index/editions.ts': 'folders of editions',
-  'index/index-dir.ts': 'files of hash maps, unless a newer one is there',
+  'index/files/editions.ts': 'folders of editions',
+  'index/files/index-dir.ts': 'files of hash maps, unless a newer one is there',
   'nix/programs/kept-config.ts': 'the kept configuration of Nix',
   'nix/roots/root-links.ts': 'links',
   'push/receive.ts': 'the store of a push that has ended',
-  'subscription/kept-builds.ts': 'unpacked builds',
+  'subscription/room/kept-builds.ts': 'unpacked builds',
   'suitcase/staged-files.ts': 'files of a suitcase, after one sync',
 };
 

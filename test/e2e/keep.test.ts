@@ -7,7 +7,7 @@ import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
 import { FileStore } from '../../src/store/file-store.ts';
-import { writeState } from '../../src/subscription/state.ts';
+import { writeState } from '../../src/subscription/state/state.ts';
 import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, narBytesOf, readNarInfos, type Run } from '../support/lab.ts';

@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { NarswarmError } from '../../src/errors.ts';
-import { isMetered, watchMetered } from '../../src/subscription/metered.ts';
+import { isMetered, watchMetered } from '../../src/subscription/update/metered.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { Lab, readNarInfos } from '../support/lab.ts';
 import { Machine as DaemonMachine } from '../support/machine.ts';

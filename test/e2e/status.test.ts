@@ -4,7 +4,7 @@ import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import type { SubscriptionState } from '../../src/subscription/state.ts';
+import type { SubscriptionState } from '../../src/subscription/state/state.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, Lab, readNarInfos, type Run } from '../support/lab.ts';
 import { Machine, updated } from '../support/update-lab.ts';

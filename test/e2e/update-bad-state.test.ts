@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
-import { readStatus } from '../../src/subscription/status.ts';
+import { readStatus } from '../../src/subscription/state/status.ts';
 import { assertFailure, assertSound, Lab, readNarInfos, type CliEvent, type Run } from '../support/lab.ts';
 import { inNamespace } from '../support/namespace.ts';
 import { machineWithCache, Machine, updated } from '../support/update-lab.ts';

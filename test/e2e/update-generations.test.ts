@@ -8,7 +8,7 @@ import { loadPublisherKey } from '../../src/index/publisher-key.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
 import { linesOf } from '../../src/cli/commands/status.ts';
-import { readStatus } from '../../src/subscription/status.ts';
+import { readStatus } from '../../src/subscription/state/status.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';
 import { assertFailure, assertSound, Lab, mirrorOf, type CliEvent, type Run } from '../support/lab.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
-import { runUpdate, type RunUpdateOptions } from '../../src/subscription/run-update.ts';
+import { runUpdate, type RunUpdateOptions } from '../../src/subscription/update/run-update.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { NarswarmError } from '../../src/errors.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
@@ -10,7 +10,7 @@ import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { Turn } from '../../src/store/turn.ts';
-import { readStatus } from '../../src/subscription/status.ts';
+import { readStatus } from '../../src/subscription/state/status.ts';
 import { hangingProgram, isRunning } from '../support/hanging-program.ts';
 import type { HttpCache } from '../support/http-cache.ts';
 import { ALONE, assertFailure, assertSound, Lab, readNarInfos, requisites, type Run } from '../support/lab.ts';

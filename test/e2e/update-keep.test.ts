@@ -8,7 +8,7 @@ import { configLocation, surroundings } from '../../src/config/locations.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import { FileStore } from '../../src/store/file-store.ts';
 import { collectGarbage } from '../../src/store/gc.ts';
-import { storeRoots } from '../../src/subscription/store-roots.ts';
+import { storeRoots } from '../../src/subscription/room/store-roots.ts';
 import { nextGeneration } from '../support/generations.ts';
 import { answersHandshake, untilServed } from '../support/handshake.ts';
 import { startHttpCache, type HttpCache } from '../support/http-cache.ts';

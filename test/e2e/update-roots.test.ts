@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { baseNameOf } from '../../src/nix/store-path.ts';
-import { listRoots, type KeptRoot } from '../../src/subscription/gc-roots.ts';
+import { listRoots, type KeptRoot } from '../../src/subscription/room/gc-roots.ts';
 import { collectGarbageOf, collectingNix, isValidIn } from '../support/collect-garbage.ts';
 import { ALONE, assertFailure, Lab, requisites, type CliEvent } from '../support/lab.ts';
 import { startNixDaemon } from '../support/nix-daemon.ts';

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { redactUrl } from '../../src/redact.ts';
-import { formatRange, parseContentLength, parseContentRange } from '../../src/http/range.ts';
-import { proxiesOf } from '../../src/http/proxy.ts';
-import { resolveRedirect } from '../../src/http/redirect.ts';
-import { computeBackoffMs, parseRetryAfterMs } from '../../src/http/retry.ts';
+import { formatRange, parseContentLength, parseContentRange } from '../../src/http/transfer/range.ts';
+import { proxiesOf } from '../../src/http/route/proxy.ts';
+import { resolveRedirect } from '../../src/http/transfer/redirect.ts';
+import { computeBackoffMs, parseRetryAfterMs } from '../../src/http/transfer/retry.ts';
 
 describe('ranges', () => {
   it('are exclusive here and inclusive on the wire', () => {

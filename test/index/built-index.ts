@@ -1,10 +1,10 @@
 /** Hash maps in memory. */
-import { buildShards, signIndex, type IndexParts } from '../../src/index/build.ts';
+import { buildShards, signIndex, type IndexParts } from '../../src/index/build/build.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';
 import { GOLDEN } from './fixtures.ts';
-import type { IndexDir } from '../../src/index/index-dir.ts';
-import { parseManifestText } from '../../src/index/manifest-text.ts';
-import { fileNameOf, type FileEntry, type ListedShard } from '../../src/index/shard.ts';
+import type { IndexDir } from '../../src/index/files/index-dir.ts';
+import { parseManifestText } from '../../src/index/format/manifest-text.ts';
+import { fileNameOf, type FileEntry, type ListedShard } from '../../src/index/format/shard.ts';
 
 /** A hash map, ready to be written to disk. */
 export interface BuiltIndex {

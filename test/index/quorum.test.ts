@@ -1,13 +1,13 @@
 /** Publishers whose hash maps cannot be read do not delay a path about which others agree. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { formatPublisherAddress } from '../../src/index/address.ts';
+import { formatPublisherAddress } from '../../src/index/format/address.ts';
 import { buildIndex } from './built-index.ts';
 import { HashMap, type IndexSource } from '../../src/index/hash-map.ts';
-import { IndexDir } from '../../src/index/index-dir.ts';
-import { parseManifest } from '../../src/index/manifest.ts';
+import { IndexDir } from '../../src/index/files/index-dir.ts';
+import { parseManifest } from '../../src/index/format/manifest.ts';
 import { Quorum } from '../../src/index/quorum.ts';
-import { shardFileName } from '../../src/index/shard.ts';
+import { shardFileName } from '../../src/index/format/shard.ts';
 import { syntheticRecords } from '../bench/records.ts';
 import { tempDir } from '../store/store-fixture.ts';
 import { GOLDEN, KEY, NOW } from './fixtures.ts';

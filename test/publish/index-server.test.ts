@@ -5,7 +5,7 @@ import { describe, test, type TestContext } from 'node:test';
 import type { OfferedFile } from '../../src/exchange/answers/offer.ts';
 import { prefixOf } from '../../src/exchange/messages/messages.ts';
 import { IndexServer, type ServedMaps } from '../../src/publish/index-server.ts';
-import { IndexDir } from '../../src/index/index-dir.ts';
+import { IndexDir } from '../../src/index/files/index-dir.ts';
 import type { Serves } from '../../src/discovery/connection-guard.ts';
 import { fileHashOf } from '../../src/nix/hash.ts';
 import { tempDir } from '../store/store-fixture.ts';

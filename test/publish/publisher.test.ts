@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { buildPublication, type Built } from '../../src/publish/build-publication.ts';
 import { Publisher, type PublisherOptions } from '../../src/publish/publisher.ts';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { MANIFEST_NAME } from '../../src/index/index-torrent.ts';
+import { MANIFEST_NAME } from '../../src/index/files/index-torrent.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { Turn } from '../../src/store/turn.ts';

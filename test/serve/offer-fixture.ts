@@ -1,6 +1,6 @@
 /** The offer of a machine whose sharing a test decides. */
 import type { TestContext } from 'node:test';
-import { OfferedEditions } from '../../src/index/editions.ts';
+import { OfferedEditions } from '../../src/index/files/editions.ts';
 import { Gate } from '../../src/serve/gate.ts';
 import { HeldNars } from '../../src/serve/held-nars.ts';
 import { NarsHere } from '../../src/serve/nars-here.ts';

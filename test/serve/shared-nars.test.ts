@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { buildIndex, writeIndex } from '../index/built-index.ts';
-import { IndexDir } from '../../src/index/index-dir.ts';
+import { IndexDir } from '../../src/index/files/index-dir.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { formatPublicKey } from '../../src/nix/signature.ts';
 import { chooseShareKeys, DEFAULT_SHARE_KEYS } from '../../src/serve/share-keys.ts';

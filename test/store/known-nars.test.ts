@@ -7,7 +7,7 @@ import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import type { AskedBy } from '../../src/store/catalogue/catalogue-entry.ts';
 import { collectGarbage } from '../../src/store/gc.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
-import { substitutedOf } from '../../src/subscription/substituted.ts';
+import { substitutedOf } from '../../src/subscription/room/substituted.ts';
 import { publishedContents } from '../../src/subscription/published.ts';
 import { LEAF, NOTE, TOP } from '../nix/fixtures.ts';
 import { entryFor, filledStore, infoOf, KEY } from './store-fixture.ts';

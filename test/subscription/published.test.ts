@@ -3,7 +3,7 @@ import { suite, test } from 'node:test';
 import type { StorePath } from '../../src/nix/brands.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
 import { contentsVersion, publishedContents } from '../../src/subscription/published.ts';
-import { writeState, type Generation } from '../../src/subscription/state.ts';
+import { writeState, type Generation } from '../../src/subscription/state/state.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
 import { Catalogue } from '../../src/store/catalogue/catalogue.ts';
 import { LEAF, NOTE } from '../nix/fixtures.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MadeClosure } from '../../src/demo/closure.ts';
 import type { StorePath } from '../../src/nix/brands.ts';
-import type { SubscriptionState } from '../../src/subscription/state.ts';
+import type { SubscriptionState } from '../../src/subscription/state/state.ts';
 import { nextGeneration } from './generations.ts';
 import { startHttpCache, type HttpCache } from './http-cache.ts';
 import { ALONE, type CliEvent, type CliProcess, type Lab, type ProcessOptions, type Run } from './lab.ts';

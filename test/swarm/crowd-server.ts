@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { IndexServer } from '../../src/publish/index-server.ts';
-import { IndexDir } from '../../src/index/index-dir.ts';
+import { IndexDir } from '../../src/index/files/index-dir.ts';
 import type { FileHash, InfoHash } from '../../src/nix/brands.ts';
 import type { NarTorrent } from '../../src/torrent/canonical.ts';
 import { LocalNetworks } from '../../src/discovery/local-networks.ts';

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { isNarswarmError, NarswarmError } from '../../errors.ts';
-import { formatPublisherAddress, mapFolder, type PublisherAddress } from '../../index/address.ts';
+import { formatPublisherAddress, mapFolder, type PublisherAddress } from '../../index/format/address.ts';
 import { formatEndpoint } from '../../discovery/endpoint.ts';
 import { parseBudget, parseCount } from '../../config/units.ts';
 import { RUN_PORTS, SERVICE_PORTS } from '../../wire/ports.ts';
@@ -42,7 +42,7 @@ import { statusText } from '../words/running-daemon.ts';
 import { tellUpdated } from './update.ts';
 import { one } from '../words/values.ts';
 import { warningsTo } from '../words/warnings.ts';
-import type { KeptOfImported } from '../../subscription/kept-of-imported.ts';
+import type { KeptOfImported } from '../../subscription/room/kept-of-imported.ts';
 import type { DaemonPort } from '../../daemon/daemon-port.ts';
 import type { FactsSocket as Answering } from '../../daemon/facts-socket.ts';
 import type { Warn } from '../../warning.ts';
@@ -129,10 +129,10 @@ export function daemonCommand(): Command {
       keepHeapSmall();
       const { Daemon } = await import('../../daemon/daemon.ts');
       const { Mirrors } = await import('../../daemon/mirrors.ts');
-      const { runUpdate } = await import('../../subscription/run-update.ts');
+      const { runUpdate } = await import('../../subscription/update/run-update.ts');
       const { takeServingTurn } = await import('../../daemon/serving-turn.ts');
       const { publishedContents } = await import('../../subscription/published.ts');
-      const { publishersOf } = await import('../../subscription/source.ts');
+      const { publishersOf } = await import('../../subscription/source/source.ts');
       const { FactsSocket } = await import('../../daemon/facts-socket.ts');
       const { subscriptionsNow } = await import('../../config/reread.ts');
       const store = await openDaemonStore(options.store, { origin: originOf('store'), output });
@@ -217,9 +217,9 @@ export function daemonCommand(): Command {
           mirrors.onEdition(address, seq);
         },
       });
-      const { releasingOf } = await import('../../subscription/releasing.ts');
-      const { listStates } = await import('../../subscription/state.ts');
-      const { pruneStore } = await import('../../subscription/prune-store.ts');
+      const { releasingOf } = await import('../../subscription/room/releasing.ts');
+      const { listStates } = await import('../../subscription/state/state.ts');
+      const { pruneStore } = await import('../../subscription/room/prune-store.ts');
       const prune = async (): Promise<void> => {
         const { maxSize: maxBytes, keepGenerations, keepImported: kept } = options;
         const { catalogue } = service.means.offer;

@@ -6,7 +6,7 @@ import type { DaemonFacts } from '../../daemon/facts.ts';
 import type { Finding, Verdict } from '../../daemon/doctor/finding.ts';
 import type { DoctorPort, Setup } from '../../daemon/doctor/examine.ts';
 import { PUBLIC_NODES } from '../../discovery/public-nodes.ts';
-import type { PublisherAddress } from '../../index/address.ts';
+import type { PublisherAddress } from '../../index/format/address.ts';
 import { stateOfOwner, pidOfOwner } from '../../disk/owner.ts';
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../../errors.ts';
 import type { Subscription } from '../../subscription/subscription.ts';
@@ -86,7 +86,7 @@ export function doctorCommand(): Command {
     command<DoctorFlags, []>(async ({ output, signal, options, config: load }) => {
       const { examine } = await import('../../daemon/doctor/examine.ts');
       const config = await load();
-      const { publishersOf } = await import('../../subscription/source.ts');
+      const { publishersOf } = await import('../../subscription/source/source.ts');
       const publishers = publishersOf(options.publisher ?? [], config.subscriptions);
       const stateDir = join(options.store, STATE_FOLDER);
       const ofDaemon = await factsOf(stateDir);
@@ -194,9 +194,9 @@ async function datesOf(
   stateDir: string,
   publishers: readonly PublisherAddress[],
 ): Promise<Pick<Setup, 'past' | 'expiries'>> {
-  const { listStates } = await import('../../subscription/state.ts');
-  const { indexDirOf } = await import('../../index/index-dir.ts');
-  const { readKept } = await import('../../index/verified-manifest.ts');
+  const { listStates } = await import('../../subscription/state/state.ts');
+  const { indexDirOf } = await import('../../index/files/index-dir.ts');
+  const { readKept } = await import('../../index/format/verified-manifest.ts');
   const runs = (await listStates({ stateDir })).flatMap(({ lastRun }) =>
     lastRun === undefined ? [] : new Date(lastRun.at),
   );
@@ -212,7 +212,7 @@ async function datesOf(
 
 /** Returns the newest generations of the imported subscriptions, as far as they are complete. */
 async function importedOf(stateDir: string, subscriptions: readonly Subscription[]): Promise<Setup['imported']> {
-  const { readState } = await import('../../subscription/state.ts');
+  const { readState } = await import('../../subscription/state/state.ts');
   const imported: Setup['imported'][number][] = [];
   for (const { name, to, import: imports } of subscriptions) {
     const [newest] = imports ? ((await readState({ stateDir }, name))?.generations ?? []) : [];

@@ -3,8 +3,8 @@ import type { Config } from '../../config/load.ts';
 import type { StoreHash } from '../../nix/brands.ts';
 import type { FileStore } from '../../store/file-store.ts';
 import type { GcResult, Yielding } from '../../store/gc.ts';
-import type { KeptOfImported } from '../../subscription/kept-of-imported.ts';
-import type { SubscriptionState } from '../../subscription/state.ts';
+import type { KeptOfImported } from '../../subscription/room/kept-of-imported.ts';
+import type { SubscriptionState } from '../../subscription/state/state.ts';
 import type { Output } from '../output.ts';
 import { keepImported } from '../keep-imported.ts';
 import { command, type CommonOptions } from '../run-command.ts';
@@ -52,9 +52,9 @@ export function gcCommand(): Command {
       const { FileStore } = await import('../../store/file-store.ts');
       const { collectGarbage } = await import('../../store/gc.ts');
       const { generationsToKeep } = await import('../../subscription/mirror.ts');
-      const { storeRoots } = await import('../../subscription/store-roots.ts');
-      const { releasingOf } = await import('../../subscription/releasing.ts');
-      const { listStates } = await import('../../subscription/state.ts');
+      const { storeRoots } = await import('../../subscription/room/store-roots.ts');
+      const { releasingOf } = await import('../../subscription/room/releasing.ts');
+      const { listStates } = await import('../../subscription/state/state.ts');
       const { forgetStates } = await import('../../subscription/forget.ts');
       const store = await FileStore.open(options.store, { create: false });
       const dryRun = options.dryRun === true;
@@ -93,7 +93,7 @@ export function gcCommand(): Command {
         }
       }
       if (!dryRun) {
-        const { pruneBuilds } = await import('../../subscription/kept-builds.ts');
+        const { pruneBuilds } = await import('../../subscription/room/kept-builds.ts');
         for (const file of await pruneBuilds(store, await listStates(store), new Date()))
           output.note(`${file} is removed: no subscription has found that difference for a week`);
       }
@@ -117,7 +117,7 @@ class Mirrors implements AsyncDisposable {
   }
 
   static async of(store: FileStore, { subscriptions }: Config, { maxSize, dryRun }: GcFlags): Promise<Mirrors> {
-    const { yieldingMirrors } = await import('../../subscription/yielding.ts');
+    const { yieldingMirrors } = await import('../../subscription/update/yielding.ts');
     const yielding = await yieldingMirrors(store, subscriptions);
     const areThere = yielding.keepers.size > 0;
     if (!areThere || maxSize === undefined) return new Mirrors(undefined, areThere);
@@ -141,13 +141,13 @@ class Mirrors implements AsyncDisposable {
 async function goneStates(store: FileStore, config: Config): Promise<readonly SubscriptionState[]> {
   if (!config.exists) return [];
   const { goneFrom } = await import('../../subscription/forget.ts');
-  const { listStates } = await import('../../subscription/state.ts');
+  const { listStates } = await import('../../subscription/state/state.ts');
   return goneFrom(await listStates(store), { configPath: config.path, configured: config.subscriptions });
 }
 
 /** Returns the store hashes that these subscriptions kept. */
 async function storeHashesOf(states: readonly SubscriptionState[]): Promise<StoreHash[]> {
-  const { rootsOf } = await import('../../subscription/state.ts');
+  const { rootsOf } = await import('../../subscription/state/state.ts');
   const { storeHashOf } = await import('../../nix/store-path.ts');
   return states.flatMap(({ generations }) => rootsOf(generations).map(storeHashOf));
 }

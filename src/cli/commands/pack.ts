@@ -1,12 +1,12 @@
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../../errors.ts';
-import { formatPublisherAddress } from '../../index/address.ts';
+import { formatPublisherAddress } from '../../index/format/address.ts';
 import type { StorePath } from '../../nix/brands.ts';
 import { queryInvalidPaths } from '../../nix/programs/nix-queries.ts';
 import { parseStorePath } from '../../nix/store-path.ts';
 import { STATE_FOLDER } from '../../store/state-folder.ts';
-import type { Lack } from '../../subscription/missing.ts';
+import type { Lack } from '../../subscription/state/missing.ts';
 import type { PackPlan, Packed } from '../../suitcase/pack.ts';
 import { assertFolderWord } from '../words/folder-word.ts';
 import { WorkProgress } from '../live/work-progress.ts';

@@ -89,7 +89,7 @@ export function readyCommand(): Command {
 
 /** Reads the installables to rebuild. @throws USAGE for sources of other kinds; NOT_FOUND, STORE_PATH_INVALID */
 async function targetOf(text: string, file: string | undefined): Promise<RebuildTarget> {
-  const { parseSource } = await import('../../subscription/source.ts');
+  const { parseSource } = await import('../../subscription/source/source.ts');
   if (file === undefined && !/#|^magnet:|^https?:/i.test(text)) {
     const { readNamedPath, wholePath } = await import('../../nix/named-path.ts');
     return { kind: 'store-path', path: await wholePath(await readNamedPath(text)) };

@@ -2,11 +2,11 @@ import { dirname } from 'node:path';
 import { Command } from 'commander';
 import { subscriptionNamed } from '../../config/load.ts';
 import { defaultStoreDir } from '../../config/locations.ts';
-import type { Missing } from '../../subscription/missing.ts';
-import type { LastRun, SubscriptionState } from '../../subscription/state.ts';
+import type { Missing } from '../../subscription/state/missing.ts';
+import type { LastRun, SubscriptionState } from '../../subscription/state/state.ts';
 import { shownSource, sourceInWords } from '../../subscription/subscription.ts';
 import type { Replicas } from '../../store/replicas.ts';
-import type { SubscriptionStatus, Uncounted } from '../../subscription/status.ts';
+import type { SubscriptionStatus, Uncounted } from '../../subscription/state/status.ts';
 import { fittedFacts } from '../words/fitting.ts';
 import { throwIncomplete, type Failed } from '../words/incomplete.ts';
 import { failureSentence, groupByReason, missingFacts } from '../words/missing-paths.ts';
@@ -57,7 +57,7 @@ export function statusCommand(): Command {
     command<StatusFlags, [readonly string[]]>(async ({ output, options, config: load }, names) => {
       const config = await load();
       const chosen = names.length === 0 ? config.subscriptions : names.map((name) => subscriptionNamed(config, name));
-      const { readStatus } = await import('../../subscription/status.ts');
+      const { readStatus } = await import('../../subscription/state/status.ts');
       const failed: Failed[] = [];
       for (const subscription of chosen) {
         const known = await readStatus(subscription, options.store, new Date());

@@ -65,7 +65,7 @@ export function subscribeCommand(): Command {
         throw new NarswarmError('USAGE', `--ready needs --import, and no --to: ${READY_NEEDS}`);
       const [{ absoluteSource }, { addSubscription, replaceSubscription }, { checkPlace }, { editConfigFile }] =
         await Promise.all([
-          import('../../subscription/absolute-source.ts'),
+          import('../../subscription/source/absolute-source.ts'),
           import('../../config/edit.ts'),
           import('../../config/source-check.ts'),
           import('../../config/write.ts'),

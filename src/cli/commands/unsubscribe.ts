@@ -25,7 +25,7 @@ export function unsubscribeCommand(): Command {
         import('../../config/load.ts'),
         import('../../config/edit.ts'),
         import('../../config/write.ts'),
-        import('../../subscription/gc-roots.ts'),
+        import('../../subscription/room/gc-roots.ts'),
       ]);
       const loaded = await config();
       subscriptionNamed(loaded, name);

@@ -3,12 +3,12 @@ import { Command } from 'commander';
 import { subscriptionNamed } from '../../config/load.ts';
 import { defaultStoreDir } from '../../config/locations.ts';
 import { checkTimeOfDay, parseBudget, parseCount } from '../../config/units.ts';
-import type { UpdateRun } from '../../subscription/run-update.ts';
+import type { UpdateRun } from '../../subscription/update/run-update.ts';
 import { isPlanned, NarswarmError } from '../../errors.ts';
 import { canBeReady, READY_NEEDS, sourceInWords, type Subscription } from '../../subscription/subscription.ts';
-import type { NarToFetch, Updated } from '../../subscription/update.ts';
-import type { KeptOfImported } from '../../subscription/kept-of-imported.ts';
-import type { SubscriptionState } from '../../subscription/state.ts';
+import type { NarToFetch, Updated } from '../../subscription/update/update.ts';
+import type { KeptOfImported } from '../../subscription/room/kept-of-imported.ts';
+import type { SubscriptionState } from '../../subscription/state/state.ts';
 import { formatEndpoint } from '../../discovery/endpoint.ts';
 import { announce } from '../announce.ts';
 import type { OriginOf } from '../options/configuration.ts';
@@ -134,7 +134,7 @@ export function updateCommand(): Command {
         signal,
         warn: (text) => output.warn(text),
       });
-      const { runUpdate } = await import('../../subscription/run-update.ts');
+      const { runUpdate } = await import('../../subscription/update/run-update.ts');
       optimizeLate();
       await using window = timeWindow(options.until, new Date());
       using display = progressDisplay(output);

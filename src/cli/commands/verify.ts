@@ -47,7 +47,7 @@ export function verifyCommand(): Command {
       const deep = options.deep === true;
       const needsTrust = deep || options.repair === true;
       const { subscriptions } = await config();
-      const { publishersOf } = await import('../../subscription/source.ts');
+      const { publishersOf } = await import('../../subscription/source/source.ts');
       // Lost paths of a subscription may come back from its own source: its publisher's hash map and peers.
       const publisher = publishersOf(options.publisher ?? [], subscriptions);
       const sources = needsTrust
@@ -69,7 +69,7 @@ export function verifyCommand(): Command {
       });
       work.stop();
       const { narInfos, nars, bytes, absent, untrusted } = result;
-      const { lostOfAll } = await import('../../subscription/lost.ts');
+      const { lostOfAll } = await import('../../subscription/state/lost.ts');
       if (hashes.length === 0)
         for await (const damage of lostOfAll(store, subscriptions, signal)) {
           if (damages.some(({ storeHash }) => storeHash === damage.storeHash)) continue;

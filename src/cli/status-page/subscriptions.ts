@@ -1,6 +1,6 @@
 import type { DaemonView } from '../../daemon/web/watch.ts';
 import type { Replicas } from '../../store/replicas.ts';
-import type { SubscriptionStatus } from '../../subscription/status.ts';
+import type { SubscriptionStatus } from '../../subscription/state/status.ts';
 import { sourceInWords } from '../../subscription/subscription.ts';
 import { failureSentence, groupByReason } from '../words/missing-paths.ts';
 import { whenInWords } from '../words/times.ts';

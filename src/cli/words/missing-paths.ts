@@ -1,7 +1,7 @@
 /** Puts into words which paths are missing and why, without repeating the path in its reason. */
 import { NarswarmError } from '../../errors.ts';
 import type { Failure } from '../../failure.ts';
-import type { Lack, Missing } from '../../subscription/missing.ts';
+import type { Lack, Missing } from '../../subscription/state/missing.ts';
 import { errorSentence } from './error-sentences.ts';
 import { faultInWords } from './damage.ts';
 

@@ -1,6 +1,6 @@
 /** Puts the notes of a run into words. */
 import type { BuildDifference } from '../../index/quorum.ts';
-import type { Note } from '../../subscription/note.ts';
+import type { Note } from '../../subscription/state/note.ts';
 import { shellWord } from './shell-word.ts';
 import { formatCount, formatSize } from './values.ts';
 

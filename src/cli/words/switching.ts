@@ -1,8 +1,8 @@
 /** Lists the changes of a switch to the new paths of a subscription. */
 import { NarswarmError } from '../../errors.ts';
 import type { PackageChange } from '../../nix/package-changes.ts';
-import type { Switching } from '../../subscription/switching.ts';
-import type { Updated } from '../../subscription/update.ts';
+import type { Switching } from '../../subscription/update/switching.ts';
+import type { Updated } from '../../subscription/update/update.ts';
 import type { Output } from '../output.ts';
 import { formatCount, formatSize } from './values.ts';
 

@@ -1,7 +1,7 @@
 import type { ErrorCode } from '../../errors.ts';
 import type { MappingFailure, PortMapping } from '../../discovery/gateway/mapping.ts';
 import type { DaemonFacts } from '../facts.ts';
-import type { SubscriptionStatus } from '../../subscription/status.ts';
+import type { SubscriptionStatus } from '../../subscription/state/status.ts';
 
 /** Time for a new daemon to find hash maps and the DHT. */
 const BEGIN_MS = 10 * 60_000;

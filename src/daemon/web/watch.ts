@@ -4,7 +4,7 @@ import { TrafficRecorder } from '../../fetch/traffic-recorder.ts';
 import { shownAddress } from '../../redact.ts';
 import type { FileStore } from '../../store/file-store.ts';
 import { GIVEN_KINDS, nothingGiven, type TrafficLine, type TrafficSource } from '../../store/traffic.ts';
-import { readStatus, type SubscriptionStatus } from '../../subscription/status.ts';
+import { readStatus, type SubscriptionStatus } from '../../subscription/state/status.ts';
 import type { Subscription } from '../../subscription/subscription.ts';
 import type { DaemonFacts } from '../facts.ts';
 import { InFlight, type ArrivingNar, type NarInFlight } from './in-flight.ts';

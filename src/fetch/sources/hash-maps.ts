@@ -1,10 +1,10 @@
 import { inState } from '../../store/state-folder.ts';
 import { NarswarmError, isNarswarmError } from '../../errors.ts';
-import { formatPublisherAddress, type PublisherAddress } from '../../index/address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../../index/format/address.ts';
 import type { HashMap } from '../../index/hash-map.ts';
-import { indexDirOf } from '../../index/index-dir.ts';
-import type { Resolved } from '../../index/open-map.ts';
-import { resolveHashMap } from '../../index/resolve.ts';
+import { indexDirOf } from '../../index/files/index-dir.ts';
+import type { Resolved } from '../../index/resolve/open-map.ts';
+import { resolveHashMap } from '../../index/resolve/resolve.ts';
 import { withinBudget, type MapBudget, type WithinBudget } from '../../index/within-budget.ts';
 import type { StoreHash, StorePath } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isToldBelow, linesOf, missingLines } from '../../../src/cli/commands/status.ts';
-import type { Missing } from '../../../src/subscription/missing.ts';
-import type { SubscriptionStatus } from '../../../src/subscription/status.ts';
+import type { Missing } from '../../../src/subscription/state/missing.ts';
+import type { SubscriptionStatus } from '../../../src/subscription/state/status.ts';
 
 const missingOf = (count: number, why: string): Missing[] =>
   Array.from({ length: count }, (_, index) => {

@@ -7,8 +7,8 @@ import { NarswarmError } from '../../../src/errors.ts';
 import { asFileHash } from '../../../src/nix/hash.ts';
 import { parseStorePath } from '../../../src/nix/store-path.ts';
 import { GIVEN_KINDS } from '../../../src/store/traffic.ts';
-import type { SubscriptionStatus } from '../../../src/subscription/status.ts';
-import type { SubscriptionState } from '../../../src/subscription/state.ts';
+import type { SubscriptionStatus } from '../../../src/subscription/state/status.ts';
+import type { SubscriptionState } from '../../../src/subscription/state/state.ts';
 
 const AT = new Date('2026-11-30T06:12:00Z');
 const HOUR_MS = 3_600_000;

@@ -5,7 +5,7 @@ import { NarswarmError, type ErrorCode, type ErrorFacts } from '../../../src/err
 import { failureOf } from '../../../src/failure.ts';
 import { assertTrusted } from '../../../src/nix/signature.ts';
 import { parseNarInfo } from '../../../src/nix/narinfo.ts';
-import type { Missing } from '../../../src/subscription/missing.ts';
+import type { Missing } from '../../../src/subscription/state/missing.ts';
 
 const pathOf = (letter: string, name = 'x-1.0?+'): string => `/nix/store/${letter.repeat(32)}-${name}`;
 const [A, B, C] = [pathOf('a'), pathOf('b', 'b'), pathOf('c', 'c')];

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isUnexpected, noteSentence } from '../../../src/cli/words/notes.ts';
-import { leftOutNote } from '../../../src/subscription/note.ts';
+import { leftOutNote } from '../../../src/subscription/state/note.ts';
 
 test('puts notes of a run into words', () => {
   const failure = { reason: 'it broke' };

@@ -1,4 +1,4 @@
-import { formatManifestText, parseManifestText } from '../../../src/index/manifest-text.ts';
+import { formatManifestText, parseManifestText } from '../../../src/index/format/manifest-text.ts';
 import { FIXTURES } from '../../index/fixtures.ts';
 import { readFileSync } from 'node:fs';
 import { expecting, type FuzzTarget } from '../target.ts';

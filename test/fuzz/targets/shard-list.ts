@@ -1,6 +1,6 @@
 import { zstdCompressSync } from 'node:zlib';
-import { decodePrefixList, decodeRootList, encodeRootList } from '../../../src/index/shard-list.ts';
-import type { ListedShard } from '../../../src/index/shard.ts';
+import { decodePrefixList, decodeRootList, encodeRootList } from '../../../src/index/format/shard-list.ts';
+import type { ListedShard } from '../../../src/index/format/shard.ts';
 import { expecting, type FuzzTarget } from '../target.ts';
 
 const SHA256 = `1${'0'.repeat(51)}`;
