@@ -35,7 +35,7 @@ export async function openDaemonPort({
   const watch = stack.use(new Watch({ ...watched, arriving }));
   opened =
     substituting &&
-    stack.use(openSubstituter({ ...substituting, addresses: () => port.addresses, onEvent: watch.take }));
+    stack.use(await openSubstituter({ ...substituting, addresses: () => port.addresses, onEvent: watch.take }));
   const port: HttpPort = stack.use(
     await HttpPort.open({
       ...where,

@@ -5,6 +5,7 @@ import { LanCaches, type LanCachesOptions } from '../fetch/sources/lan-caches.ts
 import { NeighbourNarInfos } from '../fetch/sources/neighbour-narinfos.ts';
 import type { Upstream } from '../http/upstream.ts';
 import type { ActivitySources } from '../substituter/activity.ts';
+import { tellNixWaits } from '../store/nix-waits.ts';
 import { Substituter, type SubstituterOptions } from '../substituter/substituter.ts';
 import type { Network } from '../swarm/network.ts';
 
@@ -34,7 +35,7 @@ export interface Substituting extends AsyncDisposable {
 }
 
 /** Opens a substituter of the daemon's store, which fetches the paths that Nix asks for. */
-export function openSubstituter(options: SubstitutingOptions): Substituting {
+export async function openSubstituter(options: SubstitutingOptions): Promise<Substituting> {
   const { network, http, store, keys, addresses, lanCaches } = options;
   const stack = new AsyncDisposableStack();
   const { members, discovery } = network;
@@ -56,6 +57,7 @@ export function openSubstituter(options: SubstitutingOptions): Substituting {
     return { ...(await asked), publishers: await options.publishers(), require: options.require };
   };
   const substituter = stack.use(new Substituter({ ...options, sources }));
+  stack.use(await tellNixWaits(store, () => substituter.isAwaited));
   return { substituter, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 

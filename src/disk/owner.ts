@@ -37,6 +37,11 @@ export function endedName(name: string): string {
   return [id, boot, namespace, pid, 'ended', digits].join('-');
 }
 
+/** Returns the machine in a name of {@link ownName}. */
+export function machineOf(owner: string): string {
+  return owner.slice(0, owner.indexOf('-'));
+}
+
 /** Returns the process number in a name of {@link ownName}. */
 export function pidOfOwner(name: string): string {
   return name.split('-')[3] ?? '?';

@@ -39,6 +39,8 @@ export type FetchEvent =
   | { readonly type: 'planned'; readonly plan: Plan; readonly closure: Closure; readonly partialBytes: number }
   /** The download of a plan's NARs begins; `bytes` leaves out NARs of unknown size. */
   | { readonly type: 'downloading'; readonly nars: number; readonly bytes: number }
+  /** Further NARs are not requested from the internet for now, since Nix waits for others. */
+  | { readonly type: 'held-back' }
   /** Bytes of a NAR from an earlier run. They are not downloaded again. */
   | { readonly type: 'nar-kept'; readonly bytes: number }
   /** Payload that is not verified yet. */

@@ -29,6 +29,8 @@ export interface PrefetchContext {
   readonly keys: readonly PublicKey[];
   /** Default: no limit. */
   readonly limit?: DirectionLimit | undefined;
+  /** As in a scheduler (scheduler-options.ts). Default: never. */
+  readonly isHeldBack?: (() => boolean) | undefined;
   /** Sorts the upstreams in the order of asking. Default: as given. */
   readonly orderUpstreams?: (upstreams: readonly Upstream[]) => Promise<readonly Upstream[]>;
   /** Returns hash maps that outlast this fetch. Default: it asks the publishers itself, and forgets their answers. */

@@ -198,7 +198,7 @@ function headStartOf(
   released: ReleasedNars | undefined,
 ): HeadStart | undefined {
   const { dryRun, onlyRoots, wholeMaps, room, wantedOf, onPlanned, peerTimeoutMs, earlyBytes } = options;
-  const { store, session, network, http, limit, held, tell, signal } = context;
+  const { store, session, network, http, limit, isHeldBack, held, tell, signal } = context;
   const { target, upstreams, maps } = sources;
   const leavesOut = onlyRoots === true || wholeMaps === true || room !== undefined || wantedOf !== undefined;
   const sharesLine = options.keepGoing === true && network?.discovery.mayMeetNeighbours === true;
@@ -213,6 +213,7 @@ function headStartOf(
     network,
     http,
     limit,
+    isHeldBack,
     held,
     target,
     caches,
@@ -227,7 +228,7 @@ function headStartOf(
 
 function downloadContext(options: PrefetchOptions, context: PrefetchContext, found: Found): FetchNarsContext {
   const { sources, walked, planned, planning, gathered, feed, early, headStart } = found;
-  const { store, session, network, http, keys, limit, held, tell, signal } = context;
+  const { store, session, network, http, keys, limit, isHeldBack, held, tell, signal } = context;
   const { looksInto = 'small' } = options;
   const upstreams = sources.caches;
   return {
@@ -237,6 +238,7 @@ function downloadContext(options: PrefetchOptions, context: PrefetchContext, fou
     http,
     keys,
     limit,
+    isHeldBack,
     held,
     tell,
     signal,

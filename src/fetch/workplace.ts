@@ -3,6 +3,7 @@ import type { PublicKey } from '../nix/signature.ts';
 import { DryRunStore } from '../store/dry-run-store.ts';
 import { FileStore } from '../store/file-store.ts';
 import { StoreOffer } from '../serve/store-offer.ts';
+import { NixWaits } from '../store/nix-waits.ts';
 import { RateShares } from '../store/rate-shares.ts';
 import { PartialSession } from '../store/session.ts';
 import { HashMaps, type HashMapsContext, type HashMapsOptions } from './sources/hash-maps.ts';
@@ -45,6 +46,8 @@ export interface WorkplaceOptions {
   readonly near?: readonly NearSources[];
   /** Default: none. */
   readonly limits?: Limits | undefined;
+  /** True to let Nix go first: it may be waiting for NARs that a daemon of this store fetches. Default: false. */
+  readonly givesWay?: boolean | undefined;
   /** Default: `auto`. */
   readonly importWith?: ImportWay | undefined;
   /** False to take no patches. Default: true. */
@@ -68,6 +71,7 @@ export class Workplace implements AsyncDisposable {
   readonly #offer: StoreOffer;
   readonly #near: readonly NearSources[];
   readonly #traffic: TrafficRecorder | undefined;
+  readonly #nixWaits: NixWaits | undefined;
   readonly #stack: AsyncDisposableStack;
   readonly #maps = new Map<string, HashMaps>();
   #isWatching = false;
@@ -83,6 +87,7 @@ export class Workplace implements AsyncDisposable {
       offer: StoreOffer;
       near: readonly NearSources[];
       traffic: TrafficRecorder | undefined;
+      nixWaits: NixWaits | undefined;
     },
     stack: AsyncDisposableStack,
   ) {
@@ -93,6 +98,7 @@ export class Workplace implements AsyncDisposable {
     this.#offer = parts.offer;
     this.#near = parts.near;
     this.#traffic = parts.traffic;
+    this.#nixWaits = parts.nixWaits;
     this.#options = options;
     this.#stack = stack;
     stack.defer(() => this.#closeMaps()); // before all that they use
@@ -113,6 +119,7 @@ export class Workplace implements AsyncDisposable {
     const session = stack.use(await PartialSession.open(store));
     const traffic = options.dryRun === true ? undefined : stack.use(new TrafficRecorder(store));
     stack.use(await RateShares.open(store, options.limits));
+    const nixWaits = options.givesWay === true ? stack.use(await NixWaits.watch(store)) : undefined;
     const yields = options.limits?.yielding !== undefined;
     const http = stack.use(
       new HttpClient(async () => ({
@@ -133,7 +140,7 @@ export class Workplace implements AsyncDisposable {
       const waitMs = options.neighbourWaitMs ?? NEIGHBOUR_WAIT_MS;
       near.unshift(new NeighbourNarInfos({ members, mayAppear: () => discovery.mayMeetNeighbours, keys, waitMs }));
     }
-    return new Workplace(options, { store, http, network, session, offer, near, traffic }, stack.move());
+    return new Workplace(options, { store, http, network, session, offer, near, traffic, nixWaits }, stack.move());
   }
 
   /** Fetches and imports, as {@link prefetch} does. */
@@ -156,6 +163,7 @@ export class Workplace implements AsyncDisposable {
       http: this.http,
       keys: this.#options.keys,
       limit: this.#options.limits?.download,
+      isHeldBack: this.#nixWaits && (() => this.#nixWaits?.isWaiting === true),
       orderUpstreams: (upstreams) => this.#order(upstreams, signal),
       sharedMaps: (asked, means) => this.#mapsOf(asked, { ...means, store: this.store }),
       near: this.#near,

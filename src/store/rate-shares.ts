@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Limits } from '../bytes/rate-limits.ts';
 import type { RateLimit } from '../bytes/rate-limit.ts';
 import { makeFolder } from '../disk/make-folder.ts';
-import { ownName } from '../disk/owner.ts';
+import { machineOf, ownName } from '../disk/owner.ts';
 import type { FileStore } from './file-store.ts';
 import { inState } from './state-folder.ts';
 
@@ -87,9 +87,4 @@ export class RateShares implements AsyncDisposable {
   #fileOf(limit: string): string {
     return join(this.#dir, `${this.#owner}.${limit}`);
   }
-}
-
-/** Returns the machine in a name of {@link ownName}. */
-function machineOf(owner: string): string {
-  return owner.slice(0, owner.indexOf('-'));
 }

@@ -43,6 +43,8 @@ const PLACES = {
   traffic: 'left',
   /** The rate limits that each process uses now: rate-shares.ts. */
   rates: 'left',
+  /** Machines whose Nix waits for NARs, a file each: nix-waits.ts. */
+  'nix-waits': 'left',
   /** NARs of paths that publishers have built differently: subscription/room/kept-builds.ts. */
   different: 'left',
   /** Damaged files: quarantine.ts. */

@@ -249,6 +249,12 @@ export class Substituter implements AsyncDisposable {
     }
   }
 
+  /** True while Nix waits for a NAR on its way, or receives it. */
+  get isAwaited(): boolean {
+    const arrivals = this.#open?.arrivals;
+    return arrivals !== undefined && (arrivals.hasReaders || (this.#decoded.hasReaders && arrivals.size > 0));
+  }
+
   /** Ends the activity if there are no more questions, and reports how often each warning was repeated. */
   #look(): void {
     const { idleMs = IDLE_MS, lookingMs = LOOKING_MS } = this.#options;

@@ -66,6 +66,8 @@ function stepInWords(event: FetchEvent): string | undefined {
       return 'walking the closure';
     case 'waiting-for-gc':
       return 'waiting for narswarm gc, which is running on this store';
+    case 'held-back':
+      return 'letting Nix go first: it waits for NARs that the daemon fetches';
     case 'committing':
       return 'writing narinfos';
     case 'importing':

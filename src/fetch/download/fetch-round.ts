@@ -38,6 +38,8 @@ export interface RoundContext {
   readonly order: UpstreamOrder;
   readonly keys: readonly PublicKey[];
   readonly limit?: DirectionLimit | undefined;
+  /** As in a scheduler (scheduler-options.ts). Default: never. */
+  readonly isHeldBack?: (() => boolean) | undefined;
   /** Without an upstream: time without a byte from any peer until giving up, in milliseconds. Default 60,000. */
   readonly peerTimeoutMs?: number | undefined;
   readonly candidates: Candidates;

@@ -36,6 +36,8 @@ export interface LanesOptions {
    * a megabyte, which arrives at once when it is requested.
    */
   readonly yields: boolean;
+  /** Returns true while no further NAR is to be requested. */
+  readonly isHeldBack: () => boolean;
   /** Returns the rate of upstreams so far. Undefined if it is not known. */
   readonly bytesPerSec: () => number | undefined;
   readonly signal: AbortSignal;
@@ -54,12 +56,11 @@ export class Lanes {
 
   /** Lets clients outside our groups work. */
   async byForeigners(): Promise<void> {
-    const { choice, work, signal } = this.#options;
+    const { choice, work, isHeldBack, signal } = this.#options;
     const ask = (task: Task): Promise<Verdict> => work.byForeigners(task, signal);
-    await Promise.all([
-      this.#run(UNPROVEN_SLOTS, () => () => choice.nextForForeigners(), ask),
-      this.#run(PROVEN_SLOTS, () => () => choice.nextForProvenForeigners(), ask),
-    ]);
+    const next = (): Task | undefined => (isHeldBack() ? undefined : choice.nextForForeigners());
+    const nextForProven = (): Task | undefined => (isHeldBack() ? undefined : choice.nextForProvenForeigners());
+    await Promise.all([this.#run(UNPROVEN_SLOTS, () => next, ask), this.#run(PROVEN_SLOTS, () => nextForProven, ask)]);
   }
 
   /** Lets upstreams work. */
@@ -74,8 +75,9 @@ export class Lanes {
     ]);
   }
 
-  /** Takes the next task for upstreams, unless it would only slow down those that are wanted sooner. */
+  /** Takes the next task for upstreams, unless it would only slow down what is wanted sooner. */
   #ask(next: () => Task | undefined): Task | undefined {
+    if (this.#options.isHeldBack()) return undefined;
     if ((this.#options.isOrdered() || this.#options.yields) && this.#hasEnough) return undefined;
     const task = next();
     if (task !== undefined) this.#asked.add(task);

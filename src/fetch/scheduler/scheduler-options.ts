@@ -25,6 +25,8 @@ export interface SchedulerOptions {
   /** The order of these upstreams, which lasts longer than one scheduler. Default: a new one. */
   readonly order?: UpstreamOrder | undefined;
   readonly limit?: DirectionLimit | undefined;
+  /** Returns true while no further NAR is to be requested beyond the members: the line is wanted for something else. */
+  readonly isHeldBack?: (() => boolean) | undefined;
   readonly tell: Tell;
   /** Without an upstream: time without progress after which the run gives up. Default 60,000. */
   readonly standstillMs?: number | undefined;

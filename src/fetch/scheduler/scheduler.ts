@@ -49,6 +49,7 @@ export class Scheduler {
   #signal = this.#stop.signal;
   #members: MemberLane | undefined;
   #hasNews = false;
+  #isHeldBack = false;
   /** Resolves once the lanes work, or a run has ended before. */
   readonly #begun = Promise.withResolvers<void>();
   #hasEnded = false;
@@ -60,7 +61,7 @@ export class Scheduler {
     this.#policy = new LanePolicy({
       hasUpstream: upstreams.length > 0,
       standstillMs: options.standstillMs,
-      isHeldBack: () => limit.isUsedUp,
+      isHeldBack: () => limit.isUsedUp || options.isHeldBack?.() === true,
     });
     const policy = this.#policy;
     const tell: Tell = (event) => {
@@ -151,6 +152,7 @@ export class Scheduler {
       isAlone: () => !this.#where.areMembersThere,
       isOrdered: () => this.#intake.isOrdered,
       yields: this.#options.limit?.yields === true,
+      isHeldBack: () => this.#options.isHeldBack?.() === true,
       bytesPerSec: () => this.#policy.upstreamBytesPerSec,
       signal: linked,
     });
@@ -263,6 +265,7 @@ export class Scheduler {
   /** Checks four times a second which source should take over which task. */
   #look(): void {
     const queues = this.#queues;
+    this.#tellHeldBack();
     this.#where.look();
     this.#choice.look();
     const isAtWork = this.#work.atUpstreams.size > 0;
@@ -274,6 +277,12 @@ export class Scheduler {
     changeFiles({ queues, work: this.#work, where: this.#where, outcomes: this.#outcomes, signal: this.#signal });
     handOver({ queues, ...parts });
     queues.tellChange();
+  }
+
+  #tellHeldBack(): void {
+    const isHeldBack = this.#options.isHeldBack?.() === true;
+    if (isHeldBack && !this.#isHeldBack) this.#tell({ type: 'held-back' });
+    this.#isHeldBack = isHeldBack;
   }
 
   /** Wakes the lanes, since a client outside our groups has begun to send, or turned out to be silent. */

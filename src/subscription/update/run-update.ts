@@ -151,7 +151,7 @@ async function updateUnlessMetered(store: FileStore, options: RunUpdateOptions):
 async function updateAll(options: RunUpdateOptions): Promise<UpdatedAll> {
   const { window, onBegin, onUpdated } = options;
   const updated: Updated[] = [];
-  await using workplace = await Workplace.open(options);
+  await using workplace = await Workplace.open({ ...options, givesWay: true });
   // A hash map that one subscription names may help all others.
   const publishers = publishersOf(options.publishers, options.configured);
   if (publishers.length > 0) await workplace.network?.openDht(); // opened now, so that a port in use is reported
