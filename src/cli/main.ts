@@ -4,7 +4,7 @@ process.on('SIGUSR1', () => undefined);
 const [major] = process.versions.node.split('.').map(Number);
 if (major === undefined || major < 24) {
   process.stderr.write(
-    `error: narswarm needs Node 24 or newer, this is ${process.versions.node}: install a newer one from nodejs.org; a checkout brings its own for npx narswarm\n`,
+    `error: narswarm needs Node 24 or newer, this is ${process.versions.node}: install a newer one from nodejs.org; a checkout has its own, in its node_modules/.bin: put that first in PATH\n`,
   );
   process.exit(2);
 }

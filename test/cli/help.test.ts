@@ -8,7 +8,7 @@ import { program } from '../../src/cli/program.ts';
 /** Returns the words that a shell reads, of each command of a line. */
 function wordsOf(line: string): string {
   const script = `narswarm() { printf '<%s>' "$@"; echo; }
-for name in nix npx sudo umount ls unshare jq ssh git; do eval "$name() { narswarm $name \\"\\$@\\"; }"; done
+for name in nix sudo umount ls unshare jq ssh git; do eval "$name() { narswarm $name \\"\\$@\\"; }"; done
 ${line}
 wait`;
   return execFileSync('/bin/bash', ['-c', script], {
