@@ -1,5 +1,5 @@
 import type { StorePath } from '../../nix/brands.ts';
-import { choosesSubstituters } from '../../nix/programs/daemon-trust.ts';
+import { accessTo } from '../../nix/programs/daemon-trust.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { copyPaths, type CopyRequest } from '../../nix/programs/nix-copy.ts';
 import { decodesInParallel } from '../../nix/programs/nix-settings.ts';
@@ -41,7 +41,7 @@ export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPub
  * them over connections that stay open. If that is not possible, each `nix copy` takes
  * several paths that are ready.
  *
- * It only saves time. At the first failure it ends. The import after the download finds the fault and imports the rest.
+ * It only saves time. If Nix has not taken the first path, `nix copy` does all. At a later failure it ends. The import after the download finds the fault and imports the rest.
  */
 export class EarlyImport implements AsyncDisposable {
   readonly #options: EarlyImportOptions;
@@ -138,12 +138,13 @@ export class EarlyImport implements AsyncDisposable {
 
   async #prepare(): Promise<void> {
     const { store, to, trustedPublicKeys, checkSignatures, signal } = this.#options;
-    const isLarge = this.#neededBytes > LARGE_BYTES;
+    const { socket, choosesCaches } = await accessTo(to, { signal });
+    const isLarge = this.#neededBytes > LARGE_BYTES && socket === undefined; // a daemon gets one NAR after another
     if (isLarge && (await decodesInParallel({ signal })) && !(await this.#isLasting())) return;
     const folder = await ImportFolder.open(store);
     // They never accept unsigned paths.
-    if (checkSignatures !== false && (await choosesSubstituters(to, { signal }))) {
-      const workers = new ImportWorkers({ to, trustedPublicKeys, cache: folder.url, signal }, MAX_ARRIVING);
+    if (checkSignatures !== false && choosesCaches) {
+      const workers = new ImportWorkers({ to, socket, trustedPublicKeys, cache: folder.url, signal }, MAX_ARRIVING);
       this.#arriving = await ArrivingImports.open(folder, workers);
       this.#workers = workers;
     }
@@ -243,10 +244,13 @@ export class EarlyImport implements AsyncDisposable {
     this.#importing++;
     try {
       await workers.add(info, folder.add(info));
+    } catch (error) {
+      if (workers.isUsable) throw error;
+      return this.#paths.beginAgain(arrived); // `nix copy` may take it
     } finally {
       this.#importing--;
     }
-    await this.#note([arrived]);
+    return this.#note([arrived]);
   }
 
   async #copy(wave: readonly Arrived[], folder: ImportFolder): Promise<void> {

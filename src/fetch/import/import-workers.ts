@@ -18,6 +18,8 @@ export function limitMsOf({ narSize }: Pick<NarInfo, 'narSize'>): number {
 export interface ImportWorkersOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'signal'> {
   /** URL of the cache that Nix takes paths from. */
   readonly cache: string;
+  /** Socket of the running Nix daemon. Default: Nix works on the store itself. */
+  readonly socket?: string | undefined;
 }
 
 /**
@@ -33,6 +35,8 @@ export class ImportWorkers implements AsyncDisposable {
   readonly #all = new Set<NixWorker>();
   #opening: Promise<void> | undefined;
   #isUsable = true;
+  /** True once Nix has taken a path. */
+  #isProven = false;
 
   /** @param arriving connections for paths whose NARs are arriving, more than {@link atATime} */
   constructor(options: ImportWorkersOptions, arriving: number) {
@@ -45,7 +49,7 @@ export class ImportWorkers implements AsyncDisposable {
     return this.#idle.length > 0;
   }
 
-  /** False if this Nix cannot be talked to. */
+  /** False if Nix cannot be talked to, or has not taken the first path: it may be unable to read the cache. */
   get isUsable(): boolean {
     return this.#isUsable;
   }
@@ -77,8 +81,10 @@ export class ImportWorkers implements AsyncDisposable {
     try {
       await cached;
       await worker.ensurePath(info.storePath, late === undefined ? limitMsOf(info) : undefined);
+      this.#isProven = true;
       this.#idle.push(worker);
     } catch (error) {
+      if (!this.#isProven) this.#isUsable = false;
       this.#all.delete(worker);
       await worker[Symbol.asyncDispose](); // it may hold the lock of the path
       throw error;
@@ -94,9 +100,10 @@ export class ImportWorkers implements AsyncDisposable {
   }
 
   async #openOne(): Promise<void> {
-    const { to: store, trustedPublicKeys, cache: substituter, signal } = this.#options;
+    const { to: store, trustedPublicKeys, cache: substituter, socket, signal } = this.#options;
     try {
-      const worker = await NixWorker.open({ store, trustedPublicKeys, substituter, signal, limitMs: LIMIT_MS });
+      const how = { store, socket, trustedPublicKeys, substituter, signal, limitMs: LIMIT_MS };
+      const worker = await NixWorker.open(how);
       this.#all.add(worker);
       this.#idle.push(worker);
     } catch {

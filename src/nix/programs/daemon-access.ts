@@ -2,9 +2,9 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { NarswarmError } from '../../errors.ts';
+import { daemonSocket } from './daemon-socket.ts';
 import { groupName, nameOfUser } from './system-users.ts';
 
-const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 /** Matches Nix's complaint (with `LC_ALL=C`) about its own folders. */
 const OWN_FOLDERS = /\/nix\/(?:var|store)\b/;
 
@@ -15,7 +15,7 @@ const OWN_FOLDERS = /\/nix\/(?:var|store)\b/;
  */
 export function deniedDaemon(words: string, cause: unknown): NarswarmError<'NIX_FAILED'> | undefined {
   if (!words.includes('Permission denied')) return undefined;
-  const socket = process.env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
+  const socket = daemonSocket();
   if (!words.includes(socket) && !OWN_FOLDERS.test(words)) return undefined;
   const folder = dirname(socket);
   if (!isClosed(folder)) return undefined;

@@ -2,6 +2,7 @@
  * Finds out whether the Nix daemon trusts this user. It accepts a user's own keys only from its `trusted-users` (Nix:
  * src/libstore/daemon.cc, `ClientSettings::apply`; src/nix/unix/daemon.cc, `matchUser`).
  */
+import { daemonSocket } from './daemon-socket.ts';
 import { describeStore, readNixConfig, readTrustedUsers } from './nix-settings.ts';
 import type { CallOptions } from './run-nix.ts';
 import { isAbsentStore } from '../store-place.ts';
@@ -21,25 +22,37 @@ export interface NixUser {
  * store directly, or if Nix does not say.
  */
 export async function isUntrusted(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
-  return (await trustIn(store, options)) === false;
+  return (await trustIn(store, options)).isTrusted === false;
 }
 
-/**
- * Returns true if this user can choose the caches that Nix takes paths from: Nix works on the store directly, or its
- * daemon trusts the user. Returns false if Nix does not say.
- */
-export async function choosesSubstituters(store: string | undefined, options: CallOptions = {}): Promise<boolean> {
-  return (await trustIn(store, options)) === true;
+/** How this user's Nix works on a store. */
+export interface NixAccess {
+  /** Socket of the running daemon that does it. Undefined: Nix works on the store directly, or does not say. */
+  readonly socket: string | undefined;
+  /** True if it takes paths from caches of this user's choice: it works on the store directly, or its daemon trusts the user. */
+  readonly choosesCaches: boolean;
 }
 
-/** Returns undefined if Nix does not say. */
-async function trustIn(store: string | undefined, options: CallOptions): Promise<boolean | undefined> {
-  if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return true;
-  if (await isAbsentStore(store)) return true;
+/** @param store a store URI. Undefined: Nix's default store */
+export async function accessTo(store: string | undefined, options: CallOptions = {}): Promise<NixAccess> {
+  const { isTrusted, daemon } = await trustIn(store, options);
+  return { socket: daemon && daemonSocket(daemon), choosesCaches: isTrusted === true };
+}
+
+interface Trust {
+  /** Undefined if Nix does not say. */
+  readonly isTrusted: boolean | undefined;
+  /** URL of the daemon's store. Undefined: Nix works on the store directly, or does not say. */
+  readonly daemon?: string;
+}
+
+async function trustIn(store: string | undefined, options: CallOptions): Promise<Trust> {
+  if (store !== undefined && !/^(?:auto|daemon|unix:.*)$/.test(store)) return { isTrusted: true };
+  if (await isAbsentStore(store)) return { isTrusted: true };
   const { url, isTrusted } = await describeStore({ ...options, store });
-  if (url === undefined) return undefined;
-  if (!/^(?:daemon|unix:)/.test(url)) return true;
-  return isTrusted ?? isAmong(await readTrustedUsers(options), await thisUser());
+  if (url === undefined) return { isTrusted: undefined };
+  if (!/^(?:daemon|unix:)/.test(url)) return { isTrusted: true };
+  return { isTrusted: isTrusted ?? isAmong(await readTrustedUsers(options), await thisUser()), daemon: url };
 }
 
 /**

@@ -1,7 +1,9 @@
 /** Imports from a file store into the real Nix. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -17,6 +19,8 @@ import type { FileStore } from '../../../src/store/file-store.ts';
 import { inState } from '../../../src/store/state-folder.ts';
 import { LEAF, NOTE, readFixture, TOP } from '../../nix/fixtures.ts';
 import { filledStore, infoOf } from '../../store/store-fixture.ts';
+import { Lab } from '../../support/lab.ts';
+import { startNixDaemon } from '../../support/nix-daemon.ts';
 import { useNixFolder } from '../../support/nix-folder.ts';
 import { closureOf } from '../walk/closure-of.ts';
 
@@ -113,6 +117,29 @@ test('runs nix copy if a connection to Nix does not answer', async (t) => {
   assert.equal((await invalid()).size, 0);
 });
 
+test('runs nix copy if a Nix cannot read the folder, such as a daemon with folders of its own', async (t) => {
+  const { infos, early, store, invalid } = await scene(t);
+  const hide = `mount -t tmpfs tmpfs ${inState(store, 'import')} && PATH=\${PATH#*:} exec nix-daemon "$@"`;
+  fakeProgram('nix-daemon', `exec unshare --mount sh -c '${hide}' sh "$@"`);
+  early.add(infos);
+  await early.end();
+  assert.equal((await invalid()).size, 0);
+});
+
+test('imports over connections to a running daemon that trusts this user', async (t) => {
+  await using lab = await Lab.open();
+  const target = `local?root=${await lab.folder('target')}`;
+  const env = await startNixDaemon(lab, ['trusted-users = *', 'trusted-public-keys ='], target);
+  Object.assign(process.env, env);
+  to = 'daemon';
+  const { infos, early, store, invalid } = await scene(t);
+  const started = noteStarts(store.dir);
+  early.add(infos);
+  await early.end();
+  assert.equal((await invalid()).size, 0);
+  assert.doesNotMatch(await started(), / copy |nix-daemon/);
+});
+
 test('imports over connections to Nix, without nix copy', async (t) => {
   const { infos, early, store, invalid } = await scene(t);
   const started = noteStarts(store.dir);
@@ -136,12 +163,19 @@ test('runs nix copy if the Nix daemon does not trust this user, whose caches it 
   to = 'daemon';
   const { infos, early, store } = await scene(t);
   const log = join(store.dir, 'started');
-  fakeProgram('nix-daemon', `echo "nix-daemon $*" >>'${log}'`);
   fakeProgram('nix', `echo "nix $*" >>'${log}'; echo '{"url":"daemon","trusted":0}'`);
+  const socket = join(store.dir, 'socket');
+  process.env.NIX_DAEMON_SOCKET_PATH = socket;
+  let connections = 0;
+  await using daemon = createServer((connection) => {
+    connections++;
+    connection.destroy();
+  }).listen(socket);
+  await once(daemon, 'listening');
   early.add(infos);
   await early.end();
   assert.match(await readFile(log, 'utf8'), / copy /);
-  assert.doesNotMatch(await readFile(log, 'utf8'), /^nix-daemon/m);
+  assert.equal(connections, 0);
 });
 
 for (const [version, imported] of [

@@ -8,6 +8,8 @@ import { queryInvalidPaths } from '../../../src/nix/programs/nix-queries.ts';
 import { encodeNumber, encodeString } from '../../../src/nix/programs/wire-format.ts';
 import { NixWorker } from '../../../src/nix/programs/worker.ts';
 import { processesOf } from '../../support/process-group.ts';
+import { Lab } from '../../support/lab.ts';
+import { startNixDaemon } from '../../support/nix-daemon.ts';
 import { useNixFolder } from '../../support/nix-folder.ts';
 import { CACHE_DIR, failsWith, LEAF, NOTE, readFixture, readNarInfo, TOP } from '../fixtures.ts';
 
@@ -44,6 +46,21 @@ test('makes one path valid after another over one connection', async () => {
     assert.ok(!(await invalid()).includes(storePath));
   }
   assert.deepEqual(await invalid(), []);
+});
+
+test('makes paths valid over the socket of a running daemon that trusts this user, and tells why it cannot', async () => {
+  await using lab = await Lab.open();
+  const settings = ['trusted-users = *', 'trusted-public-keys ='];
+  const { NIX_DAEMON_SOCKET_PATH: socket } = await startNixDaemon(lab, settings, store);
+  await using nix = await NixWorker.open({ store: 'daemon', socket, trustedPublicKeys, substituter });
+  await nix.ensurePath(leaf.storePath);
+  assert.ok(!(await invalid()).includes(leaf.storePath));
+  await assert.rejects(
+    nix.ensurePath(top.storePath.replace('top', 'pot') as typeof top.storePath),
+    /^NarswarmError: nix failed: /,
+  );
+  const nowhere = failsWith('NIX_FAILED', /^the nix-daemon at \/nowhere failed: connect ENOENT \/nowhere$/);
+  await assert.rejects(NixWorker.open({ store: 'daemon', socket: '/nowhere' }), nowhere);
 });
 
 test('Nix refuses a path without a signature of a trusted key', async () => {
