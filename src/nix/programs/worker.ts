@@ -50,7 +50,7 @@ export interface WorkerOptions extends StoreCallOptions {
    * but from Nix 2.15 on it keeps the settings to itself.
    */
   readonly socket?: string | undefined;
-  /** Bound on the time of a request, in milliseconds. Default: none. */
+  /** Bound on the time of any other request, in milliseconds. Default: none. */
   readonly limitMs?: number;
 }
 
@@ -107,10 +107,10 @@ export class NixWorker implements AsyncDisposable {
    * Makes a path valid: Nix takes it from the {@link WorkerOptions.substituter}, and checks its signature and NarHash.
    *
    * @param path its references are valid
-   * @param limitMs bound on the time, in milliseconds
+   * @param limitMs bound on the time, in milliseconds. Default: none
    * @throws as {@link open}
    */
-  async ensurePath(path: StorePath, limitMs = this.#limitMs): Promise<void> {
+  async ensurePath(path: StorePath, limitMs = FOREVER_MS): Promise<void> {
     await this.#request(ENSURE_PATH, [encodeString(path)], limitMs);
     await this.#reader.number(); // always 1
   }

@@ -1,7 +1,7 @@
 /** Imports of arriving NARs into a Nix that falls silent. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ArrivingImports } from '../../../src/fetch/import/arriving-imports.ts';
@@ -51,6 +51,32 @@ test('a Nix that does not read a complete NAR is given up, and nothing is left o
   assert.equal(imports.isFree, false, 'no more are begun');
   assert.equal(workers.isFree, false);
   assert.deepEqual(await processesOf(to), []);
+});
+
+test('a NAR may take longer to arrive than Nix for any other request', async (t) => {
+  const store = await filledStore(t);
+  const bytes = randomBytes(1_500_000);
+  const fileHash = fileHashOf(createHash('sha256').update(bytes).digest());
+  await using folder = await ImportFolder.open(store);
+  const [hello, done] = [join(dir, 'hello'), join(dir, 'done')];
+  await writeFile(hello, Buffer.concat([HELLO_BACK, 0x1_13, LAST, LAST].map(encodeNumber)));
+  await writeFile(done, Buffer.concat([LAST, 1].map(encodeNumber)));
+  const reads = `cat '${folder.dir}/arriving-1' >'${dir}/read'`;
+  fakeProgram('nix-daemon', `cat '${hello}'; ${reads}; cat '${done}'; exec cat >/dev/null`);
+  const options = { to: undefined, trustedPublicKeys: [], cache: folder.url };
+  await using workers = new ImportWorkers({ ...options, signal: new AbortController().signal }, 0);
+  await using imports = await ArrivingImports.open(folder, workers);
+  await workers.openMore(); // the FIFOs are there
+  const info = await infoOf(store, LEAF);
+  const partial = await PartialNar.open(join(dir, 'partial'), { sizeBytes: bytes.length, fileHash });
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  imports.begin(info, partial);
+  await partial.write(0, [bytes], 'upstream');
+  await partial.settle(join(dir, 'whole'));
+  t.mock.timers.tick(1_000_000);
+  t.mock.timers.reset();
+  assert.equal(await imports.finish(info, fileHash), true);
+  assert.ok(bytes.equals(await readFile(join(dir, 'read'))));
 });
 
 test('without its FIFO, a NAR is not begun', async (t) => {
