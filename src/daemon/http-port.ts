@@ -11,7 +11,7 @@ import { OwnNames } from './own-names.ts';
 import { PAGES } from './web/routes.ts';
 import { MAX_HTTP_REQUESTS_WAITING, MAX_NIX_CONNECTIONS, MAX_NIX_CONNECTIONS_PER_HOST } from '../wire/bounds.ts';
 
-/** Time without a byte in either direction after which a connection is closed. A NAR may be on its way from far. */
+/** Time without a byte in either direction after which a connection is closed, unless its client waits for an answer. */
 const IDLE_MS = 120_000;
 /** Time for which a connection without a request is kept. Nix uses its connections again. */
 const KEEP_MS = 75_000;
@@ -34,7 +34,7 @@ export interface HttpPortOptions {
   readonly names?: readonly string[] | undefined;
   /** Limit on connections of all hosts. Default: {@link MAX_NIX_CONNECTIONS}. */
   readonly maxConnections?: number;
-  /** Time without a byte in either direction after which a connection is closed, in milliseconds. Default: 120,000. */
+  /** Time without a byte in either direction after which an idle client is closed, in milliseconds. Default: 120,000. */
   readonly idleMs?: number;
   /** Adds what is served. */
   readonly routes: (app: FastifyInstance) => void;
@@ -85,7 +85,11 @@ export class HttpPort implements AsyncDisposable {
       const server = createServer({ headersTimeout: HEAD_MS, keepAliveTimeout: KEEP_MS }, (request, response) => {
         if (waiting.admit(request.socket, response)) app.routing(request, response);
       });
-      server.setTimeout(idleMs);
+      server.setTimeout(idleMs, (socket) => {
+        // On a slow line, the NARs that one Nix waits for come one after another.
+        if (waiting.has(socket) && socket.writableLength === 0) socket.setTimeout(idleMs);
+        else socket.destroy();
+      });
       server.on('connection', (socket) => {
         if (!limits.admit(socket)) socket.destroy();
       });

@@ -4,6 +4,7 @@ import type { FileHash, InfoHash } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { Catalogue } from '../store/catalogue/catalogue.ts';
+import { isInNixAs } from '../store/catalogue/catalogue-entry.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { NixNars } from '../store/in-nix/nix-nars.ts';
 import { LastServed } from '../store/catalogue/last-served.ts';
@@ -49,12 +50,13 @@ export class StoreOffer implements AsyncDisposable {
   /** The NARs that can be given now, to whom it may be. */
   readonly here: NarsHere;
   readonly #gate: Gate;
+  readonly #shared: SharedNars;
   readonly #patches: OfferedPatches;
   readonly #served: LastServed;
 
   private constructor(options: StoreOfferOptions, catalogue: Catalogue) {
     const { store, keys, shareKeys = [], onWarning } = options;
-    const shared = new SharedNars({ keys, shareKeys, stateDir: store.stateDir });
+    const shared = (this.#shared = new SharedNars({ keys, shareKeys, stateDir: store.stateDir }));
     this.held = new HeldNars(shared);
     this.catalogue = catalogue;
     this.checker = new NarChecker({ store, catalogue, nixNars: this.nixNars, keys, onWarning });
@@ -85,6 +87,13 @@ export class StoreOffer implements AsyncDisposable {
       ],
       onUpload: this.#served.onUpload,
     };
+  }
+
+  /** Returns true if others may have the NAR of a narinfo, or hear of it. Never throws. */
+  isShared(info: NarInfo): Promise<boolean> {
+    const entry = this.catalogue.byStorePath(info.storePath);
+    const isListed = entry !== undefined && (entry.fileHash === info.fileHash || isInNixAs(entry, info));
+    return this.#shared.includes(info, isListed ? entry.askedBy : undefined);
   }
 
   /**

@@ -2,11 +2,11 @@ import { stat } from 'node:fs/promises';
 import { finished } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import parseRange from 'range-parser';
-import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { asFileHash } from '../nix/hash.ts';
 import { parseStoreHash } from '../nix/store-path.ts';
 import { answerStream, type TakeChunk } from './answer-buffers.ts';
 import { fileBytes, offeredBytes, type Part } from './file-bytes.ts';
+import { isLocalRequest } from './local-request.ts';
 import { bytesOf } from './nar-body.ts';
 import type { Client, Substituter, WantedNar } from './substituter.ts';
 
@@ -96,9 +96,10 @@ function sendBytes(
   return reply.send(answerStream(reply.raw, bytesIn));
 }
 
-function clientOf({ socket, headers, method }: FastifyRequest): Client {
+function clientOf(request: FastifyRequest): Client {
+  const { headers, method } = request;
   return {
-    isLocal: isLoopback((socket.remoteAddress ?? '').replace(/^::ffff:/, '')),
+    isLocal: isLocalRequest(request),
     isNarswarm: headers['user-agent']?.startsWith('narswarm') === true,
     onlyAsks: method === 'HEAD',
     isSerial: isSerialNix(headers['user-agent']),

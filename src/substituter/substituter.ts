@@ -1,20 +1,20 @@
 import type { OfferedFile } from '../exchange/answers/offer.ts';
 import type { FileHash, StoreHash } from '../nix/brands.ts';
-import { asFileHash } from '../nix/hash.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
-import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
-import { storeHashOf } from '../nix/store-path.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { parseStoreHash } from '../nix/store-path.ts';
 import { namedFile } from '../fetch/plan/named-file.ts';
 import type { FileHere, NarsHere } from '../serve/nars-here.ts';
 import { readRealisation } from '../store/realisations.ts';
 import { FileStore } from '../store/file-store.ts';
-import { isRealisationFile, isTrustedRealisation } from '../nix/realisation.ts';
+import { isRealisationFile, isTrustedRealisation, type Realisation } from '../nix/realisation.ts';
 import { asError, type Warn } from '../warning.ts';
 import { withinMs } from '../within.ts';
 import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
 import { DecodedNars, type GivenNar, type NarFile } from './decoded-nars.ts';
 import { Given } from './given.ts';
+import { textOf, uncompressed } from './narinfo-text.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
 import { Room } from './room.ts';
 import { ToldOnce } from './told-once.ts';
@@ -177,7 +177,8 @@ export class Substituter implements AsyncDisposable {
     if (!isRealisationFile(file)) return undefined;
     const { store, keys } = this.#options;
     const held = await readRealisation(file, store).catch(() => undefined);
-    if (held !== undefined && isTrustedRealisation(held, keys)) return held.text;
+    if (held !== undefined && isTrustedRealisation(held, keys))
+      return (await this.#mayKnow(held, client)) ? held.text : undefined;
     if (client.isNarswarm || !client.isLocal) return undefined;
     const activity = await this.#begin();
     return activity?.realisation(file).catch(() => undefined);
@@ -217,7 +218,14 @@ export class Substituter implements AsyncDisposable {
   }
 
   async #mayHave(info: NarInfo, { isLocal }: Client): Promise<boolean> {
-    return isLocal || this.#options.offer.held.isShared(info);
+    return isLocal || this.#options.offer.isShared(info);
+  }
+
+  /** Another machine hears only of shared paths, also if it knows their derivation. */
+  async #mayKnow({ outPath }: Realisation, client: Client): Promise<boolean> {
+    if (client.isLocal) return true;
+    const info = await this.#options.store.readNarInfo(parseStoreHash(outPath.slice(0, 32))).catch(() => undefined);
+    return info !== undefined && this.#mayHave(info, client);
   }
 
   /** Returns true if a NAR is on its way, or there is room for it. Otherwise Nix would ask for it in vain. */
@@ -277,25 +285,8 @@ export class Substituter implements AsyncDisposable {
   }
 }
 
-/**
- * Writes the narinfo of a source with our own name of its file, or of the NAR. Signatures are those of the source.
- * Undefined if it names no file.
- */
-function textOf(info: NarInfo, isDecoded: boolean): string | undefined {
-  const file = namedFile(info);
-  if (file === undefined) return undefined;
-  const url = `${FileStore.narUrl(file.fileHash, file.extension)}?path=${storeHashOf(info.storePath)}`;
-  if (!isDecoded) return formatNarInfo({ ...info, url, extra: [] });
-  return formatNarInfo({ ...uncompressed(info), url: `${url}&as=nar`, extra: [] });
-}
-
 /** Returns the file of a narinfo under the name that we give it. Undefined if it is not here. */
 async function fileOf(info: NarInfo, here: NarsHere): Promise<FileHere | undefined> {
   const file = namedFile(info);
   return file && here.file(info, FileStore.narUrl(file.fileHash, file.extension));
-}
-
-/** Returns the narinfo that names the NAR itself as its file. */
-function uncompressed(info: NarInfo): NarInfo {
-  return { ...info, compression: 'none', fileHash: asFileHash(info.narHash), fileSize: info.narSize };
 }

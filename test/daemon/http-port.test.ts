@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { Agent, get } from 'node:http';
 import { connect } from 'node:net';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { HttpPort } from '../../src/daemon/http-port.ts';
 
 /** Connections that Nix opens by default. */
@@ -81,6 +82,20 @@ test('a client that takes no byte of an answer for too long is closed', { timeou
   socket.on('data', (chunk) => (bytes += chunk.length));
   await new Promise((ended) => socket.once('close', ended).resume());
   assert.ok(bytes < sizeBytes);
+});
+
+test('a client that waits for an answer is not closed, however long that takes', { timeout: 60_000 }, async () => {
+  const idleMs = 50;
+  await using port = await HttpPort.open({
+    listen: [{ host: '127.0.0.1', port: 0 }],
+    idleMs,
+    routes: (app) =>
+      app.get('/', async () => {
+        await sleep(10 * idleMs); // as for a NAR whose turn on a slow line has not come
+        return 'here';
+      }),
+  });
+  assert.equal(await answerOf(`http://127.0.0.1:${port.addresses[0]?.port}`, new Agent(), '127.0.0.1'), 200);
 });
 
 /** @param localAddress the address of the machine */

@@ -15,10 +15,12 @@ import { WrittenCache, type WrittenPath } from '../support/written-cache.ts';
 
 export interface Scene {
   readonly store: FileStore;
+  readonly offer: StoreOffer;
   /** The upstream, and what it holds: `top` refers to `middle`, and that to `leaf`. */
   readonly cache: HttpCache;
   /** The folder of the upstream. */
   readonly cacheDir: string;
+  readonly written: WrittenCache;
   readonly top: WrittenPath;
   readonly middle: WrittenPath;
   readonly leaf: WrittenPath;
@@ -81,7 +83,8 @@ export async function scene(
     }),
   );
   const url = `http://127.0.0.1:${port.addresses[0]?.port}`;
-  return { store, cache, cacheDir: written.dir, top, middle, leaf, others, substituter, url, warnings, options };
+  const cacheDir = written.dir;
+  return { store, offer, cache, cacheDir, written, top, middle, leaf, others, substituter, url, warnings, options };
 }
 
 /** The URL of a path's narinfo. */

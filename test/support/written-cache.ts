@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileHashOf, narHashOf } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
+import { parseRealisation, realisationFile, signRealisation } from '../../src/nix/realisation.ts';
 import { formatPublicKey, signNarInfo } from '../../src/nix/signature.ts';
 import { storePathFromBaseName } from '../../src/nix/store-path.ts';
 
@@ -73,6 +74,18 @@ export class WrittenCache {
     const said = { ...info, ...options.lie?.(info) };
     await writeFile(join(this.dir, `${baseName.slice(0, 32)}.narinfo`), formatNarInfo(said));
     return { baseName, info, file };
+  }
+
+  /** Adds a signed realisation that leads to a path. Returns its file, below the cache. */
+  async addRealisation({ baseName }: Pick<WrittenPath, 'baseName'>): Promise<string> {
+    const hash = createHash('sha256').update(baseName).digest('hex');
+    const file = realisationFile(hash, 'out');
+    const value = { id: `sha256:${hash}!out`, outPath: baseName, dependentRealisations: {}, signatures: [] };
+    const unsigned = parseRealisation(file, JSON.stringify(value));
+    if (unsigned === undefined) throw new Error(`${file} is no realisation`);
+    await mkdir(join(this.dir, 'realisations'), { recursive: true });
+    await writeFile(join(this.dir, file), signRealisation(unsigned, this.#key).text);
+    return file;
   }
 }
 

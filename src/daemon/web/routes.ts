@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { isLoopback } from '../../discovery/foreign-addresses.ts';
+import { isLocalRequest } from '../../substituter/local-request.ts';
 import type { Metrics } from './metrics.ts';
 import type { DaemonView, Watch } from './watch.ts';
 
@@ -44,7 +44,7 @@ export function addWebRoutes(app: FastifyInstance, { watch, page, isOpen }: WebO
     return reply
       .type('text/html; charset=utf-8')
       .header('content-security-policy', page.policy)
-      .send(page.html(isLocal(request) ? view : { ...view, inFlight: [] }));
+      .send(page.html(isLocalRequest(request) ? view : { ...view, inFlight: [] }));
   });
 
   get('/health', async (_, reply) => {
@@ -61,7 +61,7 @@ export function addWebRoutes(app: FastifyInstance, { watch, page, isOpen }: WebO
 
   function get(url: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>): void {
     app.get(url, async (request, reply) => {
-      if (!isOpen && !isLocal(request)) return reply.code(404).type('text/plain').send('not found\n');
+      if (!isOpen && !isLocalRequest(request)) return reply.code(404).type('text/plain').send('not found\n');
       void reply
         .header('cache-control', 'no-store')
         .header('cross-origin-resource-policy', 'same-origin')
@@ -70,8 +70,4 @@ export function addWebRoutes(app: FastifyInstance, { watch, page, isOpen }: WebO
       return answer(request, reply);
     });
   }
-}
-
-function isLocal({ socket }: FastifyRequest): boolean {
-  return isLoopback((socket.remoteAddress ?? '').replace(/^::ffff:/, ''));
 }

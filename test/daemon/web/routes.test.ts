@@ -36,6 +36,11 @@ suite('the pages of the daemon’s HTTP port', () => {
       assert.equal((await app(newView()).inject({ url: '/status', remoteAddress })).statusCode, 200);
   });
 
+  test('a proxy on this machine does not make its clients local', async () => {
+    for (const url of PATHS)
+      assert.equal((await app(newView()).inject({ url, headers: { 'x-forwarded-for': '192.0.2.7' } })).statusCode, 404);
+  });
+
   test('only viewers on this machine see which NARs are in flight', async () => {
     const [nar] = viewInUse().inFlight;
     assert.ok(nar);
