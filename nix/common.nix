@@ -59,6 +59,12 @@ let
     if listen == [ ] || lib.any (one: lib.elem one local) listen then "127.0.0.1" else builtins.head listen;
   host = if lib.hasInfix ":" address then "[${address}]" else address;
 
+  # TCP ports of peers and of hash maps. Those of updates are a range.
+  isTaken =
+    port == settings.port or defaultPorts.peers
+    || port == settings.http-port or defaultPorts.http
+    || defaultPorts.beside.from <= port && port <= defaultPorts.beside.to;
+
   generated = toml.generate "narswarm.toml" settings;
   checked =
     pkgs.runCommand "narswarm-config.toml" { } ''
@@ -230,6 +236,14 @@ in
       {
         assertion = listen != [ ];
         message = "services.narswarm.substituter.listen is empty: name an address, or set services.narswarm.substituter.enable = false.";
+      }
+      {
+        assertion = (settings.substituter-port or port) == port && (settings.substituter-listen or listen) == listen;
+        message = "services.narswarm.settings.substituter-port and substituter-listen: nix.conf, the socket and the firewall would not follow: set services.narswarm.substituter.port and .listen instead.";
+      }
+      {
+        assertion = substituterIsOn -> !isTaken;
+        message = "services.narswarm.substituter.port = ${toString port} is a port for peers or hash maps: choose another one.";
       }
       {
         assertion = port != 0;

@@ -22,6 +22,13 @@ const CASES = {
   unsaid: configuration('substituter.listen = [ "0.0.0.0" ];'),
   nowhere: configuration('substituter.listen = [ ];'),
   ofChance: configuration('substituter.port = 0;'),
+  beside: configuration('settings = { substituter-port = 5000; substituter-listen = [ "127.0.0.1" "::1" ]; };'),
+  besideListen: configuration('settings.substituter-listen = [ "0.0.0.0" ]; openFirewall = true;'),
+  likewise: configuration('substituter.port = 5000; settings.substituter-port = 5000;'),
+  ofPeers: configuration('settings.port = 5000; substituter.port = 5000;'),
+  ofMaps: configuration(`substituter.port = ${ports.http};`),
+  ofUpdates: configuration(`substituter.port = ${ports.beside.to};`),
+  ofPeersOff: configuration(`substituter = { enable = false; port = ${ports.peers}; };`),
 } as const;
 
 const UPSTREAM = 'https://cache.nixos.org/';
@@ -79,6 +86,14 @@ for (const [title, lib] of LIBS) {
       assert.deepEqual(seen.unsaid.allowedTCPPorts, [16_277]);
       assert.match(seen.unsaid.warnings.join(), /substituter\.listen.*openFirewall = true; \(TCP 16275\)/);
       assert.deepEqual([seen.onlyOthers.allowedTCPPorts, seen.bare.allowedTCPPorts], [[], [16_277]]);
+    });
+
+    test('has one place for its port and addresses, and a port of its own', () => {
+      for (const name of ['beside', 'besideListen'] as const)
+        assert.match(seen[name].refusals.join(), /set services\.narswarm\.substituter\.port and \.listen instead/);
+      for (const name of ['ofPeers', 'ofMaps', 'ofUpdates'] as const)
+        assert.match(seen[name].refusals.join(), /is a port for peers or hash maps: choose another one/);
+      for (const name of ['likewise', 'ofPeersOff'] as const) assert.deepEqual(seen[name].refusals, []);
     });
 
     test('needs a fixed port and an address', () => {
