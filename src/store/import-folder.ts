@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
 import { readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { stateOfOwner } from '../disk/owner.ts';
 import { storeError } from '../disk/store-error.ts';
 import { formatCacheInfo } from '../nix/cache-info.ts';
 import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { FolderUrl } from '../nix/programs/folder-url.ts';
 import { storeHashOf } from '../nix/store-path.ts';
 import type { FileStore } from './file-store.ts';
 import { PartialSession } from './session.ts';
@@ -20,14 +20,17 @@ const runProgram = promisify(execFile);
  */
 export class ImportFolder implements AsyncDisposable {
   readonly #session: PartialSession;
+  readonly #url: FolderUrl;
 
-  private constructor(session: PartialSession) {
+  private constructor(session: PartialSession, url: FolderUrl) {
     this.#session = session;
+    this.#url = url;
   }
 
   /** Makes the folder, and removes those of ended processes. @throws STORE_FULL, STORE_UNWRITABLE */
   static async open(store: FileStore): Promise<ImportFolder> {
-    const folder = new ImportFolder(await PartialSession.open(store, 'import'));
+    const session = await PartialSession.open(store, 'import');
+    const folder = new ImportFolder(session, await FolderUrl.open(session.dir));
     try {
       await folder.#clear();
       await symlink(join(store.dir, 'nar'), join(folder.dir, 'nar'));
@@ -44,9 +47,9 @@ export class ImportFolder implements AsyncDisposable {
     return this.#session.dir;
   }
 
-  /** Its URL, fit for a list of substituters: without spaces. */
+  /** Its URL, fit for a list of substituters. */
   get url(): string {
-    return pathToFileURL(this.dir).href;
+    return this.#url.href;
   }
 
   /** Lets Nix take a NAR. @param info with the store's name of the NAR */
@@ -72,6 +75,7 @@ export class ImportFolder implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#clear().catch(() => undefined); // the next import removes it
+    await this.#url[Symbol.asyncDispose]();
     await this.#session[Symbol.asyncDispose]();
   }
 

@@ -124,6 +124,17 @@ describe('an import beside the download', { concurrency: 4 }, () => {
     }
   });
 
+  test('takes NARs from a store with a name that is no part of a URL', async () => {
+    for (const way of ['auto', 'nix-copy']) {
+      const { store, to, args } = await scene();
+      const odd = args.map((arg) => (arg === store ? join(store, 'my disk, 100% ö') : arg));
+      const run = await lab.run([...odd, '--import-with', way]);
+      assert.equal(run.status, 0, run.stderr);
+      assert.equal(requisites(to, made.root).length, PATHS);
+      assert.deepEqual(await readdir(store), ['my disk, 100% ö']);
+    }
+  });
+
   /** A path of 4 MB that refers to a small one. */
   const largeScene = async (): Promise<{ info: NarInfo; dir: string; store: string; to: string; args: string[] }> => {
     const written = await WrittenCache.create(await lab.folder('written'), 'written-1');

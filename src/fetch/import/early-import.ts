@@ -259,7 +259,7 @@ export class EarlyImport implements AsyncDisposable {
     this.#copies++;
     try {
       for (const info of infos) await folder.add(info);
-      await copyPaths({ from: `file://${folder.dir}`, to, paths: infos, trustedPublicKeys, checkSignatures, signal });
+      await copyPaths({ from: folder.url, to, paths: infos, trustedPublicKeys, checkSignatures, signal });
     } finally {
       this.#copies--;
     }

@@ -1,6 +1,7 @@
 import { NarswarmError, isNarswarmError } from '../../errors.ts';
 import type { StoreHash, StorePath } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
+import { FolderUrl } from '../../nix/programs/folder-url.ts';
 import { copyClosure } from '../../nix/programs/nix-copy.ts';
 import { queryInvalidPaths } from '../../nix/programs/nix-queries.ts';
 import { isTrusted } from '../../nix/signature.ts';
@@ -106,11 +107,12 @@ class Import {
     return { closure: this.#closure, failures: this.#failures };
   }
 
-  #copy(paths: readonly StorePath[]): Promise<void> {
+  async #copy(paths: readonly StorePath[]): Promise<void> {
     const { store, signal } = this.#download;
     const { to, trustedPublicKeys, onNixLine: onLine } = this.#options;
     const checkSignatures = this.#checkSignatures;
-    return copyClosure({ from: `file://${store.dir}`, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
+    await using from = await FolderUrl.open(store.dir);
+    await copyClosure({ from: from.href, to, paths, trustedPublicKeys, checkSignatures, onLine, signal });
   }
 
   /**
