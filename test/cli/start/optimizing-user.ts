@@ -23,15 +23,11 @@ async function isOptimized(turns: number): Promise<boolean> {
   return false;
 }
 
-const later: (() => void)[] = [];
-const { setTimeout } = globalThis;
-globalThis.setTimeout = ((work: () => void) => {
-  later.push(work);
-  return setTimeout(() => undefined, 0);
-}) as typeof setTimeout;
+/** Processor time, as the program sees it. */
+let usedMs = 0;
+process.threadCpuUsage = () => ({ user: usedMs * 1000, system: 0 });
 if (process.argv[2] === 'late') optimizeLate();
-globalThis.setTimeout = setTimeout;
 const before = await isOptimized(200);
-for (const work of later) work();
+usedMs = 10_000;
 const after = await isOptimized(Infinity);
 console.log(JSON.stringify({ before, after }));
