@@ -1,7 +1,7 @@
 /** Narinfo, the text record of one store path in a binary cache (Nix: src/libstore/nar-info.cc). */
 import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { FileHash, NarHash, StorePath } from './brands.ts';
-import { asNarHash, fileHashOf, parseHash } from './hash.ts';
+import { asFileHash, asNarHash } from './hash.ts';
 import { quote } from './quote.ts';
 import { parseBaseName, parseStorePath } from './store-path.ts';
 
@@ -78,7 +78,7 @@ export function parseNarInfo(text: string): NarInfo {
     return field === undefined ? undefined : unlessMalformed(field.value, parse);
   };
 
-  const fileHash = hint('FileHash', parseFileHash);
+  const fileHash = hint('FileHash', asFileHash);
   const fileSize = hint('FileSize', parseSize);
   const deriver = hint('Deriver', parseDeriver);
   const ca = hint('CA', String);
@@ -222,11 +222,6 @@ function formatLine(key: string, value: string): string {
     throw malformed(`${quote(`${key}: ${value}`)} cannot be a line of a narinfo`);
   }
   return `${key}: ${value}\n`;
-}
-
-function parseFileHash(value: string): FileHash | undefined {
-  const { algorithm, digest } = parseHash(value);
-  return algorithm === 'sha256' ? fileHashOf(digest) : undefined;
 }
 
 function parseUrl(value: string): string {

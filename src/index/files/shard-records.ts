@@ -5,7 +5,9 @@ import { storeHashOf } from '../../nix/store-path.ts';
 
 /** Limit on the length of a record's first line. A store directory, a hash and a name of 211 characters are shorter. */
 const FIRST_LINE_BYTES = 512;
-const FIRST_LINE = /^(?:StorePath: \S*\/([0-9a-df-np-sv-z]{32})-|In: ([0-9a-df-np-sv-z]{32}) [a-zA-Z0-9._-]+\n)/;
+const HASH_LENGTH = 32;
+/** What precedes the store hash. */
+const BEFORE_HASH = /^(?:StorePath: \S*\/(?=[0-9a-df-np-sv-z]{32}-)|In: (?=[0-9a-df-np-sv-z]{32} [a-zA-Z0-9._-]+\n))/;
 /** The first byte of a reference. */
 const IN = 0x49;
 const REFERENCE = /^In: \S+ (\S+)\n$/;
@@ -26,11 +28,14 @@ export function formatReference(hash: StoreHash, root: string): string {
 export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   readonly #text: Buffer;
   /** Start of each record. The last entry is where the next one would start. */
-  readonly #starts: Float64Array;
+  readonly #starts: Uint32Array;
+  /** Place of each store hash. */
+  readonly #hashes: Uint32Array;
 
-  private constructor(text: Buffer, starts: readonly number[]) {
+  private constructor(text: Buffer, starts: readonly number[], hashes: readonly number[]) {
     this.#text = text;
-    this.#starts = Float64Array.from(starts);
+    this.#starts = Uint32Array.from(starts);
+    this.#hashes = Uint32Array.from(hashes);
   }
 
   /**
@@ -41,21 +46,24 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
    */
   static scan(text: Buffer): ShardRecords {
     const starts: number[] = [];
+    const hashes: number[] = [];
     let previous = '';
     for (let start = 0; text.length > 0 && start <= text.length;) {
       const end = text.indexOf(SEPARATOR, start);
       const next = end === -1 ? text.length + 1 : end + SEPARATOR.length;
-      const hash = hashAt(text, start);
-      if (hash === undefined) {
+      const place = hashPlace(text, start);
+      if (place === undefined) {
         parse(starts.length + 1, text.subarray(start, next - 1)); // names the error, if it can
         throw corrupt(starts.length + 1, 'it does not begin with its store path');
       }
+      const hash = hashAt(text, place);
       if (hash <= previous) throw corrupt(starts.length + 1, `${hash} is repeated or not in order`);
       previous = hash;
       starts.push(start);
+      hashes.push(place);
       start = next;
     }
-    return new ShardRecords(text, [...starts, text.length + 1]);
+    return new ShardRecords(text, [...starts, text.length + 1], hashes);
   }
 
   get size(): number {
@@ -123,9 +131,7 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   }
 
   #hashAt(index: number): StoreHash {
-    const hash = hashAt(this.#text, this.#starts[index] ?? 0);
-    if (hash === undefined) throw corrupt(index + 1, 'it does not begin with its store path');
-    return hash;
+    return hashAt(this.#text, this.#hashes[index] ?? 0);
   }
 
   #parse(index: number): NarInfo {
@@ -136,13 +142,17 @@ export class ShardRecords implements Iterable<readonly [StoreHash, NarInfo]> {
   }
 }
 
-function hashAt(text: Buffer, start: number): StoreHash | undefined {
-  // Only the line: the hash, a part of this string, keeps all of it in memory.
+/** Returns the place of the store hash in the first line of a record or reference. Undefined if there is none. */
+function hashPlace(text: Buffer, start: number): number | undefined {
   const end = text.indexOf(LINE_END, start) + 1 || text.length;
   const line = text.toString('latin1', start, Math.min(end, start + FIRST_LINE_BYTES));
-  const [, record, reference] = FIRST_LINE.exec(line) ?? [];
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the brand is given here, after the check
-  return (record ?? reference) as StoreHash | undefined;
+  const [before] = BEFORE_HASH.exec(line) ?? [];
+  return before === undefined ? undefined : start + before.length;
+}
+
+function hashAt(text: Buffer, place: number): StoreHash {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the pattern of the first line has checked it
+  return text.toString('latin1', place, place + HASH_LENGTH) as StoreHash;
 }
 
 function parse(record: number, bytes: Buffer): NarInfo {
