@@ -9,6 +9,9 @@ import type { Wanted, WantedFiles } from './wanted.ts';
  */
 const MIN_ASKED = 1024;
 
+/** Time for which files that are no longer wanted are gathered: a message for each would cost both sides too much. */
+const GATHER_MS = 25;
+
 /** The wanted files and pieces that one member has. It is asked in batches, and later reports new ones. */
 export class Haves {
   readonly #wanted: WantedFiles;
@@ -20,6 +23,8 @@ export class Haves {
   /** Files that it was asked about, and files that it will be asked about once these are fewer. */
   readonly #asked = new Set<FileHash>();
   readonly #later = new Map<FileHash, Wanted>();
+  /** Files that it was asked about, and that are no longer wanted. It does not know that yet. */
+  readonly #unwanted: FilePrefix[] = [];
   #nextBatch = 1;
 
   constructor(wanted: WantedFiles, send: (message: AskingMessage) => void) {
@@ -46,15 +51,13 @@ export class Haves {
   }
 
   unwant(files: readonly Wanted[]): void {
-    const prefixes: FilePrefix[] = [];
     for (const { file, prefix } of files) {
       this.#whole.delete(file);
       this.#partial.delete(file);
       this.#later.delete(file);
-      if (this.#asked.delete(file)) prefixes.push(prefix);
+      if (!this.#asked.delete(file)) continue;
+      if (this.#unwanted.push(prefix) === 1) setTimeout(() => this.#tellUnwanted(), GATHER_MS).unref();
     }
-    for (let at = 0; at < prefixes.length; at += MAX_PREFIXES_PER_MESSAGE)
-      this.#send({ kind: 'unwant', prefixes: prefixes.slice(at, at + MAX_PREFIXES_PER_MESSAGE) });
     this.#ask();
   }
 
@@ -113,10 +116,17 @@ export class Haves {
     return news;
   }
 
+  #tellUnwanted(): void {
+    const prefixes = this.#unwanted.splice(0);
+    for (let at = 0; at < prefixes.length; at += MAX_PREFIXES_PER_MESSAGE)
+      this.#send({ kind: 'unwant', prefixes: prefixes.slice(at, at + MAX_PREFIXES_PER_MESSAGE) });
+  }
+
   #ask(): void {
     while (this.#later.size > 0) {
       const room = Math.min(MAX_PREFIXES_PER_MESSAGE, MAX_WANTS - this.#asked.size);
       if (room < Math.min(MIN_ASKED, this.#later.size)) return;
+      this.#tellUnwanted(); // it would forget those that are wanted again, and has no room for more
       const files: Wanted[] = [];
       for (const one of this.#later.values()) {
         if (files.length === room) break;

@@ -117,7 +117,11 @@ export function isFileHash(file: FileHash | FilePrefix): file is FileHash {
   return file.length === 52;
 }
 
+/** The last characters of a FileHash, which have its first 10 bytes. */
+const LAST_CHARACTERS = 16;
+
 /** Returns the prefix of a FileHash. */
 export function prefixOf(file: FileHash): FilePrefix {
-  return Buffer.from(decodeNix32(file).buffer).toString('hex', 0, BYTES.PREFIX) as FilePrefix;
+  const start = decodeNix32(file.slice(-LAST_CHARACTERS));
+  return Buffer.from(start.buffer).toString('hex', 0, BYTES.PREFIX) as FilePrefix;
 }

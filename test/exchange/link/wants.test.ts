@@ -1,6 +1,7 @@
 /** The memory of each side for the other's wants, if these are very many. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Haves } from '../../../src/exchange/link/haves.ts';
 import { prefixOf, type FilePrefix, type Message } from '../../../src/exchange/messages/messages.ts';
 import { TheirWants } from '../../../src/exchange/link/their-wants.ts';
@@ -25,6 +26,27 @@ test('files beyond the bound are wanted in batches, as others arrive', () => {
   );
   for (const one of files.slice(0, 3000)) haves.unwant([one]);
   assert.deepEqual(asked.slice(8), [1024, 1024, 952]);
+});
+
+test('files that are no longer wanted are told together, and before one is wanted again', async () => {
+  const wanted = new WantedFiles();
+  const sent: [kind: string, count: number][] = [];
+  const haves = new Haves(wanted, (message) => {
+    if (message.kind === 'want' || message.kind === 'unwant') sent.push([message.kind, message.prefixes.length]);
+  });
+  const files = wanted.add(Array.from({ length: 100 }, (_, index) => ({ file: fileAt(index) })));
+  haves.want(files);
+  for (const one of files.slice(0, 50)) haves.unwant([one]);
+  haves.want(files.slice(0, 1));
+  assert.deepEqual(sent.splice(0), [
+    ['want', 100],
+    ['unwant', 50],
+    ['want', 1],
+  ]);
+  for (const one of files.slice(50)) haves.unwant([one]);
+  assert.deepEqual(sent, []);
+  await sleep(100);
+  assert.deepEqual(sent, [['unwant', 50]]);
 });
 
 test('files that a member announced make room to want others', () => {
