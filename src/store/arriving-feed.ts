@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants, closeSync, openSync } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { open, rm, type FileHandle } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import type { FileHash } from '../nix/brands.ts';
 import { fileHashOf } from '../nix/hash.ts';
@@ -16,6 +16,7 @@ const CHUNK_BYTES = 256 * 1024;
  */
 export class ArrivingFeed implements AsyncDisposable {
   readonly #partial: PartialNar;
+  readonly #path: string;
   readonly #fifo: Socket;
   readonly #sha256 = createHash('sha256');
   readonly #gone: Promise<void>;
@@ -35,6 +36,7 @@ export class ArrivingFeed implements AsyncDisposable {
    */
   constructor(partial: PartialNar, fifo: string) {
     this.#partial = partial;
+    this.#path = fifo;
     const fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
     try {
       this.#fifo = new Socket({ fd, readable: false, writable: true });
@@ -57,7 +59,7 @@ export class ArrivingFeed implements AsyncDisposable {
   }
 
   /**
-   * Writes the rest of the complete file, and closes everything.
+   * Writes the rest of the complete file, and closes everything. If that fails, does as {@link abandon}.
    *
    * @returns true if the reader got the bytes of `fileHash`
    */
@@ -66,8 +68,17 @@ export class ArrivingFeed implements AsyncDisposable {
     await this.#running;
     const isRight = !this.#hasFailed && fileHashOf(this.#sha256.digest()) === fileHash;
     const isDone = isRight && (await this.#write(this.#kept));
-    await this[Symbol.asyncDispose]();
+    await (isDone ? this[Symbol.asyncDispose]() : this.abandon());
     return isDone;
+  }
+
+  /**
+   * Removes the FIFO, and closes it. A Nix that has waited for the lock of the path, and opens it only now, finds none. It
+   * would wait for a writer for ever, and keep the lock: that of a daemon does not notice that its client has gone.
+   */
+  async abandon(): Promise<void> {
+    if (!this.#fifo.destroyed) await rm(this.#path, { force: true });
+    await this[Symbol.asyncDispose]();
   }
 
   /** Closes the FIFO. Its reader has not got the whole file, unless it was finished. */

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { stateOfOwner } from '../disk/owner.ts';
@@ -84,8 +85,18 @@ export class ImportFolder implements AsyncDisposable {
   }
 
   async #clear(): Promise<void> {
-    for (const name of await readdir(this.dir)) await rm(join(this.dir, name), { recursive: true, force: true });
+    for (const entry of await readdir(this.dir, { withFileTypes: true })) {
+      const path = join(this.dir, entry.name);
+      if (entry.isFIFO()) await removeFifo(path);
+      else await rm(path, { recursive: true, force: true });
+    }
   }
+}
+
+/** Removes a FIFO. Readers that wait for a writer get its end: a Nix may do so since narswarm was killed. */
+async function removeFifo(path: string): Promise<void> {
+  await using _writer = await open(path, constants.O_RDWR | constants.O_NONBLOCK);
+  await rm(path);
 }
 
 /**

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -107,8 +107,8 @@ test('a reader never gets the end of a wrong file, also after it was mended', as
   if (!isRight) assert.ok(length < bytes.length, `${length} bytes`);
 });
 
-test('does not take another file for this one', async (t) => {
-  const { partial, bytes, fileHash, feed, target, got } = await scene(t, { pieceless: true });
+test('does not take another file for this one, and nobody finds its FIFO then', async (t) => {
+  const { partial, bytes, fileHash, feed, target, fifo, got } = await scene(t, { pieceless: true });
   const other = randomBytes(SIZE_BYTES);
   await partial.write(0, [other], 'liar');
   await feed.run();
@@ -117,6 +117,7 @@ test('does not take another file for this one', async (t) => {
   await partial.settle(target);
   assert.equal(await feed.finish(fileHash), false);
   assert.ok((await got).length < SIZE_BYTES);
+  assert.equal(existsSync(fifo), false);
 });
 
 test('ends if bytes that it has given are dropped', async (t) => {

@@ -63,9 +63,13 @@ export class ArrivingImports implements AsyncDisposable {
       () => false,
     );
     void taken.then(async (isTaken) => {
-      if (!isTaken) this.#fifos.length = 0;
-      await feed[Symbol.asyncDispose]();
-      if (isTaken) this.#fifos.push(fifo);
+      if (isTaken) {
+        await feed[Symbol.asyncDispose]();
+        this.#fifos.push(fifo);
+      } else {
+        this.#fifos.length = 0;
+        await feed.abandon();
+      }
     });
     partial.follow(() => void feed.run());
     void feed.run();
@@ -89,8 +93,9 @@ export class ArrivingImports implements AsyncDisposable {
   async endOthers(arrived: (path: StorePath) => boolean): Promise<void> {
     const others = [...this.#running].filter(([path]) => !arrived(path));
     await Promise.all(
-      others.map(async ([path, { feed, taken }]) => {
-        await feed[Symbol.asyncDispose]();
+      others.map(async ([path, { feed, late, taken }]) => {
+        await feed.abandon();
+        late.abort(); // it may wait for another Nix that has the lock of the path
         await taken;
         this.#running.delete(path);
       }),

@@ -1,7 +1,7 @@
 /** Imports of arriving NARs into a Nix that falls silent. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ArrivingImports } from '../../../src/fetch/import/arriving-imports.ts';
@@ -77,6 +77,25 @@ test('a NAR may take longer to arrive than Nix for any other request', async (t)
   t.mock.timers.reset();
   assert.equal(await imports.finish(info, fileHash), true);
   assert.ok(bytes.equals(await readFile(join(dir, 'read'))));
+});
+
+test('a Nix that has not begun to read is ended at once if the NAR does not arrive', { timeout: 60_000 }, async (t) => {
+  const store = await filledStore(t);
+  const hello = join(dir, 'hello');
+  await writeFile(hello, Buffer.concat([HELLO_BACK, 0x1_13, LAST, LAST].map(encodeNumber)));
+  fakeProgram('nix-daemon', `cat '${hello}'; exec cat >/dev/null`); // it waits for the lock of the path
+  await using folder = await ImportFolder.open(store);
+  const options = { to: undefined, trustedPublicKeys: [], cache: folder.url };
+  await using workers = new ImportWorkers({ ...options, signal: new AbortController().signal }, 0);
+  await using imports = await ArrivingImports.open(folder, workers);
+  await workers.openMore();
+  const info = await infoOf(store, LEAF);
+  const fileHash = info.fileHash ?? fileHashOf(Buffer.alloc(32));
+  await using partial = await PartialNar.open(join(dir, 'partial'), { sizeBytes: 1_500_000, fileHash });
+  imports.begin(info, partial);
+  await imports.endOthers(() => false);
+  assert.equal(imports.has(info.storePath), false);
+  assert.ok(!(await readdir(folder.dir)).includes('arriving-1'), 'nobody finds a FIFO without a writer');
 });
 
 test('without its FIFO, a NAR is not begun', async (t) => {
