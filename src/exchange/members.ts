@@ -17,6 +17,7 @@ import type { LinkContext } from './link/link-context.ts';
 import type { Member, WantedFile } from './member.ts';
 import { prefixOf, type FilePrefix, type Edition } from './messages/messages.ts';
 import { Patience } from './link/patience.ts';
+import { PieceNews } from './piece-news.ts';
 import { RequestsRoom } from './answers/requests-room.ts';
 import { WantsRoom } from './link/wants-room.ts';
 import { WantedFiles } from './link/wanted.ts';
@@ -236,6 +237,7 @@ export class Members extends EventEmitter<MembersEvents> {
     this.#dialing.close();
     this.#context.offer.off('news', this.#onNews);
     this.#context.offer.off('piece', this.#onPiece);
+    this.#pieceNews[Symbol.dispose]();
     for (const link of this.#links) link.drop();
   }
 
@@ -245,9 +247,11 @@ export class Members extends EventEmitter<MembersEvents> {
     for (const link of asking) link.telling.arrived(prefix);
   };
 
-  readonly #onPiece = (prefix: FilePrefix, index: number): void => {
-    for (const link of this.#open) link.telling.piece(prefix, index);
-  };
+  readonly #pieceNews = new PieceNews((pieces) => {
+    for (const link of this.#open) for (const { prefix, index } of pieces) link.telling.piece(prefix, index);
+  });
+
+  readonly #onPiece = (prefix: FilePrefix, index: number): void => this.#pieceNews.add(prefix, index);
 
   readonly #events: LinkEvents = {
     opened: (link) => this.#onOpened(link),
