@@ -56,6 +56,8 @@ export interface ActivityMeans {
   readonly limit?: DirectionLimit | undefined;
   readonly sources: () => Promise<ActivitySources>;
   readonly tell: Tell;
+  /** Time without a byte of any NAR after which no client waits for one, in milliseconds. Default: 15,000. */
+  readonly stillMs?: number | undefined;
   /** Called when a NAR begins to arrive. */
   readonly onArriving: (arrival: Arrival) => void;
 }
@@ -123,6 +125,7 @@ export class Activity implements AsyncDisposable {
         quorum: sources.quorum,
         upstreams: sources.upstreams,
         target: undefined,
+        othersMayHelp: true, // Nix has further caches
       }),
     );
     const origins = new Map<StoreHash, NarInfoSource>();
@@ -166,6 +169,7 @@ export class Activity implements AsyncDisposable {
       },
       torrentOf: (info) => sources.maps.records.torrentOf(info, signal),
       attach: ({ jobs }) => attachInTime(jobs, sources.maps, { mayBeLate: true, signal }),
+      stillMs: means.stillMs,
       onArriving,
       onHere: (infos, job) => feed.add(infos, job),
       onFailed: ({ storePath }) => memory.forget(storeHashOf(storePath)), // its source may have lost it

@@ -10,13 +10,20 @@ export class Arrival {
   readonly fileHash: FileHash;
   readonly sizeBytes: number;
   readonly readers = new Readers();
+  readonly #areStill: () => boolean;
   #partial: PartialNar | undefined;
   #path: string | undefined;
   #failure: Error | undefined;
   #change = Promise.withResolvers<void>();
 
-  constructor(info: NarInfo, { fileHash, sizeBytes }: { readonly fileHash: FileHash; readonly sizeBytes: number }) {
+  /** @param areStill returns true while no source sends a byte of any NAR. Default: never */
+  constructor(
+    info: NarInfo,
+    { fileHash, sizeBytes }: { readonly fileHash: FileHash; readonly sizeBytes: number },
+    areStill: () => boolean = () => false,
+  ) {
     this.info = info;
+    this.#areStill = areStill;
     this.fileHash = fileHash;
     this.sizeBytes = sizeBytes;
   }
@@ -38,6 +45,16 @@ export class Arrival {
 
   get hasEnded(): boolean {
     return this.#path !== undefined || this.#failure !== undefined;
+  }
+
+  /** True while bytes of it are missing, and no source sends any: no client should wait for it. */
+  get isStill(): boolean {
+    return !this.hasEnded && this.#partial?.heldBytes !== this.sizeBytes && this.#areStill();
+  }
+
+  /** Lets those who wait look at it again. */
+  wake(): void {
+    this.#tell();
   }
 
   /** Notes that it begins to arrive, or begins again. */
@@ -65,14 +82,14 @@ export class Arrival {
     return this.#change.promise;
   }
 
-  /** Resolves once its first bytes may come, or it has ended. */
+  /** Resolves once its first bytes may come, it has ended, or it is still. */
   async begun(): Promise<void> {
-    while (!this.hasEnded && this.#partial === undefined) await this.changed();
+    while (!this.hasEnded && !this.isStill && this.#partial === undefined) await this.changed();
   }
 
-  /** Resolves once it is in the store or has failed. */
+  /** Resolves once it is in the store, has failed, or is still. */
   async ended(): Promise<void> {
-    while (!this.hasEnded) await this.changed();
+    while (!this.hasEnded && !this.isStill) await this.changed();
   }
 
   #tell(): void {

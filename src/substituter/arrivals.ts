@@ -17,6 +17,11 @@ import { FileStore } from '../store/file-store.ts';
 import { PartialSession } from '../store/session.ts';
 import { Arrival } from './arrival.ts';
 
+/**
+ * Time without a byte of any NAR after which no client waits for one: Nix has other caches. It is the time that Nix gives
+ * a connection by default, and longer than any hedge of a fetch.
+ */
+const STILL_MS = 15_000;
 /** Batches that are fetched at the same time. A NAR that a client waits for does not wait for one of them to end. */
 const MOST_BATCHES = 4;
 
@@ -31,6 +36,8 @@ export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
   readonly caches: () => Pick<FetchNarsContext, 'upstreams' | 'order'>;
   /** Gives the jobs of a plan their torrents. Returns a promise if that takes too long, as in a fetch. */
   readonly attach: (plan: Plan) => Promise<FetchNarsContext['torrentsLate']>;
+  /** Time without a byte of any NAR after which no client waits for one, in milliseconds. Default: 15,000. */
+  readonly stillMs?: number | undefined;
   /** Called when a NAR begins to arrive. */
   readonly onArriving: (arrival: Arrival) => void;
   /** Called with paths whose NAR is in the store and right, with the job if it was just fetched. */
@@ -48,6 +55,8 @@ export class Arrivals {
   readonly #hurried = new HurriedNars();
   #isUrgent = false;
   #isPlanned = false;
+  /** Time for which no source has sent a byte. */
+  #silentMs = 0;
 
   constructor(context: ArrivalsContext) {
     this.#context = context;
@@ -81,10 +90,12 @@ export class Arrivals {
    * @param options.isUrgent true if a client waits for them
    */
   want(infos: Iterable<NarInfo>, { isUrgent = false }: { readonly isUrgent?: boolean } = {}): void {
+    const { stillMs = STILL_MS } = this.#context;
     for (const info of infos) {
       const file = namedFile(info);
       if (file === undefined || this.#arrivals.has(file.fileHash)) continue;
-      this.#arrivals.set(file.fileHash, new Arrival(info, file));
+      if (this.#arrivals.size === 0) this.#silentMs = 0;
+      this.#arrivals.set(file.fileHash, new Arrival(info, file, () => this.#silentMs >= stillMs));
       this.#waiting.set(storeHashOf(info.storePath), info);
     }
     if (this.#waiting.size === 0) return;
@@ -95,6 +106,20 @@ export class Arrivals {
       this.#isPlanned = false;
       this.#begin();
     });
+  }
+
+  /** Notes that a source has sent bytes. */
+  noteBytes(): void {
+    this.#silentMs = 0;
+  }
+
+  /**
+   * Notes that time has passed, and lets clients of NARs that are still go. The caller measures it in short steps, so that a
+   * process that was stopped for a while does not take the sources for silent.
+   */
+  notePassed(durationMs: number): void {
+    this.#silentMs += durationMs;
+    for (const arrival of this.#arrivals.values()) if (arrival.isStill) arrival.wake();
   }
 
   /** Fetches a NAR that is on its way before all others, since a client waits for it. */

@@ -7,6 +7,9 @@ import type { NarInfoMemory } from './narinfo-memory.ts';
 /** Paths that are looked up for clients at the same time. One takes some kilobytes, and a request to each cache. */
 const MOST_ASKED = 2_048;
 
+/** Time for a further path while no source answers. Nix asks for one path of a closure after another. */
+const AGAIN_MS = 500;
+
 /**
  * Looks up narinfos, each once however many ask, and remembers the answers: but not those of the file store, whose NARs
  * may be removed at any moment.
@@ -17,6 +20,8 @@ export class Lookups {
   readonly #memory: NarInfoMemory;
   readonly #signal: AbortSignal;
   readonly #asked = new Map<StoreHash, Promise<NarInfo | undefined>>();
+  /** True after a source was silent for too long, until one beyond the file store answers. */
+  #areSilent = false;
 
   /**
    * @param find asks the sources
@@ -39,20 +44,27 @@ export class Lookups {
   }
 
   /**
-   * As {@link find}. A path that cannot be found within that time counts as absent for a moment. While too many are looked
-   * up, no further one is found. Never throws.
+   * As {@link find}. A path that cannot be found within that time counts as absent for a moment. There is less time after
+   * sources did not answer. While too many are looked up, no further one is found. Never throws.
    */
   async findWithin(durationMs: number, hash: StoreHash): Promise<NarInfo | undefined> {
     if (this.#memory.isAbsent(hash)) return undefined;
     if (this.#asked.size >= MOST_ASKED && !this.#asked.has(hash)) return this.#memory.get(hash);
-    const found = await withinMs(durationMs, this.find(hash)).catch(() => undefined);
-    if (found === undefined) this.#memory.noteAbsent(hash);
-    return found;
+    const asked = this.find(hash).then(
+      (found) => ({ found }),
+      () => ({ found: undefined }),
+    );
+    const answer = await withinMs(this.#areSilent ? Math.min(AGAIN_MS, durationMs) : durationMs, asked);
+    if (answer === undefined) this.#areSilent = true;
+    if (answer?.found === undefined) this.#memory.noteAbsent(hash);
+    return answer?.found;
   }
 
   async #ask(hash: StoreHash, path: StorePath | undefined): Promise<NarInfo | undefined> {
     const found = await this.#findAnew(hash, this.#signal, path);
-    if (found !== undefined && !this.#isOfStore(hash)) this.#memory.note(found);
+    if (found !== undefined && this.#isOfStore(hash)) return found;
+    this.#areSilent = false;
+    if (found !== undefined) this.#memory.note(found);
     return found;
   }
 }

@@ -2,6 +2,7 @@ import { createHash, hash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import { fileHashOf } from '../nix/hash.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
 import type { PartialNar } from '../store/partial.ts';
 import { pieceLengthOf } from '../torrent/canonical.ts';
 import { CHUNK_BYTES, chunkBytes, newChunk, type TakeChunk } from './answer-buffers.ts';
@@ -15,7 +16,8 @@ import type { Arrival } from './arrival.ts';
  * arrive in order, and the receiver checks them, as Nix does by NarHash.
  *
  * @param take gives the buffer of each chunk
- * @throws the failure of the arrival; HASH_MISMATCH if bytes that were passed on turned out to be wrong
+ * @throws the failure of the arrival; HTTP_STALLED if it is still; HASH_MISMATCH if bytes that were passed on turned out to
+ *   be wrong
  */
 export async function* bytesOf(arrival: Arrival, take: TakeChunk = newChunk): AsyncGenerator<Buffer, void> {
   await using body = new Body(arrival, take);
@@ -25,8 +27,13 @@ export async function* bytesOf(arrival: Arrival, take: TakeChunk = newChunk): As
     const chunk = await body.next();
     if (chunk !== undefined) yield chunk;
     else if (body.isComplete) return;
+    else if (arrival.isStill) throw stoodStill(arrival.info);
     else await change;
   }
+}
+
+function stoodStill({ storePath }: NarInfo): NarswarmError {
+  return new NarswarmError('HTTP_STALLED', `no source sends the NAR of ${storePath}`, { facts: { path: storePath } });
 }
 
 /** The bytes of an arrival from its front on. */

@@ -79,7 +79,7 @@ export function addRoutes(app: FastifyInstance, substituter: Substituter): void 
     const { arrival } = found;
     // A part is given once the whole is known to be right.
     await (request.headers.range === undefined ? arrival.begun() : arrival.ended());
-    if (arrival.failure !== undefined) return notFound(reply);
+    if (arrival.failure !== undefined || arrival.isStill) return notFound(reply);
     if (arrival.path !== undefined) return sendFile(request, reply, { path: arrival.path });
     return sendBytes(request, reply, arrival.sizeBytes, (take) => bytesOf(arrival, take));
   }

@@ -97,7 +97,10 @@ export class Substituter implements AsyncDisposable {
     this.#decoded = new DecodedNars({ store: options.store });
     this.#room = new Room(options.store.dir);
     const everyMs = Math.min(LOOK_EVERY_MS, options.lookingMs ?? LOOKING_MS);
-    this.#timer = setInterval(() => this.#look(), everyMs).unref();
+    this.#timer = setInterval(() => {
+      this.#open?.arrivals.notePassed(everyMs);
+      this.#look();
+    }, everyMs).unref();
   }
 
   /** The contents of `nix-cache-info`. */
@@ -243,6 +246,7 @@ export class Substituter implements AsyncDisposable {
     const onArriving: ActivityMeans['onArriving'] = (arrival) => this.#decoded.follow(arrival);
     const tell: ActivityMeans['tell'] = (event) => {
       onEvent?.(event);
+      if (event.type === 'nar-bytes') this.#open?.arrivals.noteBytes();
       if (event.type === 'warning') this.#warnings.take(event.warning);
     };
     this.#activity ??= Activity.open({ ...this.#options, tell, onArriving }, this.#memory).then(

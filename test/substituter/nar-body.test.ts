@@ -21,6 +21,8 @@ interface Scene {
   readonly bytes: Buffer;
   readonly partial: PartialNar;
   readonly arrival: Arrival;
+  /** Whether no source has sent a byte for too long. */
+  readonly silence: { isTooLong: boolean };
   readonly target: string;
   /** What the client has received so far, and how its connection ended. */
   readonly received: { bytes: number; end?: unknown };
@@ -35,7 +37,9 @@ async function scene(t: TestContext, hasPieces: boolean): Promise<Scene> {
   const torrent: NarTorrent | undefined = hasPieces ? torrentOf(bytes) : undefined;
   const partial = await PartialNar.open(join(dir, 'partial'), { sizeBytes: SIZE, fileHash, torrent });
   t.after(() => partial.close());
-  const arrival = new Arrival(infoOf('blob', [], { fileHash, fileSize: SIZE }), { fileHash, sizeBytes: SIZE });
+  const silence = { isTooLong: false };
+  const info = infoOf('blob', [], { fileHash, fileSize: SIZE });
+  const arrival = new Arrival(info, { fileHash, sizeBytes: SIZE }, () => silence.isTooLong);
   arrival.begin(partial);
   const received: Scene['received'] = { bytes: 0 };
   const receive = async (): Promise<void> => {
@@ -48,7 +52,7 @@ async function scene(t: TestContext, hasPieces: boolean): Promise<Scene> {
     () => (received.end = 'whole'),
     (error: unknown) => (received.end = error),
   );
-  return { bytes, partial, arrival, target: join(dir, 'target'), received };
+  return { bytes, partial, arrival, silence, target: join(dir, 'target'), received };
 }
 
 async function until(isSo: () => boolean): Promise<void> {
@@ -113,5 +117,27 @@ suite('the bytes of an arriving NAR', () => {
     arrival.fail(failure);
     await until(() => received.end !== undefined);
     assert.equal(received.end, failure);
+  });
+
+  test('silence of all sources ends it, but not while a whole file is checked', async (t) => {
+    const { bytes, partial, arrival, silence, target, received } = await scene(t, false);
+    await partial.write(0, [bytes], 'cache');
+    silence.isTooLong = true;
+    arrival.wake();
+    await until(() => received.bytes === SIZE - 1);
+    await rest();
+    assert.equal(received.end, undefined);
+    await partial.settle(target);
+    arrival.complete(target);
+    await until(() => received.end !== undefined);
+    assert.equal(received.end, 'whole');
+
+    const other = await scene(t, false);
+    await other.partial.write(0, [other.bytes.subarray(0, PIECE)], 'cache');
+    await until(() => other.received.bytes === PIECE);
+    other.silence.isTooLong = true;
+    other.arrival.wake();
+    await rest();
+    assert.equal((other.received.end as { code?: string }).code, 'HTTP_STALLED');
   });
 });

@@ -43,7 +43,7 @@ export async function scene(
     ...more
   }: { readonly leafBytes?: number; readonly shares?: boolean; readonly others?: number } & Pick<
     SubstituterOptions,
-    'lookingMs' | 'onEnded'
+    'lookingMs' | 'onEnded' | 'stillMs'
   > = {},
 ): Promise<Scene> {
   const written = await WrittenCache.create(await lab.folder('cache'), 'substituter-1');

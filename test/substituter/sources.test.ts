@@ -1,10 +1,11 @@
 /** The questions of a substituter to its caches, and what follows if no cache gives a useful answer. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { startHttpCache } from '../support/http-cache.ts';
 import { Lab } from '../support/lab.ts';
-import { narInfoUrl, scene } from './scene.ts';
+import { narInfoUrl, narUrl, scene } from './scene.ts';
 
 const LIMIT = { timeout: 60_000 };
 
@@ -42,6 +43,20 @@ suite('the caches behind a substituter', () => {
     assert.equal(asked?.status, 0, 'it is not answered yet');
     assert.deepEqual(more, []);
   });
+
+  for (const range of [undefined, 'bytes=5-9'])
+    test(`are silent about a NAR (${range}), and Nix gets a 404 before they answer`, LIMIT, async () => {
+      await using lab = await Lab.open();
+      const made = await scene(lab, { stillMs: 50, lookingMs: 10 });
+      const { promise: until, resolve: answer } = Promise.withResolvers<void>();
+      made.cache.faults = [{ kind: 'hold', match: /^\/nar\//, until }];
+      const url = narUrl(made, made.leaf);
+      assert.equal((await fetch(url, range === undefined ? {} : { headers: { range } })).status, 404);
+      answer();
+      while ((await made.store.statNar(made.leaf.info)) === undefined) await sleep(10);
+      assert.equal((await fetch(url)).status, 200);
+      assert.equal(made.cache.requests.filter(({ url: asked }) => asked.startsWith('/nar/')).length, 1);
+    });
 
   test('do not even say what caches they are, and Nix gets a 404', LIMIT, async () => {
     await using lab = await Lab.open();

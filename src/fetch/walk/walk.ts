@@ -40,6 +40,8 @@ export interface WalkSources {
   readonly upstreams: readonly Upstream[];
   readonly http: HttpClient;
   readonly keys: readonly PublicKey[];
+  /** True if the caller has other sources to ask than these: then the last upstream gets no more time than the others. */
+  readonly othersMayHelp?: boolean;
 }
 
 export interface WalkOptions {
@@ -96,7 +98,7 @@ export async function walk(roots: Roots, from: WalkSources, options: WalkOptions
  */
 export async function sourcesInOrder(
   { paths }: Roots,
-  { store, isHere, target, maps, quorum, narHash, near, upstreams, http }: WalkSources,
+  { store, isHere, target, maps, quorum, narHash, near, upstreams, http, othersMayHelp = false }: WalkSources,
 ): Promise<() => NarInfoSource[]> {
   const inTarget = target === undefined ? [] : [target.source(paths)];
   const last = upstreams.length - 1;
@@ -106,7 +108,12 @@ export async function sourcesInOrder(
   const beyond = [
     ...upstreams.map((upstream, index) =>
       noting(
-        upstreamSource(upstream, http, index < last ? RETRIES_WITH_ALTERNATIVE : undefined, store.storeDir),
+        upstreamSource(
+          upstream,
+          http,
+          index < last || othersMayHelp ? RETRIES_WITH_ALTERNATIVE : undefined,
+          store.storeDir,
+        ),
         answered,
       ),
     ),
