@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { formatEndpoint, type Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { isNarswarmError, NarswarmError } from '../errors.ts';
@@ -65,12 +65,13 @@ export class HttpPort implements AsyncDisposable {
     routes,
   }: HttpPortOptions): Promise<HttpPort> {
     const names = new OwnNames({ further });
-    const app = fastify({ logger: false, exposeHeadRoutes: true });
+    const frameworkErrors = (_: unknown, __: unknown, reply: FastifyReply): void => void notFound(reply);
+    const app = fastify({ logger: false, exposeHeadRoutes: true, frameworkErrors });
     app.addHook('onRequest', async (request, reply) => {
       if (!names.has(request.host)) await reply.code(421).type('text/plain').send(OTHER_NAME);
       else if (isOfOtherPage(request)) await reply.code(403).type('text/plain').send(OTHER_PAGE);
     });
-    app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain').send('not found\n'));
+    app.setNotFoundHandler((_, reply) => notFound(reply));
     routes(app);
     await app.ready();
     const waiting = new WaitingRequests();
@@ -117,6 +118,11 @@ export class HttpPort implements AsyncDisposable {
     await Promise.all(this.#servers.map(closed));
     await this.#app.close();
   }
+}
+
+/** No path that is malformed or too long can be one of a cache: Nix would take another status than 404 for a failure. */
+function notFound(reply: FastifyReply): FastifyReply {
+  return reply.code(404).type('text/plain').send('not found\n');
 }
 
 /** Counts the requests of each connection that have no answer yet. Node would read on while none of them is answered. */

@@ -107,7 +107,16 @@ suite('the substituter', () => {
     await using lab = await Lab.open();
     const { url } = await scene(lab);
     const odd = 'e'.repeat(52); // a letter that nix32 does not have
-    for (const path of [`${odd.slice(0, 32)}.narinfo`, `nar/${odd}.nar.xz`, `nar/${odd}.nar?path=${odd.slice(0, 32)}`])
+    const long = 'a'.repeat(4_000);
+    for (const path of [
+      `${odd.slice(0, 32)}.narinfo`,
+      `nar/${odd}.nar.xz`,
+      `nar/${odd}.nar?path=${odd.slice(0, 32)}`,
+      `${long}.narinfo`,
+      `nar/${long}`,
+      '%zz.narinfo',
+      'nar/%00',
+    ])
       assert.equal((await fetch(`${url}/${path}`)).status, 404);
   });
 
