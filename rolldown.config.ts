@@ -53,6 +53,7 @@ export default defineConfig({
       'bittorrent-tracker': extras,
       '@silentbot1/nat-api': extras,
       'load-ip-set': extras,
+      'fast-readable-async-iterator': extras,
       'cross-fetch-ponyfill': stub('no-fetch.cjs'),
       http,
       'node:http': http,

@@ -4,6 +4,7 @@
  */
 
 import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { text as textOf } from 'node:stream/consumers';
 import { findInNetrc, parseNetrc, type NetrcEntry } from './netrc.ts';
 import type { Warn } from '../warning.ts';
@@ -79,6 +80,7 @@ export class Credentials {
   async #load(): Promise<{ entries: readonly NetrcEntry[]; failure?: string }> {
     if (this.#file === undefined) return { entries: [] };
     try {
+      await stat(this.#file); // most machines have none, and a stream takes as long as a request
       const text = await textOf(createReadStream(this.#file, { end: MAX_NETRC_BYTES }));
       if (Buffer.byteLength(text) > MAX_NETRC_BYTES) throw new Error(`it has more than ${MAX_NETRC_BYTES} bytes`);
       return { entries: parseNetrc(text) };
