@@ -51,7 +51,6 @@ let
   ];
   local = [
     "127.0.0.1"
-    "localhost"
     "0.0.0.0"
     "::"
   ];
@@ -59,6 +58,7 @@ let
     if listen == [ ] || lib.any (one: lib.elem one local) listen then "127.0.0.1" else builtins.head listen;
   host = if lib.hasInfix ":" address then "[${address}]" else address;
 
+  names = lib.filter (address: builtins.match "[0-9.]+|.*:.*" address == null) listen;
   # TCP ports of peers and of hash maps. Those of updates are a range.
   isTaken =
     port == settings.port or defaultPorts.peers
@@ -244,6 +244,10 @@ in
       {
         assertion = substituterIsOn -> !isTaken;
         message = "services.narswarm.substituter.port = ${toString port} is a port for peers or hash maps: choose another one.";
+      }
+      {
+        assertion = names == [ ];
+        message = "services.narswarm.substituter.listen: ${toString names} is no IP address: give one of this machine, such as 127.0.0.1, and names in settings.substituter-name.";
       }
       {
         assertion = port != 0;

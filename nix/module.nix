@@ -43,7 +43,7 @@ let
       defaultPorts.mdns
     ];
   # The cache for this machine is for others only if the firewall is opened explicitly.
-  isLoopback = address: address == "localhost" || address == "::1" || lib.hasPrefix "127." address;
+  isLoopback = address: address == "::1" || lib.hasPrefix "127." address;
   offersCache = cfg.substituter.url != null && !(lib.all isLoopback cfg.substituter.listen);
   cachePorts = lib.optional (offersCache && cfg.openFirewall == true) cfg.substituter.port;
   named = {

@@ -21,6 +21,7 @@ const CASES = {
   onlyOthers: configuration('substituter.listen = [ "2001:db8::1" ]; openFirewall = false;'),
   unsaid: configuration('substituter.listen = [ "0.0.0.0" ];'),
   nowhere: configuration('substituter.listen = [ ];'),
+  named: configuration('substituter.listen = [ "127.0.0.1" "localhost" "server.lan" ];'),
   ofChance: configuration('substituter.port = 0;'),
   beside: configuration('settings = { substituter-port = 5000; substituter-listen = [ "127.0.0.1" "::1" ]; };'),
   besideListen: configuration('settings.substituter-listen = [ "0.0.0.0" ]; openFirewall = true;'),
@@ -99,6 +100,7 @@ for (const [title, lib] of LIBS) {
     test('needs a fixed port and an address', () => {
       assert.match(seen.ofChance.refusals.join(), /substituter\.port = 0/);
       assert.match(seen.nowhere.refusals.join(), /substituter\.listen is empty/);
+      assert.match(seen.named.refusals.join(), /listen: localhost server\.lan is no IP address/);
     });
   });
 }

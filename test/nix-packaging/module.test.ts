@@ -40,8 +40,8 @@ const CASES = {
   cohortByHand: `{ networking.firewall.allowedTCPPortRanges = [ { from = 16000; to = 17000; } ];
     services.narswarm = { enable = true; scope = "cohort"; }; }`,
   cohortShut: configuration('scope = "cohort"; openFirewall = false;'),
-  listening: configuration('substituter = { port = 1234; listen = [ "192.0.2.7" "::1" "fd00::7" "host.lan" ]; };'),
-  named: configuration('substituter.listen = [ "localhost" ];'),
+  listening: configuration('substituter = { port = 1234; listen = [ "192.0.2.7" "::1" "fd00::7" ]; };'),
+  onlyIPv6: configuration('substituter.listen = [ "::1" ];'),
   elsewhere: configuration('storeDir = "/srv/nars"; netrcFile = "/etc/nix/netrc";'),
   noFirewall: `{ networking.firewall.enable = false;
     services.narswarm = { enable = true; scope = "cohort"; settings.port = 0; }; }`,
@@ -189,7 +189,7 @@ for (const [title, lib] of LIBS) {
       assert.deepEqual(narswarm?.socketConfig, { ...units.socket, ListenStream: ['127.0.0.1:16275'] });
       const { ListenStream } = seen.listening.sockets['narswarm']?.socketConfig ?? {};
       assert.deepEqual(ListenStream, ['192.0.2.7:1234', '[fd00::7]:1234']);
-      for (const { sockets } of [seen.off, seen.publisher, seen.named, seen.disabled]) assert.deepEqual(sockets, {});
+      for (const { sockets } of [seen.off, seen.publisher, seen.onlyIPv6, seen.disabled]) assert.deepEqual(sockets, {});
       assert.equal(service(seen.bare, 'narswarm').stopIfChanged, false);
       assert.deepEqual(service(seen.bare, 'narswarm').wantedBy, ['multi-user.target'], 'it serves neighbours, too');
     });
