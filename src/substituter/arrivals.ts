@@ -90,12 +90,11 @@ export class Arrivals {
    * @param options.isUrgent true if a client waits for them
    */
   want(infos: Iterable<NarInfo>, { isUrgent = false }: { readonly isUrgent?: boolean } = {}): void {
-    const { stillMs = STILL_MS } = this.#context;
     for (const info of infos) {
       const file = namedFile(info);
       if (file === undefined || this.#arrivals.has(file.fileHash)) continue;
       if (this.#arrivals.size === 0) this.#silentMs = 0;
-      this.#arrivals.set(file.fileHash, new Arrival(info, file, () => this.#silentMs >= stillMs));
+      this.#arrivals.set(file.fileHash, new Arrival(info, file, () => this.#areStill()));
       this.#waiting.set(storeHashOf(info.storePath), info);
     }
     if (this.#waiting.size === 0) return;
@@ -130,6 +129,12 @@ export class Arrivals {
   /** Resolves once all batches have ended. */
   async ended(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running);
+  }
+
+  /** Without a cache to ask here, Nix has none either, as far as is known: it may as well wait for peers. */
+  #areStill(): boolean {
+    const { stillMs = STILL_MS, caches } = this.#context;
+    return this.#silentMs >= stillMs && caches().upstreams.length > 0;
   }
 
   #begin(): void {
