@@ -25,7 +25,8 @@ export class ArrivedPaths {
   /** The paths that wait for each path, and the number of paths that each waits for. */
   readonly #referrers = new Map<StoreHash, Arrived[]>();
   readonly #missing = new Map<Arrived, number>();
-  readonly #importable = new Set<Arrived>();
+  /** The paths that can be imported now, the best one last. There may be thousands, and the best is asked for at each event. */
+  readonly #importable: Arrived[] = [];
   readonly #begun = new Set<Arrived>();
 
   /** @param needed paths that the target lacks */
@@ -65,7 +66,7 @@ export class ArrivedPaths {
     this.#arrived.set(hash, arrived);
     const missing = info.references.map(hashIn).filter((other) => other !== hash && !this.#valid.has(other));
     for (const other of missing) this.#referrers.set(other, [...(this.#referrers.get(other) ?? []), arrived]);
-    if (missing.length === 0) this.#importable.add(arrived);
+    if (missing.length === 0) this.#offer(arrived);
     else this.#missing.set(arrived, missing.length);
     return arrived;
   }
@@ -84,22 +85,20 @@ export class ArrivedPaths {
 
   /** Returns the path that is best imported now: its references are valid. Undefined if there is none. */
   first(): Arrived | undefined {
-    let first: Arrived | undefined;
-    for (const one of this.#importable)
-      if (first === undefined || this.placeOf(one.info) < this.placeOf(first.info)) first = one;
-    return first;
+    return this.#importable.at(-1);
   }
 
   /** Records that the import of a path has begun. */
   begin(arrived: Arrived): void {
-    this.#importable.delete(arrived);
+    const index = this.#importable.lastIndexOf(arrived);
+    if (index >= 0) this.#importable.splice(index, 1);
     this.#begun.add(arrived);
   }
 
   /** Takes that back. */
   beginAgain(arrived: Arrived): void {
     this.#begun.delete(arrived);
-    this.#importable.add(arrived);
+    this.#offer(arrived);
   }
 
   /** Records that the target has a path. */
@@ -109,9 +108,22 @@ export class ArrivedPaths {
     for (const referrer of this.#referrers.get(hash) ?? []) {
       const missing = (this.#missing.get(referrer) ?? 0) - 1;
       this.#missing.set(referrer, missing);
-      if (missing === 0 && !this.#begun.has(referrer)) this.#importable.add(referrer);
+      if (missing === 0 && !this.#begun.has(referrer)) this.#offer(referrer);
     }
     this.#referrers.delete(hash);
+  }
+
+  /** Adds a path to those that can be imported now. */
+  #offer(arrived: Arrived): void {
+    const place = this.placeOf(arrived.info);
+    let [from, to] = [0, this.#importable.length];
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      const other = this.#importable[middle];
+      if (other !== undefined && this.placeOf(other.info) > place) from = middle + 1;
+      else to = middle;
+    }
+    this.#importable.splice(from, 0, arrived);
   }
 
   #find(info: NarInfo): Arrived | undefined {
