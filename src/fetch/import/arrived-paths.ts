@@ -46,6 +46,11 @@ export class ArrivedPaths {
     return this.#arrived.values();
   }
 
+  /** Number of paths that are not begun. */
+  get waitingCount(): number {
+    return this.#arrived.size - this.#begun.size;
+  }
+
   /** Returns the paths that are not begun, in the best order: references first. */
   waiting(): Arrived[] {
     const waiting = [...this.#arrived.values()].filter((arrived) => !this.#begun.has(arrived));

@@ -26,6 +26,8 @@ const WORTH_BYTES = 32 * 1024 ** 2;
  * within {@link LASTING_MS}: a path over a connection takes 2 ms more.
  */
 const LARGE_BYTES = 1024 ** 3;
+/** Waiting paths from which on such a Nix imports the rest better at once, when all NARs have arrived. */
+const MANY_PATHS = 100;
 const LASTING_MS = 1_500;
 
 export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'checkSignatures'> {
@@ -48,10 +50,13 @@ export class EarlyImport implements AsyncDisposable {
   readonly #paths: ArrivedPaths;
   /** Sizes of the uncompressed NARs that the target lacks. */
   #neededBytes = 0;
+  readonly #needed: number;
   readonly #imported = new Map<StorePath, FileFacts>();
   readonly #stop = new AbortController();
   readonly #running = new Set<Promise<void>>();
   #isPreparing = false;
+  /** True if one `nix copy` imports many waiting paths faster than they are imported over connections. */
+  #leavesMany = false;
   /** Undefined until the import has begun. */
   #folder: ImportFolder | undefined;
   /** Undefined if Nix would not take paths from the folder over them. */
@@ -70,6 +75,7 @@ export class EarlyImport implements AsyncDisposable {
   constructor(closure: Closure, needed: ReadonlySet<StorePath>, options: EarlyImportOptions) {
     this.#options = { ...options, signal: AbortSignal.any([options.signal, this.#stop.signal]) };
     this.#paths = new ArrivedPaths(closure, needed, options.store);
+    this.#needed = needed.size;
     for (const { storePath, narSize } of closure.values()) if (needed.has(storePath)) this.#neededBytes += narSize;
   }
 
@@ -139,8 +145,11 @@ export class EarlyImport implements AsyncDisposable {
   async #prepare(): Promise<void> {
     const { store, to, trustedPublicKeys, checkSignatures, signal } = this.#options;
     const { socket, choosesCaches } = await accessTo(to, { signal });
-    const isLarge = this.#neededBytes > LARGE_BYTES && socket === undefined; // a daemon gets one NAR after another
-    if (isLarge && (await decodesInParallel({ signal })) && !(await this.#isLasting())) return;
+    const isLarge = this.#neededBytes > LARGE_BYTES;
+    if ((isLarge || this.#needed > MANY_PATHS) && socket === undefined)
+      // a daemon gets one NAR after another
+      this.#leavesMany = await decodesInParallel({ signal });
+    if (isLarge && this.#leavesMany && !(await this.#isLasting())) return;
     const folder = await ImportFolder.open(store);
     // They never accept unsigned paths.
     if (checkSignatures !== false && choosesCaches) {
@@ -166,6 +175,7 @@ export class EarlyImport implements AsyncDisposable {
   }
 
   #runWorkers(folder: ImportFolder, workers: ImportWorkers): void {
+    if (this.#leavesMany && this.#ending.signal.aborted && this.#paths.waitingCount > MANY_PATHS) return;
     for (;;) {
       const next = this.#importing < workers.atATime ? this.#paths.first() : undefined;
       // NARs that are here go before those that are still arriving.

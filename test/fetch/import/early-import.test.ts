@@ -12,8 +12,9 @@ import { EarlyImport } from '../../../src/fetch/import/early-import.ts';
 import { noteEarly } from '../../../src/fetch/import/noted-import.ts';
 import type { StorePath } from '../../../src/nix/brands.ts';
 import type { NarInfo } from '../../../src/nix/narinfo.ts';
+import { encodeNix32 } from '../../../src/nix/nix32.ts';
 import { queryInvalidPaths } from '../../../src/nix/programs/nix-queries.ts';
-import { parseStoreHash } from '../../../src/nix/store-path.ts';
+import { parseStoreHash, parseStorePath } from '../../../src/nix/store-path.ts';
 import { Catalogue } from '../../../src/store/catalogue/catalogue.ts';
 import type { FileStore } from '../../../src/store/file-store.ts';
 import { inState } from '../../../src/store/state-folder.ts';
@@ -189,6 +190,32 @@ for (const [version, imported] of [
     early.add(infos);
     await early.end();
     assert.equal(early.imported.size, imported, 'the rest is for one nix copy');
+  });
+
+for (const [version, isStarted] of [
+  ['2.34.0', false],
+  ['2.8.0', true],
+] as const)
+  test(`with Nix ${version}, many paths that wait at the end are ${isStarted ? 'not ' : ''}left to nix copy`, async (t) => {
+    const { store, infos } = await scene(t);
+    const many = Array.from({ length: 150 }, (_, index): NarInfo => {
+      const hash = encodeNix32(Buffer.alloc(20, index));
+      return { ...infos[0], references: [], storePath: parseStorePath(`/nix/store/${hash}-many`) };
+    });
+    await using early = new EarlyImport(closureOf(...many), new Set(many.map(({ storePath }) => storePath)), {
+      store,
+      to,
+      trustedPublicKeys: [],
+      toDownloadBytes: 0,
+      tell: () => undefined,
+      signal: new AbortController().signal,
+    });
+    const log = join(store.dir, 'started');
+    fakeProgram('nix-daemon', `echo started >>'${log}'`);
+    fakeProgram('nix', `echo 'nix (Nix) ${version}'`);
+    early.add(many);
+    await early.end();
+    assert.equal(existsSync(log), isStarted);
   });
 
 test('imports nothing more after a refusal', async (t) => {
