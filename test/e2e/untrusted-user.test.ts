@@ -36,6 +36,9 @@ describe('a user whom the Nix daemon', () => {
     assert.match(String(named.event('warning')['message']), SAYS);
     const configured = await dryRun({ ...env, NIX_CONFIG: `extra-trusted-public-keys = ${key}` });
     assert.match(String(configured.event('warning')['message']), SAYS);
+    const own = `trusted-users = *\nextra-trusted-public-keys = ${key}`; // the daemon does not read it
+    const mistaken = await dryRun({ ...env, NIX_CONFIG: own });
+    assert.match(String(mistaken.event('warning')['message']), SAYS);
   });
 
   test('trusts, or whose keys the daemon has itself, is told nothing', async () => {

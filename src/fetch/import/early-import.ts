@@ -26,9 +26,9 @@ const WORTH_BYTES = 32 * 1024 ** 2;
  * within {@link LASTING_MS}: a path over a connection takes 2 ms more.
  */
 const LARGE_BYTES = 1024 ** 3;
+const LASTING_MS = 1_500;
 /** Waiting paths from which on such a Nix imports the rest better at once, when all NARs have arrived. */
 const MANY_PATHS = 100;
-const LASTING_MS = 1_500;
 
 export interface EarlyImportOptions extends Pick<CopyRequest, 'to' | 'trustedPublicKeys' | 'checkSignatures'> {
   readonly store: FileStore;
@@ -146,8 +146,8 @@ export class EarlyImport implements AsyncDisposable {
     const { store, to, trustedPublicKeys, checkSignatures, signal } = this.#options;
     const { socket, choosesCaches } = await accessTo(to, { signal });
     const isLarge = this.#neededBytes > LARGE_BYTES;
-    if ((isLarge || this.#needed > MANY_PATHS) && socket === undefined)
-      // a daemon gets one NAR after another
+    // A daemon gets one NAR after another.
+    if (socket === undefined && (isLarge || this.#needed > MANY_PATHS))
       this.#leavesMany = await decodesInParallel({ signal });
     if (isLarge && this.#leavesMany && !(await this.#isLasting())) return;
     const folder = await ImportFolder.open(store);

@@ -52,7 +52,10 @@ async function trustIn(store: string | undefined, options: CallOptions): Promise
   const { url, isTrusted } = await describeStore({ ...options, store });
   if (url === undefined) return { isTrusted: undefined };
   if (!/^(?:daemon|unix:)/.test(url)) return { isTrusted: true };
-  return { isTrusted: isTrusted ?? isAmong(await readTrustedUsers(options), await thisUser()), daemon: url };
+  return {
+    isTrusted: isTrusted ?? isAmong(await readTrustedUsers({ ...options, env: SYSTEM_ONLY }), await thisUser()),
+    daemon: url,
+  };
 }
 
 /**
