@@ -97,6 +97,17 @@ export class StoreOffer implements AsyncDisposable {
   }
 
   /**
+   * Returns true if the file of a narinfo may go to others, and its contents are those of the path. Reads a file that was
+   * never read, but does not wait long for that. Never throws.
+   */
+  async isProven({ storePath, fileHash }: NarInfo): Promise<boolean> {
+    await this.catalogue.refresh().catch(() => undefined);
+    const entry = this.catalogue.byStorePath(storePath);
+    if (entry === undefined || entry.fileHash !== fileHash) return false;
+    return (await this.#gate.pass(entry).catch(() => undefined)) !== undefined;
+  }
+
+  /**
    * Returns the uncompressed NAR of a path that is read from the Nix store. Undefined if it is not there, or is in `nar/`.
    *
    * @param isShared true to open only NARs that others may have

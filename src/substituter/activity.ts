@@ -1,4 +1,4 @@
-import type { StoreHash } from '../nix/brands.ts';
+import type { FileHash, StoreHash } from '../nix/brands.ts';
 import type { Realisation } from '../nix/realisation.ts';
 import type { PublicKey } from '../nix/signature.ts';
 import { storeHashOf } from '../nix/store-path.ts';
@@ -60,6 +60,8 @@ export interface ActivityMeans {
   readonly stillMs?: number | undefined;
   /** Called when a NAR begins to arrive. */
   readonly onArriving: (arrival: Arrival) => void;
+  /** Called with each file that has come from somebody else. */
+  readonly onCame: (file: FileHash) => void;
 }
 
 /**
@@ -90,7 +92,7 @@ export class Activity implements AsyncDisposable {
 
   /** @throws STORE_UNWRITABLE; errors of `sources` */
   static async open(means: ActivityMeans, memory: NarInfoMemory): Promise<Activity> {
-    const { store, network, http, offer, keys, limit, tell, onArriving } = means;
+    const { store, network, http, offer, keys, limit, tell, onArriving, onCame } = means;
     const stop = new AbortController();
     const { signal } = stop;
     await using stack = new AsyncDisposableStack();
@@ -171,6 +173,7 @@ export class Activity implements AsyncDisposable {
       attach: ({ jobs }) => attachInTime(jobs, sources.maps, { mayBeLate: true, signal }),
       stillMs: means.stillMs,
       onArriving,
+      onCame,
       onHere: (infos, job) => feed.add(infos, job),
       onFailed: ({ storePath }) => memory.forget(storeHashOf(storePath)), // its source may have lost it
       extend: async (hashes, of) => ({

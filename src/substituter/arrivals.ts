@@ -40,6 +40,8 @@ export interface ArrivalsContext extends Omit<FetchNarsContext, OfBatch> {
   readonly stillMs?: number | undefined;
   /** Called when a NAR begins to arrive. */
   readonly onArriving: (arrival: Arrival) => void;
+  /** Called with each file that has come from somebody else. */
+  readonly onCame: (file: FileHash) => void;
   /** Called with paths whose NAR is in the store and right, with the job if it was just fetched. */
   readonly onHere: (infos: readonly NarInfo[], job?: NarJob) => void;
   /** Called with each path whose NAR no source could give. */
@@ -176,7 +178,13 @@ export class Arrivals {
         arrival.begin(partial);
         onArriving(arrival);
       },
-      onFetched: (infos) => infos.forEach((info) => this.#complete(info)),
+      onFetched: (infos) => {
+        for (const info of infos) {
+          const file = namedFile(info);
+          if (file !== undefined) this.#context.onCame(file.fileHash);
+          this.#complete(info);
+        }
+      },
     });
     const jobs = new Map(fetched.jobs.flatMap((job) => job.storePaths.map((path) => [path, job] as const)));
     for (const info of fetched.closure.values()) {

@@ -14,6 +14,7 @@ import { Activity, type ActivityMeans } from './activity.ts';
 import type { Arrival } from './arrival.ts';
 import { DecodedNars, type GivenNar, type NarFile } from './decoded-nars.ts';
 import { Given } from './given.ts';
+import { GuestFiles } from './guest-files.ts';
 import { textOf, uncompressed } from './narinfo-text.ts';
 import { NarInfoMemory } from './narinfo-memory.ts';
 import { Room } from './room.ts';
@@ -31,7 +32,7 @@ const IDLE_MS = 60_000;
 const LOOKING_MS = 10_000;
 const LOOK_EVERY_MS = 1_000;
 
-export interface SubstituterOptions extends Omit<ActivityMeans, 'tell' | 'onArriving'> {
+export interface SubstituterOptions extends Omit<ActivityMeans, 'tell' | 'onArriving' | 'onCame'> {
   readonly onWarning: Warn;
   /** Takes all events of its fetches. */
   readonly onEvent?: ActivityMeans['tell'] | undefined;
@@ -85,6 +86,7 @@ export class Substituter implements AsyncDisposable {
   readonly #warnings: ToldOnce;
   readonly #decoded: DecodedNars;
   readonly #room: Room;
+  readonly #guestFiles: GuestFiles;
   #activity: Promise<Activity> | undefined;
   #open: Activity | undefined;
   #askedAtMs = 0;
@@ -96,6 +98,7 @@ export class Substituter implements AsyncDisposable {
     this.#warnings = new ToldOnce(options.onWarning);
     this.#decoded = new DecodedNars({ store: options.store });
     this.#room = new Room(options.store.dir);
+    this.#guestFiles = new GuestFiles(options.offer);
     const everyMs = Math.min(LOOK_EVERY_MS, options.lookingMs ?? LOOKING_MS);
     this.#timer = setInterval(() => {
       this.#open?.arrivals.notePassed(everyMs);
@@ -160,8 +163,9 @@ export class Substituter implements AsyncDisposable {
     const { here } = this.#options.offer;
     const isIt = info !== undefined && namedFile(info)?.fileHash === fileHash;
     if (!client.isLocal && !(isIt && (await this.#mayHave(info, client)))) return undefined;
+    const mayLeave = async (): Promise<boolean> => client.isLocal || this.#guestFiles.mayHave(info, fileHash);
     const file = await (isIt ? fileOf(info, here) : here.named(fileHash, extension));
-    if (file !== undefined) return { kind: 'here', ...file };
+    if (file !== undefined) return (await mayLeave()) ? { kind: 'here', ...file } : undefined;
     if (client.isNarswarm) return undefined;
     const activity = isIt ? await this.#begin() : this.#open;
     if (activity === undefined) return undefined;
@@ -172,7 +176,7 @@ export class Substituter implements AsyncDisposable {
     const arrival = activity.arrivals.get(fileHash);
     if (arrival !== undefined) return { kind: 'arriving', arrival };
     const arrived = await here.named(fileHash, extension); // meanwhile
-    return arrived && { kind: 'here', ...arrived };
+    return arrived && (await mayLeave()) ? { kind: 'here', ...arrived } : undefined;
   }
 
   /** Returns the contents of a realisation's file. Undefined if no source has it. Never throws. */
@@ -249,7 +253,8 @@ export class Substituter implements AsyncDisposable {
       if (event.type === 'nar-bytes') this.#open?.arrivals.noteBytes();
       if (event.type === 'warning') this.#warnings.take(event.warning);
     };
-    this.#activity ??= Activity.open({ ...this.#options, tell, onArriving }, this.#memory).then(
+    const onCame: ActivityMeans['onCame'] = (file) => this.#guestFiles.note(file);
+    this.#activity ??= Activity.open({ ...this.#options, tell, onArriving, onCame }, this.#memory).then(
       (activity) => (this.#open = activity),
     );
     try {

@@ -1,6 +1,6 @@
 /** Other machines as clients of the substituter. They get what is shared, and do not hear of anything else. */
 import assert from 'node:assert/strict';
-import { cp } from 'node:fs/promises';
+import { cp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -29,6 +29,21 @@ suite('other machines', () => {
       ] as const)
         assert.equal(await statusOf(url, { [name]: value }), 404, name);
     }
+  });
+
+  test('do not get a private file that the narinfo of a shared path names', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const made = await scene(lab);
+    const secret = await made.written.add('secret', { contents: 'private'.repeat(100) });
+    const { url, fileHash, fileSize } = secret.info;
+    assert.ok(fileHash !== undefined && fileSize !== undefined);
+    await rm(join(made.cacheDir, `${secret.baseName.slice(0, 32)}.narinfo`));
+    await rename(join(made.cacheDir, url), join(made.store.dir, url));
+    const named = await made.written.add('named', { lie: () => ({ url, fileHash, fileSize }) });
+    const wanted = narUrl(made, { ...named, info: secret.info });
+    assert.equal(await statusOf(narInfoUrl(made, named), GUEST), 200);
+    assert.deepEqual([await statusOf(wanted, GUEST), await statusOf(wanted, GUEST)], [404, 404]);
+    assert.equal(await statusOf(wanted), 200, 'to the Nix of this machine, which checks it');
   });
 
   for (const shares of [true, false])
