@@ -21,6 +21,16 @@ export function physicalPath(path: StorePath, store: string): string | undefined
 }
 
 /**
+ * Returns true for a store that is reached over a network: each command of Nix makes a new connection to it.
+ *
+ * @param uri undefined: Nix's default store
+ */
+export function isRemoteStore(uri: string | undefined): boolean {
+  const store = uri ?? process.env.NIX_REMOTE ?? '';
+  return !/^(?:|auto|daemon|unix:.*|local(?:[?:].*)?|\.{0,2}\/.*)$/.test(store);
+}
+
+/**
  * Returns true if a store is a folder of this machine that does not exist, such as one on a disk that is not mounted:
  * any question would make Nix create it. False for the default store of an ordinary user, who may have it at home.
  *

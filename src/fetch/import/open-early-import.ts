@@ -1,4 +1,5 @@
 import { queryInvalidPaths } from '../../nix/programs/nix-queries.ts';
+import { isRemoteStore } from '../../nix/store-place.ts';
 import { pathsOf, type Closure } from '../walk/closure.ts';
 import { EarlyImport } from './early-import.ts';
 import type { FetchSources } from '../sources/fetch-sources.ts';
@@ -16,7 +17,7 @@ export async function openEarlyImport(
     sources,
   }: { readonly closure: Closure; readonly planned: Planned; readonly sources: FetchSources },
 ): Promise<EarlyImport | undefined> {
-  if (!copy || onlyRoots === true || importWith === 'nix-copy' || isRemote(to)) return undefined;
+  if (!copy || onlyRoots === true || importWith === 'nix-copy' || isRemoteStore(to)) return undefined;
   const needed = planned.needed ?? (await queryInvalidPaths(pathsOf(closure), to, { signal }));
   if (needed.size === 0) return undefined;
   tell({ type: 'to-import', paths: needed.size });
@@ -31,9 +32,4 @@ export async function openEarlyImport(
     tell,
     signal,
   });
-}
-
-/** Returns true for a store to which each `nix copy` makes a new connection. */
-function isRemote(store: string | undefined): boolean {
-  return store !== undefined && !/^(?:auto|daemon|local|unix:.*|local\?.*|\/.*)$/.test(store);
 }

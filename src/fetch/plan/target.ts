@@ -3,6 +3,7 @@ import type { NarInfo } from '../../nix/narinfo.ts';
 import { queryInvalidPaths } from '../../nix/programs/nix-queries.ts';
 import { narInfoWithoutNar } from '../../nix/path-info.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
+import { isRemoteStore } from '../../nix/store-place.ts';
 import { StoreSession } from '../../nix/programs/store-session.ts';
 import type { NarInfoSource } from '../sources/narinfo-sources.ts';
 
@@ -27,7 +28,7 @@ export class Target implements AsyncDisposable {
 
   /** True if it answers over a network, path by path. Then it is asked only for paths that no cache has. */
   get isRemote(): boolean {
-    return /^ssh(?:-ng)?:/.test(this.#uri ?? '');
+    return isRemoteStore(this.#uri);
   }
 
   /**

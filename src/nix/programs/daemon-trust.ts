@@ -5,7 +5,7 @@
 import { daemonSocket } from './daemon-socket.ts';
 import { describeStore, readNixConfig, readTrustedUsers } from './nix-settings.ts';
 import type { CallOptions } from './run-nix.ts';
-import { isAbsentStore } from '../store-place.ts';
+import { isAbsentStore, isRemoteStore } from '../store-place.ts';
 import { nameOfUser, readGroups } from './system-users.ts';
 
 /** Clears the user's own settings: the daemon reads only those of the system. */
@@ -51,7 +51,7 @@ async function trustIn(store: string | undefined, options: CallOptions): Promise
   if (await isAbsentStore(store)) return { isTrusted: true };
   const { url, isTrusted } = await describeStore({ ...options, store });
   if (url === undefined) return { isTrusted: undefined };
-  if (!/^(?:daemon|unix:)/.test(url)) return { isTrusted: true };
+  if (!/^(?:daemon|unix:)/.test(url)) return { isTrusted: isRemoteStore(url) ? undefined : true };
   return {
     isTrusted: isTrusted ?? isAmong(await readTrustedUsers({ ...options, env: SYSTEM_ONLY }), await thisUser()),
     daemon: url,
