@@ -27,7 +27,7 @@ export function physicalPath(path: StorePath, store: string): string | undefined
  */
 export function isRemoteStore(uri: string | undefined): boolean {
   const store = uri ?? process.env.NIX_REMOTE ?? '';
-  return !/^(?:|auto|daemon|unix:.*|local(?:[?:].*)?|\.{0,2}\/.*)$/.test(store);
+  return !/^(?:|auto|daemon|unix:.*|file:.*|local(?:[?:].*)?|\.{0,2}\/.*)$/.test(store);
 }
 
 /**

@@ -17,7 +17,8 @@ export async function openEarlyImport(
     sources,
   }: { readonly closure: Closure; readonly planned: Planned; readonly sources: FetchSources },
 ): Promise<EarlyImport | undefined> {
-  if (!copy || onlyRoots === true || importWith === 'nix-copy' || isRemoteStore(to)) return undefined;
+  if (!copy || onlyRoots === true || importWith === 'nix-copy') return undefined;
+  if (isRemoteStore(to) || to?.startsWith('file:') === true) return undefined; // a binary cache takes paths from no other
   const needed = planned.needed ?? (await queryInvalidPaths(pathsOf(closure), to, { signal }));
   if (needed.size === 0) return undefined;
   tell({ type: 'to-import', paths: needed.size });
