@@ -19,6 +19,7 @@ test('a store is remote if Nix reaches it over a network, also as the default on
     '/mnt',
     './x',
     'unix:///run/socket?root=/x',
+    'file:///cache',
   ];
   for (const store of near) {
     assert.equal(isRemoteStore(store), false, store);
