@@ -39,7 +39,7 @@ import { keepImported } from '../keep-imported.ts';
 import { addMapPort, mapPorts, type MapPortFlags, type ServiceMapping } from '../port-mapping.ts';
 import { readTrust } from '../options/trust.ts';
 import { statusText } from '../words/running-daemon.ts';
-import { tellUpdated } from './update.ts';
+import { tellUpdated } from '../words/update-report.ts';
 import { one } from '../words/values.ts';
 import { warningsTo } from '../words/warnings.ts';
 import type { KeptOfImported } from '../../subscription/room/kept-of-imported.ts';

@@ -3,23 +3,16 @@ import { Command } from 'commander';
 import { subscriptionNamed } from '../../config/load.ts';
 import { defaultStoreDir } from '../../config/locations.ts';
 import { checkTimeOfDay, parseBudget, parseCount } from '../../config/units.ts';
-import type { UpdateRun } from '../../subscription/update/run-update.ts';
-import { isPlanned, NarswarmError } from '../../errors.ts';
+import { NarswarmError } from '../../errors.ts';
 import { canBeReady, READY_NEEDS, sourceInWords, type Subscription } from '../../subscription/subscription.ts';
-import type { NarToFetch, Updated } from '../../subscription/update/update.ts';
 import type { KeptOfImported } from '../../subscription/room/kept-of-imported.ts';
 import type { SubscriptionState } from '../../subscription/state/state.ts';
 import { formatEndpoint } from '../../discovery/endpoint.ts';
 import { announce } from '../announce.ts';
 import type { OriginOf } from '../options/configuration.ts';
-import { groupFacts, patchesInWords, sharesInWords } from '../words/fetch-report.ts';
 import { warnOfIgnoredKeys } from '../options/ignored-keys.ts';
 import { openKey } from './key.ts';
-import { errorSentence } from '../words/error-sentences.ts';
-import { failureSentence, missingFacts } from '../words/missing-paths.ts';
-import { isUnexpected, isWarnedOf, noteSentence } from '../words/notes.ts';
 import { optimizeLate } from '../start/late-optimizing.ts';
-import type { Output } from '../output.ts';
 import { WorkProgress } from '../live/work-progress.ts';
 import { keepImported } from '../keep-imported.ts';
 import { progressDisplay } from '../live/progress-display.ts';
@@ -39,8 +32,8 @@ import {
 } from '../options/source-options.ts';
 import { timeWindow } from '../options/time-window.ts';
 import { tellSwitching } from '../words/switching.ts';
-import { throwIncomplete } from '../words/incomplete.ts';
-import { alreadyHere, formatCount, formatDuration, formatSize, one } from '../words/values.ts';
+import { tellRun, tellUpdated } from '../words/update-report.ts';
+import { formatCount, formatSize, one } from '../words/values.ts';
 
 interface UpdateFlags extends CommonOptions, SourceFlags, PublishingFlags, RecompressionFlags, MakeDeltasFlags {
   readonly store: string;
@@ -232,104 +225,4 @@ function withReady<S extends Subscription>(subscription: S, isNamed: boolean): S
     'USAGE',
     `--ready needs import = true of ${name} in the config file, and no to: ${READY_NEEDS}`,
   );
-}
-
-/** Reports the result of updating one subscription. */
-export function tellUpdated(
-  output: Output,
-  { subscription, state, error, lack, notes, leftOut, leftOutCount, nars, paths, progress, isInProfile }: Updated,
-  dryRun: boolean,
-): void {
-  const { name } = subscription;
-  const run = state?.lastRun;
-  const { sizeBytes, partialBytes } = sumOf(nars);
-  const message = error === undefined ? '' : failureSentence(error, lack);
-  const facts = {
-    name,
-    outcome: dryRun ? 'dry-run' : (run?.outcome ?? null),
-    generation: state?.generations[0]?.number ?? null,
-    paths,
-    nars: nars.size,
-    bytes: dryRun ? { total: sizeBytes } : (run?.bytes ?? null),
-    ...(dryRun || progress === undefined
-      ? {}
-      : { savedBytes: progress.savedBytes, patches: progress.patched, groups: groupFacts(progress) }),
-    ...(dryRun ? { partialBytes } : {}),
-    durationMs: run?.durationMs ?? null,
-    missing: (state?.missing ?? []).map(missingFacts),
-    missingCount: state?.missingCount ?? 0,
-    leftOut,
-    leftOutCount,
-    ...(isInProfile === undefined ? {} : { isInProfile }),
-    notes: notes.map((note) => noteSentence(note)),
-    ...(error === undefined ? {} : { code: error.code, message }),
-  };
-  output.result('subscription', facts, output.forPeople(sentence()));
-  if (isInProfile === true) output.note(`  ${subscription.profile} has it as its newest generation`);
-  for (const note of notes)
-    if (isWarnedOf(note)) continue;
-    else if (isUnexpected(note)) output.warn(`${name}: ${noteSentence(note)}`);
-    else output.note(`  ${noteSentence(note)}`);
-
-  function sentence(): string {
-    if (dryRun) {
-      if (error !== undefined && paths === 0) return `${name}: ${message}`;
-      const what = `${formatCount(paths, 'path')}, ${toFetch(nars)}`;
-      return `${name}: ${what}${error === undefined ? '' : `; ${message}`}`;
-    }
-    if (error !== undefined) {
-      const outcome = run?.outcome ?? 'failed';
-      // An interruption reports itself.
-      return error.code === 'INTERRUPTED' && lack === undefined && !isPlanned(error)
-        ? `${name}: ${message}`
-        : `${name}: ${outcome}: ${message}`;
-    }
-    const got =
-      nars.size === 0
-        ? 'nothing new'
-        : `${formatCount(nars.size, 'NAR')} in ${formatDuration(run?.durationMs ?? 0)}${progress === undefined ? '' : `${patchesInWords(progress.patched)}${sharesInWords(progress)}`}`;
-    return `${name}: complete, ${formatCount(paths, 'path')}, ${got}`;
-  }
-}
-
-/** @throws the first failure if a subscription is incomplete: its class is the exit status */
-function tellRun(output: Output, { updated, failure }: UpdateRun, dryRun: boolean): void {
-  const failed = updated.flatMap(({ subscription: { name }, error, lack }) =>
-    error === undefined ? [] : [{ name, error, message: failureSentence(error, lack) }],
-  );
-  // A NAR that several subscriptions need is fetched once.
-  const all = new Map(updated.flatMap(({ nars }) => [...nars]));
-  const { sizeBytes, partialBytes } = sumOf(all);
-  output.result(
-    'done',
-    {
-      subscriptions: updated.length,
-      complete: updated.length - failed.length,
-      ...(dryRun ? { nars: all.size, bytes: { total: sizeBytes }, partialBytes } : {}),
-    },
-    dryRun && updated.length > 1 ? `in all: ${toFetch(all)}` : undefined,
-  );
-  if (failed.length > 0 && failure !== undefined)
-    output.warn(`the hash map was not published: ${errorSentence(failure)}`);
-  const waiting = failed.find(({ error }) => error.facts['metered'] === true); // then all of them wait
-  if (waiting !== undefined) throw waiting.error;
-  throwIncomplete(output, failed, updated.length);
-  if (failure !== undefined)
-    throw new NarswarmError(failure.code, `the hash map was not published: ${errorSentence(failure)}`, {
-      cause: failure,
-    });
-}
-
-function toFetch(nars: Updated['nars']): string {
-  const { sizeBytes, partialBytes } = sumOf(nars);
-  return `${formatCount(nars.size, 'NAR')} to fetch (${formatSize(sizeBytes)}${alreadyHere(partialBytes)})`;
-}
-
-function sumOf(nars: Updated['nars']): NarToFetch {
-  const sum = { sizeBytes: 0, partialBytes: 0 };
-  for (const { sizeBytes, partialBytes } of nars.values()) {
-    sum.sizeBytes += sizeBytes;
-    sum.partialBytes += partialBytes;
-  }
-  return sum;
 }
