@@ -7,7 +7,7 @@ import { RUN_PORTS, SERVICE_PORTS } from '../../wire/ports.ts';
 import { aside } from '../options/configuration.ts';
 import { openDaemonStore } from '../daemon-store.ts';
 import { openKey } from './key.ts';
-import { addHttpPort, addPublishing, mirrorOf, tellBuilt, type PublishingFlags } from '../options/publish-options.ts';
+import { addHttpPort, addPublishing, tellBuilt, type PublishingFlags } from '../options/publish-options.ts';
 import { service as runService, untilStopped, type CommonOptions } from '../run-command.ts';
 import {
   addCommon,
@@ -28,16 +28,11 @@ import {
   readSources,
   type SourceFlags,
 } from '../options/source-options.ts';
-import {
-  addSubstituter,
-  serveHttp,
-  httpUrls,
-  substituterLines,
-  type SubstituterFlags,
-} from '../options/substituter-options.ts';
+import { addSubstituter, serveHttp, httpUrls, type SubstituterFlags } from '../options/substituter-options.ts';
 import { keepImported } from '../keep-imported.ts';
 import { addMapPort, mapPorts, type MapPortFlags, type ServiceMapping } from '../port-mapping.ts';
 import { readTrust } from '../options/trust.ts';
+import { tellReady } from '../words/daemon-report.ts';
 import { statusText } from '../words/running-daemon.ts';
 import { tellUpdated } from '../words/update-report.ts';
 import { one } from '../words/values.ts';
@@ -249,41 +244,13 @@ export function daemonCommand(): Command {
       // Another daemon on this store answers for itself.
       const answering = (): Promise<Answering> => FactsSocket.open(store, () => service.facts);
       await using _socket = turn && (await openOrWarn(answering, onWarning));
-      const { swarm, dht } = service.network;
-      const { publisher } = service;
+      const { swarm } = service.network;
       const [usual] = SERVICE_PORTS.peers;
       if (options.port === undefined && swarm.port !== usual)
         output.note(
           `port ${usual} is in use by another process: this daemon listens on ${swarm.port} until it is started again`,
         );
-      output.result(
-        'ready',
-        {
-          port: swarm.port,
-          dhtPort: dht?.port ?? null,
-          nars: service.nars,
-          scope,
-          substituters,
-          statusPage,
-          ...(publisher && {
-            address: formatPublisherAddress(publisher.built.publication.address),
-            httpPort: publisher.http.port,
-            mirror: mirrorOf(publisher, options.listen),
-          }),
-        },
-        [
-          `seeding ${service.nars} NARs on port ${swarm.port} (scope ${scope})`,
-          ...(publisher === undefined
-            ? []
-            : [
-                `address  ${formatPublisherAddress(publisher.built.publication.address)}`,
-                `HTTP     ${mirrorOf(publisher, options.listen)}`,
-              ]),
-          ...substituterLines(substituters),
-          ...(statusPage === null ? [] : [`status   ${statusPage}`]),
-          'ready',
-        ].join('\n'),
-      );
+      tellReady(output, service, { scope, substituters, statusPage, listen: options.listen });
       if (service.nars === 0)
         for (const text of unfetched(options.publisher ?? [], publishersOf([], config.subscriptions)))
           output.warn(text);
