@@ -84,7 +84,7 @@ function isAlgorithm(name: string): name is HashAlgorithm {
 }
 
 function decodeDigest(text: string, digits: string, byteCount: number, isSri: boolean): Uint8Array | undefined {
-  if (digits.length === 4 * Math.ceil(byteCount / 3)) return decodeBase64(digits);
+  if (digits.length === 4 * Math.ceil(byteCount / 3)) return decodeBase64(digits, byteCount);
   if (isSri) return undefined;
   if (digits.length === 2 * byteCount) {
     return /^[0-9a-f]+$/i.test(digits) ? Buffer.from(digits, 'hex') : undefined;
@@ -101,9 +101,9 @@ function decodeDigest(text: string, digits: string, byteCount: number, isSri: bo
 /**
  * Decodes canonical base64 only: Node's decoder skips unknown characters, so the result is encoded again and compared.
  */
-function decodeBase64(text: string): Uint8Array | undefined {
+function decodeBase64(text: string, byteCount: number): Uint8Array | undefined {
   const bytes = Buffer.from(text, 'base64');
-  return bytes.toString('base64') === text ? bytes : undefined;
+  return bytes.length === byteCount && bytes.toString('base64') === text ? bytes : undefined;
 }
 
 function invalid(text: string, reason: string, options: { cause?: unknown } = {}): NarswarmError {

@@ -63,6 +63,7 @@ test('refuses anything but a SHA-256, and names it', () => {
     `sha256-${nix32}`,
     `sha256-${base64.slice(0, -1)}`,
     `sha256-${base64.replace('U=', 'V=')}`,
+    `sha256:${base64.replace('=', 'A')}`, // 33 bytes
     `sha256-${base64.replaceAll('+', '-')}`,
     `SHA256:${nix32}`,
     `sha3:${nix32}`,

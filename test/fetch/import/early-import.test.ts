@@ -1,5 +1,6 @@
 /** Imports from a file store into the real Nix. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
@@ -130,6 +131,7 @@ test('runs nix copy if a Nix cannot read the folder, such as a daemon with folde
 test('imports over connections to a running daemon that trusts this user', async (t) => {
   await using lab = await Lab.open();
   const target = `local?root=${await lab.folder('target')}`;
+  execFileSync('nix-store', ['--init', '--store', target]); // two connections must not make it
   const env = await startNixDaemon(lab, ['trusted-users = *', 'trusted-public-keys ='], target);
   Object.assign(process.env, env);
   to = 'daemon';

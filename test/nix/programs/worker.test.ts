@@ -50,6 +50,7 @@ test('makes one path valid after another over one connection', async () => {
 
 test('makes paths valid over the socket of a running daemon that trusts this user, and tells why it cannot', async () => {
   await using lab = await Lab.open();
+  await invalid(); // makes the store: two connections must not
   const settings = ['trusted-users = *', 'trusted-public-keys ='];
   const { NIX_DAEMON_SOCKET_PATH: socket } = await startNixDaemon(lab, settings, store);
   await using nix = await NixWorker.open({ store: 'daemon', socket, trustedPublicKeys, substituter });
