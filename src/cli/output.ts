@@ -7,7 +7,7 @@ import type { LogFormat, LogLevel } from '../config/log-levels.ts';
 import { isWritten, logLine, withPriority } from './log.ts';
 import { withPlaces, type PlaceOf } from './options/places.ts';
 import { mayNamePublisher, shortener } from './words/publisher-names.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { isTooManyFiles, TOO_MANY_FILES } from '../disk/too-many-files.ts';
 
 /**

@@ -4,7 +4,7 @@
  */
 import { NarswarmError } from '../errors.ts';
 import { parseUpstream } from '../http/upstream.ts';
-import { parsePublisherAddress, saltBytes } from '../index/format/address.ts';
+import { parsePublisherAddress, saltBytes } from '../index/address.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { parseRates } from './rates.ts';
 import { parseEndpoint } from '../discovery/endpoint.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import type { PortMapping } from '../discovery/gateway/mapping.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import type { RankFiles } from '../index/within-budget.ts';
 import type { FileHash } from '../nix/brands.ts';
 import type { WantedFile } from '../exchange/member.ts';

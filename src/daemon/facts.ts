@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { formatEndpoint } from '../discovery/endpoint.ts';
-import { formatPublisherAddress } from '../index/format/address.ts';
+import { formatPublisherAddress } from '../index/address.ts';
 import type { Publisher } from '../publish/publisher.ts';
 import { GATEWAY_PROTOCOLS, MAPPING_FAILURES, type PortMapping } from '../discovery/gateway/mapping.ts';
 import { SCOPES, type Scope } from '../discovery/scope.ts';

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { PeerRecord } from '../discovery/peer-table.ts';
 import type { Edition } from '../exchange/messages/messages.ts';
 import type { HttpClient } from '../http/client.ts';
-import { formatPublisherAddress, saltBytes, type PublisherAddress } from '../index/format/address.ts';
+import { formatPublisherAddress, saltBytes, type PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { EditionClaims, type EditionClaim } from '../index/resolve/edition-claims.ts';
 import { seedEdition, type OfferedEditions } from '../index/files/editions.ts';

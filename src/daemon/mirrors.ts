@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { mapFolder, type PublisherAddress } from '../index/format/address.ts';
+import { mapFolder, type PublisherAddress } from '../index/address.ts';
 import type { FileHash } from '../nix/brands.ts';
 import { mirrored } from '../subscription/mirror.ts';
 import type { Subscription } from '../subscription/subscription.ts';

@@ -2,7 +2,7 @@
 import type { DhtNode } from '../discovery/dht.ts';
 import { isNarswarmError } from '../errors.ts';
 import type { HttpClient, Validators } from '../http/client.ts';
-import { saltBytes, type PublisherAddress } from '../index/format/address.ts';
+import { saltBytes, type PublisherAddress } from '../index/address.ts';
 import { MANIFEST_NAME } from '../index/files/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../index/format/limits.ts';
 import { parseManifest } from '../index/format/manifest.ts';

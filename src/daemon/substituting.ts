@@ -1,4 +1,4 @@
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
 import { isLoopback } from '../discovery/foreign-addresses.ts';
 import { LanCaches, type LanCachesOptions } from '../fetch/sources/lan-caches.ts';

@@ -6,7 +6,7 @@
  *
  * in one line, with single spaces. `1` is the version of the format: lines of another version are ignored, and earlier
  * versions of this program ignore all of them. Hashes are written as in a narinfo, such as `sha256:<nix32>`. FileSize, FileHash, InfoHash
- * and Pieces describe the patch, as these fields of a record describe a NAR (index/format/record.ts). Its file is named
+ * and Pieces describe the patch, as these fields of a record describe a NAR (index/record.ts). Its file is named
  * `<FileHash>.nar.delta`.
  */
 import type { NarHash } from '../nix/brands.ts';

@@ -8,7 +8,7 @@ import { Daemon } from '../daemon/daemon.ts';
 import { Publisher } from '../publish/publisher.ts';
 import { parseUpstream } from '../http/upstream.ts';
 import { runFetch, type RunFetchResult } from '../fetch/run-fetch.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { createPublisherKey } from '../index/publisher-key.ts';
 import type { InfoHash } from '../nix/brands.ts';

@@ -1,7 +1,7 @@
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import type { MapBudget } from '../index/within-budget.ts';
 import type { NarHash, StoreHash, StorePath } from '../nix/brands.ts';
 import type { PublicKey } from '../nix/signature.ts';

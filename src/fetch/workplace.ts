@@ -15,7 +15,7 @@ import type { Limits } from '../bytes/rate-limits.ts';
 import { DelayProbe } from '../http/delay-probe.ts';
 import { HttpClient, type HttpClientOptions } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import { formatPublisherAddress } from '../index/format/address.ts';
+import { formatPublisherAddress } from '../index/address.ts';
 import { orderUpstreams } from './sources/cache-infos.ts';
 import type { ImportWay } from '../nix/programs/import-way.ts';
 import { prefetch } from './prefetch.ts';

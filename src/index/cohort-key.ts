@@ -1,7 +1,7 @@
 /** The key of the swarm in which the followers of a hash map meet. */
 import type { InfoHash } from '../nix/brands.ts';
 import { infoHashOf } from '../torrent/canonical.ts';
-import { saltBytes } from './format/address.ts';
+import { saltBytes } from './address.ts';
 
 /**
  * Returns the infohash under which the cohort of a hash map meets (DHT, trackers, BEP 14). It follows from the address

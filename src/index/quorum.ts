@@ -2,7 +2,7 @@ import { isNarswarmError, NarswarmError } from '../errors.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { storeHashOf } from '../nix/store-path.ts';
-import { parsePublisherAddress } from './format/address.ts';
+import { parsePublisherAddress } from './address.ts';
 import type { HashMap } from './hash-map.ts';
 
 /** The NarHash of a path that a publisher's hash map has. */

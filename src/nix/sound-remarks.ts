@@ -11,7 +11,7 @@ const MAX_FOREIGN_SIGNATURES = 16;
 const SIGNATURE_DIGITS = 86;
 
 /**
- * Fields that a hash map adds (index/format/record.ts). They are checked where they are used, and not written to the store.
+ * Fields that a hash map adds (index/record.ts). They are checked where they are used, and not written to the store.
  */
 const KEPT_EXTRA: ReadonlySet<string> = new Set(['InfoHash', 'Pieces']);
 

@@ -21,7 +21,7 @@ import { hashNars, type HashItem, type Unread } from '../store/hashing/hash-pool
 import type { TellHashing } from '../store/hashing/hashing.ts';
 import { readRealisations } from '../store/realisations.ts';
 import { extensionOf, narTorrent } from '../torrent/canonical.ts';
-import { toRecord, withRealisations, withTorrentFields } from '../index/format/record.ts';
+import { toRecord, withRealisations, withTorrentFields } from '../index/record.ts';
 import type { LastRecords } from './last-records.ts';
 
 /** A path of the store that is not in the hash map, and the reason. */

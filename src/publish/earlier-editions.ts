@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isNarswarmError } from '../errors.ts';
-import { mapFolder, type PublisherAddress } from '../index/format/address.ts';
+import { mapFolder, type PublisherAddress } from '../index/address.ts';
 import { HashMap } from '../index/hash-map.ts';
 import { IndexDir } from '../index/files/index-dir.ts';
 import { NOT_HERE } from '../index/files/not-here.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Limits } from '../bytes/rate-limits.ts';
 import type { Endpoint } from '../discovery/endpoint.ts';
 import { ownName, removeLeft } from '../disk/owner.ts';
-import { toRecord } from '../index/format/record.ts';
+import { toRecord } from '../index/record.ts';
 import type { InfoHash, StorePath } from '../nix/brands.ts';
 import { formatNarInfo } from '../nix/narinfo.ts';
 import { formatPublicKey } from '../nix/signature.ts';

@@ -1,6 +1,6 @@
 /** Reads the ROOTs of a fetch: sources as in subscriptions, and names of roots. */
 import { NarswarmError, isNarswarmError } from '../errors.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { splitOutputs } from '../nix/installable.ts';
 import { findNamedPath } from '../nix/named-path.ts';
 import { quote } from '../nix/quote.ts';

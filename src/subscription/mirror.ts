@@ -1,4 +1,4 @@
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { parseSource } from './source/source.ts';
 import type { SubscriptionState } from './state/state.ts';
 import type { Subscription } from './subscription.ts';

@@ -1,5 +1,5 @@
 import { isNarswarmError } from '../errors.ts';
-import { mapFolder, type PublisherAddress } from '../index/format/address.ts';
+import { mapFolder, type PublisherAddress } from '../index/address.ts';
 import { indexDirOf } from '../index/files/index-dir.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState } from '../store/state-folder.ts';

@@ -5,7 +5,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import type { DirectionLimit } from '../bytes/rate-limit.ts';
 import type { HttpClient } from '../http/client.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import { orderUpstreams } from '../fetch/sources/cache-infos.ts';
 import { walkClosure, type FindNarInfo } from '../fetch/walk/closure.ts';
 import { CommitFeed } from '../fetch/commit/commit-feed.ts';

@@ -4,7 +4,7 @@ import { namesIn } from '../disk/names-in.ts';
 import { readBounded } from '../disk/read-small.ts';
 import { isNarswarmError, type NarswarmError } from '../errors.ts';
 import type { Workplace } from '../fetch/workplace.ts';
-import { mapFolder, saltFromHex, type PublisherAddress } from '../index/format/address.ts';
+import { mapFolder, saltFromHex, type PublisherAddress } from '../index/address.ts';
 import { editionFiles } from '../index/files/edition-files.ts';
 import { IndexDir, indexDirOf } from '../index/files/index-dir.ts';
 import { MANIFEST_NAME } from '../index/files/index-torrent.ts';

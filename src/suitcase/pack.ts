@@ -7,7 +7,7 @@ import type { Tell } from '../fetch/events.ts';
 import { namedFile } from '../fetch/plan/named-file.ts';
 import type { PrefetchOptions } from '../fetch/prefetch-options.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
 import { followToStore } from '../nix/follow-links.ts';

@@ -9,7 +9,7 @@ import type { PrefetchResult } from '../fetch/prefetch-result.ts';
 import { Target } from '../fetch/plan/target.ts';
 import { Workplace, type WorkplaceOptions } from '../fetch/workplace.ts';
 import type { Upstream } from '../http/upstream.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import type { StoreHash, StorePath } from '../nix/brands.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { baseNameOf, parseStoreHash, storeHashOf } from '../nix/store-path.ts';

@@ -1,6 +1,6 @@
 /** Reads which subscriptions and roots to pack, and which paths the other site has. */
 import { NarswarmError } from '../errors.ts';
-import type { PublisherAddress } from '../index/format/address.ts';
+import type { PublisherAddress } from '../index/address.ts';
 import type { StorePath } from '../nix/brands.ts';
 import { quote } from '../nix/quote.ts';
 import { findNamedPath, isPath } from '../nix/named-path.ts';

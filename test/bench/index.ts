@@ -5,7 +5,7 @@
 import { buildIndex } from '../index/built-index.ts';
 import { parseManifest } from '../../src/index/format/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
-import { torrentOfRecord } from '../../src/index/format/record.ts';
+import { torrentOfRecord } from '../../src/index/record.ts';
 import { decodePrefixList } from '../../src/index/format/shard-list.ts';
 import { assertShard, decodeShard, shardPrefix } from '../../src/index/format/shard.ts';
 import { storeHashOf } from '../../src/nix/store-path.ts';

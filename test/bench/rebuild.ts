@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buildShards, signIndex } from '../../src/index/build/build.ts';
+import { buildShards, signIndex } from '../../src/index/build.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
 import { parseManifest } from '../../src/index/format/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';

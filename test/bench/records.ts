@@ -4,7 +4,7 @@ import { fileHashOf, narHashOf } from '../../src/nix/hash.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { encodeNix32 } from '../../src/nix/nix32.ts';
 import { storePathFromBaseName } from '../../src/nix/store-path.ts';
-import { toRecord } from '../../src/index/format/record.ts';
+import { toRecord } from '../../src/index/record.ts';
 import { narTorrent, pieceLengthOf } from '../../src/torrent/canonical.ts';
 
 const NAMES = (

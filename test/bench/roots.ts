@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { buildShards, signIndex, type BuiltShards } from '../../src/index/build/build.ts';
+import { buildShards, signIndex, type BuiltShards } from '../../src/index/build.ts';
 import { HashMap } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
 import { NOT_HERE } from '../../src/index/files/not-here.ts';

@@ -8,7 +8,7 @@ import { FollowedMap } from '../../src/daemon/followed-map.ts';
 import type { InfoHash } from '../../src/nix/brands.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { HttpClient } from '../../src/http/client.ts';
-import type { PublisherAddress } from '../../src/index/format/address.ts';
+import type { PublisherAddress } from '../../src/index/address.ts';
 import { OfferedEditions } from '../../src/index/files/editions.ts';
 import type { Manifest } from '../../src/index/format/manifest.ts';
 import { PeerTable, strangerAt } from '../../src/discovery/peer-table.ts';

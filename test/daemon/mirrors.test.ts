@@ -4,7 +4,7 @@ import { suite, test, type TestContext } from 'node:test';
 import { Mirrors, type MirrorLack } from '../../src/daemon/mirrors.ts';
 import type { FileHash } from '../../src/nix/brands.ts';
 import { generationsToKeep, mirrored } from '../../src/subscription/mirror.ts';
-import { parsePublisherAddress } from '../../src/index/format/address.ts';
+import { parsePublisherAddress } from '../../src/index/address.ts';
 import type { Subscription } from '../../src/subscription/subscription.ts';
 import { failOnWarning } from '../support/no-warnings.ts';
 

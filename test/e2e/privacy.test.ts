@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { zstdDecompressSync } from 'node:zlib';
 import type { MadeClosure } from '../../src/demo/closure.ts';
-import { parsePublisherAddress } from '../../src/index/format/address.ts';
+import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
 import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';

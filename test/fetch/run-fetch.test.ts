@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parsePublisherAddress } from '../../src/index/format/address.ts';
+import { parsePublisherAddress } from '../../src/index/address.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
 import { runFetch } from '../../src/fetch/run-fetch.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';

@@ -5,7 +5,7 @@ import { HashMaps } from '../../src/fetch/sources/hash-maps.ts';
 import type { PrefetchOptions } from '../../src/fetch/prefetch-options.ts';
 import { Workplace } from '../../src/fetch/workplace.ts';
 import { parseUpstream } from '../../src/http/upstream.ts';
-import { parsePublisherAddress } from '../../src/index/format/address.ts';
+import { parsePublisherAddress } from '../../src/index/address.ts';
 import { parsePublicKey } from '../../src/nix/signature.ts';
 import { inState } from '../../src/store/state-folder.ts';
 import type { Warn } from '../../src/warning.ts';

@@ -1,5 +1,5 @@
 /** Hash maps in memory. */
-import { buildShards, signIndex, type IndexParts } from '../../src/index/build/build.ts';
+import { buildShards, signIndex, type IndexParts } from '../../src/index/build.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';
 import { GOLDEN } from './fixtures.ts';
 import type { IndexDir } from '../../src/index/files/index-dir.ts';

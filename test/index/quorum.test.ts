@@ -1,7 +1,7 @@
 /** Publishers whose hash maps cannot be read do not delay a path about which others agree. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { formatPublisherAddress } from '../../src/index/format/address.ts';
+import { formatPublisherAddress } from '../../src/index/address.ts';
 import { buildIndex } from './built-index.ts';
 import { HashMap, type IndexSource } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';

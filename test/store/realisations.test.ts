@@ -5,7 +5,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { collectRecords } from '../../src/publish/collect-records.ts';
-import { realisationsOf } from '../../src/index/format/record.ts';
+import { realisationsOf } from '../../src/index/record.ts';
 import { parseRealisation, signRealisation, type Realisation } from '../../src/nix/realisation.ts';
 import { baseNameOf } from '../../src/nix/store-path.ts';
 import { Catalogue } from '../../src/store/catalogue/catalogue.ts';

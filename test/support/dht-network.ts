@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { parsePublisherAddress } from '../../src/index/format/address.ts';
+import { parsePublisherAddress } from '../../src/index/address.ts';
 import { cohortInfoHash } from '../../src/index/cohort-key.ts';
 import { DhtNode } from '../../src/discovery/dht.ts';
 import type { DhtOptions } from '../../src/discovery/dht.ts';

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { isNarswarmError, NarswarmError } from '../../errors.ts';
-import { formatPublisherAddress, mapFolder, type PublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress, mapFolder, type PublisherAddress } from '../../index/address.ts';
 import { formatEndpoint } from '../../discovery/endpoint.ts';
 import { parseBudget, parseCount } from '../../config/units.ts';
 import { RUN_PORTS, SERVICE_PORTS } from '../../wire/ports.ts';

@@ -3,7 +3,7 @@ import { fitted } from '../words/fitting.ts';
 import { command, type CommonOptions } from '../run-command.ts';
 import { addCommon } from '../options/shared-options.ts';
 import type { DemoStep } from '../../demo/demo.ts';
-import { formatPublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress } from '../../index/address.ts';
 import { formatDuration, formatSize } from '../words/values.ts';
 import { warningSentence } from '../words/warnings.ts';
 

@@ -6,7 +6,7 @@ import type { DaemonFacts } from '../../daemon/facts.ts';
 import type { Finding, Verdict } from '../../daemon/doctor/finding.ts';
 import type { DoctorPort, Setup } from '../../daemon/doctor/examine.ts';
 import { PUBLIC_NODES } from '../../discovery/public-nodes.ts';
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 import { stateOfOwner, pidOfOwner } from '../../disk/owner.ts';
 import { NarswarmError, isNarswarmError, type ErrorCode } from '../../errors.ts';
 import type { Subscription } from '../../subscription/subscription.ts';

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { defaultKeyFile } from '../../config/locations.ts';
 import { isNarswarmError } from '../../errors.ts';
-import { formatPublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress } from '../../index/address.ts';
 import {
   generatePublisherKey,
   loadPublisherKey,

@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../../errors.ts';
-import { formatPublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress } from '../../index/address.ts';
 import type { StorePath } from '../../nix/brands.ts';
 import { queryInvalidPaths } from '../../nix/programs/nix-queries.ts';
 import { parseStorePath } from '../../nix/store-path.ts';

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { NarswarmError } from '../../errors.ts';
 import type { BuildOptions } from '../../publish/build-publication.ts';
 import type { Publisher } from '../../publish/publisher.ts';
-import { formatPublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress } from '../../index/address.ts';
 import type { StoreHash, StorePath } from '../../nix/brands.ts';
 import { isPath, readNamedPath } from '../../nix/named-path.ts';
 import { FileStore } from '../../store/file-store.ts';

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { formatPublisherAddress, mapFolder } from '../../index/format/address.ts';
+import { formatPublisherAddress, mapFolder } from '../../index/address.ts';
 import { shownSource, sourceInWords, type Subscription } from '../../subscription/subscription.ts';
 import type { Output } from '../output.ts';
 import { namesOf } from '../words/publisher-names.ts';

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../../errors.ts';
 import type { FetchEvent } from '../../fetch/events.ts';
-import { formatPublisherAddress, type PublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../../index/address.ts';
 import type { ImportWay } from '../../nix/programs/import-way.ts';
 import { isTrusted } from '../../nix/signature.ts';
 import { publishersOf } from '../../subscription/source/source.ts';

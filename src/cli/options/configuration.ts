@@ -5,7 +5,7 @@ import { NarswarmError } from '../../errors.ts';
 import { CONFIG_KEYS, isConfigKey, type ConfigKey, type Written } from '../../config/keys.ts';
 import type { Config, Setting } from '../../config/load.ts';
 import type { Place } from './places.ts';
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 
 /** Sources of an option's value, the strongest last. */
 export const SOURCES = ['default', 'config', 'env', 'cli'] as const;

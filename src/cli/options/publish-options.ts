@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import { defaultKeyFile } from '../../config/locations.ts';
 import type { Built } from '../../publish/build-publication.ts';
-import { formatPublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress } from '../../index/address.ts';
 import type { Publisher } from '../../publish/publisher.ts';
 import { ownHost } from '../../discovery/own-address.ts';
 import { formatEndpoint, parseEndpoint, type Endpoint } from '../../discovery/endpoint.ts';

@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander';
 import { EXIT_STATUSES, NarswarmError } from '../../errors.ts';
-import { parsePublisherAddress } from '../../index/format/address.ts';
+import { parsePublisherAddress } from '../../index/address.ts';
 import { parseEndpoint, type Endpoint } from '../../discovery/endpoint.ts';
 import { aside, isStronger, type Origin, type OriginOf } from './configuration.ts';
 import { parseSubnet, type Subnet } from '../../discovery/subnet.ts';

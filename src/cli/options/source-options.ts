@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import { NarswarmError } from '../../errors.ts';
 import { IMPORT_WAYS, type ImportWay } from '../../nix/programs/import-way.ts';
 import type { RunFetchOptions } from '../../fetch/run-fetch.ts';
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 import { METERED, type Metered } from '../../subscription/update/metered.ts';
 import type { OriginOf } from './configuration.ts';
 import { groupFrom, SOURCES_AND_TRUST } from './option-groups.ts';

@@ -8,7 +8,7 @@ import type { DaemonPort } from '../../daemon/daemon-port.ts';
 import type { SubstitutingOptions } from '../../daemon/substituting.ts';
 import type { WatchOptions } from '../../daemon/web/watch.ts';
 import type { DirectionLimit } from '../../bytes/rate-limit.ts';
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 import type { PublicKey } from '../../nix/signature.ts';
 import { isInUse, SUBSTITUTER_PORT } from '../../wire/ports.ts';
 import type { OriginOf } from './configuration.ts';

@@ -1,5 +1,5 @@
 import type { DaemonView } from '../../daemon/web/watch.ts';
-import { parsePublisherAddress } from '../../index/format/address.ts';
+import { parsePublisherAddress } from '../../index/address.ts';
 import { publishersOf } from '../../subscription/source/source.ts';
 import { mayNamePublisher, shortener } from '../words/publisher-names.ts';
 import { formatCount } from '../words/values.ts';

@@ -1,6 +1,6 @@
 import type { Daemon } from '../../daemon/daemon.ts';
 import type { Scope } from '../../discovery/scope.ts';
-import { formatPublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress } from '../../index/address.ts';
 import { mirrorOf } from '../options/publish-options.ts';
 import { substituterLines } from '../options/substituter-options.ts';
 import type { Output } from '../output.ts';

@@ -1,5 +1,5 @@
 /** Breaks lines at spaces, so that they fit into a terminal. */
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 import type { Output } from '../output.ts';
 
 /**

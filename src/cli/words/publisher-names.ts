@@ -2,7 +2,7 @@
  * Short names of publishers, for people: an address has a key of 64 digits, which fills a line. Everything for programs
  * keeps the address.
  */
-import { mapFolder, parsePublisherAddress, type PublisherAddress } from '../../index/format/address.ts';
+import { mapFolder, parsePublisherAddress, type PublisherAddress } from '../../index/address.ts';
 
 /** Fewest digits of a key that are shown. */
 const MIN_DIGITS = 8;

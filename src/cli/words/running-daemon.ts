@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import type { DaemonFacts, EditionFacts } from '../../daemon/facts.ts';
 import { pidOfOwner } from '../../disk/owner.ts';
 import { STATE_FOLDER } from '../../store/state-folder.ts';
-import { parsePublisherAddress } from '../../index/format/address.ts';
+import { parsePublisherAddress } from '../../index/address.ts';
 import { fittedFacts } from './fitting.ts';
 import type { Output } from '../output.ts';
 import { mappingSentence } from '../port-mapping.ts';

@@ -4,7 +4,7 @@ import type { Upstream } from '../../http/upstream.ts';
 import { isAbsentStore } from '../../nix/store-place.ts';
 import type { PublicKey } from '../../nix/signature.ts';
 import type { FileStore } from '../../store/file-store.ts';
-import { mapFolder } from '../../index/format/address.ts';
+import { mapFolder } from '../../index/address.ts';
 import type { HashMap } from '../../index/hash-map.ts';
 import { Quorum } from '../../index/quorum.ts';
 import { HashMaps, type HashMapsOptions } from './hash-maps.ts';

@@ -1,6 +1,6 @@
 import { inState } from '../../store/state-folder.ts';
 import { NarswarmError, isNarswarmError } from '../../errors.ts';
-import { formatPublisherAddress, type PublisherAddress } from '../../index/format/address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../../index/address.ts';
 import type { HashMap } from '../../index/hash-map.ts';
 import { indexDirOf } from '../../index/files/index-dir.ts';
 import type { Resolved } from '../../index/resolve/open-map.ts';

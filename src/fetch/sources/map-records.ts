@@ -2,7 +2,7 @@ import { deltasOf, type Delta } from '../../delta/record.ts';
 import { unlessInvalid } from '../../delta/unless-invalid.ts';
 import { isNarswarmError } from '../../errors.ts';
 import type { HashMap } from '../../index/hash-map.ts';
-import { torrentOfRecord } from '../../index/format/record.ts';
+import { torrentOfRecord } from '../../index/record.ts';
 import type { InfoHash } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { storeHashOf } from '../../nix/store-path.ts';

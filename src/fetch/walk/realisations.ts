@@ -1,7 +1,7 @@
 import PQueue from 'p-queue';
 import type { HttpClient } from '../../http/client.ts';
 import type { Upstream } from '../../http/upstream.ts';
-import { realisationsOf } from '../../index/format/record.ts';
+import { realisationsOf } from '../../index/record.ts';
 import { isFixedOutput } from '../../nix/derivations/derivation.ts';
 import type { StorePath } from '../../nix/brands.ts';
 import { LocalDerivations } from '../../nix/derivations/local-derivations.ts';

@@ -7,7 +7,7 @@ import type { FileHash, InfoHash, StoreHash } from '../../nix/brands.ts';
 import type { FileStore } from '../../store/file-store.ts';
 import { storeError, systemCode } from '../../disk/store-error.ts';
 import type { Seed } from '../../swarm/swarm.ts';
-import { mapFolder, type PublisherAddress } from '../format/address.ts';
+import { mapFolder, type PublisherAddress } from '../address.ts';
 import { editionFiles } from './edition-files.ts';
 import { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';

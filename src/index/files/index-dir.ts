@@ -2,7 +2,7 @@ import { open, readFile, readdir, rename, rm, stat, utimes, writeFile, type File
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../../disk/make-folder.ts';
 import { storeError, systemCode } from '../../disk/store-error.ts';
-import { mapFolder, type PublisherAddress } from '../format/address.ts';
+import { mapFolder, type PublisherAddress } from '../address.ts';
 import { MANIFEST_NAME } from './index-torrent.ts';
 import { MAX_MAP_BYTES } from '../format/limits.ts';
 import { fileNameOf, type FileEntry } from '../format/shard.ts';

@@ -1,6 +1,6 @@
 import type { Network } from '../../swarm/network.ts';
 import { withinMs } from '../../within.ts';
-import type { PublisherAddress } from '../format/address.ts';
+import type { PublisherAddress } from '../address.ts';
 import { cohortInfoHash } from '../cohort-key.ts';
 import type { IndexSource } from '../hash-map.ts';
 import { isShard, MemberShards } from './member-shards.ts';

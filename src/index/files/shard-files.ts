@@ -11,7 +11,7 @@ import {
   MAX_SHARD_TEXT_BYTES,
 } from '../format/limits.ts';
 import { ofPublisher } from '../format/of-publisher.ts';
-import { joinRecords } from '../format/record.ts';
+import { joinRecords } from '../record.ts';
 import { isLive } from '../format/shard-list.ts';
 import type { ShardRecords } from './shard-records.ts';
 import {

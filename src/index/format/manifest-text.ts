@@ -25,7 +25,7 @@ import { isNarswarmError, NarswarmError } from '../../errors.ts';
 import { quote } from '../../nix/quote.ts';
 import { parseStoreDir } from '../../nix/store-path.ts';
 import { PIECE_LENGTH_VERSION } from '../../torrent/canonical.ts';
-import { saltBytes } from './address.ts';
+import { saltBytes } from '../address.ts';
 import { MAX_PREVIOUS, type PreviousEdition } from './history.ts';
 import * as values from './manifest-values.ts';
 import type { ListedRoot } from './manifest-values.ts';

@@ -3,7 +3,7 @@ import { NarswarmError } from '../../errors.ts';
 import type { StorePath } from '../../nix/brands.ts';
 import { quote } from '../../nix/quote.ts';
 import { parseStorePath, storeDirOf } from '../../nix/store-path.ts';
-import { saltFromHex } from './address.ts';
+import { saltFromHex } from '../address.ts';
 import type { PreviousEdition } from './history.ts';
 import { MAX_HOST_LENGTH, MAX_PORT, MAX_SHARD_BYTES, MAX_URL_LENGTH } from './limits.ts';
 import { WHOLE_NAME } from './shard.ts';

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { NarswarmError } from '../../errors.ts';
 import type { InfoHash } from '../../nix/brands.ts';
 import type { DhtNode } from '../../discovery/dht.ts';
-import { formatPublisherAddress, saltBytes, type PublisherAddress } from './address.ts';
+import { formatPublisherAddress, saltBytes, type PublisherAddress } from '../address.ts';
 
 /** The edition that the DHT points to (BEP 46). */
 export interface Pointer {

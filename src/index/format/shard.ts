@@ -10,7 +10,7 @@ import type { StoreHash } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { encodeNix32 } from '../../nix/nix32.ts';
 import { MAX_SHARD_BYTES, MAX_SHARD_TEXT_BYTES } from './limits.ts';
-import { formatRecords } from './record.ts';
+import { formatRecords } from '../record.ts';
 import type { SourceShard } from './shard-list.ts';
 import { ShardRecords } from '../files/shard-records.ts';
 

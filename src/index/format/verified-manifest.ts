@@ -1,4 +1,4 @@
-import { formatPublisherAddress, type PublisherAddress } from './address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../address.ts';
 import { continues } from './history.ts';
 import type { IndexDir } from '../files/index-dir.ts';
 import { parseManifest, type Manifest } from './manifest.ts';

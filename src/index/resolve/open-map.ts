@@ -1,6 +1,6 @@
 import { isLoopback } from '../../discovery/foreign-addresses.ts';
 import type { Network } from '../../swarm/network.ts';
-import { formatPublisherAddress, type PublisherAddress } from '../format/address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../address.ts';
 import { HashMap, type IndexSource } from '../hash-map.ts';
 import type { IndexDir } from '../files/index-dir.ts';
 import type { Manifest } from '../format/manifest.ts';

@@ -1,7 +1,7 @@
 import { NarswarmError } from '../../errors.ts';
 import type { DhtNode } from '../../discovery/dht.ts';
 import type { Network } from '../../swarm/network.ts';
-import { formatPublisherAddress } from '../format/address.ts';
+import { formatPublisherAddress } from '../address.ts';
 import { MANIFEST_NAME } from '../files/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../format/limits.ts';
 import { openFetched, openMap, type Lookup, type Resolved } from './open-map.ts';

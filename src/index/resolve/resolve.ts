@@ -1,7 +1,7 @@
 import { NarswarmError, isNarswarmError } from '../../errors.ts';
 import type { Network } from '../../swarm/network.ts';
 import { asError, type Warn } from '../../warning.ts';
-import { formatPublisherAddress, type PublisherAddress } from '../format/address.ts';
+import { formatPublisherAddress, type PublisherAddress } from '../address.ts';
 import { cohortInfoHash } from '../cohort-key.ts';
 import type { EditionClaim } from './edition-claims.ts';
 import { indexDirOf } from '../files/index-dir.ts';

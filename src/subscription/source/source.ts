@@ -17,7 +17,7 @@ import {
   mapFolder,
   parsePublisherAddress,
   type PublisherAddress,
-} from '../../index/format/address.ts';
+} from '../../index/address.ts';
 import type { StorePath } from '../../nix/brands.ts';
 import { quote } from '../../nix/quote.ts';
 import { shownAddress } from '../../redact.ts';

@@ -2,7 +2,7 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inState } from '../../store/state-folder.ts';
 import { indexDirOf } from '../../index/files/index-dir.ts';
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 import { parseManifest } from '../../index/format/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../../errors.ts';
 import type { Failure } from '../../failure.ts';

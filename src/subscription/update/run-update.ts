@@ -1,7 +1,7 @@
 import { firstFailure, NarswarmError, isNarswarmError } from '../../errors.ts';
 import { removeEndedLinks } from '../../fetch/import/out-link.ts';
 import { Workplace, type WorkplaceOptions } from '../../fetch/workplace.ts';
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 import type { PublisherIdentity } from '../../index/publisher-key.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
 import { FileStore } from '../../store/file-store.ts';

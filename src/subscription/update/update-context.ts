@@ -1,7 +1,7 @@
 import type { Tell } from '../../fetch/events.ts';
 import type { Workplace } from '../../fetch/workplace.ts';
 import type { Upstream } from '../../http/upstream.ts';
-import type { PublisherAddress } from '../../index/format/address.ts';
+import type { PublisherAddress } from '../../index/address.ts';
 import type { RankFiles } from '../../index/within-budget.ts';
 import type { Root } from '../../store/collect/keep.ts';
 import type { Yielding } from '../../store/gc.ts';

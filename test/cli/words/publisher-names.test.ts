@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { namesOf, shortener } from '../../../src/cli/words/publisher-names.ts';
-import { parsePublisherAddress } from '../../../src/index/format/address.ts';
+import { parsePublisherAddress } from '../../../src/index/address.ts';
 
 const keyOf = (digits: string): string => digits.padEnd(64, '0');
 const magnetOf = (digits: string, rest = ''): string => `magnet:?xs=urn:btpk:${keyOf(digits)}${rest}`;

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { torrentOfRecord } from '../../../src/index/format/record.ts';
+import { torrentOfRecord } from '../../../src/index/record.ts';
 import { decodeShard, type ListedShard } from '../../../src/index/format/shard.ts';
 import { FIXTURES } from '../../index/fixtures.ts';
 import { expecting, type FuzzTarget } from '../target.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { mapFolder } from '../../../src/index/format/address.ts';
+import { mapFolder } from '../../../src/index/address.ts';
 import { continues } from '../../../src/index/format/history.ts';
 import { IndexDir } from '../../../src/index/files/index-dir.ts';
 import { OfferedEditions } from '../../../src/index/files/editions.ts';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { constants, zstdCompressSync } from 'node:zlib';
 import * as fc from 'fast-check';
-import { formatRecords } from '../../../src/index/format/record.ts';
+import { formatRecords } from '../../../src/index/record.ts';
 import {
   assertShard,
   decodeShard,

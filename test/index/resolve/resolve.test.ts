@@ -6,7 +6,7 @@ import { describe, test, type TestContext } from 'node:test';
 import { warningSentence } from '../../../src/cli/words/warnings.ts';
 import { isNarswarmError, NarswarmError, type ErrorCode } from '../../../src/errors.ts';
 import { Publisher } from '../../../src/publish/publisher.ts';
-import type { PublisherAddress } from '../../../src/index/format/address.ts';
+import type { PublisherAddress } from '../../../src/index/address.ts';
 import type { FileEntry } from '../../../src/index/format/shard.ts';
 import { cohortInfoHash } from '../../../src/index/cohort-key.ts';
 import type { EditionClaim } from '../../../src/index/resolve/edition-claims.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import * as fc from 'fast-check';
-import { formatPublisherAddress, parsePublisherAddress } from '../../../src/index/format/address.ts';
+import { formatPublisherAddress, parsePublisherAddress } from '../../../src/index/address.ts';
 import { parseStorePath } from '../../../src/nix/store-path.ts';
 import { absoluteSource } from '../../../src/subscription/source/absolute-source.ts';
 import { formatSource, parseSource, type Source } from '../../../src/subscription/source/source.ts';

@@ -1,18 +1,18 @@
 /** Builds a hash map: divides the records into shards and signs the manifest that lists them. */
-import { NarswarmError } from '../../errors.ts';
-import type { StoreHash } from '../../nix/brands.ts';
-import { formatNarInfo, type NarInfo } from '../../nix/narinfo.ts';
-import { storeDirOf, storeHashOf } from '../../nix/store-path.ts';
-import { buildPrefixShards } from './build-prefixes.ts';
-import { buildRoots, closuresOf } from './build-roots.ts';
-import type { IndexDir } from '../files/index-dir.ts';
-import { LastEdition } from './last-edition.ts';
-import { signManifest } from '../format/manifest.ts';
-import type { ListedRoot, Manifest, Root } from '../format/manifest.ts';
-import type { PublisherKey } from '../publisher-key.ts';
-import { torrentOfRecord } from '../format/record.ts';
-import { RecordTexts } from './record-texts.ts';
-import { prefixLengthFor, type FileEntry, type ShardEntry } from '../format/shard.ts';
+import { NarswarmError } from '../errors.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import { formatNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { storeDirOf, storeHashOf } from '../nix/store-path.ts';
+import { buildPrefixShards } from './edition/build-prefixes.ts';
+import { buildRoots, closuresOf } from './edition/build-roots.ts';
+import type { IndexDir } from './files/index-dir.ts';
+import { LastEdition } from './edition/last-edition.ts';
+import { signManifest } from './format/manifest.ts';
+import type { ListedRoot, Manifest, Root } from './format/manifest.ts';
+import type { PublisherKey } from './publisher-key.ts';
+import { torrentOfRecord } from './record.ts';
+import { RecordTexts } from './edition/record-texts.ts';
+import { prefixLengthFor, type FileEntry, type ShardEntry } from './format/shard.ts';
 
 /** The records from which the shards of a hash map are made. */
 export interface ShardParts {

@@ -1,8 +1,8 @@
 /** Builds the shards that are named by prefixes: the records outside of named roots, and references to the others. */
 import type { StoreHash } from '../../nix/brands.ts';
-import type { BuildDir } from './build.ts';
+import type { BuildDir } from '../build.ts';
 import { putFile } from './build-roots.ts';
-import { joinRecords } from '../format/record.ts';
+import { joinRecords } from '../record.ts';
 import type { LastEdition } from './last-edition.ts';
 import type { Root } from '../format/manifest.ts';
 import type { RecordTexts } from './record-texts.ts';

@@ -1,14 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import {
-  formatPublisherAddress,
-  MAX_SALT_BYTES,
-  parsePublisherAddress,
-  saltBytes,
-} from '../../../src/index/format/address.ts';
-import { failsWith } from '../../nix/fixtures.ts';
-import { throwsOnlyOwnErrors } from '../fixtures.ts';
+import { formatPublisherAddress, MAX_SALT_BYTES, parsePublisherAddress, saltBytes } from '../../src/index/address.ts';
+import { failsWith } from '../nix/fixtures.ts';
+import { throwsOnlyOwnErrors } from './fixtures.ts';
 
 /** The key of the test vectors in BEP 44, and their salt, `foobar`. */
 const HEX = '77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548';

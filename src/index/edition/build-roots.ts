@@ -1,14 +1,14 @@
 /** Builds the shards of named roots, and a list of them for each root. */
 import type { StoreHash } from '../../nix/brands.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
-import type { BuildDir } from './build.ts';
+import type { BuildDir } from '../build.ts';
 import type { LastEdition, LastRootShard } from './last-edition.ts';
 import type { Root } from '../format/manifest.ts';
 import type { RecordTexts } from './record-texts.ts';
 import { planRootShards, type Membership, type BuiltShard } from './root-shards.ts';
 import { bitsOf, encodeRootList, rootShardOf, type RootShard, type SourceShard } from '../format/shard-list.ts';
 import type { ShardRecords } from '../files/shard-records.ts';
-import { joinRecords } from '../format/record.ts';
+import { joinRecords } from '../record.ts';
 import { compressFile, fileEntryOf, type FileEntry } from '../format/shard.ts';
 
 /** The shards of named roots in an edition. */

@@ -5,13 +5,13 @@ import { readdir, utimes } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
-import { buildShards } from '../../../src/index/build/build.ts';
+import { buildShards } from '../../../src/index/build.ts';
 import { editionFiles } from '../../../src/index/files/edition-files.ts';
 import { HashMap } from '../../../src/index/hash-map.ts';
 import { IndexDir } from '../../../src/index/files/index-dir.ts';
 import { KeptMaps } from '../../../src/index/files/kept-maps.ts';
 import { parseManifest, type Manifest } from '../../../src/index/format/manifest.ts';
-import { planRootShards, ROOT_SHARD_RECORDS } from '../../../src/index/build/root-shards.ts';
+import { planRootShards, ROOT_SHARD_RECORDS } from '../../../src/index/edition/root-shards.ts';
 import { decodeRootList, encodeRootList, type RootShard } from '../../../src/index/format/shard-list.ts';
 import { ShardFiles } from '../../../src/index/files/shard-files.ts';
 import {

@@ -16,16 +16,16 @@
  * a check. A narinfo without these fields (its cache gives no FileHash) is a record, too: closure walks need it, and
  * its NAR comes over HTTP.
  */
-import { DELTA } from '../../delta/record.ts';
-import { isNarswarmError, NarswarmError } from '../../errors.ts';
-import type { StoreHash } from '../../nix/brands.ts';
-import { extraOf, formatNarInfo, withExtra } from '../../nix/narinfo.ts';
-import type { NarInfo } from '../../nix/narinfo.ts';
-import { parseRealisation, type Realisation } from '../../nix/realisation.ts';
-import { quote } from '../../nix/quote.ts';
-import { storeHashOf } from '../../nix/store-path.ts';
-import { extensionOf, narTorrent } from '../../torrent/canonical.ts';
-import type { NarTorrent } from '../../torrent/canonical.ts';
+import { DELTA } from '../delta/record.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
+import type { StoreHash } from '../nix/brands.ts';
+import { extraOf, formatNarInfo, withExtra } from '../nix/narinfo.ts';
+import type { NarInfo } from '../nix/narinfo.ts';
+import { parseRealisation, type Realisation } from '../nix/realisation.ts';
+import { quote } from '../nix/quote.ts';
+import { storeHashOf } from '../nix/store-path.ts';
+import { extensionOf, narTorrent } from '../torrent/canonical.ts';
+import type { NarTorrent } from '../torrent/canonical.ts';
 
 const REALISATION = 'Realisation';
 /** The added fields. */

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { isNarswarmError } from '../../../src/errors.ts';
-import { formatRecords, torrentOfRecord, toRecord } from '../../../src/index/format/record.ts';
-import { ShardRecords } from '../../../src/index/files/shard-records.ts';
-import { parseNarInfo, withExtra } from '../../../src/nix/narinfo.ts';
-import type { NarInfo } from '../../../src/nix/narinfo.ts';
-import { storeHashOf } from '../../../src/nix/store-path.ts';
-import { narTorrent } from '../../../src/torrent/canonical.ts';
-import { syntheticRecords } from '../../bench/records.ts';
-import { failsWith, LEAF, NOTE, readNarInfo, TOP } from '../../nix/fixtures.ts';
-import { RECORDS, throwsOnlyOwnErrors } from '../fixtures.ts';
+import { isNarswarmError } from '../../src/errors.ts';
+import { formatRecords, torrentOfRecord, toRecord } from '../../src/index/record.ts';
+import { ShardRecords } from '../../src/index/files/shard-records.ts';
+import { parseNarInfo, withExtra } from '../../src/nix/narinfo.ts';
+import type { NarInfo } from '../../src/nix/narinfo.ts';
+import { storeHashOf } from '../../src/nix/store-path.ts';
+import { narTorrent } from '../../src/torrent/canonical.ts';
+import { syntheticRecords } from '../bench/records.ts';
+import { failsWith, LEAF, NOTE, readNarInfo, TOP } from '../nix/fixtures.ts';
+import { RECORDS, throwsOnlyOwnErrors } from './fixtures.ts';
 
 const RECORD = RECORDS[0]!;
 const PIECES = RECORD.extra.find(([key]) => key === 'Pieces')![1];

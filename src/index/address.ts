@@ -2,9 +2,9 @@
  * The address of a publisher's hash map: the key that signs it, and its name (salt) among the publisher's maps. A
  * magnet link (BEP 46) names a mutable item of the DHT (BEP 44); a URL also names an HTTP mirror of the hash map.
  */
-import { NarswarmError } from '../../errors.ts';
-import { quote } from '../../nix/quote.ts';
-import { shownAddress } from '../../redact.ts';
+import { NarswarmError } from '../errors.ts';
+import { quote } from '../nix/quote.ts';
+import { shownAddress } from '../redact.ts';
 
 export interface PublisherAddress {
   /** The publisher's ed25519 key: 32 bytes. */
