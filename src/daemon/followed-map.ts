@@ -7,7 +7,7 @@ import { formatPublisherAddress, saltBytes, type PublisherAddress } from '../ind
 import { cohortInfoHash } from '../index/cohort-key.ts';
 import { EditionClaims, type EditionClaim } from '../index/resolve/edition-claims.ts';
 import { seedEdition, type OfferedEditions } from '../index/files/editions.ts';
-import type { Manifest } from '../index/format/manifest.ts';
+import type { Manifest } from '../index/manifest.ts';
 import { NewerEdition } from './newer-edition.ts';
 import { indexDirOf } from '../index/files/index-dir.ts';
 import type { Resolved } from '../index/resolve/open-map.ts';

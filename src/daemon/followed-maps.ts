@@ -2,7 +2,7 @@ import { formatEndpoint } from '../discovery/endpoint.ts';
 import { ownHost } from '../discovery/own-address.ts';
 import type { HttpClient } from '../http/client.ts';
 import { mapFolder, type PublisherAddress } from '../index/address.ts';
-import type { Manifest } from '../index/format/manifest.ts';
+import type { Manifest } from '../index/manifest.ts';
 import type { InfoHash } from '../nix/brands.ts';
 import { IndexServer } from '../publish/index-server.ts';
 import type { Publisher } from '../publish/publisher.ts';

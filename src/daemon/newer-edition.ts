@@ -5,7 +5,7 @@ import type { HttpClient, Validators } from '../http/client.ts';
 import { saltBytes, type PublisherAddress } from '../index/address.ts';
 import { MANIFEST_NAME } from '../index/files/index-torrent.ts';
 import { MAX_MANIFEST_BYTES } from '../index/format/limits.ts';
-import { parseManifest } from '../index/format/manifest.ts';
+import { parseManifest } from '../index/manifest.ts';
 
 /** Time for an answer. A mirror that sends a byte a second would be read for days. */
 const ANSWER_MS = 60_000;

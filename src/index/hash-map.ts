@@ -5,7 +5,7 @@ import { storeHashOf } from '../nix/store-path.ts';
 import { editionFiles } from './files/edition-files.ts';
 import type { IndexDir } from './files/index-dir.ts';
 import { MAX_RECORDS } from './format/limits.ts';
-import type { ListedRoot, Manifest } from './format/manifest.ts';
+import type { ListedRoot, Manifest } from './manifest.ts';
 import { RECORD_KEYS } from './record.ts';
 import { RootIndex } from './format/root-index.ts';
 import { ShardFiles, type IndexSource, type ShardFilesOptions } from './files/shard-files.ts';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { PublisherAddress } from '../index/address.ts';
 import type { IndexDir } from '../index/files/index-dir.ts';
 import { LastEdition } from '../index/edition/last-edition.ts';
-import type { Manifest } from '../index/format/manifest.ts';
+import type { Manifest } from '../index/manifest.ts';
 import { prefixLengthFor, shardPrefix, type ShardEntry } from '../index/format/shard.ts';
 import type { ShardRecords } from '../index/files/shard-records.ts';
 import { readKept } from '../index/format/verified-manifest.ts';

@@ -9,7 +9,7 @@ import { buildShards, signIndex } from '../index/build.ts';
 import { newestSeeded, seedEdition, type SeededEdition } from '../index/files/editions.ts';
 import { historyAfter } from '../index/format/history.ts';
 import { IndexDir } from '../index/files/index-dir.ts';
-import { parseManifest, type Manifest, type Root } from '../index/format/manifest.ts';
+import { parseManifest, type Manifest, type Root } from '../index/manifest.ts';
 import { readKept } from '../index/format/verified-manifest.ts';
 import type { PublisherIdentity, PublisherKey } from '../index/publisher-key.ts';
 

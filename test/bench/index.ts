@@ -3,7 +3,7 @@
  * client does that wants ten paths of it: reads the manifest, and checks and decodes ten shards.
  */
 import { buildIndex } from '../index/built-index.ts';
-import { parseManifest } from '../../src/index/format/manifest.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { torrentOfRecord } from '../../src/index/record.ts';
 import { decodePrefixList } from '../../src/index/format/shard-list.ts';

@@ -9,7 +9,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildShards, signIndex } from '../../src/index/build.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
-import { parseManifest } from '../../src/index/format/manifest.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { MAX_SHARD_TEXT_BYTES } from '../../src/index/format/limits.ts';
 import { decodeShard, type ListedShard } from '../../src/index/format/shard.ts';

@@ -16,7 +16,7 @@ import { buildShards, signIndex, type BuiltShards } from '../../src/index/build.
 import { HashMap } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
 import { NOT_HERE } from '../../src/index/files/not-here.ts';
-import { parseManifest, type Manifest } from '../../src/index/format/manifest.ts';
+import { parseManifest, type Manifest } from '../../src/index/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { encodeShard } from '../../src/index/format/shard.ts';
 import type { StoreHash } from '../../src/nix/brands.ts';

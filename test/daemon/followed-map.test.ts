@@ -10,7 +10,7 @@ import { parsePublicKey } from '../../src/nix/signature.ts';
 import { HttpClient } from '../../src/http/client.ts';
 import type { PublisherAddress } from '../../src/index/address.ts';
 import { OfferedEditions } from '../../src/index/files/editions.ts';
-import type { Manifest } from '../../src/index/format/manifest.ts';
+import type { Manifest } from '../../src/index/manifest.ts';
 import { PeerTable, strangerAt } from '../../src/discovery/peer-table.ts';
 import { Publisher } from '../../src/publish/publisher.ts';
 import { FileStore } from '../../src/store/file-store.ts';

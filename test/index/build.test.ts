@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { buildIndex } from './built-index.ts';
 import { buildShards } from '../../src/index/build.ts';
-import { parseManifest } from '../../src/index/format/manifest.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
 import { torrentOfRecord } from '../../src/index/record.ts';
 import { assertShard, decodeShard, shardPrefix } from '../../src/index/format/shard.ts';
 import { formatNarInfo, parseNarInfo, withExtra } from '../../src/nix/narinfo.ts';

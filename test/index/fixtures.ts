@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import type { IndexParts } from '../../src/index/build.ts';
-import type { Manifest } from '../../src/index/format/manifest.ts';
+import type { Manifest } from '../../src/index/manifest.ts';
 import { publisherKeyFromSeed } from '../../src/index/publisher-key.ts';
 import { toRecord } from '../../src/index/record.ts';
 import { MAX_RECORDS, MAX_SHARD_BYTES } from '../../src/index/format/limits.ts';

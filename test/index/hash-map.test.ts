@@ -8,7 +8,7 @@ import { zstdCompressSync } from 'node:zlib';
 import { buildIndex } from './built-index.ts';
 import { HashMap, type HashMapOptions, type IndexSource } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
-import { parseManifest } from '../../src/index/format/manifest.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
 import { shardEntryOf } from '../../src/index/format/shard.ts';
 import type { NarInfo } from '../../src/nix/narinfo.ts';
 import { parseStoreHash, storeHashOf } from '../../src/nix/store-path.ts';

@@ -5,7 +5,7 @@ import { formatPublisherAddress } from '../../src/index/address.ts';
 import { buildIndex } from './built-index.ts';
 import { HashMap, type IndexSource } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
-import { parseManifest } from '../../src/index/format/manifest.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
 import { Quorum } from '../../src/index/quorum.ts';
 import { shardFileName } from '../../src/index/format/shard.ts';
 import { syntheticRecords } from '../bench/records.ts';

@@ -3,7 +3,7 @@ import { suite, test, type TestContext } from 'node:test';
 import { buildIndex, writeIndex } from './built-index.ts';
 import { HashMap } from '../../src/index/hash-map.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
-import { parseManifest } from '../../src/index/format/manifest.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
 import { withinBudget, type RankFiles } from '../../src/index/within-budget.ts';
 import { parseStorePath, storeHashOf } from '../../src/nix/store-path.ts';
 import { tempDir } from '../store/store-fixture.ts';

@@ -10,7 +10,7 @@ import { PieceSet } from '../../src/exchange/messages/piece-set.ts';
 import { buildIndex, writeIndex } from '../index/built-index.ts';
 import { seedEdition } from '../../src/index/files/editions.ts';
 import { IndexDir } from '../../src/index/files/index-dir.ts';
-import { parseManifest } from '../../src/index/format/manifest.ts';
+import { parseManifest } from '../../src/index/manifest.ts';
 import { asFileHash } from '../../src/nix/hash.ts';
 import { formatNarInfo, type NarInfo } from '../../src/nix/narinfo.ts';
 import type { PublicKey } from '../../src/nix/signature.ts';

@@ -4,7 +4,7 @@ import type { BuildDir } from '../build.ts';
 import { putFile } from './build-roots.ts';
 import { joinRecords } from '../record.ts';
 import type { LastEdition } from './last-edition.ts';
-import type { Root } from '../format/manifest.ts';
+import type { Root } from '../manifest.ts';
 import type { RecordTexts } from './record-texts.ts';
 import type { Membership } from './root-shards.ts';
 import { encodePrefixList } from '../format/shard-list.ts';

@@ -3,7 +3,7 @@ import type { StoreHash } from '../../nix/brands.ts';
 import { storeHashOf } from '../../nix/store-path.ts';
 import type { BuildDir } from '../build.ts';
 import type { LastEdition, LastRootShard } from './last-edition.ts';
-import type { Root } from '../format/manifest.ts';
+import type { Root } from '../manifest.ts';
 import type { RecordTexts } from './record-texts.ts';
 import { planRootShards, type Membership, type BuiltShard } from './root-shards.ts';
 import { bitsOf, encodeRootList, rootShardOf, type RootShard, type SourceShard } from '../format/shard-list.ts';

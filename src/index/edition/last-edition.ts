@@ -4,7 +4,7 @@ import type { NarInfo } from '../../nix/narinfo.ts';
 import { HashMap } from '../hash-map.ts';
 import { MAX_SHARD_TEXT_BYTES } from '../format/limits.ts';
 import type { IndexDir } from '../files/index-dir.ts';
-import type { Manifest } from '../format/manifest.ts';
+import type { Manifest } from '../manifest.ts';
 import { NOT_HERE } from '../files/not-here.ts';
 import { decodePrefixList, decodeRootList, isLive, type RootShard } from '../format/shard-list.ts';
 import type { ShardRecords } from '../files/shard-records.ts';

@@ -12,7 +12,7 @@ import { editionFiles } from './edition-files.ts';
 import { IndexDir } from './index-dir.ts';
 import { indexTorrent, MANIFEST_NAME, type IndexTorrent } from './index-torrent.ts';
 import { manifestName } from './member-files.ts';
-import type { Manifest } from '../format/manifest.ts';
+import type { Manifest } from '../manifest.ts';
 import { assertShard, fileNameOf, type FileEntry, type ListedShard } from '../format/shard.ts';
 import { verified, type Verified } from '../format/verified-manifest.ts';
 import { temporaryBeside } from '../../disk/replace.ts';

@@ -5,7 +5,7 @@ import type { StoreHash } from '../../nix/brands.ts';
 import type { NarInfo } from '../../nix/narinfo.ts';
 import { HashMap } from '../hash-map.ts';
 import { IndexDir } from './index-dir.ts';
-import { parseManifest } from '../format/manifest.ts';
+import { parseManifest } from '../manifest.ts';
 import { parseManifestText } from '../format/manifest-text.ts';
 import { NOT_HERE } from './not-here.ts';
 

@@ -1,7 +1,7 @@
 import { formatPublisherAddress, type PublisherAddress } from '../address.ts';
 import { continues } from './history.ts';
 import type { IndexDir } from '../files/index-dir.ts';
-import { parseManifest, type Manifest } from './manifest.ts';
+import { parseManifest, type Manifest } from '../manifest.ts';
 import { ofPublisher } from './of-publisher.ts';
 
 /** A manifest whose signature was checked. */

@@ -3,7 +3,7 @@ import type { Network } from '../../swarm/network.ts';
 import { formatPublisherAddress, type PublisherAddress } from '../address.ts';
 import { HashMap, type IndexSource } from '../hash-map.ts';
 import type { IndexDir } from '../files/index-dir.ts';
-import type { Manifest } from '../format/manifest.ts';
+import type { Manifest } from '../manifest.ts';
 import { orMembers } from '../files/or-members.ts';
 import { acceptManifest, type Verified } from '../format/verified-manifest.ts';
 

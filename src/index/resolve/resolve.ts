@@ -5,7 +5,7 @@ import { formatPublisherAddress, type PublisherAddress } from '../address.ts';
 import { cohortInfoHash } from '../cohort-key.ts';
 import type { EditionClaim } from './edition-claims.ts';
 import { indexDirOf } from '../files/index-dir.ts';
-import type { Manifest } from '../format/manifest.ts';
+import type { Manifest } from '../manifest.ts';
 import { openKept, type Lookup, type Resolved } from './open-map.ts';
 import { resolveByDht } from './resolve-by-dht.ts';
 import { hasUsable, insteadOfMirror, openClaimed, orNewer, resolveByMembers } from './resolve-by-members.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { inState } from '../../store/state-folder.ts';
 import { indexDirOf } from '../../index/files/index-dir.ts';
 import type { PublisherAddress } from '../../index/address.ts';
-import { parseManifest } from '../../index/format/manifest.ts';
+import { parseManifest } from '../../index/manifest.ts';
 import { isErrorCode, isNarswarmError, NarswarmError } from '../../errors.ts';
 import type { Failure } from '../../failure.ts';
 import { FileStore } from '../../store/file-store.ts';

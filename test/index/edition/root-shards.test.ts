@@ -10,7 +10,7 @@ import { editionFiles } from '../../../src/index/files/edition-files.ts';
 import { HashMap } from '../../../src/index/hash-map.ts';
 import { IndexDir } from '../../../src/index/files/index-dir.ts';
 import { KeptMaps } from '../../../src/index/files/kept-maps.ts';
-import { parseManifest, type Manifest } from '../../../src/index/format/manifest.ts';
+import { parseManifest, type Manifest } from '../../../src/index/manifest.ts';
 import { planRootShards, ROOT_SHARD_RECORDS } from '../../../src/index/edition/root-shards.ts';
 import { decodeRootList, encodeRootList, type RootShard } from '../../../src/index/format/shard-list.ts';
 import { ShardFiles } from '../../../src/index/files/shard-files.ts';

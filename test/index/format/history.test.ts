@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { signGolden } from '../built-index.ts';
 import { continues, historyAfter, MAX_PREVIOUS } from '../../../src/index/format/history.ts';
-import { parseManifest } from '../../../src/index/format/manifest.ts';
+import { parseManifest } from '../../../src/index/manifest.ts';
 import type { Verified } from '../../../src/index/format/verified-manifest.ts';
 import { GOLDEN, KEY, NOW } from '../fixtures.ts';
 

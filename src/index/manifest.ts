@@ -7,16 +7,16 @@
  * The signature proves the publisher and the hash map. `seq`, `created` and `expires` keep an old manifest from passing
  * as the newest: the nodes and mirrors that carry it could hold back or replay signed manifests.
  */
-import { NarswarmError } from '../../errors.ts';
-import { quote } from '../../nix/quote.ts';
-import { MAX_MANIFEST_BYTES } from './limits.ts';
-import { formatManifestText, parseManifestText } from './manifest-text.ts';
-import type { Manifest } from './manifest-text.ts';
-import { verifyEd25519 } from '../publisher-key.ts';
-import type { PublisherKey } from '../publisher-key.ts';
+import { NarswarmError } from '../errors.ts';
+import { quote } from '../nix/quote.ts';
+import { MAX_MANIFEST_BYTES } from './format/limits.ts';
+import { formatManifestText, parseManifestText } from './format/manifest-text.ts';
+import type { Manifest } from './format/manifest-text.ts';
+import { verifyEd25519 } from './publisher-key.ts';
+import type { PublisherKey } from './publisher-key.ts';
 
-export type { Manifest } from './manifest-text.ts';
-export type { ListedRoot, Root } from './manifest-values.ts';
+export type { Manifest } from './format/manifest-text.ts';
+export type { ListedRoot, Root } from './format/manifest-values.ts';
 
 /** Expectations that a manifest is checked against. */
 export interface ManifestExpectation {
