@@ -111,19 +111,25 @@ export async function unpack(options: UnpackOptions): Promise<Unpacked> {
   const pinned: StorePath[] = [];
   if (options.pins && !dryRun)
     for (const path of new Set(toPin)) pinned.push((await addPin(store, path, now, signal)).storePath);
-  const { error = maps.failures[0], lack } = lackOf(result.missing, [result]);
+  const missing = result.missing.map((path) => onlyOn(dir, path));
+  const { error = maps.failures[0], lack } = lackOf(missing, [result]);
   return {
     contents,
     closure: new Map([...result.closure, ...(rest?.closure ?? [])]),
     plans: [result.plan, ...(rest === undefined ? [] : [rest.plan])],
     roots: result.roots,
-    missing: result.missing,
+    missing,
     imported: result.imported,
     maps,
     pinned,
     error,
     lack,
   };
+}
+
+/** Adds the disk to the facts of a path without a narinfo: it is the only source, so there is one way out. */
+function onlyOn(disk: string, missing: MissingPath): MissingPath {
+  return missing.isNowhere ? { ...missing, facts: { ...missing.facts, disk } } : missing;
 }
 
 const NO_MAPS: TakenMaps = { taken: [], unfollowed: [], failures: [] };

@@ -327,6 +327,11 @@ describe('unpack', { concurrency: 2 }, () => {
       assert.equal(run.status, status, run.stderr + run.stdout);
       await assertOthers(run, store);
       assert.equal(run.stderr.trimEnd().split('\n').length, 1, run.stderr);
+      if (status === 3)
+        assert.match(
+          run.stderr,
+          new RegExp(`is missing: ${dir} has no narinfo for it, which /.* refers to: pack it again`),
+        );
       const whole = await unpack(packed, store);
       assert.equal(whole.status, 0, whole.stderr);
       assert.equal((await assertSound(store, made.publicKey)).narInfos.length, PATHS);

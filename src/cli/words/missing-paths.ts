@@ -58,8 +58,9 @@ function missingInWords(missing: Missing, scope: Scope): string {
 function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scope): string {
   switch (code) {
     case 'NARINFO_MISSING': {
-      const referrer = facts['referrer'];
+      const { referrer, disk } = facts;
       const why = typeof referrer === 'string' && scope === 'one' ? `, which ${referrer} refers to` : '';
+      if (typeof disk === 'string') return `${disk} has no narinfo for it${why}: pack it again, or check the disk`;
       return `no neighbour, hash map or cache has a narinfo for it${why}: add the cache that holds it with --from or --publisher; if a neighbour has it, run narswarm doctor`;
     }
     case 'NAR_UNAVAILABLE': {
