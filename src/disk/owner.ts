@@ -56,9 +56,14 @@ export async function runningMachine(): Promise<string> {
 }
 
 /**
- * Returns the clock ticks after boot at which a process started (proc(5), field 22 of stat). Undefined if it is gone.
+ * Returns the clock ticks after boot at which a process started (proc(5), field 22 of stat). Undefined if it is gone, or a
+ * zombie: where nobody waits for ended processes, as in many containers, those stay for good. A killed process may
+ * show as a zombie while one of its threads still writes to a slow disk; it runs until that thread has ended, too.
  */
 async function startTimeOf(pid: number): Promise<string | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];
+  if (text === undefined) return undefined;
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [state, threads, startTime] = [fields[0], Number(fields[17]), fields[19]];
+  return (state === 'Z' || state === 'X') && threads <= 1 ? undefined : startTime;
 }
