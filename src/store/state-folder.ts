@@ -61,6 +61,8 @@ const PLACES = {
   mount: 'left',
   /** The contents of a suitcase: suitcase/suitcase.ts. */
   'suitcase.json': 'left',
+  /** Its text for people, if a folder on a disk has a file of that name of somebody else: suitcase/suitcase.ts. */
+  'README.txt': 'left',
   /** Turns of processes, a folder per process: turn.ts. */
   announcing: 'left',
   collecting: 'left',

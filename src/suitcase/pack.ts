@@ -22,9 +22,8 @@ import { assertMounted } from './mounted-disk.ts';
 import { putNarInfos, putRealisations } from './narinfos.ts';
 import { assertFileSizes, assertRoom, onBlocks, roomAt, type Room } from './room.ts';
 import { removeLeftovers } from './staged-files.ts';
-import { contentsFile, formatContents, openSuitcase, README, type Contents } from './suitcase.ts';
+import { openSuitcase, putContents, type Contents } from './suitcase.ts';
 import { narsOf, planNars, writeNars, wrongNars } from './suitcase-nars.ts';
-import { replaceFile } from '../disk/replace.ts';
 
 /** Progress of writing onto the disk. */
 export type PackEvent =
@@ -70,6 +69,8 @@ export interface Packed {
   readonly maps: readonly CarriedMap[];
   /** Realisations whose file names the disk refuses. */
   readonly refusedRealisations: number;
+  /** The file with the text for people. */
+  readonly readme: string;
 }
 
 export interface PackOptions extends WorkplaceOptions {
@@ -150,7 +151,16 @@ export async function pack(options: PackOptions): Promise<Packed> {
   signal.throwIfAborted();
   await assertComplete(result.missing, options);
   if (plan === undefined) throw new TypeError('nothing was planned');
-  const nothing = { plan, roots: result.roots, nars: 0, bytes: 0, mended: 0, maps: [], refusedRealisations: 0 };
+  const nothing = {
+    plan,
+    roots: result.roots,
+    nars: 0,
+    bytes: 0,
+    mended: 0,
+    maps: [],
+    refusedRealisations: 0,
+    readme: '',
+  };
   if (dryRun) return nothing;
 
   const suitcase = await openSuitcase(dir, { create: true, storeDir: store.storeDir });
@@ -179,8 +189,10 @@ export async function pack(options: PackOptions): Promise<Packed> {
   const { publisherTimeoutMs: timeoutMs } = options.sources;
   await completeMaps(options.maps, workplace, { now: options.now, timeoutMs, signal });
   const maps = await onDisk(dir, () => putMaps(options.maps, store, suitcase, options.now));
-  await putContents({ ...options.words, at: options.now.toISOString(), roots: result.roots }, suitcase, options);
-  return { ...nothing, nars: all.length, bytes: bytes - partBytes, mended: wrong.length, maps, refusedRealisations };
+  const contents = { ...options.words, at: options.now.toISOString(), roots: result.roots };
+  const readme = await putContents(contents, suitcase, options.readme);
+  const written = { nars: all.length, bytes: bytes - partBytes, mended: wrong.length };
+  return { ...nothing, ...written, maps, refusedRealisations, readme };
 }
 
 /** Returns the paths of a closure as far as their narinfos are known, and the number of those that are not. */
@@ -257,16 +269,6 @@ async function heldInfos(closure: Closure, store: FileStore): Promise<NarInfo[]>
   for (const info of referencesFirst(closure))
     infos.push(asLocal((await store.readNarInfo(storeHashOf(info.storePath))) ?? info));
   return infos;
-}
-
-/** Writes the texts about the contents, once everything else is on the disk. */
-async function putContents(contents: Contents, suitcase: FileStore, { readme }: PackOptions): Promise<void> {
-  await onDisk(suitcase.dir, async () => {
-    await suitcase.sync();
-    await replaceFile(join(suitcase.dir, README), readme(contents, suitcase));
-    await replaceFile(contentsFile(suitcase), formatContents(contents));
-    await suitcase.sync();
-  });
 }
 
 /** @throws STORE_BUSY if another process packs into this folder */

@@ -3,6 +3,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { readBounded } from '../disk/read-small.ts';
+import { replaceFile } from '../disk/replace.ts';
 import { systemCode } from '../disk/store-error.ts';
 import { NarswarmError } from '../errors.ts';
 import type { StorePath } from '../nix/brands.ts';
@@ -12,7 +13,9 @@ import { inState, STATE_FOLDER } from '../store/state-folder.ts';
 import { diskError, onDisk } from './disk-error.ts';
 
 /** Text for people who find the disk. */
-export const README = 'README.txt';
+const README = 'README.txt';
+/** Bytes of a text that may be ours. */
+const MAX_README_BYTES = 1024 * 1024;
 /** Folders of a suitcase below which a pack writes into further ones. */
 const DEEP = ['realisations', 'build-trace-v2', join(STATE_FOLDER, 'index')];
 /** Bytes of a list of contents: more than a hundred thousand roots. */
@@ -79,6 +82,37 @@ async function entriesBelow(folder: string): Promise<Dirent[]> {
     if (systemCode(error) === 'ENOENT') return [];
     throw diskError(error, folder, 'read');
   });
+}
+
+/** Writes the texts about the contents, once everything else is on the disk. @returns the file with the one for people */
+export function putContents(
+  contents: Contents,
+  suitcase: FileStore,
+  readme: (contents: Contents, suitcase: FileStore) => string,
+): Promise<string> {
+  return onDisk(suitcase.dir, async () => {
+    await suitcase.sync();
+    const text = readme(contents, suitcase);
+    // Somebody else's file of that name stays.
+    const usual = join(suitcase.dir, README);
+    const path = (await isFreeOrOurs(usual, text)) ? usual : inState(suitcase, README);
+    await replaceFile(path, text);
+    await replaceFile(contentsFile(suitcase), formatContents(contents));
+    await suitcase.sync();
+    return path;
+  });
+}
+
+/** Returns true if nothing is at a place, or a text that begins with the same line, as every pack has written it. */
+async function isFreeOrOurs(path: string, text: string): Promise<boolean> {
+  if ((await lstat(path).catch(() => undefined)) === undefined) return true;
+  const there = await readBounded(path, MAX_README_BYTES);
+  return (
+    there !== undefined &&
+    Buffer.from(there)
+      .toString()
+      .startsWith(text.slice(0, text.indexOf('\n') + 1))
+  );
 }
 
 /** Returns the file with the contents of a suitcase, as text. */

@@ -1,7 +1,7 @@
 /** Closures are packed onto a disk: a binary cache that is whole or visibly not, whatever happens on the way. */
 import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
-import { appendFile, cp, mkdir, readdir, readFile, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { appendFile, cp, mkdir, readdir, readFile, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { execa } from 'execa';
@@ -240,6 +240,34 @@ describe('pack', { concurrency: 2 }, () => {
     assertFailure(await lab.run(['pack', other, '--store', store]), 2, 'USAGE', /name what to pack/);
     assertFailure(await pack(`${made.root}/nix`), 2, 'USAGE', /is in the Nix store: name a folder on the disk/);
     assertFailure(await pack('.#lab'), 2, 'USAGE', /is something to pack: name the folder on the disk last/);
+  });
+
+  test('the folder may have any name, and what others have there stays', async () => {
+    const usb = await lab.folder('usb');
+    assertFailure(
+      await pack(`${usb}#lab`),
+      2,
+      'USAGE',
+      /is something to pack: .* \(make it first, for one of that name\)/,
+    );
+    const dir = join(usb, 'disk #1\n"?%41');
+    await mkdir(join(dir, 'nar'), { recursive: true });
+    const others = ['README.txt', 'holiday.tmp', 'nar/holiday.nar.xz.part'];
+    for (const name of others) await writeFile(join(dir, name), 'somebody else’s');
+    const args = ['pack', made.root, dir, '--store', store, ...offline(), ...ALONE];
+    const told = await lab.runPlain(args);
+    assert.equal(told.status, 0, told.stderr);
+    assert.ok(told.stdout.includes(`next    narswarm unpack '${dir}'   (at the other site; narswarm/README.txt there`));
+    for (const name of others) assert.equal(await readFile(join(dir, name), 'utf8'), 'somebody else’s');
+    assert.match(await readFile(join(dir, 'narswarm/README.txt'), 'utf8'), /^This folder is a binary cache of Nix/);
+    await rm(join(dir, 'README.txt'));
+    for (let time = 0; time < 2; time++) {
+      const again = await lab.runPlain(args);
+      assert.match(again.stdout, /\(at the other site; README\.txt there/, again.stderr);
+    }
+    const key = ['--trusted-public-key', made.publicKey];
+    const unpacked = await lab.run(['unpack', dir, '--store', await lab.folder('store'), ...key]);
+    assert.equal(unpacked.status, 0, unpacked.stderr);
   });
 
   test('nothing is removed or written behind links of a disk that strangers have filled', async () => {

@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { Command } from 'commander';
 import { NarswarmError } from '../../errors.ts';
 import { formatPublisherAddress } from '../../index/address.ts';
@@ -202,7 +202,7 @@ function tellPlan(output: Output, plan: PackPlan, dir: string): void {
 }
 
 function tellPacked(output: Output, packed: Packed, dir: string, durationMs: number): void {
-  const { plan, roots, nars, bytes, mended, maps, refusedRealisations } = packed;
+  const { plan, roots, nars, bytes, mended, maps, refusedRealisations, readme } = packed;
   for (const { address, lackingShards } of maps)
     if (lackingShards > 0)
       output.note(
@@ -230,7 +230,7 @@ function tellPacked(output: Output, packed: Packed, dir: string, durationMs: num
     facts,
     [
       `packed  ${formatCount(plan.paths, 'path')}; ${formatCount(nars, 'NAR')} written, ${formatSize(bytes)} in ${formatDuration(durationMs)}`,
-      `next    narswarm unpack ${dir}   (at the other site; README.txt there says more)`,
+      `next    narswarm unpack ${shellWord(dir)}   (at the other site; ${relative(dir, readme)} there says more)`,
     ].join('\n'),
   );
 }

@@ -15,7 +15,15 @@ export function assertFolderWord(
 ): void {
   const isSubscription = configured.some(({ name }) => name === dir);
   if (existsSync(dir) && (place === 'first' || !isSubscription)) return;
-  if (!isSubscription && !dir.includes('#')) return;
+  if (!isSubscription && !isInstallable(dir)) return;
   const what = isSubscription ? 'a subscription' : place === 'first' ? 'something to show' : 'something to pack';
-  throw new NarswarmError('USAGE', `${dir} is ${what}: name ${folder} ${place} (./${dir} for one of that name)`);
+  const other = isSubscription ? `./${dir} for one of that name` : 'make it first, for one of that name';
+  throw new NarswarmError('USAGE', `${dir} is ${what}: name ${folder} ${place} (${other})`);
+}
+
+/** Returns true for `flake#attribute`. If the flake is a path, it must exist: the name of a disk may have a `#`, too. */
+function isInstallable(word: string): boolean {
+  const [flake] = word.split('#', 1);
+  if (flake === undefined || flake === word) return false;
+  return !/^\.{0,2}\//.test(flake) || existsSync(flake);
 }
