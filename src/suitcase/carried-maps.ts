@@ -16,6 +16,7 @@ import { acceptManifest, readKept, verified, type Verified } from '../index/form
 import { publishedDir } from '../publish/publication.ts';
 import type { FileStore } from '../store/file-store.ts';
 import { inState, STATE_FOLDER } from '../store/state-folder.ts';
+import { onDisk } from './disk-error.ts';
 
 /** Limit on hash maps that are named because they are not followed here. */
 const MAX_NAMED = 5;
@@ -134,6 +135,7 @@ export interface TakenMaps {
 /**
  * Takes the hash maps of followed publishers out of a suitcase, as if they had come over the network: signed, not
  * expired, and no older than seen before. All NARs of a kept hash map are shared, so those of strangers are left alone.
+ * If one cannot be read, that is a failure of this one.
  *
  * @throws STORE_FULL, STORE_UNWRITABLE
  */
@@ -148,12 +150,27 @@ export async function takeMaps(
   const taken: PublisherAddress[] = [];
   const unfollowed: PublisherAddress[] = [];
   const failures: NarswarmError[] = [];
+  const readDisk = <T>(path: string, read: () => Promise<T>): Promise<T | undefined> =>
+    onDisk(path, read, 'read').catch((error: unknown) => {
+      if (!isNarswarmError(error)) throw error;
+      failures.push(error);
+      return undefined;
+    });
   const folder = inState({ stateDir: join(dir, STATE_FOLDER) }, 'index');
-  for await (const name of namesIn(folder)) {
+  const names: string[] = [];
+  await readDisk(folder, async () => {
+    for await (const name of namesIn(folder)) names.push(name);
+  });
+  for (const name of names) {
     const address = byFolder.get(name);
+    if (address === undefined) {
+      unfollowed.push(...namedMap(name).slice(0, MAX_NAMED - unfollowed.length));
+      continue;
+    }
+    const manifest = join(folder, name, MANIFEST_NAME);
+    const bytes = await readDisk(manifest, () => readBounded(manifest, MAX_MANIFEST_BYTES));
     try {
-      if (address === undefined) unfollowed.push(...namedMap(name).slice(0, MAX_NAMED - unfollowed.length));
-      else if (await takeMap(join(folder, name), address, store, now)) taken.push(address);
+      if (bytes !== undefined && (await takeMap(bytes, join(folder, name), address, store, now))) taken.push(address);
     } catch (error) {
       if (!isNarswarmError(error, 'INDEX_SIGNATURE', 'INDEX_INVALID', 'INDEX_EXPIRED')) throw error;
       failures.push(error);
@@ -171,16 +188,23 @@ async function keptMaps(store: FileStore): Promise<PublisherAddress[]> {
   return addresses;
 }
 
-/** @returns false if there is no manifest, or if a newer edition is kept here */
-async function takeMap(dir: string, address: PublisherAddress, store: FileStore, now: Date): Promise<boolean> {
-  const bytes = await readBounded(join(dir, MANIFEST_NAME), MAX_MANIFEST_BYTES);
-  if (bytes === undefined) return false;
+/** Takes an edition by its manifest. @returns false if a newer one is kept here */
+async function takeMap(
+  bytes: Uint8Array,
+  dir: string,
+  address: PublisherAddress,
+  store: FileStore,
+  now: Date,
+): Promise<boolean> {
   const to = indexDirOf(inState(store, 'index'), address);
   const kept = await readKept(address, to, now);
   const found = verified(address, bytes, now);
   if (found !== undefined && kept !== undefined && found.manifest.seq < kept.manifest.seq) return false;
   const accepted = await acceptManifest(address, bytes, to, kept, now);
-  await copyShards(accepted, to, (entry) => readBounded(join(dir, fileNameOf(entry)), entry.sizeBytes));
+  // Those that the disk does not give are fetched from elsewhere once they are needed.
+  const read = (entry: FileEntry): Promise<Uint8Array | undefined> =>
+    readBounded(join(dir, fileNameOf(entry)), entry.sizeBytes).catch(() => undefined);
+  await copyShards(accepted, to, read);
   await to.setFollowed(true);
   return true;
 }

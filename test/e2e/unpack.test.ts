@@ -1,8 +1,8 @@
 /** A suitcase is unpacked into a file store: what this machine trusts, and nothing else, whoever has packed it. */
 import assert from 'node:assert/strict';
-import { appendFile, cp, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, cp, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { execa } from 'execa';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -430,6 +430,26 @@ describe('unpack', { concurrency: 2 }, () => {
       /^the hash map magnet:\?xs=urn:btpk:[0-9a-f]{64} is on the disk, and is not followed here/m,
     );
     assert.deepEqual(await readdir(join(stranger, 'narswarm', 'index')).catch(() => []), []);
+
+    // As a user to whom the disk does not give all files. A bad sector is no different.
+    const wrapper = ['unshare', '--user', '--map-user=47120', '--map-group=47120'];
+    const args = ['--trusted-public-key', made.publicKey, '--publisher', publisher.address];
+    for (const [unreadable, mode] of [
+      [manifest, 0o644],
+      [dirname(dirname(manifest)), 0o755],
+    ] as const) {
+      const store = await lab.folder('store');
+      await chmod(unreadable, 0);
+      const without = await lab.run(['unpack', dir, '--store', store, ...args], { wrapper });
+      assertFailure(
+        without,
+        7,
+        'STORE_UNWRITABLE',
+        /cannot read .* \(EACCES\): let this user .*; the others are unpacked$/m,
+      );
+      assert.equal((await assertSound(store, made.publicKey)).narInfos.length, PATHS);
+      await chmod(unreadable, mode);
+    }
 
     const follower = await lab.folder('store');
     const taken = await unpack(dir, follower, '--publisher', publisher.address);
