@@ -192,6 +192,8 @@ export class DownloadPeers {
     }
     const { owner } = this.#trial ?? {};
     if (owner !== undefined && (!owner.asking.isAsked || owner.destroyed)) this.#endTrial();
+    if (connections.every(({ asking }) => asking.owesSinceMs === undefined))
+      for (const { asking } of connections) asking.remind();
   }
 
   /** Returns true if a peer that owes this torrent something is sending another one. */

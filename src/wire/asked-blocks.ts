@@ -7,6 +7,8 @@ export interface AskedBlock {
   readonly length: number;
   /** Number of the try at its piece: see the piece ledger. */
   readonly attempt: number;
+  /** Number of the swarm's requests that the block answers. */
+  readonly times: number;
 }
 
 /** Pieces have at most 16 MiB, and there are at most 2^20, so a double holds the key. */
@@ -46,11 +48,16 @@ export class AskedBlocks {
     return [...this.#asked.values()];
   }
 
-  add(block: AskedBlock, nowMs = performance.now()): void {
+  /** Adds a request. @returns the block; undefined if the peer owes it already: it answers this request, too */
+  add(request: Omit<AskedBlock, 'times'>, nowMs = performance.now()): AskedBlock | undefined {
     if (this.#asked.size === 0) this.#silentSinceMs = nowMs;
-    this.#remove(keyOf(block.index, block.offset)); // a repeated request waits for one block
-    this.#asked.set(keyOf(block.index, block.offset), block);
+    const key = keyOf(request.index, request.offset);
+    const owed = this.#remove(key);
+    const isOwed = owed?.length === request.length;
+    const block = { ...request, times: isOwed ? owed.times + 1 : 1 };
+    this.#asked.set(key, block);
     this.#bytes += block.length;
+    return isOwed ? undefined : block;
   }
 
   /** Settles the request that a block answers, and returns it. Undefined if the block was not requested. */

@@ -93,10 +93,9 @@ export class AskingSide {
       if (this.#ends.hasFast) this.#ends.toSwarm(message(KIND.REJECT, index, offset, length));
       return false;
     }
-    const block = { index, offset, length, attempt: known };
-    this.#asked.add(block);
-    this.downloader?.asked(block);
-    return true;
+    const block = this.#asked.add({ index, offset, length, attempt: known });
+    if (block !== undefined) this.downloader?.asked(block);
+    return block !== undefined;
   }
 
   /** Handles a block of the peer. @returns true if the swarm should get it */
@@ -109,6 +108,7 @@ export class AskingSide {
     }
     this.#refusals = 0;
     this.downloader?.received(block, bytes);
+    this.#answer(block.times - 1, pieceMessage(index, offset, bytes));
     return true;
   }
 
@@ -118,7 +118,7 @@ export class AskingSide {
     if (block === undefined) return;
     this.#lose([block]);
     this.#ends.toPeer(message(KIND.CANCEL, index, offset, block.length));
-    this.#ends.toSwarm(pieceMessage(index, offset, bytes)); // otherwise the swarm would wait for the block
+    this.#answer(block.times, pieceMessage(index, offset, bytes)); // otherwise the swarm would wait for the block
   }
 
   /** Handles a rejected request. Disconnects a peer that claims pieces and rejects every request. */
@@ -126,6 +126,7 @@ export class AskingSide {
     const block = this.#asked.onReject(index, offset);
     if (block === undefined) return false;
     this.downloader?.lost(block);
+    this.#answer(block.times - 1, message(KIND.REJECT, index, offset, block.length));
     if (!this.#isChoked && ++this.#refusals >= MAX_REFUSALS) this.#ends.refuse(); // a choke rejects all open requests
     return true;
   }
@@ -157,9 +158,9 @@ export class AskingSide {
     if (wasAside) return;
     this.#owedSinceMs = reason === 'silent' ? this.owesSinceMs : undefined;
     this.#ends.toSwarm(message(KIND.CHOKE));
-    for (const { index, offset, length } of this.#lose()) {
+    for (const { index, offset, length, times } of this.#lose()) {
       this.#ends.toPeer(message(KIND.CANCEL, index, offset, length));
-      if (this.#ends.hasFast) this.#ends.toSwarm(message(KIND.REJECT, index, offset, length));
+      if (this.#ends.hasFast) this.#answer(times, message(KIND.REJECT, index, offset, length));
     }
   }
 
@@ -170,9 +171,22 @@ export class AskingSide {
     this.#ends.toSwarm(message(KIND.UNCHOKE));
   }
 
+  /**
+   * Lets the swarm look again for a block to request from this peer. WebTorrent looks only when a message arrives, and
+   * leaves blocks to faster peers, also to those that choke us.
+   */
+  remind(): void {
+    if (this.isAsked && this.#isInterested) this.#ends.toSwarm(message(KIND.UNCHOKE));
+  }
+
   /** Handles the end of the connection. */
   end(): void {
     this.#lose();
+  }
+
+  /** Answers requests of the swarm for one block. It may request a block again before it comes, and waits for each. */
+  #answer(times: number, answer: Buffer): void {
+    for (let count = 0; count < times; count++) this.#ends.toSwarm(answer);
   }
 
   #onTurn(): void {

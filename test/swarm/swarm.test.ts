@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { suite, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -130,6 +131,26 @@ test('if two peers sent parts of a bad piece, only the liar is banned', LIMIT, a
   assert.equal(from.size, 2, 'both have sent something');
   assert.deepEqual(lies, [`${HOST}:${liar.port}`]);
   assert.equal(client.peers.get(`${HOST}:${honest.port}`)?.banned, undefined);
+});
+
+test('four liars keep no NAR from coming from the only honest peer', { timeout: 60_000 }, async (t) => {
+  const nars = await Promise.all(Array.from({ length: 20 }, () => makeNar(t, 30_000)));
+  const honest = await startSeeder(
+    t,
+    nars.map(({ seed }) => seed),
+  );
+  const client = await startSwarm(t);
+  const lie = promise((peer, request) => {
+    peer.send(ID.PIECE, Buffer.concat([request.subarray(0, 8), randomBytes(request.readUInt32BE(8))]));
+  });
+  const fetch = async ({ torrent, bytes }: (typeof nars)[number]): Promise<void> => {
+    const liars = await Promise.all([1, 2, 3, 4].map(() => startRawSeed(torrent.infoHash, lie)));
+    const { download, done } = await startDownload(t, client, torrent);
+    await download.addPeers(peersAt(client, ...liars.map(({ port }) => port), honest.port));
+    assert.ok(bytes.equals(await done));
+    await Promise.all(liars.map((liar) => liar[Symbol.asyncDispose]()));
+  };
+  await Promise.all(nars.map((nar) => fetch(nar)));
 });
 
 test('a liar that connected to us cannot connect again', LIMIT, async (t) => {

@@ -179,6 +179,30 @@ test('withdraws the request for a block that another peer has sent', async () =>
   assert.deepEqual(await conversation.swarmHears(), [message(ID.PIECE, Buffer.concat([numbers(0, 0), block]))]);
 });
 
+for (const [how, answer] of [
+  ['a block', message(ID.PIECE, Buffer.concat([numbers(0, 0), Buffer.alloc(BLOCK, 7)]))],
+  ['a rejection', message(ID.REJECT, numbers(0, 0, BLOCK))],
+] as const) {
+  test(`${how} answers each request of the swarm for the block`, async () => {
+    const conversation = new Conversation();
+    await conversation.peerSays(message(ID.UNCHOKE));
+    const request = message(ID.REQUEST, numbers(0, 0, BLOCK));
+    assert.deepEqual(await conversation.swarmSays(request), request);
+    assert.deepEqual(await conversation.swarmSays(request), Buffer.alloc(0), 'the peer is asked once');
+    assert.deepEqual(await conversation.peerSays(answer), [answer, answer]);
+  });
+}
+
+test('a peer that was asked twice for a block and is set aside has rejected it twice', async () => {
+  const conversation = new Conversation();
+  await conversation.peerSays(message(ID.UNCHOKE));
+  const block = numbers(0, 0, BLOCK);
+  await conversation.swarmSays(message(ID.REQUEST, block), message(ID.REQUEST, block));
+  conversation.connection.asking.setAside('silent');
+  const rejection = message(ID.REJECT, block);
+  assert.deepEqual(await conversation.swarmHears(), [message(ID.CHOKE), rejection, rejection]);
+});
+
 test('sends its own messages between messages of the swarm, never within one', async () => {
   const conversation = new Conversation();
   const bitfield = message(ID.BITFIELD, Buffer.of(0xe0));

@@ -17,7 +17,10 @@ export function warningsTo(output: Output): Warn {
   let wasReplaced = false;
   const liars = new Set<string>();
   return (warning) => {
-    if (warning.kind === 'lying-peer') liars.add(warning.peer);
+    if (warning.kind === 'lying-peer') {
+      if (liars.has(warning.peer) && !output.json) return;
+      liars.add(warning.peer);
+    }
     if (warning.kind === 'fetched-again' && isOfLiars(warning.error, liars) && !output.json) return;
     if (warning.kind === 'failed' && isReplacedProgram(warning.error)) {
       if (wasReplaced) return;

@@ -92,6 +92,7 @@ test('people hear of a lying peer once, and not of each NAR that it sent', () =>
     return { kind: 'fetched-again', error: new NarswarmError('HASH_MISMATCH', text, { facts: { origins } }), path };
   };
   warn({ kind: 'lying-peer', peer: 'liar:1', path });
+  warn({ kind: 'lying-peer', peer: 'liar:1', path }); // of another NAR, which was on its way
   warn(wrong(['liar:1']));
   warn(wrong(['liar:1', 'other:1']));
   assert.equal(said.length, 2);
