@@ -44,7 +44,9 @@ const [REFUSES] = EXIT_STATUSES.USAGE;
  */
 export function remoteCommand({ id }: Pick<Program, 'id'>, args: readonly string[]): string {
   const receive = ['receive', '--for', VERSION, ...args].map(quoted).join(' ');
-  const script = `PATH="$PATH:${MORE_PATH}"
+  // The first line ends the one that a shell may have begun, such as a title for its window.
+  const script = `echo
+PATH="$PATH:${MORE_PATH}"
 export PATH
 if command -v narswarm >/dev/null; then
   narswarm ${receive}

@@ -25,11 +25,21 @@ describe('the command for a host without narswarm', () => {
     const env = { PATH: `${join(dir, 'bin')}:/usr/bin:/bin`, HOME: dir, XDG_CACHE_HOME: join(dir, 'cache') };
     const command = remoteCommand({ id }, ['--to', 'a b']);
     const { status, stdout } = spawnSync('sh', ['-c', command], { input, env, encoding: 'utf8' });
-    return { status, stdout, kept: readdirSync(join(dir, 'cache/narswarm-program')).toSorted() };
+    return {
+      status,
+      stdout: stdout.replace(/^\n/, ''),
+      kept: readdirSync(join(dir, 'cache/narswarm-program')).toSorted(),
+    };
   };
 
   const sent = (bytes = archive): Buffer => Buffer.concat([Buffer.from(`${archive.length}\n`), bytes]);
   const told = `receive --for ${VERSION} --to a b\n`;
+
+  test('begins with a line of its own, whatever the shell of the host has printed', () => {
+    const command = remoteCommand({ id: 'id' }, []);
+    const { stdout } = spawnSync('sh', ['-c', `printf '\\033]0;web1\\007'; ${command}`], { env: { PATH: '/bin' } });
+    assert.match(stdout.toString(), /^\{"type":/m);
+  });
 
   test('of a program that arrives in part, nothing is left', () => {
     const { status, kept } = run(sent(archive.subarray(0, archive.length - 20)));
