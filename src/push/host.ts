@@ -9,8 +9,11 @@ import { remoteCommand, type Program } from './remote-script.ts';
 
 /** Time for a host to end after the end of its input, in milliseconds. */
 const END_MS = 10_000;
+/** Time after which a person is told that a host has not answered, in milliseconds. To copy the program there takes a while. */
+const SILENT_MS = 60_000;
 /** Words of ssh that are no reason of anything. */
 const NEW_HOST = /^Warning: Permanently added /;
+const SILENT = `it has not answered for ${SILENT_MS / 1_000} s, and the push waits for it: look at its shell, or end this with Ctrl-C; the others keep what they have`;
 /** Limit on kept lines of ssh's stderr. */
 const WORDS = 20;
 /** Limit on the warnings of a host, which may be a stranger's by now: they are printed in the user's terminal. */
@@ -68,6 +71,8 @@ export class PushHost {
     this.#options = options;
     for (const { promise } of [this.#hello, this.#ready, this.#done]) promise.catch(() => undefined); // its reader reports it
     this.#ssh = startSsh(options);
+    const timer = setTimeout(() => this.#warn(SILENT), SILENT_MS).unref();
+    void this.#hello.promise.catch(() => undefined).then(() => clearTimeout(timer));
     this.#ssh.stdin.on('error', () => undefined); // the end of ssh is reported
     void this.#listen();
     void this.#hear().catch((error: unknown) => {

@@ -115,3 +115,16 @@ test('the end does not wait for a host that is not reached', async (t) => {
   await host.end();
   await assert.rejects(host.ready, { code: 'HOST_FAILED' });
 });
+
+test('a host whose shell does not answer is told of, once', async (t) => {
+  fakeProgram('ssh', `touch ${dir}/silent; exec sleep 1000`);
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.after(() => mock.timers.reset());
+  const warnings: string[] = [];
+  const host = new PushHost({ ...OPTIONS, onWarning: (text) => warnings.push(text) });
+  while (!existsSync(`${dir}/silent`)) await setImmediate();
+  assert.deepEqual(warnings, []);
+  mock.timers.tick(600_000);
+  assert.match(warnings.join('\n'), /^it has not answered for 60 s, and the push waits for it: .*$/);
+  await host.end();
+});
