@@ -100,7 +100,9 @@ export function formatMessage(message: ToHost | FromHost): string {
 
 /** Reads a line from a push. @throws USAGE for anything else: a person has started this command */
 export function parseToHost(line: string): ToHost {
-  return parse(ToHost, line) ?? refuse();
+  const message = parse(ToHost, line);
+  if (message === undefined) throw otherInput();
+  return message;
 }
 
 /** Reads a line from a host. Undefined for anything else: a shell may print something first. */
@@ -108,8 +110,9 @@ export function parseFromHost(line: string): FromHost | undefined {
   return parse(FromHost, line);
 }
 
-function refuse(): never {
-  throw new NarswarmError('USAGE', 'narswarm receive is run by narswarm push over ssh, and has read something else');
+/** Makes the error of an input that no push has written. */
+export function otherInput(): NarswarmError {
+  return new NarswarmError('USAGE', 'narswarm receive is run by narswarm push over ssh, and has read something else');
 }
 
 function parse<T extends v.GenericSchema>(schema: T, line: string): v.InferOutput<T> | undefined {

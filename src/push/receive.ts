@@ -24,7 +24,7 @@ import type { Network, NetworkOptions } from '../swarm/network.ts';
 import { FileStore } from '../store/file-store.ts';
 import { Turn } from '../store/turn.ts';
 import type { Warning } from '../warning.ts';
-import { formatMessage, linesOf, parseToHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
+import { formatMessage, linesOf, otherInput, parseToHost, PROTOCOL, type FromHost, type ToHost } from './messages.ts';
 import { ReceivedRecords } from './received-records.ts';
 
 /**
@@ -35,6 +35,7 @@ const MEET_MS = 3_000;
 const PROGRESS_MS = 500;
 /** Time without a byte from anybody after which a fetch fails, in milliseconds: the push may be exporting for others. */
 const PEER_TIMEOUT_MS = 120_000;
+const WITHOUT_NIX = 'install Nix there, or put it into the PATH of a shell without a login';
 
 export interface ReceiveOptions {
   readonly input: Readable;
@@ -212,7 +213,7 @@ class Reception implements AsyncDisposable {
   }
 
   async #answer(paths: readonly StorePath[]): Promise<void> {
-    const invalid = await queryInvalidPaths(paths, this.#options.to, { signal: this.#signal });
+    const invalid = await queryInvalidPaths(paths, this.#options.to, { signal: this.#signal, withoutNix: WITHOUT_NIX });
     this.#say({ type: 'lacking', paths: paths.filter((path) => invalid.has(path)) });
   }
 
@@ -222,7 +223,7 @@ class Reception implements AsyncDisposable {
 
   /** Downloads all that waits, and begins its import. */
   async #fetch(onFailure: (error: unknown) => void): Promise<void> {
-    if (this.#begun === undefined) throw new TypeError('fetch comes after begin');
+    if (this.#begun === undefined) throw otherInput();
     const { workplace, key, trusts, keysOfNix } = this.#begun;
     const infos = this.#records.add(this.#waiting.splice(0));
     if (infos.length === 0) return;

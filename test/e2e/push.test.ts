@@ -1,7 +1,7 @@
 /** One deploy host and several servers with an sshd: what is pushed reaches all of them. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -91,19 +91,23 @@ suite('a push', { concurrency: 2 }, () => {
     assert.equal(server.requisites(made.root).length, PATHS);
   });
 
-  test('servers without narswarm run a copy; without Node they say what is missing', async () => {
+  test('servers without narswarm run a copy; without Node or Nix they say what is missing', async () => {
     await using lan = Lan.open();
     const deploy = lan.host('deploy');
     const bare = { PATH: '/usr/bin:/bin' };
-    const [a, b] = await Promise.all([
+    const barer = { PATH: await lab.folder('barer') };
+    await symlink('/bin/sh', join(barer.PATH, 'sh'));
+    const [a, b, c] = await Promise.all([
       serve(lan.host('a'), { programs: ['node'], env: bare }),
       serve(lan.host('b'), { programs: [], env: bare }),
+      serve(lan.host('c'), { env: barer }),
     ]);
-    const run = await push(deploy, a.name, b.name);
+    const run = await push(deploy, a.name, b.name, c.name);
     assert.equal(run.status, 12, run.stderr);
     assert.match(run.stderr, new RegExp(`${b.name}: it has neither this version of narswarm nor Node 24`));
     const { kind, wayOut } = failureOf(run, b.name);
     assert.deepEqual([kind, wayOut], ['no-program', 'install one of them there']);
+    assert.match(run.stderr, new RegExp(`${c.name}: there is no \`nix-store\` in PATH: install Nix there, or put it`));
     assert.equal(a.requisites(made.root).length, PATHS);
   });
 

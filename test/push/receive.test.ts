@@ -87,3 +87,9 @@ test('a file store whose removal was interrupted is removed by the next push', a
   host.say({ type: 'bye' });
   await host.over;
 });
+
+test('what no push says is refused', async () => {
+  const host = new Host();
+  host.say({ type: 'fetch', records: [] }); // without `begin`
+  await assert.rejects(host.over, { code: 'USAGE', message: /is run by narswarm push over ssh/ });
+});

@@ -72,7 +72,8 @@ export function pushCommand(): Command {
       const isWatching = options.watch === true && options.dryRun !== true;
       const { watchBuilds } = await import('../../push/watch.ts');
       const roots = builds.flatMap((build) => build.roots);
-      const closure = isWatching ? Promise.resolve([]) : queryRegistrations(roots, { signal });
+      const withoutNix = 'install Nix here, since the paths come from its store';
+      const closure = isWatching ? Promise.resolve([]) : queryRegistrations(roots, { signal, withoutNix });
       closure.catch(() => undefined); // the push fails for it
       const { push: pushTo } = await import('../../push/push.ts');
       const dryRun = options.dryRun === true;
