@@ -19,7 +19,11 @@ export function flakeOf(installable: string): string {
  */
 export async function flakeInputs(flake: string, options: StoreCallOptions = {}): Promise<StorePath[]> {
   const args = ['flake', 'archive', '--json', '--dry-run', '--offline', '--no-write-lock-file', ...storeArgs(options)];
-  const result = await askNix('nix', [...FLAKES, ...args, flake], { ...options, env: WITHOUT_NETWORK });
+  const result = await askNix('nix', [...FLAKES, ...args, flake], {
+    ...options,
+    env: WITHOUT_NETWORK,
+    limitMs: Infinity,
+  });
   if (result.failed) throw nixFailed(result);
   return parseFlakeInputs(result.stdout);
 }
@@ -31,7 +35,7 @@ export async function flakeInputs(flake: string, options: StoreCallOptions = {})
  */
 export async function archiveFlake(flake: string, options: StoreCallOptions = {}): Promise<void> {
   const args = ['flake', 'archive', '--no-write-lock-file', ...storeArgs(options), flake];
-  const result = await askNix('nix', [...FLAKES, ...args], options);
+  const result = await askNix('nix', [...FLAKES, ...args], { ...options, limitMs: Infinity });
   if (result.failed) throw nixFailed(result);
 }
 

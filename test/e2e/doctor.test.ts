@@ -1,7 +1,7 @@
 /** Findings of the doctor on machines with and without problems. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -47,6 +47,21 @@ suite('narswarm doctor', { concurrency: 3 }, () => {
       ['good', 'good', 'good'],
     );
     assert.equal(run.event('examined')['bad'], 0);
+  });
+
+  test('a Nix daemon that hangs is a finding, and the rest is examined', async () => {
+    const hangs = await lab.folder('hanging-nix');
+    await writeFile(
+      join(hangs, 'nix'),
+      `#!/bin/sh\ncase "$*" in *store*) exec sleep 600;; esac\nexec ${execFileSync('which', ['nix'], { encoding: 'utf8' }).trim()} "$@"\n`,
+      { mode: 0o755 },
+    );
+    const env = { PATH: `${hangs}:${lab.env['PATH']}` };
+    const run = await lab.run(['doctor', '--store', await lab.folder('store'), '--scope', 'off', ...trust()], { env });
+    assert.equal(run.status, 8, run.stdout);
+    const [finding] = findings(run, 'nix-conf');
+    assert.match(String(finding?.['message']), /^Nix failed \(`nix store ping` has not answered within 15 s\)/);
+    assert.deepEqual(verdicts(run, 'clock'), ['good']);
   });
 
   test('finds a publisher that serves the store, as status does', async () => {

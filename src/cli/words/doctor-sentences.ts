@@ -170,7 +170,7 @@ function ofNixConf(facts: Findings['nix-conf']): Sentence {
     return {
       text: `Nix failed (${failure})`,
       wayOut:
-        'correct nix.conf if the message names it; otherwise start nix-daemon, and try `nix store info` (`nix store ping` before Nix 2.19)',
+        'correct nix.conf if the message names it; otherwise start or restart nix-daemon, and try `nix store info` (`nix store ping` before Nix 2.19)',
     };
   const user =
     isTrustedUser === false

@@ -69,6 +69,8 @@ const CLOCK_SLACK_MS = 10 * 60_000;
 /** Least free space. With less, a closure may not fit. */
 const LITTLE_BYTES = 1e9;
 const CONNECT_MS = 2_000;
+/** Time for an answer of Nix. */
+const NIX_MS = 15_000;
 
 /**
  * Checks everything that may keep this machine from sharing, one check after another. Contacts nothing on the internet
@@ -116,7 +118,7 @@ async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
   let nix: string | undefined;
   let isMissing = false;
   try {
-    nix = await nixVersion({ signal });
+    nix = await nixVersion({ signal, limitMs: NIX_MS });
   } catch (error) {
     isMissing = isNarswarmError(error, 'NIX_MISSING');
     orNarswarm(error, undefined); // a nix.conf that it cannot read, which is found below
@@ -126,10 +128,10 @@ async function* examineNix(signal: AbortSignal): AsyncGenerator<Finding> {
   yield found('versions', isMissing || isOld ? 'bad' : nix === undefined ? 'unsure' : 'good', versions);
   if (isMissing) return;
   try {
-    const { substituters, trustedPublicKeys } = await readNixConfig({ signal });
+    const { substituters, trustedPublicKeys } = await readNixConfig({ signal, limitMs: NIX_MS });
     const isAbsent = await isAbsentStore(undefined); // Nix would create it for any question
-    const { url } = isAbsent ? {} : await describeStore({ signal });
-    const isTrustedUser = !(await isUntrusted(undefined, { signal }));
+    const { url } = isAbsent ? {} : await describeStore({ signal, limitMs: NIX_MS });
+    const isTrustedUser = !(await isUntrusted(undefined, { signal, limitMs: NIX_MS }));
     yield found('nix-conf', isAbsent ? 'unsure' : 'good', {
       substituters,
       trustedKeys: trustedPublicKeys.length,

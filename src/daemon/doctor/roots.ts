@@ -16,13 +16,16 @@ export interface ImportedGeneration {
 /** Limit on paths whose roots are looked up: Nix looks through all roots each time. */
 const MAX_PATHS = 5;
 
+/** Time for an answer of Nix, which may have to look through many roots. */
+const LIMIT_MS = 60_000;
+
 /** Finds imported paths that Nix has collected, or may collect. Says nothing of stores that keep no roots here. */
 export async function* examineRoots(
   imported: readonly ImportedGeneration[],
   signal: AbortSignal,
 ): AsyncGenerator<Finding> {
   for (const { name, to: store, paths } of imported) {
-    const options = { store, signal };
+    const options = { store, signal, limitMs: LIMIT_MS };
     try {
       if ((await placeOfRoots(options)) !== 'here') continue;
       const isAbsent = await isAbsentStore(store); // Nix would create it for the question

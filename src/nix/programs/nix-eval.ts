@@ -40,7 +40,12 @@ export async function evaluate(
   if (offline) args.push('--offline');
   args.push('--apply', evaluateExpression(outputs), ...(file === undefined ? [] : ['-f', file]), reference);
   const withoutNix = 'install Nix to evaluate this, or subscribe to a store path or a publisher';
-  const result = await askNix('nix', args, { ...options, withoutNix, ...(offline && { env: WITHOUT_NETWORK }) });
+  const result = await askNix('nix', args, {
+    ...options,
+    withoutNix,
+    limitMs: Infinity,
+    ...(offline && { env: WITHOUT_NETWORK }),
+  });
   if (result.failed) throw nixFailed(result);
   return parseEvaluated(result.stdout, installable);
 }

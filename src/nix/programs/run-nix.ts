@@ -2,10 +2,11 @@
  * Runs Nix, for versions from 2.8 on. Enables `nix-command` on each call, and reads output that changed between versions
  * defensively. Aborting `signal` ends Nix, or keeps it from starting, and throws the signal's reason.
  */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { NarswarmError } from '../../errors.ts';
+import { withinMs } from '../../within.ts';
 import { deniedDaemon } from './daemon-access.ts';
 import type { StorePath } from '../brands.ts';
 
@@ -22,7 +23,12 @@ export interface CallOptions {
   readonly withoutNix?: string | undefined;
   /** Environment variables for Nix, added to those of this process. */
   readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Limit on the time of a question, in milliseconds. Default: ten minutes. Infinity: none, for work such as an evaluation. */
+  readonly limitMs?: number | undefined;
 }
+
+/** Answers come within seconds, from a slow disk or a remote store within minutes. A Nix daemon that hangs never answers. */
+const QUESTION_MS = 10 * 60_000;
 
 /** Options of a call that asks a store. */
 export interface StoreCallOptions extends CallOptions {
@@ -81,13 +87,15 @@ export async function runNix(
 /**
  * Runs a Nix program as {@link runNix} does, for questions with a quick answer. It does not load execa, which takes 20 ms of
  * processor time: more than Nix needs for the answer.
+ *
+ * @throws NarswarmError `NIX_MISSING`; `NIX_FAILED` if there is no answer within `limitMs`; the signal's reason
  */
 export async function askNix(
   program: 'nix' | 'nix-store' | 'nix-env',
   args: readonly string[],
   options: CallOptions,
 ): Promise<RunResult> {
-  const { signal, env } = options;
+  const { signal, env, limitMs = QUESTION_MS } = options;
   signal?.throwIfAborted();
   const child = spawn(program, args, {
     env: { ...process.env, ...PLAIN, ...env },
@@ -98,8 +106,11 @@ export async function askNix(
   signal?.addEventListener('abort', end);
   try {
     const ended = once(child, 'close') as Promise<[exitCode: number | null, signal: string | null]>;
-    const [[exitCode, endedBy], stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
+    const answering = Promise.all([ended, text(child.stdout), text(child.stderr)]);
+    const answer = await (limitMs === Infinity ? answering : withinMs(limitMs, answering));
     signal?.throwIfAborted();
+    if (answer === undefined) throw silentNix(child, program, args, limitMs);
+    const [[exitCode, endedBy], stdout, stderr] = answer;
     return {
       failed: exitCode !== 0,
       stdout: stdout.replace(/\n$/, ''),
@@ -109,6 +120,7 @@ export async function askNix(
     };
   } catch (error) {
     signal?.throwIfAborted();
+    if (error instanceof NarswarmError) throw error;
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw nixMissing(program, options, error);
     const originalMessage = error instanceof Error ? error.message : String(error);
     return { failed: true, stdout: '', stderr: '', originalMessage };
@@ -116,6 +128,17 @@ export async function askNix(
     process.off('exit', end);
     signal?.removeEventListener('abort', end);
   }
+}
+
+/** Kills a Nix that does not answer. Does not wait for its end: one that waits for a broken disk cannot be killed. */
+function silentNix(child: ChildProcess, program: string, args: readonly string[], limitMs: number): NarswarmError {
+  child.kill('SIGKILL');
+  child.unref();
+  child.stdout?.destroy();
+  child.stderr?.destroy();
+  const command = [program, ...args.filter((arg, at) => at < 4 && !NIX_COMMAND.includes(arg))].join(' ');
+  const words = `\`${command}\` has not answered within ${limitMs / 1000} s`;
+  return new NarswarmError('NIX_FAILED', `${words}: if the nix-daemon hangs, restart it`, { facts: { words } });
 }
 
 function nixMissing(program: string, { withoutNix = WITHOUT_NIX }: CallOptions, cause: unknown): NarswarmError {

@@ -51,7 +51,7 @@ export interface WorkerOptions extends StoreCallOptions {
    */
   readonly socket?: string | undefined;
   /** Bound on the time of any other request, in milliseconds. Default: none. */
-  readonly limitMs?: number;
+  readonly limitMs?: number | undefined;
 }
 
 /** A connection to Nix. One request at a time. After an error, only its disposal is allowed. */

@@ -1,7 +1,7 @@
 /** Runs the real Nix of this machine on stores of its own. A fake `nix` only stands in for other versions. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
@@ -271,4 +271,15 @@ suite('every call', () => {
       await assert.rejects(call(), (error) => isNarswarmError(error) && /killed by SIGKILL/.test(error.message));
     });
   }
+
+  test('a question that Nix does not answer ends with an error, and Nix with it', async () => {
+    fakeNix(`echo $$ > ${folder}/pid; exec sleep 60`);
+    const asked = readNixConfig({ limitMs: 500 });
+    await assert.rejects(
+      asked,
+      failsWith('NIX_FAILED', /^`nix show-config --json` has not answered within 0.5 s: .*restart/),
+    );
+    const pid = Number(readFileSync(join(folder, 'pid'), 'utf8'));
+    while (existsSync(`/proc/${pid}/exe`)) await setImmediate();
+  });
 });
