@@ -120,6 +120,8 @@ export type HostFailure =
   | 'ssh'
   /** It has neither narswarm nor what a copy of it needs. */
   | 'no-program'
+  /** It cannot keep a copy of this program. */
+  | 'not-kept'
   /** Its narswarm is another build of this version. */
   | 'other-build'
   /** Its narswarm has failed there. */

@@ -11,8 +11,9 @@ import { remoteCommand, type Program } from './remote-script.ts';
 const END_MS = 10_000;
 /** Time after which a person is told that a host has not answered, in milliseconds. To copy the program there takes a while. */
 const SILENT_MS = 60_000;
-/** Words of ssh that are no reason of anything. */
-const NEW_HOST = /^Warning: Permanently added /;
+/** Words of ssh and of tar that are no reason of anything. */
+const NO_REASON =
+  /^(?:Warning: Permanently added |tar: (?:Exiting with failure|Error is not recoverable|Child returned))/;
 const SILENT = `it has not answered for ${SILENT_MS / 1_000} s, and the push waits for it: look at its shell, or end this with Ctrl-C; the others keep what they have`;
 /** Limit on kept lines of ssh's stderr. */
 const WORDS = 20;
@@ -129,25 +130,23 @@ export class PushHost {
   /** Handles the messages of the host, until it ends. */
   async #listen(): Promise<void> {
     let failure: NarswarmError | undefined;
+    let isNotKept = false;
     try {
       for await (const line of linesOf(this.#ssh.stdout, () => this.#maxLine)) {
         const message = parseFromHost(line);
         if (message?.type === 'failed') failure = failedThere(message);
+        else if (message?.type === 'not-kept') isNotKept = true;
         else if (message !== undefined) this.#take(message);
       }
     } catch (error) {
       failure ??= error instanceof NarswarmError ? error : hostFailed('nonsense', String(error));
       this.#ssh.kill();
     }
-    const { exitCode, originalMessage, code } = await this.#ssh;
-    failure ??=
-      code === 'ENOENT'
-        ? hostFailed('no-ssh', 'there is no ssh in PATH on this machine')
-        : hostFailed(
-            this.#isReached ? 'lost' : 'ssh',
-            this.#words.at(-1) ?? originalMessage ?? `ssh ended with status ${exitCode}`,
-            { exitStatus: exitCode },
-          );
+    const { exitCode, signal, originalMessage, code } = await this.#ssh;
+    const words = this.#words.at(-1) ?? originalMessage ?? `ssh ended with ${signal ?? `status ${exitCode}`}`;
+    if (code === 'ENOENT') failure ??= hostFailed('no-ssh', 'there is no ssh in PATH on this machine');
+    else if (isNotKept) failure ??= hostFailed('not-kept', `it cannot keep a copy of this program (${words})`);
+    else failure ??= hostFailed(this.#isReached ? 'lost' : 'ssh', words, { exitStatus: exitCode });
     this.#hello.reject(failure);
     this.#ready.reject(failure);
     this.#done.reject(failure);
@@ -166,7 +165,7 @@ export class PushHost {
       if (port !== undefined) {
         this.#tunnelPort = Number(port);
         if (this.#hasBegun) this.say({ type: 'tunnel', port: this.#tunnelPort });
-      } else if (line !== '' && !NEW_HOST.test(line)) {
+      } else if (line !== '' && !NO_REASON.test(line)) {
         this.#words.push(line);
         if (this.#words.length > WORDS) this.#words.shift();
       }
@@ -190,7 +189,7 @@ export class PushHost {
     this.#options.onWarning(isLast ? 'it warns of more, which is left out here' : text);
   }
 
-  #take(message: Exclude<FromHost, { type: 'failed' }>): void {
+  #take(message: Exclude<FromHost, { type: 'failed' | 'not-kept' }>): void {
     const { program, onProgress } = this.#options;
     if (message.type === 'send-program') void this.#sendProgram(program);
     else if (message.type === 'no-node') throw withoutNode(message.node, this.#words.at(-1));

@@ -66,6 +66,8 @@ const FromHost = v.variant('type', [
   v.object({ type: v.literal('send-program') }),
   /** There is neither narswarm of this version nor a Node that could run it. `node`: the version that is there, or nothing. */
   v.object({ type: v.literal('no-node'), node: words }),
+  /** The copy of the program could not be written. Its stderr says why. */
+  v.object({ type: v.literal('not-kept') }),
   /** `address`: where ssh has reached the host. Empty if ssh does not say. */
   v.object({ type: v.literal('ready'), port, address: v.string() }),
   v.object({ type: v.literal('lacking'), paths: texts }),

@@ -73,7 +73,10 @@ if [ ! -f "$own/dist/main.js" ]; then
     read -r size || exit
     head -c "$size" | tar -xzf - -C "$new" || exit
     [ -d "$own" ] || mv "$new" "$own"
-  ) || exit
+  ) || {
+    printf '{"type":"not-kept"}\\n'
+    exit 1
+  }
 fi
 touch "$own"
 ls -t "$all" | tail -n +${KEPT_COPIES + 1} | while read -r old; do

@@ -1,6 +1,8 @@
 /** One host of a push, with programs in the place of ssh. */
 import assert from 'node:assert/strict';
-import { existsSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { mock, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { PushHost, type HostOptions } from '../../src/push/host.ts';
@@ -103,6 +105,27 @@ test('what ssh says of a new host is no reason of a failure', async () => {
   fakeProgram('ssh', `echo "Warning: Permanently added 'far' to the list of known hosts." >&2; exit 3`);
   const host = new PushHost(OPTIONS);
   await assert.rejects(host.hello, (error: Error) => !error.message.includes('Permanently'));
+  await host.end();
+});
+
+test('a host that cannot keep the program says why, and not that tar has failed', async (t) => {
+  const full = `${dir}/full`;
+  mkdirSync(full);
+  assert.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', full]).status, 0);
+  t.after(() => spawnSync('umount', [full]));
+  writeFileSync(`${dir}/program`, randomBytes(100_000));
+  const archive = spawnSync('tar', ['-C', dir, '-cz', 'program'], { maxBuffer: 1e6 }).stdout;
+  fakeProgram('node', 'echo v24.0.0');
+  fakeProgram(
+    'ssh',
+    `for command; do :; done; export XDG_CACHE_HOME=${full} PATH="\${0%/*}:/usr/bin:/bin"; eval "$command"`,
+  );
+  const host = new PushHost({ ...OPTIONS, program: { archive: async () => archive, id: 'id' } });
+  await assert.rejects(host.hello, {
+    code: 'HOST_FAILED',
+    facts: { kind: 'not-kept' },
+    message: /^it cannot keep a copy of this program \(tar: program: /,
+  });
   await host.end();
 });
 

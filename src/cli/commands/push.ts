@@ -239,6 +239,8 @@ function wayOutOf(kind: HostFailure, host: string): string | null {
       return `ssh ${shellWord(host)} true must work without a question; --ssh-option and NIX_SSHOPTS give it options`;
     case 'no-program':
       return 'install one of them there';
+    case 'not-kept':
+      return 'make room for it there, or a folder that can be written (XDG_CACHE_HOME), or install narswarm there';
     case 'other-build':
       return 'install the same one there';
     case 'lost':
