@@ -1,6 +1,6 @@
 /** `fetch --out-link`: a link that keeps what was fetched by hand. */
 import assert from 'node:assert/strict';
-import { lstat, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { lstat, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { MadeClosure } from '../../src/demo/closure.ts';
@@ -100,6 +100,16 @@ describe('fetch --out-link', { concurrency: 3 }, () => {
     await assert.rejects(lstat(link));
     const lost = ['--out-link', join(link, 'lost')];
     assertFailure(await fetch(lost), 2, 'USAGE', /there is no folder .*result for --out-link: make it first/);
+    // Nix runs in such a folder, too: a build's result is not to become a part of another path.
+    const store = await lab.folder('in-store');
+    await symlink('/nix/store', join(store, 'link'));
+    for (const folder of ['/nix/store', join(store, 'link')])
+      assertFailure(
+        await fetch(['--out-link', join(folder, 'result')]),
+        2,
+        'USAGE',
+        /in the Nix store, in \/nix\/store: choose/,
+      );
     // root can write anywhere except on a read-only file system
     const wrapper = [
       'unshare',

@@ -1,6 +1,6 @@
 /** The link to an imported root that `fetch --out-link` makes, as `nix build` does. */
 import { constants } from 'node:fs';
-import { access, lstat, readdir, readlink, rm, stat } from 'node:fs/promises';
+import { access, lstat, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { makeFolder } from '../../disk/make-folder.ts';
 import { ownName, stateOfOwner } from '../../disk/owner.ts';
@@ -41,8 +41,8 @@ export class OutLink implements AsyncDisposable {
   /**
    * @param files.count number of links that are certain: an installable may have more outputs
    * @param options.store the target of the import
-   * @throws USAGE if something else is at one of those places, if their folder is missing or not writable, or if no link on this machine can
-   *   keep paths of the store; NIX_MISSING, NIX_FAILED
+   * @throws USAGE if something else is at one of those places, if their folder is missing, not writable or in the Nix store, or if
+   *   no link on this machine can keep paths of the store; NIX_MISSING, NIX_FAILED
    */
   static async open(
     text: string,
@@ -53,6 +53,9 @@ export class OutLink implements AsyncDisposable {
     const folder = await stat(dirname(file)).catch(() => undefined);
     if (folder?.isDirectory() !== true)
       throw new NarswarmError('USAGE', `there is no folder ${dirname(file)} for --out-link: make it first`);
+    const place = await realpath(dirname(file));
+    if (`${place}/`.startsWith(`${files.nixStoreDir}/`))
+      throw new NarswarmError('USAGE', `--out-link would be in the Nix store, in ${place}: choose another folder`);
     await access(dirname(file), constants.W_OK).catch((cause: unknown) => {
       const why = systemCode(cause) ?? String(cause);
       const message = `--out-link cannot write ${dirname(file)} (${why}): choose a folder that is yours`;
