@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { realpath, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { NarswarmError } from '../errors.ts';
 import { referencesFirst, type Closure, type MissingPath } from '../fetch/walk/closure.ts';
 import { asLocal } from '../fetch/commit/commit.ts';
@@ -22,7 +22,7 @@ import { assertMounted } from './mounted-disk.ts';
 import { putNarInfos, putRealisations } from './narinfos.ts';
 import { assertFileSizes, assertRoom, onBlocks, roomAt, type Room } from './room.ts';
 import { removeLeftovers } from './staged-files.ts';
-import { openSuitcase, putContents, type Contents } from './suitcase.ts';
+import { isSameFolder, openSuitcase, putContents, type Contents } from './suitcase.ts';
 import { narsOf, planNars, writeNars, wrongNars } from './suitcase-nars.ts';
 
 /** Progress of writing onto the disk. */
@@ -282,9 +282,8 @@ async function turnOn(suitcase: FileStore): Promise<Turn> {
 
 /** @throws USAGE if a folder is the file store itself, or in the Nix store: then the folder on the disk was forgotten */
 async function assertOtherFolder({ dir: own, storeDir }: FileStore, dir: string): Promise<void> {
-  const [store, target] = await Promise.all([own, dir].map((path) => realpath(path).catch(() => path)));
   const wayOut = 'name a folder on the disk to pack';
-  if (store === target) throw new NarswarmError('USAGE', `${dir} is the file store itself: ${wayOut}`);
+  if (await isSameFolder(own, dir)) throw new NarswarmError('USAGE', `${dir} is the file store itself: ${wayOut}`);
   const inNixStore = await followToStore(dir, storeDir).catch(() => undefined);
   if (inNixStore !== undefined) throw new NarswarmError('USAGE', `${dir} is in the Nix store: ${wayOut} last`);
 }

@@ -1,6 +1,6 @@
 import { existsSync, statSync, type Dirent, type Stats } from 'node:fs';
-import { lstat, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, readdir, realpath } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { readBounded } from '../disk/read-small.ts';
 import { replaceFile } from '../disk/replace.ts';
@@ -113,6 +113,12 @@ async function isFreeOrOurs(path: string, text: string): Promise<boolean> {
       .toString()
       .startsWith(text.slice(0, text.indexOf('\n') + 1))
   );
+}
+
+/** Returns true if two paths lead to one folder. */
+export async function isSameFolder(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([one, other].map((path) => realpath(path).catch(() => resolve(path))));
+  return a === b;
 }
 
 /** Returns the file with the contents of a suitcase, as text. */

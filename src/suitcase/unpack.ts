@@ -1,6 +1,6 @@
 import { readBounded } from '../disk/read-small.ts';
 import { fileURLToPath } from 'node:url';
-import { isNarswarmError, type NarswarmError } from '../errors.ts';
+import { isNarswarmError, NarswarmError } from '../errors.ts';
 import { topsOf, type MissingPath } from '../fetch/walk/closure.ts';
 import type { Tell } from '../fetch/events.ts';
 import type { Plan } from '../fetch/plan/plan.ts';
@@ -19,7 +19,7 @@ import type { Lack } from '../subscription/state/missing.ts';
 import { takeMaps, type TakenMaps } from './carried-maps.ts';
 import { MAX_NARINFO_BYTES } from './narinfos.ts';
 import { assertRoom, onBlocks, roomAt } from './room.ts';
-import { readContents, type Contents } from './suitcase.ts';
+import { isSameFolder, readContents, type Contents } from './suitcase.ts';
 import { fileSizeOf } from './suitcase-nars.ts';
 
 export interface UnpackOptions extends Omit<WorkplaceOptions, 'network' | 'lanCaches' | 'http'> {
@@ -62,12 +62,15 @@ const VOTING_MS = 1_000;
  * trusts and whose NARs have the signed contents. Paths that do not verify are left out with their referrers. Continues
  * an interrupted run. Asks no other source.
  *
- * @throws NOT_FOUND, STORE_CORRUPT as {@link readContents}; STORE_FULL before anything is written, if the disk of the file
+ * @throws NOT_FOUND, STORE_CORRUPT as {@link readContents}; USAGE if it is the file store itself; STORE_FULL before anything is written, if the disk of the file
  *   store has too little room; STORE_FULL, STORE_UNWRITABLE; the signal's reason
  */
 export async function unpack(options: UnpackOptions): Promise<Unpacked> {
   const { dir, upstream, signal, now, to, imports, dryRun = false } = options;
   const contents = await readContents(dir);
+  // What is in the file store counts as verified.
+  if (await isSameFolder(dir, options.storeDir))
+    throw new NarswarmError('USAGE', `${dir} is the file store itself: name another one with --store`);
   await using workplace = await Workplace.open({ ...options, network: undefined });
   const { store } = workplace;
   const maps = dryRun ? NO_MAPS : await takeMaps(dir, store, options.followed, now);

@@ -87,7 +87,8 @@ describe('fetch --out-link', { concurrency: 3 }, () => {
     assert.deepEqual(await readdir(folder), []);
   });
 
-  test('refuses what it cannot keep, and files that it did not make', async () => {
+  test('refuses what it cannot keep, and files that it did not make', async (t) => {
+    t.after(() => rm('/nix/store/result', { force: true })); // there is one if it does not refuse
     const { link, fetch } = await scene();
     assertFailure(await fetch(['--no-copy']), 2, 'USAGE', /leave out --no-copy/);
     assertFailure(await fetch(['--to', 'ssh-ng://nowhere']), 2, 'USAGE', /on this machine only/);

@@ -354,6 +354,16 @@ describe('unpack', { concurrency: 2 }, () => {
     assert.equal((await assertSound(store, own.publicKey)).narInfos.length, 2);
   });
 
+  test('a disk is not its own file store: what is there counts as verified', async () => {
+    const disk = await lab.folder('usb');
+    await cp(packed, disk, { recursive: true });
+    const link = join(await lab.folder('link'), 'disk');
+    await symlink(disk, link);
+    for (const store of [disk, `${disk}/`, link])
+      assertFailure(await unpack(disk, store), 2, 'USAGE', /is the file store itself: name another one with --store/);
+    assert.deepEqual(await readdir(join(disk, 'narswarm')), ['suitcase.json']);
+  });
+
   test('a file that is cut short is tried again by its contents, and named', async () => {
     const own = await lab.closure([50_000], 'short');
     const dir = await pack(own.root, [own.cacheDir], own.publicKey);
