@@ -65,9 +65,13 @@ export function tellPatchPlan(output: Output, pairs: readonly PatchPair[]): void
 }
 
 /** Reports the patches that were made. */
-export function tellPatched(output: Output, { vain, ...sums }: PatchesMade): void {
+export function tellPatched(output: Output, { vain, damaged, ...sums }: PatchesMade): void {
   const { patches, patchBytes, fileBytes } = sums;
-  output.result('patched', { ...sums, vain });
+  output.result('patched', { ...sums, vain, damaged });
+  if (damaged > 0)
+    output.warn(
+      `no patch for ${formatCount(damaged, 'NAR')}, since a file of this publisher's store is damaged: run narswarm verify --repair with its --store, then publish again`,
+    );
   if (patches + vain === 0) return;
   const without = vain === 0 ? '' : `; none for ${formatCount(vain, 'NAR')}, since they would save too little`;
   output.note(`${formatSize(patchBytes)} of patches instead of ${formatSize(fileBytes)}${without}`);

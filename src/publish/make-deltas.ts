@@ -43,8 +43,10 @@ export interface PatchesMade {
   /** Bytes of these patches, and of the files that they take the place of. */
   readonly patchBytes: number;
   readonly fileBytes: number;
-  /** NARs whose patch would have been too large, or could not be made. */
+  /** NARs whose patch would have been too large. */
   readonly vain: number;
+  /** NARs whose file, or that of the base, does not have the signed contents. */
+  readonly damaged: number;
 }
 
 /**
@@ -84,7 +86,7 @@ export async function makePatches(
   },
 ): Promise<PatchesMade> {
   const { tell, signal } = context;
-  const sums = { patches: 0, patchBytes: 0, fileBytes: 0, vain: 0 };
+  const sums = { patches: 0, patchBytes: 0, fileBytes: 0, vain: 0, damaged: 0 };
   if (pairs.length === 0) return sums;
   tell({
     type: 'making-patches',
@@ -99,7 +101,7 @@ export async function makePatches(
         signal.throwIfAborted();
         const patch = await patchOf(pair, context);
         tell({ type: 'patch-made' });
-        if (patch === undefined) sums.vain++;
+        if (patch === 'vain' || patch === 'damaged') sums[patch]++;
         else {
           sums.patches++;
           sums.patchBytes += patch.torrent.sizeBytes;
@@ -120,7 +122,7 @@ export function withKeptPatches(record: NarInfo, list: PatchList): NarInfo {
   return fitting.length === 0 ? record : withDeltas(record, fitting);
 }
 
-/** Makes one patch, and checks that it gives the NAR. Undefined if it is not worth it, or a file cannot be read. */
+/** Makes one patch, and checks that it gives the NAR. `vain` if it is not worth it; `damaged` if a file is. */
 async function patchOf(
   { info, base }: PatchPair,
   {
@@ -134,28 +136,29 @@ async function patchOf(
     readonly tell: (event: PatchEvent) => void;
     readonly signal: AbortSignal;
   },
-): Promise<KeptPatch | undefined> {
+): Promise<KeptPatch | 'vain' | 'damaged'> {
   const path = temporaryBeside(join(store.stateDir, info.narHash));
   const { storePath, narHash, fileSize = 0 } = info;
   const pair = { storePath, narHash, baseNarHash: base.narHash };
   try {
     const target = { narSize: info.narSize, nar: counted(narOf(info, store, signal).nar, tell) };
     const maxBytes = Math.ceil(fileSize * WORTH_PART) - 1;
-    if (!(await hasSignedContents(base, store, signal))) return undefined;
+    if (!(await hasSignedContents(base, store, signal))) return 'damaged';
     const sizeBytes = await makePatch(narOf(base, store, signal), target, { path, maxBytes, signal });
-    if (sizeBytes === undefined || !(await gives(path, info, narOf(base, store, signal), signal))) {
+    if (sizeBytes === undefined) {
       await list.add({ ...pair, isVain: true });
-      return undefined;
+      return 'vain';
     }
+    if (!(await gives(path, info, narOf(base, store, signal), signal))) return 'damaged';
     const hashes = await hashNar(path, signal);
-    if (hashes === undefined) return undefined;
+    if (hashes === undefined) return 'damaged';
     const torrent = narTorrent({ ...hashes, extension: PATCH_EXTENSION });
     const patch = { ...pair, baseName: baseNameOf(base.storePath), baseNarSize: base.narSize, torrent };
     await list.place(path, patch);
     return patch;
   } catch (error) {
     signal.throwIfAborted();
-    if (isNarswarmError(error, 'HASH_MISMATCH')) return undefined; // a damaged NAR, which verify finds
+    if (isNarswarmError(error, 'HASH_MISMATCH')) return 'damaged';
     throw error;
   } finally {
     await rm(path, { force: true });

@@ -40,18 +40,22 @@ describe('making patches', () => {
     const [delta] = deltasOf(record);
     assert.deepEqual([delta?.baseNarHash, delta?.torrent.sizeBytes], [given.before.narHash, patchBytes]);
     assert.deepEqual(withKeptPatches(given.before, new PatchList(given.store)), given.before);
-    assert.deepEqual(await make(given), { patches: 0, patchBytes: 0, fileBytes: 0, vain: 0 });
+    assert.deepEqual(await make(given), { patches: 0, patchBytes: 0, fileBytes: 0, vain: 0, damaged: 0 });
   });
 
   test('no patch is named that gives other contents than the signed ones', async (t) => {
     const given = await sample(t);
     const path = given.store.narPath(given.after);
     const bytes = await readFile(path);
-    bytes[5000] = 1;
+    const good = bytes[5000] ?? 0;
+    bytes[5000] = good ^ 1;
     await writeFile(path, bytes);
-    const { patches, vain } = await make(given);
-    assert.deepEqual({ patches, vain }, { patches: 0, vain: 1 });
+    const { patches, damaged } = await make(given);
+    assert.deepEqual({ patches, damaged }, { patches: 0, damaged: 1 });
     assert.deepEqual(withKeptPatches(given.after, new PatchList(given.store)), given.after);
+    bytes[5000] = good;
+    await writeFile(path, bytes);
+    assert.equal((await make(given)).patches, 1, 'once the file is repaired, it is tried again');
   });
 
   test('nor one of a base with other contents, which followers do not have', async (t) => {
@@ -60,13 +64,14 @@ describe('making patches', () => {
     const bytes = await readFile(path);
     bytes[5000] = 1;
     await writeFile(path, bytes);
-    assert.equal((await make(given)).patches, 0);
+    const { patches, vain, damaged } = await make(given);
+    assert.deepEqual({ patches, vain, damaged }, { patches: 0, vain: 0, damaged: 1 });
   });
 
   test('a patch that saves too little is neither kept nor tried again', async (t) => {
     const given = await sample(t);
     const small = { ...given, after: { ...given.after, fileSize: 20 } };
-    assert.deepEqual(await make(small), { patches: 0, patchBytes: 0, fileBytes: 0, vain: 1 });
-    assert.deepEqual(await make(small), { patches: 0, patchBytes: 0, fileBytes: 0, vain: 0 });
+    assert.deepEqual(await make(small), { patches: 0, patchBytes: 0, fileBytes: 0, vain: 1, damaged: 0 });
+    assert.deepEqual(await make(small), { patches: 0, patchBytes: 0, fileBytes: 0, vain: 0, damaged: 0 });
   });
 });
