@@ -71,7 +71,9 @@ async function take(lock: string): Promise<FileHandle> {
     } catch (error) {
       if (systemCode(error) !== 'EEXIST') throw error;
       const held = await statOf(lock);
-      if (held !== undefined && Date.now() - held.mtimeMs > STALE_MS) await unlink(lock).catch(() => undefined);
+      // A file of later than now is of before somebody set the clock.
+      if (held !== undefined && Math.abs(Date.now() - held.mtimeMs) > STALE_MS)
+        await unlink(lock).catch(() => undefined);
       else await setTimeout(WAIT_MS);
     }
   }

@@ -9,7 +9,7 @@ import type { FileStore } from './file-store.ts';
 
 /** Interval at which a turn shows that it is alive, for machines that cannot see its process. */
 const HEARTBEAT_MS = 30_000;
-/** Silence after which a turn of another machine counts as ended. */
+/** Silence after which a turn of another machine counts as ended, also by its clock: that may be ahead of ours. */
 const SILENT_MS = 10 * 60_000;
 const LOOK_AGAIN_MS = 100;
 /** Looks at others that may give way, before they count as having the turn. */
@@ -142,7 +142,7 @@ async function isWorking(path: string, name: string): Promise<boolean> {
   const state = await stateOfOwner(name);
   if (state !== 'unknown') return state === 'alive';
   const found = await stat(path).catch(() => undefined);
-  return found !== undefined && Date.now() - found.mtimeMs < SILENT_MS;
+  return found !== undefined && Math.abs(Date.now() - found.mtimeMs) < SILENT_MS;
 }
 
 function folderOf(store: Pick<FileStore, 'stateDir'>, work: Work): string {

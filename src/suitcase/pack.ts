@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { stat } from 'node:fs/promises';
+import { stateOfOwner } from '../disk/owner.ts';
 import { NarswarmError } from '../errors.ts';
 import { referencesFirst, type Closure, type MissingPath } from '../fetch/walk/closure.ts';
 import { asLocal } from '../fetch/commit/commit.ts';
@@ -275,7 +276,9 @@ async function heldInfos(closure: Closure, store: FileStore): Promise<NarInfo[]>
 async function turnOn(suitcase: FileStore): Promise<Turn> {
   const turn = await onDisk(suitcase.dir, () => Turn.take(suitcase, 'packing'));
   if (turn instanceof Turn) return turn;
-  throw new NarswarmError('STORE_BUSY', `another narswarm pack writes to ${suitcase.dir}: wait for its end`, {
+  const isElsewhere = (await stateOfOwner(turn)) === 'unknown';
+  const where = isElsewhere ? ' on another machine (if it was killed there, it counts as ended ten minutes later)' : '';
+  throw new NarswarmError('STORE_BUSY', `another narswarm pack writes to ${suitcase.dir}${where}: wait for its end`, {
     facts: { path: suitcase.dir },
   });
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -16,5 +16,29 @@ test('of those that try at the same moment, one gets the turn', async (t) => {
     assert.ok(turn !== undefined && others.length === 0);
     assert.equal(typeof (await Turn.take(store, 'packing')), 'string', 'it is taken');
     await turn[Symbol.asyncDispose]();
+  }
+});
+
+test('a process that another machine has left on a disk has the turn for ten minutes, whichever clock is wrong', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'narswarm-turn-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const store = await FileStore.open(dir, { create: true });
+  const other = `${'0'.repeat(32)}-${'0'.repeat(32)}-1-1-1-abc`;
+  const minute = 60_000;
+  for (const [agoMs, isTaken] of [
+    [0, true],
+    [minute, true],
+    [-minute, true],
+    [11 * minute, false],
+    [-11 * minute, false],
+    [-1e6 * minute, false],
+  ] as const) {
+    const folder = join(dir, 'narswarm/packing', other);
+    mkdirSync(folder, { recursive: true });
+    const at = new Date(Date.now() - agoMs);
+    utimesSync(folder, at, at);
+    const turn = await Turn.take(store, 'packing');
+    assert.equal(turn === other, isTaken, `${agoMs / minute} minutes ago`);
+    if (turn instanceof Turn) await turn[Symbol.asyncDispose]();
   }
 });
