@@ -382,7 +382,7 @@ describe('unpack', { concurrency: 2 }, () => {
       own.publicKey,
     ]);
     assert.equal(run.status, 5, run.stderr);
-    assert.match(run.stderr, /says 1000 bytes, expected \d+; trying it again by its contents$/m);
+    assert.match(run.stderr, /has 1000 bytes, expected \d+; trying it again by its contents$/m);
   });
 
   test('a list of contents that is no list is refused', async () => {

@@ -72,7 +72,8 @@ function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scop
     case 'HTTP_FAILED':
     case 'HTTP_NOT_FOUND':
     case 'HTTP_STALLED':
-    case 'HTTP_TRUNCATED': {
+    case 'HTTP_TRUNCATED':
+    case 'SIZE_MISMATCH': {
       const { url, why } = facts;
       const isKnown = typeof url === 'string' && typeof why === 'string';
       return scope === 'many' && isKnown ? `${cacheOf(url)} failed: ${why}` : reason;
@@ -85,8 +86,8 @@ function inWords({ code, reason, facts = {}, causes = [] }: Failure, scope: Scop
 
 /** Returns the address of the cache that has a narinfo or a NAR at `url`. */
 function cacheOf(url: string): string {
-  const { origin, pathname } = new URL(url);
+  const { protocol, host, pathname } = new URL(url); // a folder has no `origin`
   const folders = pathname.split('/').slice(1, -1);
   if (folders.at(-1) === 'nar') folders.pop();
-  return [origin, ...folders].join('/');
+  return [`${protocol}//${host}`, ...folders].join('/');
 }

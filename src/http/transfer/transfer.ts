@@ -113,7 +113,7 @@ function learnSize(transfer: Transfer, response: Answer, { sizeBytes }: Placemen
   if (sizeBytes === transfer.sizeBytes && sizeBytes <= transfer.maxBytes) return;
   response.discard();
   const reason = sizeBytes === transfer.sizeBytes ? `at most ${transfer.maxBytes} are allowed` : `expected ${expected}`;
-  throw refuseSize(`the server says ${sizeBytes} bytes, ${reason}`, response);
+  throw refuseSize(`it has ${sizeBytes} bytes, ${reason}`, response);
 }
 
 async function deliverBody(transfer: Transfer, response: Answer, placement: Placement): Promise<void> {

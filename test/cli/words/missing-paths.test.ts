@@ -54,6 +54,18 @@ suite('reasons for a missing path', () => {
     assert.equal(reasonOf(missing(A, 'NAR_UNAVAILABLE', { path: A, why: 'no peer' })), 'no peer');
   });
 
+  test('a file of another size is named by its address, and several by their cache', () => {
+    const wrong = (path: string, file: string): Extract<Missing, { reason: string }> => {
+      const url = `file:///media/usb/nar/${file}`;
+      const { code, facts, message } = http('SIZE_MISMATCH', url, 1, 'it has 1000 bytes, expected 5172');
+      return { path, reason: message, code, facts };
+    };
+    const one = wrong(A, 'a.nar.xz');
+    assert.equal(reasonOf(one), one.reason);
+    const [group] = groupByReason([one, wrong(B, 'b.nar.xz')]);
+    assert.match(group?.reason ?? '', /^file:\/\/\/media\/usb failed: it has 1000 bytes, expected 5172$/);
+  });
+
   test('the failure of an address is shown unchanged', () => {
     const { code, facts, message } = http('HTTP_FAILED', `http://c/${'a'.repeat(32)}.narinfo`, 2, 'no');
     assert.equal(reasonOf({ path: A, reason: message, code, facts }), message);
