@@ -130,12 +130,13 @@ export class PushHost {
   /** Handles the messages of the host, until it ends. */
   async #listen(): Promise<void> {
     let failure: NarswarmError | undefined;
-    let isNotKept = false;
+    let [isNotKept, hasShell] = [false, false];
     try {
       for await (const line of linesOf(this.#ssh.stdout, () => this.#maxLine)) {
         const message = parseFromHost(line);
         if (message?.type === 'failed') failure = failedThere(message);
         else if (message?.type === 'not-kept') isNotKept = true;
+        else if (message?.type === 'shell') hasShell = true;
         else if (message !== undefined) this.#take(message);
       }
     } catch (error) {
@@ -146,7 +147,10 @@ export class PushHost {
     const words = this.#words.at(-1) ?? originalMessage ?? `ssh ended with ${signal ?? `status ${exitCode}`}`;
     if (code === 'ENOENT') failure ??= hostFailed('no-ssh', 'there is no ssh in PATH on this machine');
     else if (isNotKept) failure ??= hostFailed('not-kept', `it cannot keep a copy of this program (${words})`);
-    else failure ??= hostFailed(this.#isReached ? 'lost' : 'ssh', words, { exitStatus: exitCode });
+    else {
+      const kind = this.#isReached ? 'lost' : hasShell ? 'narswarm' : 'ssh';
+      failure ??= hostFailed(kind, words.replace(/^error: /, ''), { exitStatus: exitCode });
+    }
     this.#hello.reject(failure);
     this.#ready.reject(failure);
     this.#done.reject(failure);
@@ -189,7 +193,7 @@ export class PushHost {
     this.#options.onWarning(isLast ? 'it warns of more, which is left out here' : text);
   }
 
-  #take(message: Exclude<FromHost, { type: 'failed' | 'not-kept' }>): void {
+  #take(message: Exclude<FromHost, { type: 'failed' | 'not-kept' | 'shell' }>): void {
     const { program, onProgress } = this.#options;
     if (message.type === 'send-program') void this.#sendProgram(program);
     else if (message.type === 'no-node') throw withoutNode(message.node, this.#words.at(-1));

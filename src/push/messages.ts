@@ -62,6 +62,8 @@ const FromHost = v.variant('type', [
     /** The same for all names of one host, and different for two running hosts. Not in protocol 1. */
     machine: v.optional(v.string()),
   }),
+  /** The remote shell runs our command. Not sent if the login has failed. */
+  v.object({ type: v.literal('shell') }),
   /** The remote shell has no narswarm of this version, and waits for the program. */
   v.object({ type: v.literal('send-program') }),
   /** There is neither narswarm of this version nor a Node that could run it. `node`: the version that is there, or nothing. */

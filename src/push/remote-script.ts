@@ -46,6 +46,7 @@ export function remoteCommand({ id }: Pick<Program, 'id'>, args: readonly string
   const receive = ['receive', '--for', VERSION, ...args].map(quoted).join(' ');
   // The first line ends the one that a shell may have begun, such as a title for its window.
   const script = `echo
+printf '{"type":"shell"}\\n'
 PATH="$PATH:${MORE_PATH}"
 export PATH
 if command -v narswarm >/dev/null; then

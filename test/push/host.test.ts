@@ -129,6 +129,20 @@ test('a host that cannot keep the program says why, and not that tar has failed'
   await host.end();
 });
 
+test('a narswarm that ends before its first word has failed, and not ssh', async () => {
+  const end = 'echo "error: c.toml:2: this is not valid TOML" >&2; exit 2';
+  for (const [before, kind] of [
+    ['', 'ssh'],
+    [`echo '{"type":"shell"}';`, 'narswarm'],
+  ] as const) {
+    fakeProgram('ssh', before + end);
+    const host = new PushHost(OPTIONS);
+    const message = 'c.toml:2: this is not valid TOML';
+    await assert.rejects(host.hello, { code: 'HOST_FAILED', message, facts: { kind, exitStatus: 2 } });
+    await host.end();
+  }
+});
+
 test('the end does not wait for a host that is not reached', async (t) => {
   fakeProgram('ssh', `touch ${dir}/started; exec sleep 1000`);
   const host = new PushHost(OPTIONS);

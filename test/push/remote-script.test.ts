@@ -27,7 +27,7 @@ describe('the command for a host without narswarm', () => {
     const { status, stdout } = spawnSync('sh', ['-c', command], { input, env, encoding: 'utf8' });
     return {
       status,
-      stdout: stdout.replace(/^\n/, ''),
+      stdout: stdout.replace('\n{"type":"shell"}\n', ''),
       kept: readdirSync(join(dir, 'cache/narswarm-program')).toSorted(),
     };
   };
@@ -38,7 +38,7 @@ describe('the command for a host without narswarm', () => {
   test('begins with a line of its own, whatever the shell of the host has printed', () => {
     const command = remoteCommand({ id: 'id' }, []);
     const { stdout } = spawnSync('sh', ['-c', `printf '\\033]0;web1\\007'; ${command}`], { env: { PATH: '/bin' } });
-    assert.match(stdout.toString(), /^\{"type":/m);
+    assert.match(stdout.toString(), /^\{"type":"shell"\}$/m);
   });
 
   test('of a program that arrives in part, nothing is left', () => {
