@@ -32,6 +32,8 @@ export interface MembersEvents {
   gone: [member: Member];
   /** It has all of a wanted file now. */
   have: [member: Member, file: FileHash];
+  /** It has said of all wanted files whether it has them. */
+  known: [member: Member];
   /** It has more pieces of a wanted file that it is fetching. */
   piece: [member: Member, file: FileHash];
   /** It says that it holds an edition of the hash map of a joined group. */
@@ -256,6 +258,7 @@ export class Members extends EventEmitter<MembersEvents> {
   readonly #events: LinkEvents = {
     opened: (link) => this.#onOpened(link),
     have: (link, file) => this.emit('have', link, file),
+    known: (link) => this.emit('known', link),
     piece: (link, file) => this.emit('piece', link, file),
     edition: (link, edition) => {
       if (this.groups.has(edition.group)) this.emit('edition', link, edition);

@@ -30,6 +30,8 @@ export interface DownloadOptions extends FileOptions {
   readonly onLie: (member: Member, file: FileHash) => void;
   /** Called when a member has something new or has disconnected: other members may now have a file, or none. */
   readonly onNews: () => void;
+  /** Called when a member has said of all wanted files whether it has them. */
+  readonly onKnown: () => void;
 }
 
 /**
@@ -75,6 +77,7 @@ export class Download implements AsyncDisposable {
     members.on('gone', this.#onGone);
     members.on('have', this.#onNews);
     members.on('piece', this.#onNews);
+    members.on('known', this.#options.onKnown);
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS).unref();
   }
 
@@ -195,6 +198,7 @@ export class Download implements AsyncDisposable {
     members.off('gone', this.#onGone);
     members.off('have', this.#onNews);
     members.off('piece', this.#onNews);
+    members.off('known', this.#options.onKnown);
     const files = [...this.#files.keys()];
     await Promise.all(files.map((file) => this.pause(file)));
     await Promise.all(this.#confirming);

@@ -21,6 +21,8 @@ export interface AskingSideOptions {
   readonly send: (message: AskingMessage) => void;
   /** Called when the member has all of a wanted file. */
   readonly onHave: (file: FileHash) => void;
+  /** Called when it has answered for all wanted files, after {@link onHave}. */
+  readonly onKnown: () => void;
   /** Called when it has more pieces of a wanted file. */
   readonly onPiece: (file: FileHash) => void;
   readonly onEdition: (edition: Edition) => void;
@@ -72,7 +74,7 @@ export class AskingSide {
   on(message: Exclude<ServingMessage, { kind: 'data' }>): boolean {
     switch (message.kind) {
       case 'haveMap':
-        return this.#onFiles(this.haves.onMap(message.batch, message.bitmap));
+        return this.#onMap(this.haves.onMap(message.batch, message.bitmap));
       case 'have':
         return this.#onFiles(this.haves.onHave(message.prefixes));
       case 'pieces':
@@ -103,6 +105,12 @@ export class AskingSide {
 
   close(): void {
     this.requests.close();
+  }
+
+  #onMap(files: readonly FileHash[] | undefined): boolean {
+    const isAnswer = this.#onFiles(files);
+    if (isAnswer && this.haves.isKnown) this.#options.onKnown();
+    return isAnswer;
   }
 
   /** @param files those that the member has now; undefined if it must not say so */

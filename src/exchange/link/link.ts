@@ -23,6 +23,7 @@ export interface LinkEvents {
   /** Both handshakes are done: the member may be asked. */
   readonly opened: (link: Link) => void;
   readonly have: (link: Link, file: FileHash) => void;
+  readonly known: (link: Link) => void;
   readonly piece: (link: Link, file: FileHash) => void;
   readonly edition: (link: Link, edition: Edition) => void;
   /** It has ended, or could not be made. Called once. */
@@ -87,6 +88,7 @@ export class Link implements Member, Receiver {
       patience: context.patience,
       send,
       onHave: (file) => events.have(this, file),
+      onKnown: () => events.known(this),
       onPiece: (file) => events.piece(this, file),
       onEdition: (edition) => events.edition(this, edition),
     });

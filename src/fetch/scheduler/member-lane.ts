@@ -40,6 +40,8 @@ export interface MemberLaneOptions {
   readonly onFailure: (task: Task, error: unknown) => void;
   /** Called when members may have new files. */
   readonly onNews: () => void;
+  /** Called when a member has said of all NARs whether it has them. */
+  readonly onKnown: () => void;
 }
 
 /** Interval at which members that want a NAR are told that an upstream is sending it to us. */
@@ -99,6 +101,7 @@ export class MemberLane implements AsyncDisposable {
       onComplete: (file) => this.#with(file, options.onComplete),
       onFailure: (file, error) => this.#with(file, (task) => options.onFailure(task, error)),
       onNews,
+      onKnown: options.onKnown,
     });
   }
 

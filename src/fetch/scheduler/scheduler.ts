@@ -49,6 +49,8 @@ export class Scheduler {
   #signal = this.#stop.signal;
   #members: MemberLane | undefined;
   #hasNews = false;
+  /** True if the lanes waited for what members have, as of the last look. */
+  #wasTooEarly = false;
   #isHeldBack = false;
   /** Resolves once the lanes work, or a run has ended before. */
   readonly #begun = Promise.withResolvers<void>();
@@ -245,6 +247,9 @@ export class Scheduler {
         if (this.#queues.take(task)) void this.#outcomes.fail(task, error, signal);
       },
       onNews: () => (this.#hasNews = true),
+      onKnown: () => {
+        if (this.#wasTooEarly && !this.#where.isTooEarly) this.#look();
+      },
     });
   }
 
@@ -267,6 +272,7 @@ export class Scheduler {
     const queues = this.#queues;
     this.#tellHeldBack();
     this.#where.look();
+    this.#wasTooEarly = this.#where.isTooEarly;
     this.#choice.look();
     const isAtWork = this.#work.atUpstreams.size > 0;
     this.#policy.onLook(isAtWork ? 'work' : this.#choice.waitsForOthers ? 'wait' : 'rest');

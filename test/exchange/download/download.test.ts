@@ -137,6 +137,7 @@ function startDownload(
     },
     onFailure: (file, error) => ends.get(file)!.reject(error),
     onNews: () => undefined,
+    onKnown: () => undefined,
   });
   const fetch = (files: readonly MadeFile[], { hasPieces = true } = {}): Promise<MadeSink[]> => {
     for (const one of files) {
@@ -561,6 +562,7 @@ suite('Download', () => {
       onComplete: () => undefined,
       onFailure: () => undefined,
       onNews: () => undefined,
+      onKnown: () => undefined,
     });
     download.add(many.map(({ file }) => ({ file, sizeBytes: bytes.length })));
     client.meet(seeder);

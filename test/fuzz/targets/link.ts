@@ -113,6 +113,7 @@ export function link(): FuzzTarget {
     have: (_link, file) => assert.equal(file, WANTED.file),
     piece: (_link, file) => assert.equal(file, WANTED.file),
     edition: () => undefined,
+    known: () => undefined,
     closed: () => undefined,
   };
   const opening = formatOpening(GROUP, Buffer.alloc(20, 'b'), 6881);
