@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, realpathSync, writeSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { workerBeside } from '../bytes/thread.ts';
 import { systemCode } from '../disk/store-error.ts';
@@ -17,11 +17,15 @@ const UNWANTED: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENODEV']);
 
 /**
  * Unmounts when its stdin ends, so however this process ends, or at a SIGTERM. After a line on stdin, ends without
- * unmounting. Open files then fail, and no program waits for an answer.
+ * unmounting. Open files then fail, and no program waits for an answer. If it was unmounted with -l while files are open, what
+ * is mounted there now is somebody else's, and the kernel is told to end this connection.
  */
 const WATCH = `
-trap 'umount -f -l "$1"; exit' TERM
-read -r line || umount -f -l "$1"`;
+unmount() {
+  if grep -q " 0:$2 / " /proc/self/mountinfo; then umount -f -l "$1"; else echo 1 >"/sys/fs/fuse/connections/$2/abort"; fi
+}
+trap 'unmount "$@"; exit' TERM
+read -r line || unmount "$@"`;
 
 /** A file system that is mounted, and the kernel's requests to it. */
 export class MountedDevice implements AsyncDisposable {
@@ -62,7 +66,8 @@ export class MountedDevice implements AsyncDisposable {
       closeSync(fd);
       throw error;
     }
-    const watch = spawn('/bin/sh', ['-c', WATCH, 'sh', dir], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+    const words = ['-c', WATCH, 'sh', dir, connectionOn(dir)];
+    const watch = spawn('/bin/sh', words, { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
     watch.on('error', () => undefined);
     watch.stdin?.on('error', () => undefined);
     watch.unref();
@@ -125,6 +130,16 @@ async function runMount(dir: string, fd: number): Promise<void> {
     throw refusal(`cannot run mount (${systemCode(error)}): it is part of util-linux`, error);
   })) as [number | null];
   if (status !== 0) throw refusal(`cannot mount on ${dir}: ${text.trim() || `mount ended with ${status}`}`);
+}
+
+/** Returns the number of the connection to a file system that was just mounted: that of its device (proc(5), mountinfo). */
+function connectionOn(dir: string): string {
+  const place = join(realpathSync(dirname(dir)), basename(dir)); // a look at the folder itself would wait for us
+  const unescaped = (text = ''): string =>
+    text.replaceAll(/\\([0-7]{3})/g, (_, code: string) => String.fromCharCode(parseInt(code, 8)));
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  const found = mounts.map((line) => line.split(' ')).findLast((fields) => unescaped(fields[4]) === place);
+  return found?.[2]?.split(':')[1] ?? '';
 }
 
 /**

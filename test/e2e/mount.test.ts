@@ -278,6 +278,21 @@ suite('a mounted closure', { concurrency: 2, skip: lacksFuse() }, () => {
     run.event('unmounted');
   });
 
+  test('ends at a SIGTERM, also if it was unmounted with -l while a file is open', async () => {
+    const control = 'mount -t fusectl none /sys/fs/fuse/connections && exec "$@"'; // as systemd does
+    const wrapper = ['unshare', '--mount', 'sh', '-c', control, 'sh'];
+    const mounted = await mount(lab, made, [made.cacheDir], { wrapper });
+    const script = 'exec 3<"$0" && umount -l "$1" && echo open && read -r line; cat <&3';
+    const inside = [`--mount=/proc/${mounted.process.pid}/ns/mnt`, 'sh', '-c', script];
+    const holder = spawn('nsenter', [...inside, mounted.path('tree-2', 'share/blob'), mounted.dir]);
+    await once(holder.stdout, 'data');
+    const run = await mounted.process.stop();
+    assert.deepEqual([run.status, run.stderr], [0, '']);
+    run.event('unmounted');
+    holder.stdin.end('\n');
+    await once(holder, 'close');
+  });
+
   test('a process that is killed leaves nothing mounted, and its unpacked NARs to the next one', async () => {
     const mounted = await mount(lab, made, [made.cacheDir]);
     await lookWell('cat', mounted.path('tree-1', 'bin/hello'));
