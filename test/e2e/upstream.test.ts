@@ -239,7 +239,7 @@ describe('upstreams alone', { concurrency: 6 }, () => {
       const cache = lab.use(await startHttpCache(dir));
       const run = await fetchFrom(store, [cache]);
       await succeeds(run, store);
-      assert.match(String(run.event('warning')['message']), new RegExp(`says ${large.fileSize} bytes, expected`));
+      assert.match(String(run.event('warning')['message']), new RegExp(`it has ${large.fileSize} bytes, expected`));
     }
   });
 
