@@ -1,34 +1,30 @@
 import { firstFailure, NarswarmError, isNarswarmError } from '../../errors.ts';
-import { removeEndedLinks } from '../../fetch/import/out-link.ts';
 import { Workplace, type WorkplaceOptions } from '../../fetch/workplace.ts';
 import type { PublisherAddress } from '../../index/address.ts';
 import type { PublisherIdentity } from '../../index/publisher-key.ts';
-import { storeHashOf } from '../../nix/store-path.ts';
 import { FileStore } from '../../store/file-store.ts';
 import type { Root } from '../../store/collect/keep.ts';
 import type { Yield } from '../../store/collect/yields.ts';
-import { collectGarbage, type GcResult } from '../../store/gc.ts';
+import type { GcResult } from '../../store/gc.ts';
 import type { TellHashing } from '../../store/hashing/hashing.ts';
 import { Turn } from '../../store/turn.ts';
 import { goneFrom } from '../forget.ts';
-import { listRooted, pruneRoots } from '../room/gc-roots.ts';
 import { pruneBuilds } from '../room/kept-builds.ts';
 import { isMetered, meteredError, watchMetered } from './metered.ts';
-import { generationsToKeep, mirrored } from '../mirror.ts';
+import { generationsToKeep } from '../mirror.ts';
 import { postponeAll } from './postpone.ts';
-import { publishedContents } from '../published.ts';
 import type { KeptOfImported } from '../room/kept-of-imported.ts';
-import { releasingOf } from '../room/releasing.ts';
 import { publishersOf } from '../source/source.ts';
-import { isDamaged, keptGenerations, listStates, removeState, rootsOf, writeState } from '../state/state.ts';
+import { listStates } from '../state/state.ts';
 import { storeRoots } from '../room/store-roots.ts';
 import type { Subscription } from '../subscription.ts';
 import { publishersOfGone, unfollow } from '../unfollow.ts';
 import { failedOf, updateSubscription, type Updated } from './update.ts';
 import type { UpdateContext } from './update-context.ts';
-import { partialsOfAll } from '../room/wanted-partials.ts';
+import { collect, unlinkOlder } from './prune.ts';
+import { publishOwn } from './publish-own.ts';
 import { yieldingMirrors } from './yielding.ts';
-import { buildPublication, type Built, type DeltaMaking } from '../../publish/build-publication.ts';
+import type { Built, DeltaMaking } from '../../publish/build-publication.ts';
 import type { Recompression } from '../../publish/recompress-nars.ts';
 
 export interface RunUpdateOptions
@@ -110,7 +106,7 @@ export async function runUpdate(options: RunUpdateOptions): Promise<UpdateRun> {
   // If a subscription could not write, then publishing and collecting could not either.
   if (updated.some(({ error }) => isNarswarmError(error, 'STORE_UNWRITABLE'))) return { updated, failure: undefined };
   // The disk is full, or the night is over: collecting helps in both cases.
-  const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOrTell(store, options);
+  const failure = isNarswarmError(ending, 'STORE_FULL') ? undefined : await publishOwn(store, options);
   await unlinkOlder(store, options);
   await pruneBuilds(store, await listStates(store), new Date());
   await collect(store, updated, options);
@@ -221,106 +217,4 @@ async function takeTurn(store: FileStore, { waits, signal, window, onWait }: Run
     `another narswarm update is running on ${store.dir}: leave out --no-wait to run after it`,
     { facts: { path: store.dir, owner: taken } },
   );
-}
-
-/** @returns the failure of publishing. Nothing to publish is not a failure */
-async function publishOrTell(store: FileStore, options: RunUpdateOptions): Promise<NarswarmError | undefined> {
-  try {
-    await publish(store, options);
-    return undefined;
-  } catch (error) {
-    options.signal.throwIfAborted();
-    if (!isNarswarmError(error)) throw error;
-    if (error.code !== 'NOT_FOUND') return error;
-    options.onWarning({ kind: 'failed', error });
-    return undefined;
-  }
-}
-
-async function publish(store: FileStore, options: RunUpdateOptions): Promise<void> {
-  const { publish: own, configured, keys, tellHashing, signal } = options;
-  if (own === undefined) return;
-  const { key, salt, validForMs, hints, recompression, deltas } = own;
-  const built = await buildPublication({
-    store,
-    key,
-    salt,
-    validForMs,
-    keys,
-    tellHashing,
-    signal,
-    hints,
-    recompression,
-    deltas,
-    keepsHints: true,
-    contents: () => publishedContents(store, configured, keys),
-    hasPublished: configured.some((subscription) => subscription.publish),
-  });
-  options.onPublished?.(built);
-}
-
-/**
- * Removes the GC roots of generations that are no longer kept, of subscriptions that are no longer imported, and of fetches
- * that were killed.
- */
-async function unlinkOlder(store: FileStore, options: RunUpdateOptions): Promise<void> {
-  const keepGenerations = generationsToKeep(options.keepGenerations, options);
-  await removeEndedLinks(store);
-  const unimported = new Set(options.configured.flatMap(({ name, import: imports }) => (imports ? [] : name)));
-  const states = await listStates(store);
-  const known = new Set([...states, ...options.configured].map(({ name }) => name));
-  // Killed at its first update, and then removed from the config file.
-  for (const name of options.forgetOthers ? await listRooted(store) : [])
-    if (!known.has(name) && !(await isDamaged(store, name))) await pruneRoots(store, name, []);
-  for (const state of states) {
-    const { name } = state;
-    await pruneRoots(store, name, unimported.has(name) ? [] : keptGenerations(state, keepGenerations(state)));
-  }
-}
-
-/**
- * Removes paths that nothing keeps and that exceed the budget. If that is not enough, mirrors give paths up, unless they
- * alone were updated. Then forgets removed subscriptions.
- */
-async function collect(store: FileStore, updated: readonly Updated[], options: RunUpdateOptions): Promise<void> {
-  const { maxBytes, signal, onWarning, forgetOthers, configured, onYielded } = options;
-  const keepGenerations = generationsToKeep(options.keepGenerations, options);
-  const states = await listStates(store);
-  const others = forgetOthers ? goneFrom(states, options) : [];
-  const dropped = new Set(others.map(({ name }) => name));
-  const old = states.flatMap((state) => {
-    const kept = new Set(dropped.has(state.name) ? [] : keptGenerations(state, keepGenerations(state)));
-    return state.generations.filter((generation) => !kept.has(generation));
-  });
-  const mayYield = options.subscriptions.some((subscription) => mirrored(subscription) === undefined);
-  try {
-    const result = await collectGarbage({
-      store,
-      roots: () => storeRoots(store, keepGenerations, dropped),
-      yielding: mayYield ? await yieldingMirrors(store, configured, onYielded) : undefined,
-      releasing: releasingOf(options.keepImported, configured, states),
-      forgotten: rootsOf(old).map(storeHashOf),
-      maxBytes,
-      wantedPartials: partialsOfAll(updated, [...configured, ...states.filter(({ name }) => !dropped.has(name))]),
-      dryRun: false,
-      now: new Date(),
-      signal,
-      onWarning,
-    });
-    options.onCollected?.(result);
-    if (result.obstacles.length > 0) return; // nothing was removed: their states are still needed
-  } catch (error) {
-    if (!isNarswarmError(error, 'STORE_BUSY', 'STORE_CORRUPT')) throw error;
-    onWarning({ kind: 'failed', error }); // the next run collects
-    return;
-  }
-  for (const state of await listStates(store)) {
-    if (dropped.has(state.name)) {
-      await removeState(store, state.name);
-      options.onForgotten?.(state.name);
-      continue;
-    }
-    const generations = keptGenerations(state, keepGenerations(state));
-    if (generations.length < state.generations.length) await writeState(store, { ...state, generations });
-  }
 }
