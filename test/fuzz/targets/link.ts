@@ -19,6 +19,7 @@ import { PacketBudget } from '../../../src/wire/packet-budget.ts';
 import { ProcessorBudget } from '../../../src/wire/processor-budget.ts';
 import { SendBudget } from '../../../src/wire/send-budget.ts';
 import { GROUP, madeFile, MadeOffer } from '../../exchange/exchange-fixture.ts';
+import { Random } from '../random.ts';
 import type { FuzzTarget } from '../target.ts';
 
 const HELD = madeFile(300_000, 1);
@@ -49,6 +50,30 @@ const SOUND: readonly Message[] = [
   { kind: 'fetching', fetches: PREFIXES.map((prefix) => ({ prefix, heldBytes: 9 })) },
   { kind: 'edition', group: 'ab'.repeat(20) as InfoHash, seq: 1, infoHash: 'cd'.repeat(20) as InfoHash },
 ];
+
+/** Number of inputs with many sound messages: a connection ends at its first wrong one. 100,000 inputs bring a million. */
+const TALKS = 100;
+const TALK_MESSAGES = 32;
+
+/** Returns messages of a member that may come in any order. Each request has a number of its own. */
+function talk(random: Random): Buffer {
+  const messages = Array.from({ length: TALK_MESSAGES }, (_, id): Message =>
+    random.pick<Message>([
+      { kind: 'want', batch: id, prefixes: PREFIXES },
+      { kind: 'have', prefixes: PREFIXES },
+      { kind: 'unwant', prefixes: PREFIXES },
+      { kind: 'pieces', prefix: PREFIXES[1]!, count: 5, bitmap: Buffer.of(0xa0) },
+      { kind: 'piece', prefix: PREFIXES[1]!, index: random.below(5) },
+      { kind: 'get', id: 100 + id, file: HELD.file, from: random.below(1000), length: 1 + random.below(300) },
+      { kind: 'any', id: 100 + id, candidates: PREFIXES.map((prefix) => ({ prefix, from: 0, length: 50 })) },
+      { kind: 'cancel', id: 100 + random.below(1 + id) },
+      { kind: 'narinfoGet', id: 100 + id, hashes: [HASH] },
+      { kind: 'fetching', fetches: PREFIXES.map((prefix) => ({ prefix, heldBytes: random.below(1e6) })) },
+      { kind: 'edition', group: 'ab'.repeat(20) as InfoHash, seq: id, infoHash: 'cd'.repeat(20) as InfoHash },
+    ]),
+  );
+  return Buffer.concat(messages.map((message) => formatMessage(message, OUR_EXTENSION_ID)));
+}
 
 /** A socket without another side, which takes everything that is sent. */
 class FakeSocket extends Duplex {
@@ -118,9 +143,10 @@ export function link(): FuzzTarget {
   };
   const opening = formatOpening(GROUP, Buffer.alloc(20, 'b'), 6881);
   const frames = SOUND.map((message) => formatMessage(message, OUR_EXTENSION_ID));
+  const talks = Array.from({ length: TALKS }, (_, seed) => talk(new Random(seed)));
   const rssBytes = process.memoryUsage().rss;
   return {
-    corpus: [Buffer.concat(frames), ...frames, Buffer.concat(frames.slice(11))],
+    corpus: [Buffer.concat(frames), ...frames, Buffer.concat(frames.slice(11)), ...talks],
     words: [
       '\0\0\0\x07\x14\x01',
       '\x14\x01',
@@ -136,7 +162,8 @@ export function link(): FuzzTarget {
         socket,
         { infoHash: GROUP, cipher: undefined, head },
         { host: '127.0.0.1', port: 1 },
-        context,
+        // With the budgets of the inputs before, most would not be read.
+        { ...context, processor: new ProcessorBudget(PROCESSOR_TIME), narInfos: new PacketBudget(NARINFOS_PER_SECOND) },
         events,
       );
       await nextTurn();
