@@ -2,15 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CacheService } from '../../discovery/cache-services.ts';
 import { formatEndpoint } from '../../discovery/endpoint.ts';
 import type { CacheBrowser, CacheBrowserOptions } from '../../discovery/mdns.ts';
-import { isNarswarmError } from '../../errors.ts';
 import type { HttpClient } from '../../http/client.ts';
 import { asAnnounced, parseUpstream, type Upstream } from '../../http/upstream.ts';
 import { parseCacheInfo } from '../../nix/cache-info.ts';
+import type { NarInfo } from '../../nix/narinfo.ts';
 import type { PublicKey } from '../../nix/signature.ts';
-import { admitNarInfo } from '../../nix/sound-remarks.ts';
 import { CacheProbes } from './cache-probes.ts';
-import { CircuitBreaker } from './circuit-breaker.ts';
-import { upstreamSource, type NarInfoSource } from './narinfo-sources.ts';
+import { LanCache } from './lan-cache.ts';
+import type { NarInfoSource } from './narinfo-sources.ts';
 import type { NearSources } from './near-sources.ts';
 
 export interface LanCachesOptions extends Pick<CacheBrowserOptions, 'interfaceAddress' | 'networks' | 'port'> {
@@ -33,14 +32,11 @@ const PROBE_MS = 1_500;
 const PROBE_AGAIN_MS = 60_000;
 /** Time for finding caches. Responders wait up to 120 ms (RFC 6762, 6), then the cache must answer. */
 const SETTLED_MS = 700;
-/** Silence in milliseconds after which the next source is asked, too. Nearby caches answer sooner. */
+/**
+ * Silence in milliseconds after which the next source is asked, too, for all caches together. Nearby caches answer sooner.
+ */
 const PATIENCE_MS = 300;
-
-interface LanCache {
-  readonly upstream: Upstream;
-  readonly source: NarInfoSource;
-  readonly breaker: CircuitBreaker;
-}
+const NAME = 'the caches of the local network';
 
 /**
  * Binary caches that announce themselves on the local network: harmonia, nix-serve, ncps or a beacon. They are not
@@ -79,20 +75,26 @@ export class LanCaches implements NearSources, AsyncDisposable {
     return this.#working().map(({ upstream }) => upstream);
   }
 
-  /** The same caches as sources of narinfos. */
+  /** Those of them that answer in time, as sources of narinfos. */
   get sources(): NarInfoSource[] {
-    return this.#working().map(({ source }) => source);
+    return this.#prompt().map(({ source }) => source);
   }
 
   readonly awaited: NarInfoSource = {
-    name: 'the caches of the local network',
+    name: NAME,
     find: async (hash, signal) => {
       await this.#settled;
-      for (const source of this.sources) {
-        const info = await source.find(hash, signal);
-        if (info !== undefined) return info;
-      }
-      return undefined;
+      return firstFound(this.#prompt().map((cache) => cache.find(hash, signal)));
+    },
+  };
+
+  readonly lasting: NarInfoSource = {
+    name: NAME,
+    mayStall: true,
+    patienceMs: 0, // neighbours are asked at the same time
+    find: async (hash, signal) => {
+      await this.#settled;
+      return firstFound(this.#working().map((cache) => cache.findLast(hash, signal)));
     },
   };
 
@@ -103,8 +105,11 @@ export class LanCaches implements NearSources, AsyncDisposable {
   }
 
   #working(): LanCache[] {
-    const now = performance.now();
-    return [...this.#caches.values()].filter(({ breaker }) => breaker.mayAsk(now));
+    return [...this.#caches.values()].filter(({ works }) => works);
+  }
+
+  #prompt(): LanCache[] {
+    return [...this.#caches.values()].filter(({ isPrompt }) => isPrompt);
   }
 
   #take(services: readonly CacheService[]): void {
@@ -127,7 +132,7 @@ export class LanCaches implements NearSources, AsyncDisposable {
 
   /** Uses a cache if its nix-cache-info is valid and for this store directory. */
   async #probe(url: string): Promise<void> {
-    const { http, storeDir } = this.#options;
+    const { http, keys, storeDir } = this.#options;
     const upstream = asAnnounced(parseUpstream(url));
     try {
       const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(PROBE_MS)]);
@@ -144,31 +149,14 @@ export class LanCaches implements NearSources, AsyncDisposable {
     }
     if (this.#caches.size >= MAX_CACHES) return;
     this.#probes.noteUsed(url);
-    this.#caches.set(url, this.#open(upstream));
-  }
-
-  #open(upstream: Upstream): LanCache {
-    const { http, keys, storeDir } = this.#options;
-    const inner = upstreamSource(upstream, http, 0, storeDir);
-    const breaker = new CircuitBreaker();
-    const source: NarInfoSource = {
-      name: upstream.name,
-      mayStall: true,
-      patienceMs: PATIENCE_MS,
-      upstream,
-      find: async (hash, signal) => {
-        if (!breaker.mayAsk(performance.now())) return undefined;
-        try {
-          const info = await inner.find(hash, signal);
-          breaker.noteAnswer();
-          return info && admitNarInfo(info, keys, hash, true);
-        } catch (error) {
-          // A narinfo signed only by the cache's own key is an answer, though a useless one.
-          if (!signal.aborted && !isNarswarmError(error, 'NARINFO_UNTRUSTED')) breaker.noteFailure(performance.now());
-          return undefined;
-        }
-      },
-    };
-    return { upstream, source, breaker };
+    const patienceMs = (): number => PATIENCE_MS / Math.max(1, this.#prompt().length);
+    this.#caches.set(url, new LanCache(upstream, { http, keys, storeDir, patienceMs }));
   }
 }
+
+/** Returns the first narinfo that is found. Undefined if none is. */
+function firstFound(asked: readonly Promise<NarInfo | undefined>[]): Promise<NarInfo | undefined> {
+  return Promise.any(asked.map(async (one) => (await one) ?? Promise.reject(NOTHING))).catch(() => undefined);
+}
+
+const NOTHING = new Error('a cache of the local network does not have a path');

@@ -21,7 +21,7 @@ let nextPort = 20_000 + (process.pid % 20_000);
 
 /** Announces a cache on loopback again and again. */
 function announce(t: TestContext, port: number, at: number): void {
-  const instance = `made.${CACHE_SERVICE}`;
+  const instance = `made ${at}.${CACHE_SERVICE}`;
   const packet = encode({
     type: 'response',
     answers: [
@@ -42,6 +42,8 @@ function announce(t: TestContext, port: number, at: number): void {
 interface Scene {
   readonly cache: HttpCache;
   readonly caches: LanCaches;
+  /** The UDP port of the announcements. */
+  readonly port: number;
 }
 
 async function scene(
@@ -69,7 +71,7 @@ async function scene(
     await http.close();
     await cache.stop();
   });
-  return { cache, caches };
+  return { cache, caches, port };
 }
 
 const untilFound = async (caches: LanCaches): Promise<void> => {
@@ -112,6 +114,50 @@ suite('caches found on the network', { timeout: 180_000 }, () => {
     const asked = cache.requests.length;
     assert.equal(await source?.find(hash, signal), undefined);
     assert.equal(cache.requests.length, asked);
+  });
+
+  for (const [what, fault] of [
+    ['is silent about narinfos', { kind: 'stall-headers' }],
+    ['sends them byte by byte', { kind: 'slow', rateBytesPerSec: 1 }],
+  ] as const)
+    test(`a cache that ${what} holds no path up, and is soon asked for NARs alone`, async (t) => {
+      const { cache, caches } = await scene(t);
+      await untilFound(caches);
+      cache.faults = [fault];
+      const [source] = caches.sources;
+      assert.equal(await source?.find(hash, signal), undefined);
+      cache.faults = [];
+      assert.ok(await source?.find(hash, signal), 'once may be an accident');
+      cache.faults = [fault];
+      assert.equal(await source?.find(hash, signal), undefined);
+      const asked = cache.requests.length;
+      assert.equal(await source?.find(hash, signal), undefined);
+      assert.equal(await caches.awaited.find(hash, signal), undefined);
+      assert.equal(cache.requests.length, asked);
+      assert.deepEqual(caches.sources, []);
+      assert.equal(caches.upstreams.length, 1);
+    });
+
+  test('a slow cache is waited for if no other source answers', async (t) => {
+    const { cache, caches } = await scene(t);
+    await untilFound(caches);
+    cache.faults = [{ kind: 'slow', rateBytesPerSec: 300 }];
+    assert.equal(await caches.sources[0]?.find(hash, signal), undefined);
+    assert.equal((await caches.lasting.find(hash, signal))?.storePath.includes(LEAF), true);
+  });
+
+  test('several caches share the time that the next source waits for them', async (t) => {
+    const { caches, port } = await scene(t);
+    const other = await startHttpCache(CACHE_DIR);
+    t.after(() => other.stop());
+    await untilFound(caches);
+    const alone = caches.sources[0]?.patienceMs ?? 0;
+    announce(t, port, other.port);
+    while (caches.sources.length < 2) await sleep(10);
+    assert.equal(
+      caches.sources.reduce((sum, { patienceMs = 0 }) => sum + patienceMs, 0),
+      alone,
+    );
   });
 
   test('a cache that did not work at first is found later', async (t) => {
