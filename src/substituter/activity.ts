@@ -190,7 +190,9 @@ export class Activity implements AsyncDisposable {
       signal,
     });
     const realisation = async (file: string): Promise<string | undefined> => {
-      const found = await realisationIn(file, { store, upstreams: sources.caches, http, keys, signal });
+      const prompt = near.flatMap((some) => some.sources.flatMap(({ upstream }) => upstream ?? []));
+      const asked = [...prompt, ...sources.upstreams];
+      const found = await realisationIn(file, { store, upstreams: asked, http, keys, signal });
       if (found !== undefined) realisations.set(file, found); // written after the narinfo of its path
       return found?.text;
     };

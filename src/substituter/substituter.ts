@@ -25,7 +25,7 @@ import { ToldOnce } from './told-once.ts';
  * cache.nixos.org has 40.
  */
 const PRIORITY = 0;
-/** Time for the sources to find a narinfo. Nix then asks its next substituter. */
+/** Time for the sources to find a narinfo, or a realisation. Nix then asks its next substituter. */
 const FIND_MS = 4_000;
 /** Time without a request after which fetches end: if a NAR was requested before, and if none was. */
 const IDLE_MS = 60_000;
@@ -187,8 +187,8 @@ export class Substituter implements AsyncDisposable {
     if (held !== undefined && isTrustedRealisation(held, keys))
       return (await this.#mayKnow(held, client)) ? held.text : undefined;
     if (client.isNarswarm || !client.isLocal) return undefined;
-    const activity = await this.#begin();
-    return activity?.realisation(file).catch(() => undefined);
+    const asked = this.#begin().then((activity) => activity?.realisation(file));
+    return withinMs(FIND_MS, asked).catch(() => undefined);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

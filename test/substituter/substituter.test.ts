@@ -390,6 +390,16 @@ suite('the substituter', () => {
     assert.ok(cache.requests.some(({ url: asked }) => asked.includes('realisations')));
   });
 
+  test('answers 404 for a realisation that a cache sends byte by byte', LIMIT, async () => {
+    await using lab = await Lab.open();
+    const { url, cache, written, leaf } = await scene(lab);
+    const file = await written.addRealisation(leaf);
+    cache.faults = [{ match: /realisations/, kind: 'slow', rateBytesPerSec: 1 }];
+    assert.equal((await fetch(`${url}/${file}`)).status, 404);
+    cache.faults = [];
+    assert.equal((await fetch(`${url}/${file}`)).status, 200);
+  });
+
   test('a connection on which many requests wait is closed', LIMIT, async () => {
     await using lab = await Lab.open();
     const { url } = await scene(lab);

@@ -27,6 +27,9 @@ const CONCURRENCY = 16;
 /** Missing entries of a build trace in a row after which a cache is assumed to have none. */
 const MISSES = 4;
 
+/** Time for a cache that nobody has configured, as for its narinfos. */
+const ANNOUNCED_MS = 600;
+
 /** Means of a search. */
 interface SearchContext {
   readonly store: FileStore;
@@ -78,8 +81,8 @@ export async function realisedPath(
 }
 
 /**
- * Returns the realisation in a file, from the file store or a cache. Undefined if none has one that a trusted key has
- * signed.
+ * Returns the realisation in a file, from the file store or a cache. All caches are asked at once. Undefined if none has
+ * one that a trusted key has signed.
  *
  * @param file as {@link realisationFile} or {@link buildTraceFile} names it
  */
@@ -87,13 +90,16 @@ export async function realisationIn(
   file: string,
   { store, upstreams, keys, ...context }: Omit<SearchContext, 'maps'>,
 ): Promise<Realisation | undefined> {
-  const sources = [() => readRealisation(file, store), ...upstreams.map((one) => () => ask(one, file, context))];
-  for (const find of sources) {
-    const found = await find();
-    if (found !== undefined && isTrustedRealisation(found, keys)) return found;
-  }
-  return undefined;
+  const held = await readRealisation(file, store);
+  if (held !== undefined && isTrustedRealisation(held, keys)) return held;
+  const asked = upstreams.map(async (one) => {
+    const found = await ask(one, file, context);
+    return found !== undefined && isTrustedRealisation(found, keys) ? found : Promise.reject(NOTHING);
+  });
+  return Promise.any(asked).catch(() => undefined);
 }
+
+const NOTHING = new Error('a cache does not have a realisation');
 
 /** Asks a cache for a realisation. Undefined if it has none, or fails. */
 async function ask(
@@ -101,7 +107,9 @@ async function ask(
   file: string,
   { http, signal }: Pick<SearchContext, 'http' | 'signal'>,
 ): Promise<Realisation | undefined> {
-  const options = { maxBytes: MAX_REALISATION_BYTES, signal, retries: 0, givesWay: true };
+  const { isAnnounced } = upstream;
+  const inTime = isAnnounced ? AbortSignal.any([signal, AbortSignal.timeout(ANNOUNCED_MS)]) : signal;
+  const options = { maxBytes: MAX_REALISATION_BYTES, signal: inTime, retries: 0, givesWay: true, isAnnounced };
   const bytes = await http.getBytes(`${upstream.url}/${file}`, options).catch(() => undefined);
   return bytes && parseRealisation(file, new TextDecoder().decode(bytes));
 }
